@@ -1,0 +1,32 @@
+//! What the kernel side and the user side share: map layouts, limits, and the list of kernel offsets.
+//!
+//! Every struct is `repr(C)` and derives `bytemuck::Pod`, which refuses implicit padding at compile time.
+
+#![no_std]
+
+pub mod offsets;
+pub mod owner;
+pub mod row;
+pub mod stats;
+pub mod tag;
+
+pub use owner::{Owner, OwnerKey};
+pub use row::{Flow, Row, RowKey};
+pub use stats::Stats;
+pub use tag::{Ref, SocketTag};
+
+/// Which way a packet goes, seen from this machine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Direction {
+    Tx = 0,
+    Rx = 1,
+}
+
+/// The IP version of a packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Family {
+    V4 = 0,
+    V6 = 1,
+}

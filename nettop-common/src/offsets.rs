@@ -1,0 +1,57 @@
+//! Every kernel struct member the programs read, named once.
+//!
+//! The daemon looks each up in the running kernel's BTF and writes it into a read-only global of the same
+//! name, where the verifier sees a constant.
+
+/// Value of an offset the kernel does not have.
+pub const ABSENT: u32 = u32::MAX;
+
+/// Calls `$callback! { NAME = "struct" "member path"; ... }` with all offsets.
+#[macro_export]
+macro_rules! for_each_offset {
+    ($callback:ident) => {
+        $callback! {
+            SOCK_FAMILY = "sock" "__sk_common.skc_family";
+            SOCK_STATE = "sock" "__sk_common.skc_state";
+            SOCK_NET = "sock" "__sk_common.skc_net.net";
+            SOCK_PROTOCOL = "sock" "sk_protocol";
+            SOCK_FLAGS = "sock" "__sk_common.skc_flags";
+            SOCK_LOCK_OWNED = "sock" "sk_lock.owned";
+            TCP_BYTES_RECEIVED = "tcp_sock" "bytes_received";
+            TCP_RCV_NXT = "tcp_sock" "rcv_nxt";
+            TCP_COPIED_SEQ = "tcp_sock" "copied_seq";
+            NET_INUM = "net" "ns.inum";
+            SOCKET_SK = "socket" "sk";
+            TASK_TGID = "task_struct" "tgid";
+            TASK_FLAGS = "task_struct" "flags";
+            TASK_COMM = "task_struct" "comm";
+            TASK_CRED = "task_struct" "cred";
+            TASK_SIGNAL = "task_struct" "signal";
+            TASK_NSPROXY = "task_struct" "nsproxy";
+            TASK_GROUP_LEADER = "task_struct" "group_leader";
+            TASK_START_BOOTTIME = "task_struct" "start_boottime";
+            SIGNAL_LIVE = "signal_struct" "live.counter";
+            CRED_UID = "cred" "uid.val";
+            NSPROXY_NET = "nsproxy" "net_ns";
+            SKB_LEN = "sk_buff" "len";
+            SKB_HEAD = "sk_buff" "head";
+            SKB_DATA = "sk_buff" "data";
+            SKB_END = "sk_buff" "end";
+            SKB_IIF = "sk_buff" "skb_iif";
+            SKB_DST = "sk_buff" "_skb_refdst";
+            SKB_NETWORK_HEADER = "sk_buff" "network_header";
+            SKB_PROTOCOL = "sk_buff" "protocol";
+            SHINFO_GSO_SIZE = "skb_shared_info" "gso_size";
+            DST_DEV = "dst_entry" "dev";
+            DEVICE_NET = "net_device" "nd_net.net";
+        }
+    };
+}
+
+macro_rules! table {
+    ($($name:ident = $of:literal $path:literal;)*) => {
+        /// (global, struct, member path), for the daemon's walk through BTF.
+        pub const ALL: &[(&str, &str, &str)] = &[$((stringify!($name), $of, $path)),*];
+    };
+}
+for_each_offset!(table);

@@ -1,0 +1,20 @@
+//! Allocation state and loss counters, one mapped element.
+
+use bytemuck::{Pod, Zeroable};
+
+/// How far the tables are filled, and what did not fit. Counters only grow, but for `rows_in_use`.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Pod, Zeroable)]
+pub struct Stats {
+    /// Next row never used before; may run past the end of the table.
+    pub next_row: u64,
+    pub next_owner: u64,
+    pub rows_in_use: u64,
+    /// Requests for a row that the table's limit refused.
+    pub rows_full: u64,
+    pub owners_full: u64,
+    /// Inserts that the index hash refused for any reason but "exists".
+    pub index_full: u64,
+    /// Sockets the kernel gave no storage for.
+    pub tags_refused: u64,
+}

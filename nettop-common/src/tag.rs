@@ -1,0 +1,66 @@
+//! The tag of a socket, kept in its `bpf_sk_storage` and freed by the kernel with the socket.
+
+use bytemuck::{Pod, Zeroable};
+
+/// How an owner was found, weakest first.
+pub mod evidence {
+    /// Nobody claimed the socket: the kernel's own, or one that no process holds.
+    pub const NONE: u32 = 0;
+    /// A connection that nobody used yet, billed to its listener's owner.
+    pub const LISTENER: u32 = 1;
+    /// The process that made the socket.
+    pub const CREATOR: u32 = 2;
+    /// A process that held the socket when accounting began.
+    pub const HOLDER: u32 = 3;
+    /// The last process that sent or received through it.
+    pub const USER: u32 = 4;
+}
+
+/// What was received before the daemon came is known: bytes consumed are a plain difference.
+pub const BASED: u32 = 1;
+/// The socket listens. A child that inherits this mark knows itself a child.
+pub const LISTENING: u32 = 2;
+
+/// A slot and its generation, read and written as one word. All zero: nothing.
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+pub struct Ref(pub u64);
+
+impl Ref {
+    pub const NONE: Self = Self(0);
+
+    #[must_use]
+    #[inline(always)]
+    pub const fn new(slot: u32, generation: u32) -> Self {
+        Self((generation as u64) << 32 | slot as u64)
+    }
+
+    #[must_use]
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the low half is the slot")]
+    pub const fn slot(self) -> u32 {
+        self.0 as u32
+    }
+
+    #[must_use]
+    #[inline(always)]
+    pub const fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
+
+/// What nettopd knows of one socket.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+pub struct SocketTag {
+    pub owner: Ref,
+    /// Rows of the last packet each way, indexed by [`crate::Direction`].
+    pub rows: [Ref; 2],
+    /// TCP: bytes the program has taken so far.
+    pub consumed_bytes: u64,
+    pub netns: u32,
+    pub evidence: u32,
+    pub flags: u32,
+    /// [`crate::Family`] of the last packet.
+    pub family: u32,
+}

@@ -1,0 +1,6 @@
+//! Everything about the running kernel: what it has, what it permits, and the programs loaded into it.
+
+pub mod btf;
+pub mod mapping;
+pub mod preflight;
+pub mod programs;

@@ -1,0 +1,264 @@
+//! Reads kernel type information (BTF) for what aya's reader hides: offsets of members, enum values, and the
+//! number of a tracepoint's arguments. Format: Documentation/bpf/btf.rst.
+
+use std::{collections::HashMap, fs, path::Path};
+
+use thiserror::Error;
+
+/// Where the running kernel keeps its own BTF, with `CONFIG_DEBUG_INFO_BTF=y`.
+pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+
+/// Why a question to BTF has no answer.
+#[derive(Debug, Error)]
+pub enum BtfError {
+    #[error("cannot read {path}: {source}")]
+    Read { path: String, source: std::io::Error },
+    #[error("{path} is not BTF: {what}")]
+    Malformed { path: String, what: &'static str },
+    #[error("this kernel's BTF has no {0}")]
+    Missing(String),
+}
+
+mod kind {
+    pub(super) const INT: u32 = 1;
+    pub(super) const PTR: u32 = 2;
+    pub(super) const ARRAY: u32 = 3;
+    pub(super) const STRUCT: u32 = 4;
+    pub(super) const UNION: u32 = 5;
+    pub(super) const ENUM: u32 = 6;
+    pub(super) const TYPEDEF: u32 = 8;
+    pub(super) const VOLATILE: u32 = 9;
+    pub(super) const CONST: u32 = 10;
+    pub(super) const RESTRICT: u32 = 11;
+    pub(super) const FUNC_PROTO: u32 = 13;
+    pub(super) const VAR: u32 = 14;
+    pub(super) const DATASEC: u32 = 15;
+    pub(super) const DECL_TAG: u32 = 17;
+    pub(super) const TYPE_TAG: u32 = 18;
+    pub(super) const ENUM64: u32 = 19;
+}
+
+/// Parsed type information.
+#[derive(Debug)]
+pub struct Btf {
+    data: Vec<u8>,
+    strings: usize,
+    /// Byte position of each type; ids start at 1.
+    types: Vec<usize>,
+    /// First type of each name and kind.
+    names: HashMap<(u32, Vec<u8>), u32>,
+}
+
+impl Btf {
+    /// Reads a BTF file.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read or is not BTF of this machine's byte order.
+    pub fn read(path: &Path) -> Result<Self, BtfError> {
+        let shown = path.display().to_string();
+        let data = fs::read(path).map_err(|source| BtfError::Read { path: shown.clone(), source })?;
+        Self::parse(data).map_err(|what| BtfError::Malformed { path: shown, what })
+    }
+
+    fn parse(data: Vec<u8>) -> Result<Self, &'static str> {
+        const MAGIC: u16 = 0xeb9f;
+        const TRUNCATED: &str = "truncated";
+        let word = |at: usize| word_at(&data, at).ok_or(TRUNCATED);
+        if data.len() < 24 || u16::from_ne_bytes([data[0], data[1]]) != MAGIC {
+            return Err("wrong magic number");
+        }
+        let header = word(4)? as usize;
+        let (type_off, type_len) = (word(8)? as usize, word(12)? as usize);
+        let strings = header + word(16)? as usize;
+        let end = header + type_off + type_len;
+        let mut types = vec![0];
+        let mut at = header + type_off;
+        while at < end {
+            types.push(at);
+            let info = word(at + 4)?;
+            let n = (info & 0xffff) as usize;
+            at += 12
+                + match info >> 24 & 0x1f {
+                    kind::INT | kind::VAR | kind::DECL_TAG => 4,
+                    kind::ARRAY => 12,
+                    kind::STRUCT | kind::UNION | kind::DATASEC | kind::ENUM64 => 12 * n,
+                    kind::ENUM | kind::FUNC_PROTO => 8 * n,
+                    _ => 0,
+                };
+        }
+        let mut btf = Self { data, strings, types, names: HashMap::new() };
+        for id in 1..btf.types.len() {
+            let id = u32::try_from(id).map_err(|_| "too many types")?;
+            let kind = btf.kind(id);
+            if matches!(kind, kind::STRUCT | kind::ENUM | kind::TYPEDEF) {
+                let name = btf.name(btf.field(id, 0)).to_vec();
+                btf.names.entry((kind, name)).or_insert(id);
+            }
+        }
+        Ok(btf)
+    }
+
+    /// Byte offset of a member, named by a dotted path; anonymous structs and unions are looked through.
+    ///
+    /// # Errors
+    ///
+    /// If the struct or the member does not exist, or is a bit field.
+    pub fn offset(&self, of: &str, path: &str) -> Result<u32, BtfError> {
+        let missing = || BtfError::Missing(format!("{of}.{path}"));
+        let mut id = self.find(kind::STRUCT, of).ok_or_else(missing)?;
+        let mut bits = 0;
+        for name in path.split('.') {
+            let (member, offset) = self.member(self.resolve(id), name.as_bytes()).ok_or_else(missing)?;
+            bits += offset;
+            id = member;
+        }
+        if bits % 8 == 0 { Ok(bits / 8) } else { Err(missing()) }
+    }
+
+    /// Value of an enumerator of a named 32-bit enum.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such enumerator.
+    pub fn enumerator(&self, of: &str, name: &str) -> Result<u32, BtfError> {
+        let missing = || BtfError::Missing(format!("{name} in enum {of}"));
+        let id = self.find(kind::ENUM, of).ok_or_else(missing)?;
+        (0..self.len(id))
+            .find(|i| self.name(self.field(id, 3 + 2 * i)) == name.as_bytes())
+            .map(|i| self.field(id, 4 + 2 * i))
+            .ok_or_else(missing)
+    }
+
+    /// Number of arguments of a raw tracepoint.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel has no such tracepoint.
+    pub fn tracepoint_args(&self, name: &str) -> Result<usize, BtfError> {
+        let missing = || BtfError::Missing(format!("tracepoint {name}"));
+        let typedef = self.find(kind::TYPEDEF, &format!("btf_trace_{name}")).ok_or_else(missing)?;
+        let pointer = self.field(typedef, 2);
+        let proto = self.field(pointer, 2);
+        if self.kind(pointer) != kind::PTR || self.kind(proto) != kind::FUNC_PROTO {
+            return Err(missing());
+        }
+        // The first parameter is the tracer's own data.
+        self.len(proto).checked_sub(1).ok_or_else(missing)
+    }
+
+    fn find(&self, kind: u32, name: &str) -> Option<u32> {
+        self.names.get(&(kind, name.as_bytes().to_vec())).copied()
+    }
+
+    /// Type and bit offset of a member, searched through anonymous members.
+    fn member(&self, id: u32, name: &[u8]) -> Option<(u32, u32)> {
+        if !matches!(self.kind(id), kind::STRUCT | kind::UNION) {
+            return None;
+        }
+        // With the flag set, the upper byte of an offset is a bit field's size.
+        let mask = if self.field(id, 1) >> 31 == 1 { 0x00ff_ffff } else { u32::MAX };
+        (0..self.len(id)).find_map(|i| {
+            let (member_name, member, offset) =
+                (self.name(self.field(id, 3 + 3 * i)), self.field(id, 4 + 3 * i), self.field(id, 5 + 3 * i) & mask);
+            if member_name == name {
+                Some((member, offset))
+            } else if member_name.is_empty() {
+                let (inner, inner_offset) = self.member(self.resolve(member), name)?;
+                Some((inner, offset + inner_offset))
+            } else {
+                None
+            }
+        })
+    }
+
+    /// Looks through typedefs and qualifiers.
+    fn resolve(&self, mut id: u32) -> u32 {
+        while matches!(
+            self.kind(id),
+            kind::TYPEDEF | kind::VOLATILE | kind::CONST | kind::RESTRICT | kind::TYPE_TAG
+        ) {
+            id = self.field(id, 2);
+        }
+        id
+    }
+
+    fn kind(&self, id: u32) -> u32 {
+        if id == 0 { 0 } else { self.field(id, 1) >> 24 & 0x1f }
+    }
+
+    fn len(&self, id: u32) -> usize {
+        (self.field(id, 1) & 0xffff) as usize
+    }
+
+    /// The `n`th word of a type; 0 where a damaged file points nowhere.
+    fn field(&self, id: u32, n: usize) -> u32 {
+        self.types.get(id as usize).and_then(|at| word_at(&self.data, at + 4 * n)).unwrap_or(0)
+    }
+
+    fn name(&self, offset: u32) -> &[u8] {
+        let rest = self.data.get(self.strings + offset as usize..).unwrap_or_default();
+        rest.split(|byte| *byte == 0).next().unwrap_or_default()
+    }
+}
+
+fn word_at(data: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(data.get(at..at + 4)?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `struct s { int a; union { struct { int b; }; }; }; enum e { X = 7 };` and tracepoint `t(int)`.
+    fn fixture() -> Vec<u8> {
+        let strings = b"\0s\0a\0b\0int\0e\0X\0btf_trace_t\0";
+        let name = |s: &[u8]| {
+            u32::try_from(strings.windows(s.len() + 2).position(|w| w[0] == 0 && &w[1..=s.len()] == s && w[s.len() + 1] == 0).unwrap() + 1).unwrap()
+        };
+        let info = |kind: u32, n: u32| kind << 24 | n;
+        let types: Vec<u32> = [
+            vec![name(b"int"), info(kind::INT, 0), 4, 32],
+            vec![0, info(kind::STRUCT, 1), 4, name(b"b"), 1, 0],
+            vec![0, info(kind::UNION, 1), 4, 0, 2, 0],
+            vec![name(b"s"), info(kind::STRUCT, 2), 8, name(b"a"), 1, 0, 0, 3, 32],
+            vec![name(b"e"), info(kind::ENUM, 1), 4, name(b"X"), 7],
+            vec![0, info(kind::FUNC_PROTO, 2), 0, 0, 0, 0, 1],
+            vec![0, info(kind::PTR, 0), 6],
+            vec![name(b"btf_trace_t"), info(kind::TYPEDEF, 0), 7],
+        ]
+        .concat();
+        let types: Vec<u8> = types.into_iter().flat_map(u32::to_ne_bytes).collect();
+        let (types_len, strings_len) = (u32::try_from(types.len()).unwrap(), u32::try_from(strings.len()).unwrap());
+        let mut data = 0xeb9f_u16.to_ne_bytes().to_vec();
+        data.extend([1, 0]);
+        data.extend([24, 0, types_len, types_len, strings_len].into_iter().flat_map(u32::to_ne_bytes));
+        data.extend(types);
+        data.extend(strings);
+        data
+    }
+
+    #[test]
+    fn finds_members_through_anonymous_ones() {
+        let btf = Btf::parse(fixture()).unwrap();
+        assert_eq!(btf.offset("s", "a").unwrap(), 0);
+        assert_eq!(btf.offset("s", "b").unwrap(), 4);
+        assert_eq!(btf.offset("s", "c").unwrap_err().to_string(), "this kernel's BTF has no s.c");
+    }
+
+    #[test]
+    fn finds_enumerators_and_counts_tracepoint_arguments() {
+        let btf = Btf::parse(fixture()).unwrap();
+        assert_eq!(btf.enumerator("e", "X").unwrap(), 7);
+        assert_eq!(btf.tracepoint_args("t").unwrap(), 1);
+        assert!(btf.tracepoint_args("u").is_err());
+    }
+
+    #[test]
+    fn refuses_what_is_not_btf_without_panicking() {
+        for cut in 0..fixture().len() {
+            let _ = Btf::parse(fixture()[..cut].to_vec());
+        }
+        assert_eq!(Btf::parse(vec![0; 64]).unwrap_err(), "wrong magic number");
+    }
+}

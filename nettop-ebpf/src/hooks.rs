@@ -1,0 +1,8 @@
+//! One file per hook family. An entry function names its hook and hands over to the ledger.
+
+mod create;
+mod packet;
+mod process;
+mod seed;
+mod socketless;
+mod transfer;

@@ -1,0 +1,126 @@
+//! Wire packets: `cgroup_skb` on the root cgroup2, `__cgroup_bpf_run_filter_skb`. Both ways know their socket,
+//! every network namespace passes here, and the context is stable UAPI. Every path returns 1: never drop.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    bindings::bpf_sock,
+    helpers::generated::{bpf_sk_fullsock, bpf_skc_to_tcp_sock},
+    macros::cgroup_skb,
+    programs::SkBuffContext,
+};
+use nettop_common::{
+    Direction, Family, Ref, SocketTag,
+    tag::evidence,
+};
+
+use crate::{
+    kernel::{self, load},
+    ledger::{self, Packet},
+    maps::SOCKETS,
+    owners,
+    task::Task,
+};
+
+const PASS: i32 = 1;
+const ETH_P_IPV6_BE: u32 = 0x86dd_u16.to_be() as u32;
+const IPPROTO_TCP: u32 = 6;
+const TCP_LISTEN: u32 = 10;
+
+#[cgroup_skb]
+pub fn packet_tx(ctx: SkBuffContext) -> i32 {
+    count(&ctx, Direction::Tx);
+    PASS
+}
+
+#[cgroup_skb]
+pub fn packet_rx(ctx: SkBuffContext) -> i32 {
+    count(&ctx, Direction::Rx);
+    PASS
+}
+
+#[inline(always)]
+fn count(ctx: &SkBuffContext, way: Direction) {
+    let Some(sk) = socket(ctx) else { return };
+    let Some(tag) = SOCKETS.tag(sk.cast()) else { return };
+    // SAFETY: a checked bpf_sock; the verifier rewrites the loads.
+    let (protocol, state) = unsafe { ((*sk).protocol, (*sk).state) };
+    if way == Direction::Tx {
+        claim_for_sender(tag, sk, protocol);
+    }
+    let listens = protocol == IPPROTO_TCP && state == TCP_LISTEN;
+    ledger::count(tag, sk.cast(), listens, way, &packet(ctx));
+}
+
+/// The full socket of the packet; request and timewait sockets lead to their listener, or nowhere.
+#[inline(always)]
+fn socket(ctx: &SkBuffContext) -> Option<*mut bpf_sock> {
+    // SAFETY: the context is valid for the run; `sk` may be null, which the helper's caller must check.
+    unsafe {
+        let sk = (*ctx.skb.skb).__bindgen_anon_2.sk;
+        if sk.is_null() {
+            return None;
+        }
+        let sk = bpf_sk_fullsock(sk);
+        (!sk.is_null()).then_some(sk)
+    }
+}
+
+/// A process that sends through another's socket owns it from this packet on, and not only from when its
+/// call returns. Sound only where `current` is the sender: UDP, raw and ping sockets transmit in the
+/// caller's context alone, and a TCP socket whose lock a process owns is not served by softirq
+/// (`tcp_v4_rcv`, `tcp_write_timer`, `tcp_tasklet_func` all defer).
+#[inline(always)]
+fn claim_for_sender(tag: &mut SocketTag, sk: *mut bpf_sock, protocol: u32) {
+    // The kernel's own sockets send from any context.
+    if tag.owner == Ref::NONE {
+        return;
+    }
+    let task = Task::current();
+    if owners::get(tag.owner).is_some_and(|owner| task.is(owner)) {
+        return;
+    }
+    if protocol == IPPROTO_TCP && !is_locked_by_process(sk) || task.is_kernel_thread() {
+        return;
+    }
+    ledger::take(tag, task, evidence::USER);
+}
+
+#[inline(always)]
+fn is_locked_by_process(sk: *mut bpf_sock) -> bool {
+    // SAFETY: a checked bpf_sock.
+    let tcp = unsafe { bpf_skc_to_tcp_sock(sk.cast()) };
+    !tcp.is_null() && load::<u32>(tcp.cast::<c_void>(), &kernel::SOCK_LOCK_OWNED) != 0
+}
+
+#[inline(always)]
+fn packet(ctx: &SkBuffContext) -> Packet {
+    // SAFETY: the context is valid for the run.
+    let skb = unsafe { &*ctx.skb.skb };
+    let family = if skb.protocol == ETH_P_IPV6_BE { Family::V6 } else { Family::V4 };
+    let gso_size = skb.gso_size;
+    let header_bytes = if gso_size == 0 { 0 } else { header_bytes(ctx, family) };
+    Packet { ifindex: skb.ifindex, family, bytes: skb.len, gso_size, header_bytes }
+}
+
+/// IP and transport header of a super-packet, which is TCP or UDP. Extension headers do not occur: the stack
+/// segments such packets before they get here, or they carry BIG TCP's, which never reaches a wire.
+#[inline(always)]
+fn header_bytes(ctx: &SkBuffContext, family: Family) -> u32 {
+    const IPV6_HEADER: u32 = 40;
+    const UDP_HEADER: u32 = 8;
+    const TCP_DATA_OFFSET: u32 = 12;
+    let (ip, protocol) = match family {
+        Family::V4 => {
+            let ihl = ctx.load::<u8>(0).unwrap_or(0x45) & 0x0f;
+            (u32::from(ihl) * 4, ctx.load::<u8>(9).unwrap_or(0))
+        }
+        Family::V6 => (IPV6_HEADER, ctx.load::<u8>(6).unwrap_or(0)),
+    };
+    if u32::from(protocol) == IPPROTO_TCP {
+        let offset = ctx.load::<u8>((ip + TCP_DATA_OFFSET) as usize).unwrap_or(0x50);
+        ip + u32::from(offset >> 4) * 4
+    } else {
+        ip + UDP_HEADER
+    }
+}

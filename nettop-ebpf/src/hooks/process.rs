@@ -1,0 +1,42 @@
+//! Processes as they change their name and as they end, so that a row is named right and retired in time.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    helpers::{bpf_ktime_get_ns, generated::bpf_probe_read_kernel_str},
+    macros::btf_tracepoint,
+    programs::BtfTracePointContext,
+};
+use nettop_common::owner::EXITED;
+
+use crate::{owners, task::Task};
+
+/// `__set_task_comm`, by exec and by `PR_SET_NAME`; the task still has its old name.
+#[btf_tracepoint(function = "task_rename")]
+pub fn process_rename(ctx: BtfTracePointContext) -> i32 {
+    // SAFETY: the first argument of this tracepoint is the task.
+    let task = unsafe { Task::from_ptr(ctx.arg(0)) };
+    let comm: *const c_void = ctx.arg(1);
+    if task.is_leader()
+        && let Some(owner) = owners::find(&task.key()).and_then(owners::get)
+    {
+        // SAFETY: the helper checks the source and ends the 16 bytes of the map value with a zero.
+        unsafe { bpf_probe_read_kernel_str(owner.comm.as_mut_ptr().cast(), 16, comm) };
+        // SAFETY: the helper has no preconditions.
+        owner.comm_time_ns = unsafe { bpf_ktime_get_ns() };
+    }
+    0
+}
+
+/// `do_exit`, once per thread.
+#[btf_tracepoint(function = "sched_process_exit")]
+pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
+    // SAFETY: the first argument of this tracepoint is the task.
+    let task = unsafe { Task::from_ptr(ctx.arg(0)) };
+    if task.is_last_thread()
+        && let Some(owner) = owners::find(&task.key()).and_then(owners::get)
+    {
+        owner.state = EXITED;
+    }
+    0
+}

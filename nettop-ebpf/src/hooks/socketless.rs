@@ -1,0 +1,88 @@
+//! Received packets that meet no full socket pass no cgroup hook: those to a closed port, and those to a
+//! connection in TIME_WAIT. The kernel frees both through `kfree_skb`, where they are counted as its own.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{Global, helpers::bpf_probe_read_kernel, macros::btf_tracepoint, programs::BtfTracePointContext};
+use nettop_common::{Direction, Family};
+
+use crate::{
+    kernel::{self, load, probe},
+    ledger::{self, Packet},
+};
+
+/// Value of `SKB_DROP_REASON_NO_SOCKET` in the running kernel; it is renumbered even by stable releases.
+#[unsafe(no_mangle)]
+static REASON_NO_SOCKET: Global<u32> = Global::new(u32::MAX);
+/// Whether the tracepoint has `rx_sk`, its fourth argument (6.11).
+#[unsafe(no_mangle)]
+static HAS_RX_SK: Global<u32> = Global::new(0);
+
+const TCP_TIME_WAIT: u8 = 6;
+const ETH_P_IP_BE: u16 = 0x0800_u16.to_be();
+const ETH_P_IPV6_BE: u16 = 0x86dd_u16.to_be();
+/// The low bit of `_skb_refdst` says that no reference is held.
+const SKB_DST_NOREF: u64 = 1;
+
+#[btf_tracepoint(function = "kfree_skb")]
+pub fn socketless(ctx: BtfTracePointContext) -> i32 {
+    let skb: *const c_void = ctx.arg(0);
+    let reason: u32 = ctx.arg(2);
+    if reason == REASON_NO_SOCKET.load() || meets_time_wait(&ctx) {
+        count(skb);
+    }
+    0
+}
+
+/// `rx_sk` may be a timewait socket that was already put: its address is read as a number, and `skc_state`
+/// is common to all kinds.
+#[inline(always)]
+fn meets_time_wait(ctx: &BtfTracePointContext) -> bool {
+    if HAS_RX_SK.load() == 0 {
+        return false;
+    }
+    let sk: *const c_void = ctx.arg(3);
+    !sk.is_null() && probe::<u8>(sk as u64, &kernel::SOCK_STATE) == TCP_TIME_WAIT
+}
+
+#[inline(always)]
+fn count(skb: *const c_void) {
+    let family = match load::<u16>(skb, &kernel::SKB_PROTOCOL) {
+        ETH_P_IP_BE => Family::V4,
+        ETH_P_IPV6_BE => Family::V6,
+        _ => return,
+    };
+    // tcp_v4_rcv sets skb->dev to null; the route still leads to the namespace.
+    let dst = load::<u64>(skb, &kernel::SKB_DST) & !SKB_DST_NOREF;
+    let device: u64 = probe(dst, &kernel::DST_DEV);
+    let net: u64 = probe(device, &kernel::DEVICE_NET);
+    let netns: u32 = probe(net, &kernel::NET_INUM);
+    if netns == 0 {
+        return;
+    }
+    // Read as numbers: arithmetic on the buffer's typed pointers is not allowed.
+    let head: u64 = probe(skb as u64, &kernel::SKB_HEAD);
+    let data: u64 = probe(skb as u64, &kernel::SKB_DATA);
+    let network = head + u64::from(load::<u16>(skb, &kernel::SKB_NETWORK_HEADER));
+    let pulled = data.wrapping_sub(network) as u32;
+    let shared_info = head + u64::from(load::<u32>(skb, &kernel::SKB_END));
+    let gso_size: u16 = probe(shared_info, &kernel::SHINFO_GSO_SIZE);
+    let header_bytes = if gso_size == 0 { 0 } else { pulled + tcp_header_bytes(data) };
+    let packet = Packet {
+        ifindex: load(skb, &kernel::SKB_IIF),
+        family,
+        bytes: load::<u32>(skb, &kernel::SKB_LEN).wrapping_add(pulled),
+        gso_size: u32::from(gso_size),
+        header_bytes,
+    };
+    ledger::count_kernel(netns, Direction::Rx, &packet);
+}
+
+/// Without a socket only TCP comes in super-packets, and `data` is at its header.
+#[inline(always)]
+fn tcp_header_bytes(data: u64) -> u32 {
+    const DATA_OFFSET: u64 = 12;
+    // SAFETY: the helper checks the address.
+    let offset = unsafe { bpf_probe_read_kernel((data + DATA_OFFSET) as *const u8) }.unwrap_or(0x50);
+    u32::from(offset >> 4) * 4
+}

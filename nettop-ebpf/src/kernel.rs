@@ -1,0 +1,33 @@
+//! Reading kernel structs: offsets that the daemon filled in from the running kernel's BTF, and two ways to load.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{Global, helpers::bpf_probe_read_kernel};
+use nettop_common::offsets::ABSENT;
+
+macro_rules! globals {
+    ($($name:ident = $of:literal $path:literal;)*) => {
+        $(
+            #[doc = concat!("Offset of `", $of, ".", $path, "`.")]
+            #[unsafe(no_mangle)]
+            pub static $name: Global<u32> = Global::new(ABSENT);
+        )*
+    };
+}
+nettop_common::for_each_offset!(globals);
+
+/// Loads a member through a pointer whose BTF type the verifier knows; a fault reads as zero.
+#[inline(always)]
+pub fn load<T: Copy>(base: *const c_void, offset: &Global<u32>) -> T {
+    // SAFETY: the verifier checks the access against the pointer's BTF type, and the JIT turns it into a
+    // load with an exception-table entry.
+    unsafe { base.byte_add(offset.load() as usize).cast::<T>().read_volatile() }
+}
+
+/// Reads a member at an address that is only a number here; a fault reads as zero.
+#[inline(always)]
+pub fn probe<T: Copy + Default>(base: u64, offset: &Global<u32>) -> T {
+    // SAFETY: the helper checks the address and copies nothing if it faults.
+    unsafe { bpf_probe_read_kernel((base + u64::from(offset.load())) as *const T) }
+        .unwrap_or_default()
+}

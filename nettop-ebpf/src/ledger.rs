@@ -1,0 +1,238 @@
+//! The one accounting core: which row a packet or a call is counted in. Hooks know contexts, this knows none.
+
+use core::ffi::c_void;
+
+use nettop_common::{
+    Direction, Family, Flow, Ref, Row, RowKey, SocketTag,
+    owner::{self, OVERFLOW},
+    row,
+    tag::{LISTENING, evidence},
+};
+
+use crate::{
+    kernel::{self, probe},
+    maps::{FREE_ROWS, ROW_INDEX, ROW_LIMIT, ROWS, SCRATCH, add, next, stats},
+    owners,
+    task::Task,
+};
+
+const BPF_NOEXIST: u64 = 1;
+
+/// One skb on its way through a device.
+pub struct Packet {
+    pub ifindex: u32,
+    pub family: Family,
+    /// IP header and all that follows.
+    pub bytes: u32,
+    /// Payload of each segment of a super-packet, 0 for an ordinary packet.
+    pub gso_size: u32,
+    /// Headers that segmentation repeats: IP and transport. Only read if `gso_size` is not 0.
+    pub header_bytes: u32,
+}
+
+/// Makes the process the owner of a socket that it uses.
+#[inline(always)]
+pub fn take(tag: &mut SocketTag, task: Task, found: u32) {
+    if owners::get(tag.owner).is_some_and(|owner| task.is(owner)) {
+        if tag.evidence < found {
+            tag.evidence = found;
+        }
+        return;
+    }
+    tag.owner = owners::of(task);
+    tag.evidence = found;
+}
+
+/// Counts a packet of a tagged socket.
+#[inline(always)]
+pub fn count(tag: &mut SocketTag, sk: *const c_void, listens: bool, way: Direction, packet: &Packet) {
+    if tag.family != packet.family as u32 {
+        tag.family = packet.family as u32;
+    }
+    let known = row_at(tag.rows[way as usize]);
+    let row = match known {
+        Some(row) if row.key.ifindex == packet.ifindex && row.key.owner == tag.owner.slot() => row,
+        _ => {
+            settle(tag, sk, listens);
+            match bind(tag, packet.ifindex) {
+                Some((row, reference)) => {
+                    // A listener's row must not be inherited: its children would never come here and be told apart.
+                    if !listens {
+                        tag.rows[way as usize] = reference;
+                    }
+                    row
+                }
+                None => return,
+            }
+        }
+    };
+    add_packet(&mut row.flows[packet.family as usize & 1][way as usize], packet);
+}
+
+/// Counts a packet that met no socket: the kernel's.
+#[inline(always)]
+pub fn count_kernel(netns: u32, way: Direction, packet: &Packet) {
+    let key = RowKey { owner: owner::KERNEL, netns, ifindex: packet.ifindex };
+    if let Some((row, _)) = row_for(&key, evidence::NONE) {
+        add_packet(&mut row.flows[packet.family as usize & 1][way as usize], packet);
+    }
+}
+
+/// Counts bytes that a program handed over or took, on the device of the socket's last packet that way.
+#[inline(always)]
+pub fn count_app(tag: &mut SocketTag, way: Direction, bytes: u64) {
+    let known = row_at(tag.rows[way as usize]);
+    let row = match known {
+        Some(row) if row.key.owner == tag.owner.slot() => row,
+        Some(row) => match bind(tag, row.key.ifindex) {
+            Some((row, reference)) => {
+                tag.rows[way as usize] = reference;
+                row
+            }
+            None => return,
+        },
+        None => {
+            let ifindex = row_at(tag.rows[1 - way as usize]).map_or(0, |row| row.key.ifindex);
+            match bind(tag, ifindex) {
+                Some((row, _)) => row,
+                None => return,
+            }
+        }
+    };
+    if row.evidence < tag.evidence {
+        row.evidence = tag.evidence;
+    }
+    let family = tag.family as usize & 1;
+    add(&raw mut row.flows[family][way as usize].app_bytes, bytes);
+}
+
+/// The row a tag remembers, if it was not retired since.
+#[inline(always)]
+fn row_at(reference: Ref) -> Option<&'static mut Row> {
+    if reference == Ref::NONE {
+        return None;
+    }
+    // SAFETY: elements of an array map live as long as the map; its counters are only ever added to.
+    let row = ROWS.get_ptr_mut(reference.slot()).map(|row| unsafe { &mut *row })?;
+    (row.generation == reference.generation()).then_some(row)
+}
+
+/// Fills in what a tag may lack when its first packet passes: namespace, and whether it is a listener's child.
+#[inline(always)]
+fn settle(tag: &mut SocketTag, sk: *const c_void, listens: bool) {
+    if listens {
+        tag.flags |= LISTENING;
+    } else if tag.flags & LISTENING != 0 {
+        tag.flags &= !LISTENING;
+        tag.evidence = evidence::LISTENER;
+    }
+    if tag.netns == 0 {
+        if let Some(scratch) = SCRATCH.get_ptr_mut(0) {
+            // SAFETY: a per-CPU element of our own, and programs are not preempted by themselves. Stored
+            // and read back, the pointer is a number, which may be added to.
+            let sk = unsafe {
+                scratch.write_volatile(sk as u64);
+                scratch.read_volatile()
+            };
+            tag.netns = netns_of(sk);
+        }
+    }
+    if owners::get(tag.owner).is_none() {
+        tag.owner = Ref::NONE;
+        tag.evidence = evidence::NONE;
+    }
+}
+
+/// Inode number of the network namespace of a socket.
+#[inline(always)]
+pub fn netns_of(sk: u64) -> u32 {
+    let net: u64 = probe(sk, &kernel::SOCK_NET);
+    probe(net, &kernel::NET_INUM)
+}
+
+#[inline(always)]
+fn bind(tag: &SocketTag, ifindex: u32) -> Option<(&'static mut Row, Ref)> {
+    let key = RowKey { owner: tag.owner.slot(), netns: tag.netns, ifindex };
+    row_for(&key, tag.evidence)
+}
+
+/// The row for a key; where there is no room, the overflow row of the device; else the overflow row of all.
+#[inline(always)]
+fn row_for(key: &RowKey, found: u32) -> Option<(&'static mut Row, Ref)> {
+    let mut slot = find_or_make(key);
+    if slot == row::OVERFLOW && key.owner >= owner::FIRST {
+        slot = find_or_make(&RowKey { owner: OVERFLOW, ..*key });
+    }
+    // SAFETY: as in `row_at`.
+    let row = ROWS.get_ptr_mut(slot).map(|row| unsafe { &mut *row })?;
+    if row.evidence < found {
+        row.evidence = found;
+    }
+    let reference = if slot == row::OVERFLOW { Ref::NONE } else { Ref::new(slot, row.generation) };
+    Some((row, reference))
+}
+
+/// Slot of the row for a key, [`row::OVERFLOW`] if there is no room.
+#[inline(never)]
+fn find_or_make(key: &RowKey) -> u32 {
+    // SAFETY: the value is copied at once; values of this map are never changed in place.
+    if let Some(slot) = unsafe { ROW_INDEX.get(key) } {
+        return *slot;
+    }
+    let Some(stats) = stats() else { return row::OVERFLOW };
+    let limited = key.owner >= owner::FIRST;
+    if limited && next(&raw mut stats.rows_in_use) >= ROW_LIMIT.load() {
+        add(&raw mut stats.rows_in_use, u64::MAX);
+        add(&raw mut stats.rows_full, 1);
+        return row::OVERFLOW;
+    }
+    let slot = make(key, stats);
+    if limited && slot == row::OVERFLOW {
+        add(&raw mut stats.rows_in_use, u64::MAX);
+    }
+    if slot != row::OVERFLOW {
+        return slot;
+    }
+    // Another CPU may have been first.
+    // SAFETY: as above.
+    unsafe { ROW_INDEX.get(key) }.copied().unwrap_or(row::OVERFLOW)
+}
+
+#[inline(always)]
+fn make(key: &RowKey, stats: &mut nettop_common::Stats) -> u32 {
+    let slot = match FREE_ROWS.pop() {
+        Ok(Some(slot)) => slot,
+        _ => next(&raw mut stats.next_row) as u32 + row::FIRST,
+    };
+    let Some(row) = ROWS.get_ptr_mut(slot) else {
+        add(&raw mut stats.rows_full, 1);
+        return row::OVERFLOW;
+    };
+    // SAFETY: a slot that was just handed out is nobody else's; the daemon zeroed its counters.
+    let row = unsafe { &mut *row };
+    row.key = *key;
+    row.evidence = evidence::NONE;
+    row.state = row::LIVE;
+    if let Err(error) = ROW_INDEX.insert(key, &slot, BPF_NOEXIST) {
+        row.state = row::FREE;
+        let _ = FREE_ROWS.push(&slot, 0);
+        const EEXIST: i32 = 17;
+        if error != -EEXIST {
+            add(&raw mut stats.index_full, 1);
+        }
+        return row::OVERFLOW;
+    }
+    slot
+}
+
+#[inline(always)]
+fn add_packet(flow: &mut Flow, packet: &Packet) {
+    add(&raw mut flow.skbs, 1);
+    add(&raw mut flow.skb_bytes, u64::from(packet.bytes));
+    if packet.gso_size != 0 {
+        let payload = packet.bytes.saturating_sub(packet.header_bytes);
+        let repeats = payload.saturating_sub(1) / packet.gso_size;
+        add(&raw mut flow.gso_packets, u64::from(repeats));
+        add(&raw mut flow.gso_bytes, u64::from(repeats) * u64::from(packet.header_bytes));
+    }
+}

@@ -1,0 +1,24 @@
+//! The kernel side of nettopd. Hooks say what happened, the ledger keeps the books, the daemon reads its maps.
+
+#![no_std]
+#![no_main]
+#![allow(internal_features, reason = "atomic_xadd: the target has no AtomicU64::fetch_add")]
+#![feature(core_intrinsics)]
+
+mod hooks;
+mod kernel;
+mod ledger;
+mod maps;
+mod owners;
+mod task;
+
+/// Tracing helpers are open to GPL-compatible programs only.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+/// A reachable panic is an endless loop, which the verifier refuses: none can be shipped.
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}

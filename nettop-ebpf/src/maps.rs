@@ -1,0 +1,121 @@
+//! Every map, with why it has its type and size. The daemon sets the sizes before it loads.
+
+use core::{ffi::c_void, ptr};
+
+use aya_ebpf::{
+    Global,
+    helpers::generated::bpf_sk_storage_get,
+    macros::{btf_map, map},
+    maps::{Array, HashMap, PerCpuArray, Queue},
+};
+use nettop_common::{Owner, OwnerKey, Row, RowKey, SocketTag, Stats};
+
+const BPF_F_NO_PREALLOC: usize = 1 << 0;
+const BPF_F_CLONE: usize = 1 << 9;
+const BPF_F_MMAPABLE: u32 = 1 << 10;
+const BPF_MAP_TYPE_SK_STORAGE: usize = 24;
+const BPF_SK_STORAGE_GET_F_CREATE: u64 = 1;
+
+/// Rows that processes may use; the table has [`nettop_common::row::RESERVED`] more.
+#[unsafe(no_mangle)]
+pub static ROW_LIMIT: Global<u64> = Global::new(0);
+
+/// The books. Mapped by the daemon, which reads them with no system call.
+#[map]
+pub static ROWS: Array<Row> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// Where a row is, for the slow path: first packet of a socket on a device, or after its owner changed.
+#[map]
+pub static ROW_INDEX: HashMap<RowKey, u32> = HashMap::with_max_entries(1, 0);
+/// Rows that the daemon retired and zeroed.
+#[map]
+pub static FREE_ROWS: Queue<u32> = Queue::with_max_entries(1, 0);
+
+/// The processes. Mapped as the rows are.
+#[map]
+pub static OWNERS: Array<Owner> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub static OWNER_INDEX: HashMap<OwnerKey, u32> = HashMap::with_max_entries(1, 0);
+#[map]
+pub static FREE_OWNERS: Queue<u32> = Queue::with_max_entries(1, 0);
+
+#[map]
+pub static STATS: Array<Stats> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// A place to turn a typed socket pointer into a number: stored here, it reads back as a scalar.
+#[map]
+pub static SCRATCH: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// Definition of the socket storage. aya's own has no flags, and without `BPF_F_CLONE` an accepted
+/// connection would not inherit its listener's owner.
+#[repr(C)]
+pub struct SocketStorage {
+    r#type: *const [i32; BPF_MAP_TYPE_SK_STORAGE],
+    key: *const i32,
+    value: *const SocketTag,
+    max_entries: *const [i32; 0],
+    map_flags: *const [i32; BPF_F_NO_PREALLOC | BPF_F_CLONE],
+}
+
+// SAFETY: the pointers only carry types for the loader and are never followed.
+unsafe impl Sync for SocketStorage {}
+
+#[btf_map]
+pub static SOCKETS: SocketStorage = SocketStorage {
+    r#type: ptr::null(),
+    key: ptr::null(),
+    value: ptr::null(),
+    max_entries: ptr::null(),
+    map_flags: ptr::null(),
+};
+
+impl SocketStorage {
+    /// The tag of a full socket, made of zeroes if it has none; `None` if the kernel has no memory for it
+    /// or the socket is being freed.
+    #[inline(always)]
+    pub fn tag(&self, sk: *mut c_void) -> Option<&mut SocketTag> {
+        let map = ptr::from_ref(self).cast_mut().cast();
+        // SAFETY: the verifier admits only typed, live sockets here. The tag lives as long as the program
+        // runs; others may write it meanwhile, a word at a time.
+        let tag = unsafe {
+            bpf_sk_storage_get(map, sk, ptr::null_mut(), BPF_SK_STORAGE_GET_F_CREATE)
+                .cast::<SocketTag>()
+                .as_mut()
+        };
+        if tag.is_none() {
+            count(|stats| &raw mut stats.tags_refused);
+        }
+        tag
+    }
+}
+
+/// Adds to a counter that other CPUs add to as well.
+#[inline(always)]
+pub fn add(counter: *mut u64, n: u64) {
+    use core::intrinsics::{AtomicOrdering, atomic_xadd};
+    // SAFETY: the verifier knows the counter to lie in a map value.
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, n) };
+}
+
+/// Adds one and returns the value before.
+#[inline(always)]
+pub fn next(counter: *mut u64) -> u64 {
+    use core::intrinsics::{AtomicOrdering, atomic_xadd};
+    // SAFETY: as in `add`. A relaxed add whose result is used compiles to a plain add and returns its
+    // operand (rustc 1.95), hence SeqCst.
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(counter, 1) }
+}
+
+/// The allocation state, where the map has its one element.
+#[inline(always)]
+pub fn stats() -> Option<&'static mut Stats> {
+    // SAFETY: the element exists for the life of the map.
+    STATS.get_ptr_mut(0).map(|stats| unsafe { &mut *stats })
+}
+
+/// Adds one to a counter of the stats.
+#[inline(always)]
+pub fn count(counter: impl Fn(&mut Stats) -> *mut u64) {
+    if let Some(stats) = stats() {
+        add(counter(stats), 1);
+    }
+}

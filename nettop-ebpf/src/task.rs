@@ -1,0 +1,103 @@
+//! The current process, read from its `task_struct`.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_probe_read_kernel};
+use nettop_common::{Owner, OwnerKey};
+
+use crate::kernel::{self, load, probe};
+
+/// `PF_KTHREAD` of linux/sched.h, unchanged since 2.6.
+const PF_KTHREAD: u32 = 0x0020_0000;
+
+/// A task, as a pointer whose type the verifier knows.
+#[derive(Clone, Copy)]
+pub struct Task(*const c_void);
+
+impl Task {
+    /// The task this CPU runs. Who that is says nothing in softirq context.
+    #[inline(always)]
+    pub fn current() -> Self {
+        // SAFETY: the helper has no preconditions; it exists since 5.11.
+        Self(unsafe { bpf_get_current_task_btf() } as *const c_void)
+    }
+
+    /// # Safety
+    ///
+    /// `task` must be a `task_struct` pointer from the program's context.
+    #[inline(always)]
+    pub const unsafe fn from_ptr(task: *const c_void) -> Self {
+        Self(task)
+    }
+
+    #[inline(always)]
+    pub fn is_kernel_thread(self) -> bool {
+        load::<u32>(self.0, &kernel::TASK_FLAGS) & PF_KTHREAD != 0
+    }
+
+    #[inline(always)]
+    fn leader(self) -> *const c_void {
+        load(self.0, &kernel::TASK_GROUP_LEADER)
+    }
+
+    #[inline(always)]
+    pub fn is_leader(self) -> bool {
+        self.leader() as u64 == self.0 as u64
+    }
+
+    /// Whether the last thread of the process is going: `do_exit` lowers `signal->live` before it
+    /// reports `sched_process_exit`.
+    #[inline(always)]
+    pub fn is_last_thread(self) -> bool {
+        let signal: *const c_void = load(self.0, &kernel::TASK_SIGNAL);
+        load::<u32>(signal, &kernel::SIGNAL_LIVE) == 0
+    }
+
+    /// Inode number of the network namespace new sockets are made in; 0 while exiting.
+    #[inline(always)]
+    pub fn netns(self) -> u32 {
+        let nsproxy: u64 = load(self.0, &kernel::TASK_NSPROXY);
+        if nsproxy == 0 {
+            return 0;
+        }
+        let net: u64 = probe(nsproxy, &kernel::NSPROXY_NET);
+        probe(net, &kernel::NET_INUM)
+    }
+
+    #[inline(always)]
+    fn tgid(self) -> u32 {
+        load(self.0, &kernel::TASK_TGID)
+    }
+
+    #[inline(always)]
+    fn uid(self) -> u32 {
+        let cred: *const c_void = load(self.0, &kernel::TASK_CRED);
+        load(cred, &kernel::CRED_UID)
+    }
+
+    #[inline(always)]
+    fn start_time_ns(self) -> u64 {
+        load(self.leader(), &kernel::TASK_START_BOOTTIME)
+    }
+
+    #[inline(always)]
+    pub fn key(self) -> OwnerKey {
+        OwnerKey { start_time_ns: self.start_time_ns(), tgid: self.tgid(), uid: self.uid() }
+    }
+
+    #[inline(always)]
+    pub fn is(self, owner: &Owner) -> bool {
+        self.tgid() == owner.key.tgid
+            && self.uid() == owner.key.uid
+            && self.start_time_ns() == owner.key.start_time_ns
+    }
+
+    /// Copies the name of the thread-group leader.
+    #[inline(always)]
+    pub fn copy_comm(self, comm: &mut [u8; 16]) {
+        let leader = self.leader();
+        let from = leader as u64 + u64::from(kernel::TASK_COMM.load());
+        // SAFETY: the helper checks the source; the destination is 16 bytes of a map value.
+        unsafe { bpf_probe_read_kernel(comm.as_mut_ptr().cast(), 16, from as *const c_void) };
+    }
+}
