@@ -38,7 +38,10 @@ fn build() -> Result<(), String> {
         for line in log.lines() {
             println!("cargo::warning={line}");
         }
-        return Err("the eBPF side did not build; `cargo xtask build` installs bpf-linker and rust-src if they are missing".into());
+        return Err(
+            "the eBPF side did not build; `cargo xtask build` installs bpf-linker and rust-src if they are missing"
+                .into(),
+        );
     }
     println!("cargo::rustc-env=NETTOP_EBPF={}", target_dir.join(TARGET).join("release/nettop-ebpf").display());
     Ok(())

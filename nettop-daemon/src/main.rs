@@ -1,14 +1,56 @@
-//! x
+//! nettopd: accounts every packet to the process, user and network device it belongs to.
+//!
+//! Data goes one way: `kernel` loads the hooks, `ledger` reads their books, `identity` names what they count,
+//! `report` balances and writes.
+
+mod cli;
+mod identity;
 mod kernel;
-fn main() -> anyhow::Result<()> {
-    tracing_subscriber::fmt().with_env_filter("debug").with_writer(std::io::stderr).init();
-    let t = std::time::Instant::now();
-    let p = kernel::programs::start(1024)?;
-    eprintln!("{:?}", t.elapsed());
-    for h in &p.hooks { println!("{h:?}"); }
-    std::thread::sleep(std::time::Duration::from_secs(3));
-    println!("{:?}", p.stats.read(0));
-    for i in 0..p.owners.len() { let o = p.owners.read(i).unwrap(); if o.state != 0 { println!("{i} {:?} {}", o.key, String::from_utf8_lossy(&o.comm)); } }
-    for i in 0..p.rows.len() { let o = p.rows.read(i).unwrap(); if o.state != 0 { println!("{i} {:?}", o); } }
-    Ok(())
+mod ledger;
+mod report;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use thiserror::Error;
+
+use crate::{cli::Cli, identity::escape::escape, kernel::preflight::Refusal};
+
+/// A mistake of the command line that clap cannot see.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct Usage(String);
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let level = match cli.verbose {
+        0 => tracing::Level::WARN,
+        1 => tracing::Level::INFO,
+        _ => tracing::Level::DEBUG,
+    };
+    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).init();
+    match run::run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One line, whatever the kernel had to say.
+            eprintln!("nettopd: {}", escape(format!("{error:#}").as_bytes()));
+            exit_code(&error)
+        }
+    }
+}
+
+/// After sysexits.h, as systemd's `RestartPreventExitStatus=` wants to know them.
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    const USAGE: u8 = 2;
+    const UNAVAILABLE: u8 = 69;
+    const NOPERM: u8 = 77;
+    if error.is::<Usage>() {
+        return USAGE.into();
+    }
+    match error.downcast_ref() {
+        Some(Refusal::Kernel(_)) => UNAVAILABLE.into(),
+        Some(Refusal::Permission(_)) => NOPERM.into(),
+        None => ExitCode::FAILURE,
+    }
 }

@@ -28,6 +28,5 @@ pub fn load<T: Copy>(base: *const c_void, offset: &Global<u32>) -> T {
 #[inline(always)]
 pub fn probe<T: Copy + Default>(base: u64, offset: &Global<u32>) -> T {
     // SAFETY: the helper checks the address and copies nothing if it faults.
-    unsafe { bpf_probe_read_kernel((base + u64::from(offset.load())) as *const T) }
-        .unwrap_or_default()
+    unsafe { bpf_probe_read_kernel((base + u64::from(offset.load())) as *const T) }.unwrap_or_default()
 }

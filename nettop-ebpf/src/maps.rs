@@ -77,9 +77,7 @@ impl SocketStorage {
         // SAFETY: the verifier admits only typed, live sockets here. The tag lives as long as the program
         // runs; others may write it meanwhile, a word at a time.
         let tag = unsafe {
-            bpf_sk_storage_get(map, sk, ptr::null_mut(), BPF_SK_STORAGE_GET_F_CREATE)
-                .cast::<SocketTag>()
-                .as_mut()
+            bpf_sk_storage_get(map, sk, ptr::null_mut(), BPF_SK_STORAGE_GET_F_CREATE).cast::<SocketTag>().as_mut()
         };
         if tag.is_none() {
             count(|stats| &raw mut stats.tags_refused);

@@ -87,9 +87,7 @@ impl Task {
 
     #[inline(always)]
     pub fn is(self, owner: &Owner) -> bool {
-        self.tgid() == owner.key.tgid
-            && self.uid() == owner.key.uid
-            && self.start_time_ns() == owner.key.start_time_ns
+        self.tgid() == owner.key.tgid && self.uid() == owner.key.uid && self.start_time_ns() == owner.key.start_time_ns
     }
 
     /// Copies the name of the thread-group leader.

@@ -174,10 +174,7 @@ impl Btf {
 
     /// Looks through typedefs and qualifiers.
     fn resolve(&self, mut id: u32) -> u32 {
-        while matches!(
-            self.kind(id),
-            kind::TYPEDEF | kind::VOLATILE | kind::CONST | kind::RESTRICT | kind::TYPE_TAG
-        ) {
+        while matches!(self.kind(id), kind::TYPEDEF | kind::VOLATILE | kind::CONST | kind::RESTRICT | kind::TYPE_TAG) {
             id = self.field(id, 2);
         }
         id
@@ -214,7 +211,14 @@ mod tests {
     fn fixture() -> Vec<u8> {
         let strings = b"\0s\0a\0b\0int\0e\0X\0btf_trace_t\0";
         let name = |s: &[u8]| {
-            u32::try_from(strings.windows(s.len() + 2).position(|w| w[0] == 0 && &w[1..=s.len()] == s && w[s.len() + 1] == 0).unwrap() + 1).unwrap()
+            u32::try_from(
+                strings
+                    .windows(s.len() + 2)
+                    .position(|w| w[0] == 0 && &w[1..=s.len()] == s && w[s.len() + 1] == 0)
+                    .unwrap()
+                    + 1,
+            )
+            .unwrap()
         };
         let info = |kind: u32, n: u32| kind << 24 | n;
         let types: Vec<u32> = [

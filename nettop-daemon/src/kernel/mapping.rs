@@ -1,6 +1,12 @@
 //! BPF arrays mapped into the daemon: read with no system call while the kernel writes them.
 
-use std::{marker::PhantomData, num::NonZeroUsize, os::fd::AsFd, ptr::NonNull, sync::atomic::{AtomicU32, AtomicU64}};
+use std::{
+    marker::PhantomData,
+    num::NonZeroUsize,
+    os::fd::AsFd,
+    ptr::NonNull,
+    sync::atomic::{AtomicU32, AtomicU64},
+};
 
 use anyhow::Context as _;
 use bytemuck::Pod;
@@ -29,8 +35,9 @@ impl<T: Pod> Mapping<T> {
         let len = len as usize;
         let bytes = NonZeroUsize::new(len * size_of::<T>()).context("cannot map an empty map")?;
         // SAFETY: a fresh shared mapping at an address of the kernel's choice.
-        let base = unsafe { mmap(None, bytes, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, map, 0) }
-            .with_context(|| format!("mmap of {bytes} bytes of a BPF array failed"))?;
+        let base =
+            unsafe { mmap(None, bytes, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, map, 0) }
+                .with_context(|| format!("mmap of {bytes} bytes of a BPF array failed"))?;
         Ok(Self { base: base.cast(), len, bytes, _values: PhantomData })
     }
 

@@ -1,6 +1,9 @@
 //! What must hold before anything is loaded: capabilities, BTF, a cgroup2 hierarchy. Each lack is one line with its remedy.
 
-use std::{fs::File, path::{Path, PathBuf}};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context as _;
 use procfs::process::Process;
@@ -12,7 +15,9 @@ use super::btf;
 #[derive(Debug, Error)]
 pub enum Refusal {
     /// Exit code 77.
-    #[error("not permitted: missing {0}; run as root, or grant the capabilities (setcap, or AmbientCapabilities= in a unit)")]
+    #[error(
+        "not permitted: missing {0}; run as root, or grant the capabilities (setcap, or AmbientCapabilities= in a unit)"
+    )]
     Permission(String),
     /// Exit code 69.
     #[error("{0}")]
@@ -28,7 +33,10 @@ const NEEDED: [(&str, u32); 3] = [("CAP_BPF", 39), ("CAP_PERFMON", 38), ("CAP_NE
 ///
 /// [`Refusal`], or if /proc cannot be read.
 pub fn check() -> anyhow::Result<()> {
-    let effective = Process::myself().and_then(|me| me.status()).context("cannot read /proc/self/status; is /proc mounted?")?.capeff;
+    let effective = Process::myself()
+        .and_then(|me| me.status())
+        .context("cannot read /proc/self/status; is /proc mounted?")?
+        .capeff;
     permitted(effective)?;
     if !Path::new(btf::VMLINUX).exists() {
         return Err(Refusal::Kernel(format!(
@@ -54,7 +62,8 @@ fn permitted(effective: u64) -> Result<(), Refusal> {
 pub fn cgroup2() -> anyhow::Result<File> {
     let mounts = Process::myself().and_then(|me| me.mountinfo()).context("cannot read /proc/self/mountinfo")?;
     // A container's view may be a mount of some inner group: only the whole hierarchy will do.
-    let mounted = mounts.into_iter().find(|mount| mount.fs_type == "cgroup2" && mount.root == "/").map(|mount| mount.mount_point);
+    let mounted =
+        mounts.into_iter().find(|mount| mount.fs_type == "cgroup2" && mount.root == "/").map(|mount| mount.mount_point);
     match mounted {
         Some(path) => File::open(&path).with_context(|| format!("cannot open {}", path.display())),
         None => mount_cgroup2(),
@@ -63,9 +72,14 @@ pub fn cgroup2() -> anyhow::Result<File> {
 
 /// A detached mount, seen by nobody else and gone with its descriptor.
 fn mount_cgroup2() -> anyhow::Result<File> {
-    use nix::{mount::{MsFlags, mount, umount2, MntFlags}, sched::{CloneFlags, unshare}};
+    use nix::{
+        mount::{MntFlags, MsFlags, mount, umount2},
+        sched::{CloneFlags, unshare},
+    };
     let refusal = |error: nix::Error| {
-        Refusal::Kernel(format!("no cgroup2 hierarchy is mounted and mounting one failed ({error}); the kernel must be built with CONFIG_CGROUPS=y and CONFIG_CGROUP_BPF=y, and `mount -t cgroup2 none DIR` must work"))
+        Refusal::Kernel(format!(
+            "no cgroup2 hierarchy is mounted and mounting one failed ({error}); the kernel must be built with CONFIG_CGROUPS=y and CONFIG_CGROUP_BPF=y, and `mount -t cgroup2 none DIR` must work"
+        ))
     };
     std::thread::spawn(move || -> anyhow::Result<File> {
         unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).map_err(refusal)?;

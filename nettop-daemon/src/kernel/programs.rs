@@ -149,7 +149,8 @@ fn load(types: &Btf, row_limit: u32, row_entries: u32, owner_entries: u32) -> an
 }
 
 fn attach(ebpf: &mut Ebpf, hook: &Hook, cgroup: &std::fs::File, btf: &aya::Btf) -> anyhow::Result<()> {
-    let program = ebpf.program_mut(hook.program).with_context(|| format!("the object has no program {}", hook.program))?;
+    let program =
+        ebpf.program_mut(hook.program).with_context(|| format!("the object has no program {}", hook.program))?;
     match hook.attach {
         Attach::Packets(way) => {
             let program: &mut CgroupSkb = program.try_into()?;

@@ -9,10 +9,7 @@ use aya_ebpf::{
     macros::cgroup_skb,
     programs::SkBuffContext,
 };
-use nettop_common::{
-    Direction, Family, Ref, SocketTag,
-    tag::evidence,
-};
+use nettop_common::{Direction, Family, Ref, SocketTag, tag::evidence};
 
 use crate::{
     kernel::{self, load},

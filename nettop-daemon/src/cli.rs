@@ -1,0 +1,130 @@
+//! The command line.
+
+use clap::{Parser, ValueEnum};
+
+/// Account every packet to the process, user and network device it belongs to.
+///
+/// Without --once, reports every INTERVAL seconds until it is interrupted, or COUNT times.
+#[derive(Parser, Debug, Clone)]
+#[command(name = "nettopd", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// Seconds between reports [default: 5; with --once: 1]
+    #[arg(value_parser = seconds, allow_negative_numbers = true)]
+    pub interval: Option<f64>,
+    /// Number of reports before nettopd ends
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// Print one JSON document after one interval, and end
+    #[arg(long, conflicts_with = "count")]
+    pub once: bool,
+    /// Only rows of this process; may be repeated
+    #[arg(short, long, value_name = "PID")]
+    pub pid: Vec<u32>,
+    /// Only rows of this user, by name or number; may be repeated
+    #[arg(short, long, value_name = "USER")]
+    pub user: Vec<String>,
+    /// Only this network device; may be repeated
+    #[arg(short, long, value_name = "DEVICE")]
+    pub interface: Vec<String>,
+    /// Count IPv4 only
+    #[arg(short = '4', long, conflicts_with = "ipv6")]
+    pub ipv4: bool,
+    /// Count IPv6 only
+    #[arg(short = '6', long)]
+    pub ipv6: bool,
+    /// Do not look up user names
+    #[arg(short, long)]
+    pub numeric: bool,
+    /// Sort rows by this column
+    #[arg(short, long, value_name = "COLUMN", default_value = "packets")]
+    pub sort: Sort,
+    /// Output format [default: table; with --once: json]
+    #[arg(long)]
+    pub format: Option<Format>,
+    /// Most rows for processes; what does not fit is counted in overflow rows
+    #[arg(long, default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(64..=1_000_000))]
+    pub rows: u32,
+    /// Say more on standard error; twice for the kernel's own messages
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done, 1 failed while running, 2 wrong usage, 69 the kernel lacks something, 77 not permitted.";
+
+/// Columns to sort by: numbers largest first, the others in order.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+#[value(rename_all = "snake_case")]
+pub enum Sort {
+    /// Packets both ways
+    Packets,
+    Pid,
+    Uid,
+    Dev,
+    XmitPk,
+    RecvPk,
+    XmitKb,
+    RecvKb,
+    Command,
+}
+
+/// How reports are written.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Columns for people
+    Table,
+    /// One indented document per report
+    Json,
+    /// One document per line and report
+    Ndjson,
+    /// One line per row, device and loss counter
+    Csv,
+}
+
+impl Cli {
+    /// The interval asked for, or its default.
+    pub fn interval_s(&self) -> f64 {
+        self.interval.unwrap_or(if self.once { 1.0 } else { 5.0 })
+    }
+
+    /// The format asked for, or its default.
+    pub fn format(&self) -> Format {
+        self.format.unwrap_or(if self.once { Format::Json } else { Format::Table })
+    }
+
+    /// How many reports to make, if that is limited.
+    pub const fn limit(&self) -> Option<u64> {
+        if self.once { Some(1) } else { self.count }
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    const RANGE: std::ops::RangeInclusive<f64> = 0.05..=86_400.0;
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    if RANGE.contains(&seconds) {
+        Ok(seconds)
+    } else {
+        Err(format!("an interval is from {} to {} seconds", RANGE.start(), RANGE.end()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn absurd_intervals_are_refused() {
+        for absurd in ["0", "-1", "nan", "inf", "1e99", "0.001", "five"] {
+            assert!(Cli::try_parse_from(["nettopd", absurd]).is_err(), "{absurd}");
+        }
+        assert!(Cli::try_parse_from(["nettopd", "0.2", "3"]).is_ok());
+        assert!(Cli::try_parse_from(["nettopd", "1", "0"]).is_err());
+    }
+}

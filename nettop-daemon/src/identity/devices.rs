@@ -1,0 +1,198 @@
+//! Network devices and their own counters, by rtnetlink, in every namespace that has traffic.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    path::PathBuf,
+};
+
+use anyhow::Context as _;
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::{
+    RouteNetlinkMessage,
+    link::{LinkAttribute, LinkInfo, LinkLayerType, LinkMessage},
+};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+
+use super::{escape::escape, namespaces};
+
+/// Namespace and interface index: an index alone names nothing.
+pub type DeviceKey = (u32, u32);
+
+/// What a device's own counters count.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Basis {
+    /// Buffers as the stack hands them over, a super-packet once.
+    Skb,
+    /// Packets on the wire.
+    Wire,
+}
+
+/// A device's own counters.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Counters {
+    pub tx_bytes: u64,
+    pub tx_packets: u64,
+    pub rx_bytes: u64,
+    pub rx_packets: u64,
+}
+
+/// One device at one time.
+#[derive(Clone, Debug)]
+pub struct Device {
+    pub name: String,
+    pub basis: Basis,
+    /// Bytes of link header that its counters include with each packet.
+    pub link_header_bytes: u32,
+    pub counters: Counters,
+}
+
+/// Knows devices from reading to reading.
+pub struct Devices {
+    host: Option<u32>,
+    known: BTreeMap<DeviceKey, Device>,
+    /// Namespaces read at least once.
+    read: BTreeSet<u32>,
+    /// Namespaces with traffic that the last reading could not enter.
+    pub unread: u64,
+}
+
+impl Devices {
+    /// Reads every device that can be found, so that each later difference has a base.
+    ///
+    /// # Errors
+    ///
+    /// If rtnetlink does not answer for the daemon's own namespace.
+    pub fn new() -> anyhow::Result<Self> {
+        let mut devices = Self { host: namespaces::own(), known: BTreeMap::new(), read: BTreeSet::new(), unread: 0 };
+        devices.read_all(namespaces::all())?;
+        devices.unread = 0;
+        Ok(devices)
+    }
+
+    /// Reads the host's devices and those of each namespace with traffic. `wanted` names a namespace and the
+    /// processes that may live there.
+    ///
+    /// # Errors
+    ///
+    /// If rtnetlink does not answer for the daemon's own namespace.
+    pub fn update(&mut self, wanted: &BTreeMap<u32, Vec<u32>>) -> anyhow::Result<()> {
+        let mut paths = HashMap::new();
+        let mut search = false;
+        for (netns, pids) in wanted.iter().filter(|(netns, _)| Some(**netns) != self.host) {
+            match pids.iter().find_map(|pid| namespaces::through_process(*netns, *pid)) {
+                Some(path) => {
+                    paths.insert(*netns, path);
+                }
+                None => search = true,
+            }
+        }
+        if search {
+            paths.extend(namespaces::all().into_iter().filter(|(netns, _)| wanted.contains_key(netns)));
+        }
+        self.read_all(paths)?;
+        self.unread = wanted.keys().filter(|netns| !self.read.contains(netns)).count() as u64;
+        Ok(())
+    }
+
+    /// The device, as it was when last seen.
+    pub fn get(&self, key: DeviceKey) -> Option<&Device> {
+        self.known.get(&key)
+    }
+
+    /// All devices ever seen.
+    pub fn iter(&self) -> impl Iterator<Item = (&DeviceKey, &Device)> {
+        self.known.iter()
+    }
+
+    pub const fn host(&self) -> Option<u32> {
+        self.host
+    }
+
+    fn read_all(&mut self, mut paths: HashMap<u32, PathBuf>) -> anyhow::Result<()> {
+        if let Some(host) = self.host {
+            paths.remove(&host);
+            self.store(host, dump()?);
+        }
+        if paths.is_empty() {
+            return Ok(());
+        }
+        for (netns, devices) in namespaces::visit(paths, dump) {
+            match devices {
+                Ok(devices) => self.store(netns, devices),
+                Err(error) => tracing::debug!("cannot read the devices of namespace {netns}: {error:#}"),
+            }
+        }
+        Ok(())
+    }
+
+    fn store(&mut self, netns: u32, devices: Vec<(u32, Device)>) {
+        self.read.insert(netns);
+        self.known.extend(devices.into_iter().map(|(ifindex, device)| ((netns, ifindex), device)));
+    }
+}
+
+/// Asks rtnetlink for all links of the calling thread's namespace.
+fn dump() -> anyhow::Result<Vec<(u32, Device)>> {
+    let mut socket = Socket::new(NETLINK_ROUTE).context("cannot open a rtnetlink socket")?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    let mut request = NetlinkMessage::new(
+        NetlinkHeader::default(),
+        NetlinkPayload::from(RouteNetlinkMessage::GetLink(LinkMessage::default())),
+    );
+    request.header.flags = NLM_F_DUMP | NLM_F_REQUEST;
+    request.finalize();
+    let mut buffer = vec![0; request.buffer_len()];
+    request.serialize(&mut buffer);
+    socket.send(&buffer, 0).context("cannot ask rtnetlink for links")?;
+    let mut devices = Vec::new();
+    loop {
+        let (answer, _) = socket.recv_from_full().context("rtnetlink did not answer")?;
+        let mut rest = answer.as_slice();
+        while rest.len() >= 16 {
+            let len = u32::from_ne_bytes([rest[0], rest[1], rest[2], rest[3]]) as usize;
+            let Some(message) = rest.get(..len.max(16)) else { break };
+            rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
+            match NetlinkMessage::<RouteNetlinkMessage>::deserialize(message).map(|message| message.payload) {
+                Ok(NetlinkPayload::Done(_)) => return Ok(devices),
+                Ok(NetlinkPayload::Error(error)) => {
+                    return Err(error.to_io()).context("rtnetlink refused to list links");
+                }
+                Ok(NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link))) => devices.extend(device(&link)),
+                Ok(_) => {}
+                Err(error) => tracing::debug!("a link message cannot be read: {error}"),
+            }
+        }
+    }
+}
+
+fn device(link: &LinkMessage) -> Option<(u32, Device)> {
+    const ETHERNET_HEADER: u32 = 14;
+    let name = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfName(name) => Some(escape(name.as_bytes())),
+        _ => None,
+    })?;
+    let stats = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Stats64(stats) => Some(stats),
+        _ => None,
+    })?;
+    let is_software = link.attributes.iter().any(|attribute| match attribute {
+        LinkAttribute::LinkInfo(infos) => infos.iter().any(|info| matches!(info, LinkInfo::Kind(_))),
+        _ => false,
+    });
+    let layer = link.header.link_layer_type;
+    let (basis, link_header_bytes) = match layer {
+        // loopback_xmit counts after eth_type_trans has pulled the header.
+        LinkLayerType::Loopback => (Basis::Skb, 0),
+        LinkLayerType::Ether if is_software => (Basis::Skb, ETHERNET_HEADER),
+        LinkLayerType::Ether => (Basis::Wire, ETHERNET_HEADER),
+        _ => (Basis::Skb, 0),
+    };
+    let counters = Counters {
+        tx_bytes: stats.tx_bytes,
+        tx_packets: stats.tx_packets,
+        rx_bytes: stats.rx_bytes,
+        rx_packets: stats.rx_packets,
+    };
+    Some((link.header.index, Device { name, basis, link_header_bytes, counters }))
+}

@@ -1,0 +1,13 @@
+//! From readings to reports: join numbers with names, balance the devices, write each format.
+
+mod balance;
+mod collect;
+mod csv;
+mod model;
+mod sink;
+mod table;
+
+pub use balance::Balance;
+pub use collect::{Collector, Filter};
+pub use model::{HookReport, Snapshot};
+pub use sink::Sink;

@@ -1,0 +1,113 @@
+//! The devices' books: what rows say against what the interface's own counters say, on the interface's basis.
+
+use std::collections::BTreeMap;
+
+use nettop_common::{Direction, Flow, owner};
+
+use super::model::{Books, DeviceReport, Side};
+use crate::{
+    identity::devices::{Basis, Counters, Device, DeviceKey, Devices},
+    ledger::{Flows, Reading},
+};
+
+/// Accumulates from the first reading on.
+#[derive(Default)]
+pub struct Balance {
+    last: BTreeMap<DeviceKey, Counters>,
+    totals: BTreeMap<DeviceKey, Books>,
+}
+
+impl Balance {
+    /// Starts from the devices' counters as they are.
+    pub fn new(devices: &Devices) -> Self {
+        let last = devices.iter().map(|(key, device)| (*key, device.counters)).collect();
+        Self { last, totals: BTreeMap::new() }
+    }
+
+    /// The books of the interval, for the host's devices and those of every namespace that had traffic.
+    pub fn update(&mut self, reading: &Reading, devices: &Devices) -> Vec<DeviceReport> {
+        let mut rows: BTreeMap<DeviceKey, [Flows; 2]> = BTreeMap::new();
+        let mut namespaces = Vec::from_iter(devices.host());
+        for row in &reading.rows {
+            let is_kernel = usize::from(row.key.owner == owner::KERNEL);
+            let sums = rows.entry((row.key.netns, row.key.ifindex)).or_default();
+            crate::ledger::accumulate(&mut sums[is_kernel], &row.interval);
+            namespaces.push(row.key.netns);
+        }
+        let reports = devices.iter().filter(|((netns, _), _)| namespaces.contains(netns)).map(|(key, device)| {
+            let [processes, kernel] = rows.get(key).copied().unwrap_or_default();
+            // A device that was not there at the start began at zero.
+            let before = self.last.insert(*key, device.counters).unwrap_or_default();
+            let interval = books(device, &before, &processes, &kernel);
+            let total = self.totals.entry(*key).or_default();
+            add(total, &interval);
+            DeviceReport {
+                netns: key.0,
+                device: device.name.clone(),
+                ifindex: key.1,
+                basis: match device.basis {
+                    Basis::Skb => "skb",
+                    Basis::Wire => "wire",
+                },
+                link_header_bytes: device.link_header_bytes,
+                interval,
+                total: *total,
+            }
+        });
+        reports.collect()
+    }
+}
+
+fn books(device: &Device, before: &Counters, processes: &Flows, kernel: &Flows) -> Books {
+    let now = &device.counters;
+    let side = |bytes: u64, packets: u64, way: Direction| {
+        let (attributed_bytes, attributed_packets) = on_basis(device, processes, way);
+        let (kernel_bytes, kernel_packets) = on_basis(device, kernel, way);
+        Side {
+            bytes,
+            packets,
+            attributed_bytes,
+            attributed_packets,
+            kernel_bytes,
+            kernel_packets,
+            unattributed_bytes: (bytes.wrapping_sub(attributed_bytes + kernel_bytes)).cast_signed(),
+            unattributed_packets: (packets.wrapping_sub(attributed_packets + kernel_packets)).cast_signed(),
+        }
+    };
+    Books {
+        tx: side(
+            now.tx_bytes.saturating_sub(before.tx_bytes),
+            now.tx_packets.saturating_sub(before.tx_packets),
+            Direction::Tx,
+        ),
+        rx: side(
+            now.rx_bytes.saturating_sub(before.rx_bytes),
+            now.rx_packets.saturating_sub(before.rx_packets),
+            Direction::Rx,
+        ),
+    }
+}
+
+/// Bytes and packets one way, both IP versions, as the device's own counters would count them.
+fn on_basis(device: &Device, flows: &Flows, way: Direction) -> (u64, u64) {
+    let sum = |pick: fn(&Flow) -> u64| flows.iter().map(|family| pick(&family[way as usize])).sum::<u64>();
+    let (mut bytes, mut packets) = (sum(|flow| flow.skb_bytes), sum(|flow| flow.skbs));
+    if device.basis == Basis::Wire {
+        bytes += sum(|flow| flow.gso_bytes);
+        packets += sum(|flow| flow.gso_packets);
+    }
+    (bytes + packets * u64::from(device.link_header_bytes), packets)
+}
+
+fn add(total: &mut Books, more: &Books) {
+    for (total, more) in [(&mut total.tx, &more.tx), (&mut total.rx, &more.rx)] {
+        total.bytes += more.bytes;
+        total.packets += more.packets;
+        total.attributed_bytes += more.attributed_bytes;
+        total.attributed_packets += more.attributed_packets;
+        total.kernel_bytes += more.kernel_bytes;
+        total.kernel_packets += more.kernel_packets;
+        total.unattributed_bytes += more.unattributed_bytes;
+        total.unattributed_packets += more.unattributed_packets;
+    }
+}

@@ -1,0 +1,227 @@
+//! Makes a snapshot of a reading: names beside numbers, filtered and sorted.
+
+use std::{cmp::Reverse, fs, time::SystemTime};
+
+use nettop_common::{Direction, owner, tag::evidence};
+use time::{OffsetDateTime, UtcDateTime, format_description::well_known::Rfc3339};
+
+use super::model::{Amount, DeviceReport, HookReport, Loss, RowReport, SCHEMA, Snapshot, Traffic};
+use crate::{
+    cli::{Cli, Sort},
+    identity::{
+        devices::Devices,
+        escape::{escape, escape_c},
+        processes::{Details, Processes},
+        users::Users,
+    },
+    ledger::{Flows, Reading, RowReading},
+};
+
+/// Which rows a report shows. Devices and losses are always whole.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    pub pids: Vec<u32>,
+    pub uids: Vec<u32>,
+    pub devices: Vec<String>,
+    /// Indexed by [`nettop_common::Family`].
+    pub hidden_families: [bool; 2],
+}
+
+/// What stays the same from report to report, and what was looked up already.
+pub struct Collector {
+    host: String,
+    boot_id: String,
+    kernel: String,
+    since: String,
+    hooks: Vec<HookReport>,
+    filter: Filter,
+    sort: Sort,
+    users: Option<Users>,
+    processes: Processes,
+}
+
+impl Collector {
+    /// Prepares for the options of the command line.
+    pub fn new(cli: &Cli, filter: Filter, hooks: Vec<HookReport>) -> Self {
+        Self {
+            host: kernel_string("hostname"),
+            boot_id: kernel_string("random/boot_id"),
+            kernel: kernel_string("osrelease"),
+            since: now(),
+            hooks,
+            filter,
+            sort: cli.sort,
+            users: (!cli.numeric).then(Users::default),
+            processes: Processes::new("/proc"),
+        }
+    }
+
+    /// The snapshot of one reading.
+    pub fn collect(
+        &mut self,
+        reading: &Reading,
+        devices: &Devices,
+        books: Vec<DeviceReport>,
+        reports_skipped: u64,
+    ) -> Snapshot {
+        let clock = BootClock::now();
+        let mut rows: Vec<RowReport> = reading.rows.iter().filter_map(|row| self.row(row, devices, &clock)).collect();
+        self.processes.forget_unused();
+        sort(&mut rows, self.sort);
+        let is_shown = |name: &String| self.filter.devices.is_empty() || self.filter.devices.contains(name);
+        Snapshot {
+            schema: SCHEMA,
+            version: env!("CARGO_PKG_VERSION"),
+            host: self.host.clone(),
+            boot_id: self.boot_id.clone(),
+            kernel: self.kernel.clone(),
+            time: now(),
+            interval_ms: u64::try_from(reading.interval.as_millis()).unwrap_or(u64::MAX),
+            read_us: u64::try_from(reading.took.as_micros()).unwrap_or(u64::MAX),
+            accounting_since: self.since.clone(),
+            hooks: self.hooks.clone(),
+            rows,
+            devices: books.into_iter().filter(|books| is_shown(&books.device)).collect(),
+            exited: self.traffic(&reading.exited),
+            loss: self.loss(reading, devices, reports_skipped),
+        }
+    }
+
+    fn row(&mut self, row: &RowReading, devices: &Devices, clock: &BootClock) -> Option<RowReport> {
+        let is_process = row.key.owner >= owner::FIRST;
+        let (pid, uid) = (row.owner.key.tgid, row.owner.key.uid);
+        let device = devices.get((row.key.netns, row.key.ifindex)).map(|device| device.name.clone());
+        let Filter { pids, uids, devices: names, .. } = &self.filter;
+        let total = self.traffic(&row.total);
+        let is_shown = (pids.is_empty() || is_process && pids.contains(&pid))
+            && (uids.is_empty() || is_process && uids.contains(&uid))
+            && (names.is_empty() || device.as_ref().is_some_and(|name| names.contains(name)))
+            && total != Traffic::default();
+        if !is_shown {
+            return None;
+        }
+        let details = if is_process { self.processes.details(&row.owner) } else { Details::default() };
+        let user = self.users.as_mut().filter(|_| is_process).and_then(|users| users.name(uid));
+        Some(RowReport {
+            pid,
+            start_time: is_process.then(|| clock.wall(row.owner.key.start_time_ns)).flatten(),
+            start_time_ns: is_process.then_some(row.owner.key.start_time_ns),
+            comm: match row.key.owner {
+                owner::KERNEL => "[kernel]".into(),
+                owner::OVERFLOW => "[overflow]".into(),
+                _ => escape_c(&row.owner.comm),
+            },
+            exe: details.exe,
+            uid: is_process.then_some(uid),
+            user,
+            cgroup: details.cgroup,
+            unit: details.unit,
+            container: details.container,
+            netns: row.key.netns,
+            device,
+            ifindex: (row.key.ifindex != 0).then_some(row.key.ifindex),
+            owner: owner_name(row),
+            exited: row.owner.exited && is_process,
+            interval: self.traffic(&row.interval),
+            total,
+        })
+    }
+
+    fn loss(&self, reading: &Reading, devices: &Devices, reports_skipped: u64) -> Loss {
+        let mut overflow = reading.overflow;
+        for row in reading.rows.iter().filter(|row| row.key.owner == owner::OVERFLOW) {
+            crate::ledger::accumulate(&mut overflow, &row.total);
+        }
+        let overflow = self.traffic(&overflow);
+        Loss {
+            rows_full: reading.stats.rows_full,
+            owners_full: reading.stats.owners_full,
+            index_full: reading.stats.index_full,
+            tags_refused: reading.stats.tags_refused,
+            overflow_tx_bytes: overflow.tx.bytes,
+            overflow_rx_bytes: overflow.rx.bytes,
+            reports_skipped,
+            namespaces_unread: devices.unread,
+            hooks_missing: self.hooks.iter().filter(|hook| !hook.attached).count() as u64,
+        }
+    }
+
+    /// Sums the IP versions that are shown.
+    fn traffic(&self, flows: &Flows) -> Traffic {
+        let mut traffic = Traffic::default();
+        for (family, hidden) in flows.iter().zip(self.filter.hidden_families) {
+            if hidden {
+                continue;
+            }
+            for (amount, way) in [(&mut traffic.tx, Direction::Tx), (&mut traffic.rx, Direction::Rx)] {
+                let flow = &family[way as usize];
+                *amount = Amount {
+                    bytes: amount.bytes + flow.skb_bytes + flow.gso_bytes,
+                    packets: amount.packets + flow.skbs + flow.gso_packets,
+                    app_bytes: amount.app_bytes + flow.app_bytes,
+                };
+            }
+        }
+        traffic
+    }
+}
+
+const fn owner_name(row: &RowReading) -> &'static str {
+    match (row.key.owner, row.evidence) {
+        (owner::KERNEL, _) => "kernel",
+        (owner::OVERFLOW, _) => "overflow",
+        (_, evidence::USER) => "user",
+        (_, evidence::HOLDER) => "holder",
+        (_, evidence::CREATOR) => "creator",
+        (_, evidence::LISTENER) => "listener",
+        _ => "none",
+    }
+}
+
+fn sort(rows: &mut [RowReport], by: Sort) {
+    let interval = |row: &RowReport| row.interval;
+    match by {
+        Sort::Packets => rows.sort_by_key(|row| {
+            Reverse((interval(row).tx.packets + interval(row).rx.packets, row.total.tx.packets + row.total.rx.packets))
+        }),
+        Sort::Pid => rows.sort_by_key(|row| row.pid),
+        Sort::Uid => rows.sort_by_key(|row| row.uid),
+        Sort::Dev => rows.sort_by(|a, b| a.device.cmp(&b.device)),
+        Sort::XmitPk => rows.sort_by_key(|row| Reverse(interval(row).tx.packets)),
+        Sort::RecvPk => rows.sort_by_key(|row| Reverse(interval(row).rx.packets)),
+        Sort::XmitKb => rows.sort_by_key(|row| Reverse(interval(row).tx.bytes)),
+        Sort::RecvKb => rows.sort_by_key(|row| Reverse(interval(row).rx.bytes)),
+        Sort::Command => rows.sort_by(|a, b| a.comm.cmp(&b.comm)),
+    }
+}
+
+/// Turns times since boot into times of day.
+struct BootClock {
+    boot: Option<OffsetDateTime>,
+}
+
+impl BootClock {
+    fn now() -> Self {
+        let since_boot = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).ok();
+        let since_boot =
+            since_boot.map(|time| time::Duration::new(time.tv_sec(), i32::try_from(time.tv_nsec()).unwrap_or(0)));
+        Self { boot: since_boot.and_then(|since| OffsetDateTime::from(SystemTime::now()).checked_sub(since)) }
+    }
+
+    fn wall(&self, ns: u64) -> Option<String> {
+        let started = self.boot?.checked_add(time::Duration::nanoseconds(i64::try_from(ns).ok()?))?;
+        // Below a millisecond the difference of two clocks is noise.
+        let started = started.replace_millisecond(started.millisecond()).ok()?;
+        started.format(&Rfc3339).ok()
+    }
+}
+
+fn now() -> String {
+    let now = UtcDateTime::now();
+    now.replace_millisecond(now.millisecond()).unwrap_or(now).format(&Rfc3339).unwrap_or_default()
+}
+
+fn kernel_string(name: &str) -> String {
+    let text = fs::read(format!("/proc/sys/kernel/{name}")).unwrap_or_default();
+    escape(text.trim_ascii())
+}

@@ -1,0 +1,190 @@
+//! The document `nettop.snapshot/1`. Additive within the major version; unknown is null, counts are integers, times are UTC.
+//!
+//! docs/snapshot.schema.json is generated from these types.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+/// Name and major version of the document.
+pub const SCHEMA: &str = "nettop.snapshot/1";
+
+/// All that nettopd knows at the end of one interval.
+#[derive(Serialize, JsonSchema, Debug, Clone)]
+pub struct Snapshot {
+    /// Always `nettop.snapshot/1`.
+    pub schema: &'static str,
+    /// Version of nettopd.
+    pub version: &'static str,
+    pub host: String,
+    /// Identity of this boot; with `pid` and `start_time_ns` it names a process for all time.
+    pub boot_id: String,
+    pub kernel: String,
+    /// End of the interval, RFC 3339.
+    pub time: String,
+    pub interval_ms: u64,
+    /// How long reading the ledger took.
+    pub read_us: u64,
+    /// When counting began, RFC 3339.
+    pub accounting_since: String,
+    pub hooks: Vec<HookReport>,
+    pub rows: Vec<RowReport>,
+    pub devices: Vec<DeviceReport>,
+    /// What ended processes moved whose rows were given back.
+    pub exited: Traffic,
+    pub loss: Loss,
+}
+
+/// One kernel hook.
+#[derive(Serialize, JsonSchema, Debug, Clone)]
+pub struct HookReport {
+    /// What it is for.
+    pub purpose: &'static str,
+    pub attached: bool,
+    /// Program type and target.
+    pub kind: String,
+    /// Why it is not attached.
+    pub reason: Option<String>,
+}
+
+/// What one process, as one user, moved through one device of one network namespace.
+#[derive(Serialize, JsonSchema, Debug, Clone)]
+pub struct RowReport {
+    /// 0 for the kernel and for overflow rows.
+    pub pid: u32,
+    /// RFC 3339; from the clock as it is set now.
+    pub start_time: Option<String>,
+    /// Since boot, as the kernel keeps it: exact.
+    pub start_time_ns: Option<u64>,
+    /// Name of the thread-group leader, escaped.
+    pub comm: String,
+    pub exe: Option<String>,
+    pub uid: Option<u32>,
+    pub user: Option<String>,
+    pub cgroup: Option<String>,
+    /// systemd unit.
+    pub unit: Option<String>,
+    pub container: Option<String>,
+    /// Inode number of the network namespace.
+    pub netns: u32,
+    /// Null where no packet has told the device yet.
+    pub device: Option<String>,
+    pub ifindex: Option<u32>,
+    /// How the owner was found: user, creator, listener, holder, kernel, overflow.
+    pub owner: &'static str,
+    pub exited: bool,
+    pub interval: Traffic,
+    /// Since `accounting_since`.
+    pub total: Traffic,
+}
+
+/// Both ways.
+#[derive(Serialize, JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    pub tx: Amount,
+    pub rx: Amount,
+}
+
+/// One way.
+#[derive(Serialize, JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// IP bytes on the wire.
+    pub bytes: u64,
+    /// IP packets on the wire.
+    pub packets: u64,
+    /// Bytes that the program handed over or took.
+    pub app_bytes: u64,
+}
+
+/// The books of one device: bytes = attributed + kernel + unattributed.
+#[derive(Serialize, JsonSchema, Debug, Clone)]
+pub struct DeviceReport {
+    pub netns: u32,
+    pub device: String,
+    pub ifindex: u32,
+    /// What the device's counters count: skb (a super-packet once) or wire (each segment).
+    pub basis: &'static str,
+    /// Link header that the counters include with each packet.
+    pub link_header_bytes: u32,
+    pub interval: Books,
+    /// Since `accounting_since`.
+    pub total: Books,
+}
+
+/// Both ways.
+#[derive(Serialize, JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Books {
+    pub tx: Side,
+    pub rx: Side,
+}
+
+/// One way, on the device's basis.
+#[derive(Serialize, JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Side {
+    /// By the device's own counter.
+    pub bytes: u64,
+    pub packets: u64,
+    /// Rows of processes, and overflow rows.
+    pub attributed_bytes: u64,
+    pub attributed_packets: u64,
+    /// Rows of the kernel.
+    pub kernel_bytes: u64,
+    pub kernel_packets: u64,
+    /// The rest: no IP socket saw it. Negative where a packet was counted on its way to a device it never passed.
+    pub unattributed_bytes: i64,
+    pub unattributed_packets: i64,
+}
+
+/// What was lost, by cause. All zero: nothing.
+#[derive(Serialize, JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Loss {
+    /// Requests for a row beyond --rows; the bytes are in overflow rows.
+    pub rows_full: u64,
+    /// Processes beyond --rows; their bytes are in overflow rows.
+    pub owners_full: u64,
+    /// Inserts that a kernel hash refused.
+    pub index_full: u64,
+    /// Packets and calls of sockets for which the kernel had no storage.
+    pub tags_refused: u64,
+    /// Wire bytes in overflow rows, of which the device is known or not.
+    pub overflow_tx_bytes: u64,
+    pub overflow_rx_bytes: u64,
+    /// Reports that were not written because the reader was too slow; totals miss nothing.
+    pub reports_skipped: u64,
+    /// Namespaces with traffic whose devices could not be read.
+    pub namespaces_unread: u64,
+    /// Hooks that this kernel has not, or refused.
+    pub hooks_missing: u64,
+}
+
+impl Loss {
+    /// Counters by name.
+    pub const fn entries(&self) -> [(&'static str, u64); 9] {
+        [
+            ("rows_full", self.rows_full),
+            ("owners_full", self.owners_full),
+            ("index_full", self.index_full),
+            ("tags_refused", self.tags_refused),
+            ("overflow_tx_bytes", self.overflow_tx_bytes),
+            ("overflow_rx_bytes", self.overflow_rx_bytes),
+            ("reports_skipped", self.reports_skipped),
+            ("namespaces_unread", self.namespaces_unread),
+            ("hooks_missing", self.hooks_missing),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schema_in_docs_is_the_one_of_these_types() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/snapshot.schema.json");
+        let schema = serde_json::to_string_pretty(&schemars::schema_for!(Snapshot)).unwrap() + "\n";
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(path, &schema).unwrap();
+        }
+        let kept = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(kept == schema, "docs/snapshot.schema.json is out of date: run the tests once with UPDATE_GOLDEN=1");
+    }
+}

@@ -1,0 +1,135 @@
+//! The main loop: read each interval, name, balance, report, until told to stop.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::Context as _;
+use nettop_common::owner;
+use nix::unistd::User;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{Instant, MissedTickBehavior, interval_at},
+};
+
+use crate::{
+    Usage,
+    cli::Cli,
+    identity::devices::Devices,
+    kernel::programs::{self, HookState},
+    ledger::{Ledger, Reading},
+    report::{Balance, Collector, Filter, HookReport, Sink, Snapshot},
+};
+
+/// Everything between a tick and its report.
+struct Sampler {
+    ledger: Ledger,
+    devices: Devices,
+    balance: Balance,
+    collector: Collector,
+}
+
+/// Runs nettopd to its end.
+///
+/// # Errors
+///
+/// [`Usage`] for an unknown user, [`crate::kernel::preflight::Refusal`] for what the kernel lacks or forbids.
+pub fn run(cli: &Cli) -> anyhow::Result<()> {
+    let filter = filter(cli)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
+    runtime.block_on(async {
+        // From here on a signal ends the loop below, and not the process with its hooks half attached.
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
+        let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
+        let mut sampler = Sampler::start(cli, filter)?;
+        let (mut sink, mut writer) = Sink::new(cli.format());
+        let period = Duration::from_secs_f64(cli.interval_s());
+        let mut ticks = interval_at(Instant::now() + period, period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut left = cli.limit();
+        while left != Some(0) {
+            let last = tokio::select! {
+                _ = ticks.tick() => false,
+                _ = interrupt.recv() => true,
+                _ = terminate.recv() => true,
+                _ = &mut writer.ended => break,
+            };
+            sink.put(&sampler.sample(sink.skipped)?)?;
+            left = if last { Some(0) } else { left.map(|left| left - 1) };
+        }
+        drop(sampler);
+        writer.finish(sink)
+    })
+}
+
+impl Sampler {
+    fn start(cli: &Cli, filter: Filter) -> anyhow::Result<Self> {
+        let devices = Devices::new()?;
+        let programs = programs::start(cli.rows)?;
+        let hooks = programs.hooks.iter().map(hook_report).collect();
+        let mut sampler = Self {
+            balance: Balance::new(&devices),
+            ledger: Ledger::new(programs),
+            devices,
+            collector: Collector::new(cli, filter, hooks),
+        };
+        sampler.begin()?;
+        Ok(sampler)
+    }
+
+    /// The first reading is the base of all later differences.
+    fn begin(&mut self) -> anyhow::Result<()> {
+        let reading = self.ledger.read();
+        self.devices.update(&namespaces(&reading))?;
+        self.balance = Balance::new(&self.devices);
+        Ok(())
+    }
+
+    fn sample(&mut self, reports_skipped: u64) -> anyhow::Result<Snapshot> {
+        let reading = self.ledger.read();
+        self.devices.update(&namespaces(&reading))?;
+        let books = self.balance.update(&reading, &self.devices);
+        Ok(self.collector.collect(&reading, &self.devices, books, reports_skipped))
+    }
+}
+
+/// The namespaces of a reading, each with processes that should live there.
+fn namespaces(reading: &Reading) -> BTreeMap<u32, Vec<u32>> {
+    /// One living process is enough, but it may have moved or ended.
+    const CANDIDATES: usize = 8;
+    let mut namespaces: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    for row in reading.rows.iter().filter(|row| row.key.netns != 0) {
+        let pids = namespaces.entry(row.key.netns).or_default();
+        if row.key.owner >= owner::FIRST && !row.owner.exited && pids.len() < CANDIDATES {
+            pids.push(row.owner.key.tgid);
+        }
+    }
+    namespaces
+}
+
+fn hook_report(hook: &HookState) -> HookReport {
+    HookReport {
+        purpose: hook.purpose,
+        attached: hook.refused.is_none(),
+        kind: hook.kind.clone(),
+        reason: hook.refused.clone(),
+    }
+}
+
+fn filter(cli: &Cli) -> anyhow::Result<Filter> {
+    let uids = cli.user.iter().map(|user| uid(user)).collect::<anyhow::Result<_>>()?;
+    Ok(Filter { pids: cli.pid.clone(), uids, devices: cli.interface.clone(), hidden_families: [cli.ipv6, cli.ipv4] })
+}
+
+fn uid(user: &str) -> anyhow::Result<u32> {
+    if let Ok(uid) = user.parse() {
+        return Ok(uid);
+    }
+    let found = User::from_name(user).ok().flatten().map(|user| user.uid.as_raw());
+    found.ok_or_else(|| {
+        Usage(format!(
+            "no user is named '{}'; give a name or a number",
+            crate::identity::escape::escape(user.as_bytes())
+        ))
+        .into()
+    })
+}
