@@ -9,7 +9,7 @@ use clap::{Parser, ValueEnum};
 #[command(name = "nettopd", version, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Cli {
     /// Seconds between reports [default: 5; with --once: 1]
-    #[arg(value_parser = seconds, allow_negative_numbers = true)]
+    #[arg(value_parser = seconds)]
     pub interval: Option<f64>,
     /// Number of reports before nettopd ends
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]

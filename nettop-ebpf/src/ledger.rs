@@ -17,6 +17,10 @@ use crate::{
 };
 
 const BPF_NOEXIST: u64 = 1;
+/// Default `gso_max_size` of a device: `gso_features_check` has larger packets segmented before the device sees them.
+/// TCP makes them where the device's MTU is so large that two segments exceed it, as on lo.
+const GSO_MAX_SIZE: u32 = 65_536;
+const LINK_HEADER: u32 = 14;
 
 /// One skb on its way through a device.
 pub struct Packet {
@@ -30,17 +34,17 @@ pub struct Packet {
     pub header_bytes: u32,
 }
 
-/// Makes the process the owner of a socket that it uses.
+/// Makes the process the owner of a socket that it uses. A kernel thread owns nothing.
 #[inline(always)]
 pub fn take(tag: &mut SocketTag, task: Task, found: u32) {
     if owners::get(tag.owner).is_some_and(|owner| task.is(owner)) {
         if tag.evidence < found {
             tag.evidence = found;
         }
-        return;
+    } else if !task.is_kernel_thread() {
+        tag.owner = owners::of(task);
+        tag.evidence = found;
     }
-    tag.owner = owners::of(task);
-    tag.evidence = found;
 }
 
 /// Counts a packet of a tagged socket.
@@ -66,7 +70,7 @@ pub fn count(tag: &mut SocketTag, sk: *const c_void, listens: bool, way: Directi
             }
         }
     };
-    add_packet(&mut row.flows[packet.family as usize & 1][way as usize], packet);
+    add_packet(&mut row.flows[packet.family as usize & 1][way as usize], way, packet);
 }
 
 /// Counts a packet that met no socket: the kernel's.
@@ -74,7 +78,7 @@ pub fn count(tag: &mut SocketTag, sk: *const c_void, listens: bool, way: Directi
 pub fn count_kernel(netns: u32, way: Direction, packet: &Packet) {
     let key = RowKey { owner: owner::KERNEL, netns, ifindex: packet.ifindex };
     if let Some((row, _)) = row_for(&key, evidence::NONE) {
-        add_packet(&mut row.flows[packet.family as usize & 1][way as usize], packet);
+        add_packet(&mut row.flows[packet.family as usize & 1][way as usize], way, packet);
     }
 }
 
@@ -226,13 +230,19 @@ fn make(key: &RowKey, stats: &mut nettop_common::Stats) -> u32 {
 }
 
 #[inline(always)]
-fn add_packet(flow: &mut Flow, packet: &Packet) {
+fn add_packet(flow: &mut Flow, way: Direction, packet: &Packet) {
     add(&raw mut flow.skbs, 1);
     add(&raw mut flow.skb_bytes, u64::from(packet.bytes));
     if packet.gso_size != 0 {
         let payload = packet.bytes.saturating_sub(packet.header_bytes);
         let repeats = payload.saturating_sub(1) / packet.gso_size;
-        add(&raw mut flow.gso_packets, u64::from(repeats));
-        add(&raw mut flow.gso_bytes, u64::from(repeats) * u64::from(packet.header_bytes));
+        let (packets, bytes) = (u64::from(repeats), u64::from(repeats) * u64::from(packet.header_bytes));
+        if way == Direction::Tx && packet.bytes + LINK_HEADER >= GSO_MAX_SIZE {
+            add(&raw mut flow.skbs, packets);
+            add(&raw mut flow.skb_bytes, bytes);
+        } else {
+            add(&raw mut flow.gso_packets, packets);
+            add(&raw mut flow.gso_bytes, bytes);
+        }
     }
 }

@@ -1,1 +1,70 @@
-fn main(){}
+//! `cargo xtask`: from a bare machine to a running nettopd, and every check on the way.
+
+mod build;
+mod check;
+mod command;
+mod setup;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Builds, runs and checks nettopd. Each command installs what it needs and is missing.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what is missing for building: rust-src and bpf-linker
+    Setup,
+    /// Build target/release/nettopd
+    Build,
+    /// Build nettopd and run it with ARGS
+    Run {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Formatting, lints for both sides, documentation, tidiness
+    Check,
+    /// All tests, or those whose name contains FILTER; needs root
+    Test {
+        #[arg(last = true)]
+        filter: Vec<String>,
+    },
+    /// What nettopd costs, next to empty programs and to its peers; needs root
+    Bench {
+        /// `cost` or `scale`; both if left out
+        #[arg(trailing_var_arg = true)]
+        args: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().task {
+        Task::Setup => setup::run(),
+        Task::Build => build::nettopd().map(drop),
+        Task::Run { args } => return finish_run(build::run_nettopd(&args)),
+        Task::Check => check::run_all(),
+        Task::Test { filter } => build::test(&filter),
+        Task::Bench { args } => build::bench(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+/// nettopd's exit code is the command's.
+fn finish_run(code: anyhow::Result<u8>) -> ExitCode {
+    code.map_or_else(|error| fail(&error), ExitCode::from)
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("xtask: {error:#}");
+    ExitCode::FAILURE
+}

@@ -74,13 +74,10 @@ fn claim_for_sender(tag: &mut SocketTag, sk: *mut bpf_sock, protocol: u32) {
         return;
     }
     let task = Task::current();
-    if owners::get(tag.owner).is_some_and(|owner| task.is(owner)) {
-        return;
+    let is_owner = owners::get(tag.owner).is_some_and(|owner| task.is(owner));
+    if !is_owner && (protocol != IPPROTO_TCP || is_locked_by_process(sk)) {
+        ledger::take(tag, task, evidence::USER);
     }
-    if protocol == IPPROTO_TCP && !is_locked_by_process(sk) || task.is_kernel_thread() {
-        return;
-    }
-    ledger::take(tag, task, evidence::USER);
 }
 
 #[inline(always)]
@@ -95,29 +92,41 @@ fn packet(ctx: &SkBuffContext) -> Packet {
     // SAFETY: the context is valid for the run.
     let skb = unsafe { &*ctx.skb.skb };
     let family = if skb.protocol == ETH_P_IPV6_BE { Family::V6 } else { Family::V4 };
-    let gso_size = skb.gso_size;
-    let header_bytes = if gso_size == 0 { 0 } else { header_bytes(ctx, family) };
-    Packet { ifindex: skb.ifindex, family, bytes: skb.len, gso_size, header_bytes }
+    let mut packet = Packet { ifindex: skb.ifindex, family, bytes: skb.len, gso_size: skb.gso_size, header_bytes: 0 };
+    if packet.gso_size != 0 {
+        let headers = headers(ctx, family);
+        packet.bytes = packet.bytes.saturating_sub(headers.jumbo_bytes);
+        packet.header_bytes = headers.repeated_bytes;
+    }
+    packet
 }
 
-/// IP and transport header of a super-packet, which is TCP or UDP. Extension headers do not occur: the stack
-/// segments such packets before they get here, or they carry BIG TCP's, which never reaches a wire.
+/// The headers of a super-packet.
+struct Headers {
+    /// IP and transport header, which each segment gets.
+    repeated_bytes: u32,
+    /// Hop-by-hop header that `ip6_xmit` puts into IPv6 super-packets over 64 KiB, and segmentation takes out.
+    jumbo_bytes: u32,
+}
+
+/// Super-packets are TCP or UDP, and have no other extension headers: the stack segments those before.
 #[inline(always)]
-fn header_bytes(ctx: &SkBuffContext, family: Family) -> u32 {
+fn headers(ctx: &SkBuffContext, family: Family) -> Headers {
     const IPV6_HEADER: u32 = 40;
+    const HOP_BY_HOP: u8 = 0;
+    const JUMBO_HEADER: u32 = 8;
     const UDP_HEADER: u32 = 8;
     const TCP_DATA_OFFSET: u32 = 12;
-    let (ip, protocol) = match family {
-        Family::V4 => {
-            let ihl = ctx.load::<u8>(0).unwrap_or(0x45) & 0x0f;
-            (u32::from(ihl) * 4, ctx.load::<u8>(9).unwrap_or(0))
-        }
-        Family::V6 => (IPV6_HEADER, ctx.load::<u8>(6).unwrap_or(0)),
+    let byte = |at: u32| ctx.load::<u8>(at as usize).unwrap_or(0);
+    let (ip_bytes, jumbo_bytes, protocol) = match family {
+        Family::V4 => (u32::from(byte(0) & 0x0f) * 4, 0, byte(9)),
+        Family::V6 if byte(6) == HOP_BY_HOP => (IPV6_HEADER, JUMBO_HEADER, byte(IPV6_HEADER)),
+        Family::V6 => (IPV6_HEADER, 0, byte(6)),
     };
-    if u32::from(protocol) == IPPROTO_TCP {
-        let offset = ctx.load::<u8>((ip + TCP_DATA_OFFSET) as usize).unwrap_or(0x50);
-        ip + u32::from(offset >> 4) * 4
+    let transport_bytes = if u32::from(protocol) == IPPROTO_TCP {
+        u32::from(byte(ip_bytes + jumbo_bytes + TCP_DATA_OFFSET) >> 4) * 4
     } else {
-        ip + UDP_HEADER
-    }
+        UDP_HEADER
+    };
+    Headers { repeated_bytes: ip_bytes + transport_bytes, jumbo_bytes }
 }

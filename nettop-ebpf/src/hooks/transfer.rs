@@ -100,9 +100,6 @@ fn used(sk: *const c_void, then: impl FnOnce(&mut SocketTag)) {
     if tag.netns == 0 {
         tag.netns = ledger::netns_of(sk as u64);
     }
-    let task = Task::current();
-    if !task.is_kernel_thread() {
-        ledger::take(tag, task, evidence::USER);
-    }
+    ledger::take(tag, Task::current(), evidence::USER);
     then(tag);
 }

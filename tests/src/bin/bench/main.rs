@@ -1,0 +1,75 @@
+//! `cargo xtask bench`: what nettopd costs, next to no monitor, to empty programs and to its peers, all in one run.
+//!
+//! Timings on a busy machine lie; modes are interleaved round by round, and medians of differences are printed.
+
+#![expect(clippy::print_stdout, reason = "the output is the figures")]
+
+mod monitors;
+mod scale;
+mod traffic;
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use crate::{monitors::Mode, traffic::Load};
+
+const ROUNDS: usize = 11;
+const WINDOWS: usize = 100;
+
+fn main() -> anyhow::Result<()> {
+    if std::env::args().nth(1).as_deref() == Some("busy-peer") {
+        return scale::busy_peer();
+    }
+    let nettopd = std::env::var("NETTOPD_BIN").context("NETTOPD_BIN is not set; run `cargo xtask bench`")?;
+    let empty = std::env::var("NETTOP_EMPTY").context("NETTOP_EMPTY is not set; run `cargo xtask bench`")?;
+    let only = std::env::args().nth(1);
+    let wants = |name: &str| only.as_deref().is_none_or(|only| only == name);
+    for load in [Load::Udp, Load::Tcp] {
+        if wants("cost") {
+            cost(&nettopd, &empty, load)?;
+        }
+    }
+    if wants("scale") {
+        scale::run(&nettopd)?;
+    }
+    Ok(())
+}
+
+/// Nanoseconds per operation in each mode, and what the mode adds to no monitor.
+fn cost(nettopd: &str, empty: &str, load: Load) -> anyhow::Result<()> {
+    let modes = Mode::available(nettopd, empty, load);
+    let mut ns = vec![Vec::new(); modes.len()];
+    for _ in 0..ROUNDS {
+        for (mode, ns) in modes.iter().zip(&mut ns) {
+            let monitor = mode.start()?;
+            // The peers have no sign of being ready.
+            std::thread::sleep(Duration::from_millis(300));
+            ns.push(load.ns_per_operation(WINDOWS)?);
+            drop(monitor);
+        }
+    }
+    println!("{load}: median of {ROUNDS} interleaved rounds");
+    let floor = added(&ns, 1);
+    for (index, mode) in modes.iter().enumerate() {
+        let added = added(&ns, index);
+        println!(
+            "  {:<16} {:>6.0} ns  added {:>+6.0} ns  {:>5.2} x empty",
+            mode.name(),
+            median(ns[index].clone()),
+            added,
+            added / floor
+        );
+    }
+    Ok(())
+}
+
+/// Median over the rounds of the difference to the same round without a monitor.
+fn added(ns: &[Vec<f64>], mode: usize) -> f64 {
+    median(ns[mode].iter().zip(&ns[0]).map(|(with, without)| with - without).collect())
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}

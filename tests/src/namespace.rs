@@ -1,0 +1,117 @@
+//! Network namespaces that live as long as a value: a sleeping process holds each.
+
+use std::{
+    fs::{self, File},
+    os::unix::process::CommandExt as _,
+    process::Command,
+};
+
+use nix::sched::{CloneFlags, setns};
+
+use crate::Process;
+
+/// A network namespace with its loopback device up.
+pub struct Namespace {
+    holder: Process,
+}
+
+/// An interface's own counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counters {
+    pub tx_bytes: u64,
+    pub tx_packets: u64,
+    pub rx_bytes: u64,
+    pub rx_packets: u64,
+}
+
+impl Namespace {
+    #[expect(clippy::new_without_default, reason = "making a namespace is no default")]
+    pub fn new() -> Self {
+        let holder = Process::start(None, |ready| {
+            nix::sched::unshare(CloneFlags::CLONE_NEWNET).expect("scenarios need root");
+            ready.tell();
+            ready.wait_for_parent();
+            Default::default()
+        });
+        holder.wait_until_ready();
+        let namespace = Self { holder };
+        // No noise but what a scenario asks for.
+        namespace.write("/proc/sys/net/ipv6/conf/default/router_solicitations", "0");
+        namespace.write("/proc/sys/net/ipv6/conf/default/accept_ra", "0");
+        namespace.write("/proc/sys/net/ipv6/conf/default/addr_gen_mode", "1");
+        namespace.write("/proc/sys/net/ipv6/conf/default/mldv2_unsolicited_report_interval", "10");
+        namespace.ip("link set lo up");
+        namespace
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.holder.pid()
+    }
+
+    pub fn file(&self) -> File {
+        File::open(format!("/proc/{}/ns/net", self.pid())).unwrap()
+    }
+
+    /// Inode number, as reports have it.
+    pub fn inode(&self) -> u64 {
+        use std::os::unix::fs::MetadataExt as _;
+        self.file().metadata().unwrap().ino()
+    }
+
+    /// Runs `ip` inside.
+    pub fn ip(&self, args: &str) {
+        let mut command = Command::new("ip");
+        command.args(args.split_whitespace());
+        assert!(self.inside(command).status().unwrap().success(), "ip {args} failed");
+    }
+
+    /// A command that will run inside.
+    pub fn inside(&self, mut command: Command) -> Command {
+        let file = self.file();
+        // SAFETY: setns is async-signal-safe.
+        unsafe { command.pre_exec(move || Ok(setns(&file, CloneFlags::CLONE_NEWNET)?)) };
+        command
+    }
+
+    /// Runs something on a thread inside.
+    pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let file = self.file();
+        let inside = move || {
+            setns(file, CloneFlags::CLONE_NEWNET).unwrap();
+            work()
+        };
+        std::thread::scope(|scope| scope.spawn(inside).join().unwrap())
+    }
+
+    /// The counters of a device, read by rtnetlink through `ip`.
+    pub fn counters(&self, device: &str) -> Counters {
+        let mut command = Command::new("ip");
+        command.args(["-json", "-stats", "link", "show", "dev", device]);
+        let output = self.inside(command).output().unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let stats = &json[0]["stats64"];
+        let count = |way: &str, what: &str| stats[way][what].as_u64().unwrap();
+        Counters {
+            tx_bytes: count("tx", "bytes"),
+            tx_packets: count("tx", "packets"),
+            rx_bytes: count("rx", "bytes"),
+            rx_packets: count("rx", "packets"),
+        }
+    }
+
+    fn write(&self, path: &str, value: &str) {
+        self.enter(|| fs::write(path, value).unwrap());
+    }
+}
+
+/// Two namespaces joined by a veth pair: `v0` with 10.0.0.1 and fd00::1, `v1` with 10.0.0.2 and fd00::2.
+pub fn veth_pair() -> (Namespace, Namespace) {
+    let (a, b) = (Namespace::new(), Namespace::new());
+    a.ip(&format!("link add v0 type veth peer name v1 netns {}", b.pid()));
+    for (namespace, device, host) in [(&a, "v0", 1), (&b, "v1", 2)] {
+        namespace.ip(&format!("addr add 10.0.0.{host}/24 dev {device}"));
+        namespace.ip(&format!("addr add fd00::{host}/64 dev {device} nodad"));
+        namespace.ip(&format!("link set {device} up"));
+    }
+    (a, b)
+}

@@ -1,0 +1,111 @@
+//! What happens when room runs out: no byte is lost, what did not fit is counted, and what ended is given back.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use std::net::UdpSocket;
+
+use nettop_tests::{Moved, Namespace, Nettopd, Process, app, device};
+
+/// A process that stays, and sends `size` bytes to a sink on lo.
+fn sender(namespace: &Namespace, size: usize) -> Process {
+    Process::start(Some(namespace), move |parent| {
+        UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&vec![0; size], "127.0.0.1:7000").unwrap();
+        parent.tell();
+        parent.wait_for_parent();
+        Moved::default()
+    })
+}
+
+#[test]
+fn sixty_four_rows_and_five_hundred_processes_lose_no_byte() {
+    let nettopd = Nettopd::start(&["--rows", "64"]);
+    let alone = Namespace::new();
+    let _sink = alone.enter(|| UdpSocket::bind("127.0.0.1:7000").unwrap());
+    let senders: Vec<Process> = (0..500).map(|_| sender(&alone, 100)).collect();
+    for sender in &senders {
+        sender.wait_until_ready();
+    }
+    let document = nettopd.settled();
+    let rows: Vec<_> =
+        document["rows"].as_array().unwrap().iter().filter(|row| row["netns"] == alone.inode()).collect();
+    let sum = |owner: &dyn Fn(&str) -> bool| -> u64 {
+        let matching = rows.iter().filter(|row| owner(row["owner"].as_str().unwrap()));
+        matching.map(|row| row["total"]["tx"]["bytes"].as_u64().unwrap()).sum()
+    };
+    let overflow = sum(&|owner| owner == "overflow");
+    assert_eq!(sum(&|_| true), 500 * 128);
+    assert!(overflow > 400 * 128, "{overflow}");
+    let processes = rows.iter().filter(|row| row["pid"] != 0).count();
+    assert!((1..=64).contains(&processes), "{processes}");
+    let loss = &document["loss"];
+    assert_eq!(loss["overflow_tx_bytes"], overflow);
+    assert!(loss["rows_full"].as_u64().unwrap() + loss["owners_full"].as_u64().unwrap() > 0, "{loss:#}");
+    let books = device(&document, alone.inode(), "lo");
+    for way in ["tx", "rx"] {
+        assert_eq!(books[way]["bytes"], 500 * 128);
+        assert_eq!(books[way]["unattributed_bytes"], 0, "{books:#}");
+    }
+}
+
+#[test]
+fn twenty_thousand_short_processes_leave_neither_rows_nor_memory_behind() {
+    const BATCH: u64 = 500;
+    // Documents of thousands of rows would cost more than the processes: show none of them.
+    let nettopd = Nettopd::start(&["--rows", "4096", "-p", "1"]);
+    let alone = Namespace::new();
+    let sink = alone.enter(|| UdpSocket::bind("127.0.0.1:7000").unwrap());
+    sink.set_nonblocking(true).unwrap();
+    let mut rss_kib = Vec::new();
+    for batch in 0..40 {
+        for _ in 0..BATCH {
+            Process::run(Some(&alone), |_| {
+                UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[0; 72], "127.0.0.1:7000").unwrap();
+                Moved::default()
+            });
+        }
+        if batch >= 20 {
+            rss_kib.push(nettopd.rss_kib());
+        }
+    }
+    let document = nettopd.settled();
+    // 20,000 processes passed through 4096 rows: most were given back, and other processes of the machine may be too.
+    let exited = document["exited"]["tx"]["bytes"].as_u64().unwrap();
+    assert!(exited >= (40 * BATCH - 4096) * 100, "{exited}");
+    let books = device(&document, alone.inode(), "lo");
+    assert_eq!(books["tx"]["attributed_bytes"], 40 * BATCH * 100);
+    assert_eq!(books["tx"]["unattributed_bytes"], 0);
+    for cause in ["rows_full", "owners_full", "index_full", "overflow_tx_bytes"] {
+        assert_eq!(document["loss"][cause], 0, "{cause}");
+    }
+    let (first, last) = (rss_kib[0], *rss_kib.last().unwrap());
+    assert!(last < first + 1024, "memory grew from {first} to {last} KiB over 10,000 processes");
+}
+
+#[test]
+fn a_process_that_goes_on_keeps_its_row_while_others_come_and_go() {
+    let nettopd = Nettopd::start(&["--rows", "64"]);
+    let alone = Namespace::new();
+    let _sink = alone.enter(|| UdpSocket::bind("127.0.0.1:7000").unwrap());
+    let lasting = Process::start(Some(&alone), |parent| {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for _ in 0..2 {
+            socket.send_to(&[0; 10], "127.0.0.1:7000").unwrap();
+            parent.tell();
+            parent.wait_for_parent();
+        }
+        Moved::default()
+    });
+    lasting.wait_until_ready();
+    for _ in 0..10 {
+        for _ in 0..20 {
+            Process::run(Some(&alone), |_| {
+                UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[0; 10], "127.0.0.1:7000").unwrap();
+                Moved::default()
+            });
+        }
+        nettopd.settled();
+    }
+    lasting.go();
+    lasting.wait_until_ready();
+    assert_eq!(app(&nettopd.settled(), lasting.pid()).sent, 20);
+}

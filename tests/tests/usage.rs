@@ -1,0 +1,190 @@
+//! What users and hostile names do to it: flags, formats, signals, pipes, missing rights.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use std::{
+    io::{BufRead as _, BufReader},
+    net::UdpSocket,
+    os::unix::process::CommandExt as _,
+    process::{Command, Stdio},
+};
+
+use nettop_tests::{Moved, Namespace, Nettopd, Process, app, owner_row, rows_of, run_nettopd, set_name};
+use nix::sys::signal::Signal;
+
+/// A process that sends itself one datagram of `size` bytes every 20 ms, until dropped.
+fn talker(namespace: &Namespace, name: &[u8], size: usize) -> Process {
+    let talker = Process::start(Some(namespace), |parent| {
+        set_name(name);
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let mut buffer = vec![0; size];
+        parent.tell();
+        loop {
+            socket.send_to(&buffer, socket.local_addr().unwrap()).unwrap();
+            socket.recv(&mut buffer).unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    });
+    talker.wait_until_ready();
+    talker
+}
+
+fn stderr_line(output: &std::process::Output) -> String {
+    let text = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(text.trim_end().lines().count(), 1, "{text}");
+    text
+}
+
+#[test]
+fn absurd_arguments_are_refused_with_code_2() {
+    let absurd: [&[&str]; 10] = [
+        &["0"],
+        &["-1"],
+        &["nan"],
+        &["inf"],
+        &["1e99"],
+        &["1", "0"],
+        &["--rows", "1"],
+        &["--format", "xml"],
+        &["-4", "-6"],
+        &["--once", "1", "2"],
+    ];
+    for args in absurd {
+        let output = run_nettopd(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(output.stdout.is_empty() && output.stderr.starts_with(b"error: "), "{args:?}");
+    }
+    let output = run_nettopd(&["-u", "no-such\x1buser"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(stderr_line(&output), "nettopd: no user is named 'no-such\\x1buser'; give a name or a number\n");
+}
+
+#[test]
+fn missing_capabilities_are_named_with_code_77() {
+    let nettopd = std::env::var_os("NETTOPD_BIN")
+        .unwrap_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/nettopd").into());
+    // A descriptor of it, since its folder may be closed to others.
+    let file = std::fs::File::open(nettopd).unwrap();
+    let path = format!("/proc/{}/fd/{}", std::process::id(), std::os::fd::AsRawFd::as_raw_fd(&file));
+    let copy = std::env::temp_dir().join(format!("nettopd-{}", std::process::id()));
+    std::fs::copy(path, &copy).unwrap();
+    let output = Command::new(&copy).uid(65_534).gid(65_534).output();
+    std::fs::remove_file(&copy).unwrap();
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(77));
+    let line = stderr_line(&output);
+    assert!(line.starts_with("nettopd: not permitted: missing CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN; "), "{line}");
+}
+
+#[test]
+fn hostile_names_are_harmless_in_every_format() {
+    let alone = Namespace::new();
+    let names: [&[u8]; 5] = [b"\x1b]0;x\x07", b"a\",\"b", b"=1+1", b"\xff\xc2\x9b", "\u{202e}x".as_bytes()];
+    let talkers: Vec<Process> = names.iter().map(|name| talker(&alone, name, 10)).collect();
+    for format in ["table", "json", "ndjson", "csv"] {
+        let output = run_nettopd(&["--once", "0.3", "--format", format]);
+        assert!(output.status.success());
+        let text = String::from_utf8(output.stdout).expect("output is UTF-8");
+        assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{format}");
+        assert!(!text.contains('\u{202e}'), "{format}");
+        assert!(text.contains("x1b]0;x"), "{format}");
+        if format == "csv" {
+            let mut fields = text.lines().filter(|line| line.contains(",row,"));
+            let width = text.lines().next().unwrap().split(',').count();
+            let quoted = fields.clone().find(|line| line.contains("\"a\"\",\"\"b\"")).expect("quotes are doubled");
+            // The comma in the name is inside quotes.
+            assert_eq!(quoted.split(',').count(), width + 1);
+            assert!(fields.any(|line| line.contains(",'=1+1,")), "no formula");
+        }
+    }
+    drop(talkers);
+}
+
+#[test]
+fn signals_end_it_with_a_last_report_and_code_0() {
+    let alone = Namespace::new();
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let nettopd = Nettopd::start(&[]);
+        let (pid, _) = Process::run(Some(&alone), |_| {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            socket.send_to(&[0; 9], socket.local_addr().unwrap()).unwrap();
+            Moved::default()
+        });
+        let (last, code) = nettopd.stop(signal);
+        assert_eq!(code, Some(0));
+        assert_eq!(app(&last, pid).sent, 9);
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_it_quietly() {
+    let nettopd = std::env::var_os("NETTOPD_BIN")
+        .unwrap_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/nettopd").into());
+    let mut child = Command::new(nettopd).arg("0.1").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains("XMIT_PK"));
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn once_prints_one_document_and_a_count_that_many() {
+    let output = run_nettopd(&["--once", "0.1"]);
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["schema"], "nettop.snapshot/1");
+    assert!(document["hooks"].as_array().unwrap().iter().all(|hook| hook["attached"] == true), "{}", document["hooks"]);
+    let output = run_nettopd(&["--format", "ndjson", "0.1", "3"]);
+    assert_eq!(output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count(), 3);
+    let output = run_nettopd(&["--format", "csv", "0.1", "2"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text.lines().filter(|line| line.starts_with("time,")).count(), 1);
+}
+
+#[test]
+fn selection_and_order_do_what_they_say() {
+    let alone = Namespace::new();
+    let (small, large) = (talker(&alone, b"zz-small", 10), talker(&alone, b"aa-large", 5000));
+    let once = |args: &[&str]| -> serde_json::Value {
+        let output = run_nettopd(&[&["--once", "0.3"], args].concat());
+        assert!(output.status.success());
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let pid = small.pid().to_string();
+    let document = once(&["-p", &pid]);
+    assert_eq!(document["rows"].as_array().unwrap().len(), 1);
+    assert_eq!(owner_row(&document, small.pid())["comm"], "zz-small");
+    assert!(rows_of(&once(&["-u", "54321"]), small.pid()).is_empty());
+    assert_eq!(rows_of(&once(&["-u", "root"]), small.pid()).len(), 1);
+    assert_eq!(rows_of(&once(&["-i", "lo"]), small.pid()).len(), 1);
+    let document = once(&["-i", "no-such-device"]);
+    assert!(document["rows"].as_array().unwrap().is_empty() && document["devices"].as_array().unwrap().is_empty());
+    assert_eq!(rows_of(&once(&["-4"]), small.pid()).len(), 1);
+    assert!(rows_of(&once(&["-6"]), small.pid()).is_empty());
+    assert!(owner_row(&once(&["-n"]), small.pid())["user"].is_null());
+    assert_eq!(owner_row(&once(&[]), small.pid())["user"], "root");
+    for (column, first) in [("xmit_kb", large.pid()), ("command", large.pid()), ("pid", small.pid())] {
+        let document = once(&["-s", column]);
+        let mut pids = document["rows"].as_array().unwrap().iter().map(|row| row["pid"].as_u64().unwrap());
+        let ours = pids.find(|pid| [small.pid(), large.pid()].map(u64::from).contains(pid));
+        assert_eq!(ours, Some(first.into()), "{column}");
+    }
+}
+
+#[test]
+fn names_beside_the_pid_come_from_proc() {
+    let alone = Namespace::new();
+    let talker = talker(&alone, b"named", 10);
+    let output = run_nettopd(&["--once", "0.3"]);
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let row = owner_row(&document, talker.pid());
+    let exe = std::env::current_exe().unwrap();
+    assert_eq!(row["exe"], exe.to_str().unwrap());
+    assert_eq!(row["owner"], "user");
+    assert_eq!(row["netns"], alone.inode());
+    assert_eq!(row["device"], "lo");
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", talker.pid())).unwrap();
+    let start_ticks: u64 = stat.rsplit(") ").next().unwrap().split(' ').nth(19).unwrap().parse().unwrap();
+    assert_eq!(row["start_time_ns"].as_u64().unwrap() / 10_000_000, start_ticks);
+}

@@ -1,0 +1,83 @@
+//! Building nettopd, and what is done with the result: running it, testing it, timing it.
+
+use std::{path::PathBuf, process::Command};
+
+use anyhow::{Context as _, bail};
+
+use crate::{
+    command::{cargo, root, run},
+    setup,
+};
+
+/// Target and flags of the eBPF side, as nettop-daemon's build script has them.
+pub const EBPF_TARGET: &str = "bpfel-unknown-none";
+pub const EBPF_FLAGS: &str = "-Clinker=bpf-linker\x1f-Ctarget-cpu=v3\x1f-Cdebuginfo=2\x1f-Clink-arg=--btf";
+
+/// Builds the daemon and returns where it is.
+///
+/// # Errors
+///
+/// What set-up or cargo says.
+pub fn nettopd() -> anyhow::Result<PathBuf> {
+    setup::run()?;
+    run(cargo().args(["build", "--locked", "--release", "--package", "nettop-daemon"]))?;
+    Ok(root().join("target/release/nettopd"))
+}
+
+/// Builds the daemon and runs it. Returns its exit code.
+///
+/// # Errors
+///
+/// What building says, or if nettopd was ended by a signal.
+pub fn run_nettopd(args: &[String]) -> anyhow::Result<u8> {
+    let status = Command::new(nettopd()?).args(args).status().context("cannot run nettopd")?;
+    let code = status.code().with_context(|| format!("nettopd ended by {status}"))?;
+    Ok(u8::try_from(code).unwrap_or(1))
+}
+
+/// Unit tests, then the scenarios against the release build; both even if the first fail.
+///
+/// # Errors
+///
+/// If anything failed.
+pub fn test(filter: &[String]) -> anyhow::Result<()> {
+    setup::test_tools()?;
+    let nettopd = nettopd()?;
+    let mut unit = cargo();
+    unit.args(["test", "--locked", "--workspace", "--exclude", "nettop-ebpf", "--exclude", "nettop-tests", "--"])
+        .args(filter);
+    let unit = run(&mut unit);
+    let mut scenarios = cargo();
+    scenarios.args(["test", "--locked", "--release", "--package", "nettop-tests", "--no-fail-fast", "--"]);
+    // Each scenario watches the whole machine: one at a time.
+    scenarios.arg("--test-threads=1").args(filter).env("NETTOPD_BIN", nettopd);
+    let scenarios = run(&mut scenarios);
+    for result in [&unit, &scenarios] {
+        if let Err(error) = result {
+            eprintln!("xtask: {error:#}");
+        }
+    }
+    if unit.is_err() || scenarios.is_err() {
+        bail!("tests failed");
+    }
+    Ok(())
+}
+
+/// Times nettopd next to empty programs and to the peers that are installed.
+///
+/// # Errors
+///
+/// What building or the benchmark says.
+pub fn bench(args: &[String]) -> anyhow::Result<()> {
+    let nettopd = nettopd()?;
+    let target_dir = root().join("target/ebpf");
+    let mut empty = cargo();
+    empty.args(["build", "--locked", "--release", "--package", "nettop-ebpf", "--bin", "empty"]);
+    empty.args(["--target", EBPF_TARGET, "-Z", "build-std=core", "--target-dir"]).arg(&target_dir);
+    empty.env("RUSTC_BOOTSTRAP", "1").env("CARGO_ENCODED_RUSTFLAGS", EBPF_FLAGS);
+    run(&mut empty)?;
+    let mut bench = cargo();
+    bench.args(["run", "--locked", "--release", "--package", "nettop-tests", "--bin", "bench", "--"]).args(args);
+    bench.env("NETTOPD_BIN", nettopd).env("NETTOP_EMPTY", target_dir.join(EBPF_TARGET).join("release/empty"));
+    run(&mut bench)
+}
