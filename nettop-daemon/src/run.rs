@@ -125,11 +125,5 @@ fn uid(user: &str) -> anyhow::Result<u32> {
         return Ok(uid);
     }
     let found = User::from_name(user).ok().flatten().map(|user| user.uid.as_raw());
-    found.ok_or_else(|| {
-        Usage(format!(
-            "no user is named '{}'; give a name or a number",
-            crate::identity::escape::escape(user.as_bytes())
-        ))
-        .into()
-    })
+    found.ok_or_else(|| Usage(format!("no user is named '{}'; give a name or a number", user)).into())
 }

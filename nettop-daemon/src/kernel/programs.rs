@@ -36,16 +36,21 @@ struct Hook {
     attach: Attach,
 }
 
-const HOOKS: &[Hook] = &[
+/// Attached before the walk over the open sockets, so that no socket falls between.
+const BEFORE_SEEDING: &[Hook] = &[
     hook("socket birth", "socket_create", "sock_create", Attach::SocketCreate),
     hook("process rename", "process_rename", "task_rename", Attach::Tracepoint),
     hook("process exit", "process_exit", "sched_process_exit", Attach::Tracepoint),
+];
+
+/// Attached after it, so that every packet finds its owner; app bytes last, so that they find their device.
+const AFTER_SEEDING: &[Hook] = &[
+    hook("wire tx", "packet_tx", "egress", Attach::Packets(CgroupSkbAttachType::Egress)),
+    hook("wire rx", "packet_rx", "ingress", Attach::Packets(CgroupSkbAttachType::Ingress)),
+    hook("socketless rx", "socketless", "kfree_skb", Attach::Tracepoint),
     hook("app tx", "socket_send", "sock_send_length", Attach::Tracepoint),
     hook("app rx", "socket_receive", "sock_recv_length", Attach::Tracepoint),
     hook("app rx tcp", "tcp_receive", "tcp_rcv_space_adjust", Attach::Tracepoint),
-    hook("socketless rx", "socketless", "kfree_skb", Attach::Tracepoint),
-    hook("wire tx", "packet_tx", "egress", Attach::Packets(CgroupSkbAttachType::Egress)),
-    hook("wire rx", "packet_rx", "ingress", Attach::Packets(CgroupSkbAttachType::Ingress)),
 ];
 
 const fn hook(purpose: &'static str, program: &'static str, target: &'static str, attach: Attach) -> Hook {
@@ -86,29 +91,13 @@ pub fn start(row_limit: u32) -> anyhow::Result<Programs> {
     let cgroup = preflight::cgroup2()?;
     let types = Btf::read(Path::new(btf::VMLINUX))?;
     let row_entries = row_limit + row::FIRST + row::RESERVED;
-    let owner_entries = row_limit + owner::FIRST;
+    // Owners stay a little longer than their rows, and sockets that are never used have one, too.
+    let owner_entries = row_limit * 2 + owner::FIRST;
     let mut ebpf = load(&types, row_limit, row_entries, owner_entries)?;
     let kernel_btf = aya::Btf::from_sys_fs().context("cannot parse the kernel's BTF")?;
-    let mut hooks = Vec::new();
-    for hook in HOOKS {
-        let refused = match attach(&mut ebpf, hook, &cgroup, &kernel_btf) {
-            Ok(()) => None,
-            Err(error) if matches!(hook.attach, Attach::Tracepoint) => {
-                tracing::debug!("{}: {error:#}", hook.purpose);
-                Some(summary(&error))
-            }
-            Err(error) => {
-                return Err(Refusal::Kernel(format!(
-                    "cannot attach {}: {}; the kernel must be built with CONFIG_CGROUP_BPF=y",
-                    kind(hook),
-                    summary(&error)
-                ))
-                .into());
-            }
-        };
-        hooks.push(HookState { purpose: hook.purpose, kind: kind(hook), refused });
-    }
+    let mut hooks = attach_all(&mut ebpf, BEFORE_SEEDING, &cgroup, &kernel_btf)?;
     seed(&mut ebpf, &kernel_btf).context("cannot walk the open sockets")?;
+    hooks.extend(attach_all(&mut ebpf, AFTER_SEEDING, &cgroup, &kernel_btf)?);
     Ok(Programs {
         rows: map(&mut ebpf, "ROWS", row_entries)?,
         owners: map(&mut ebpf, "OWNERS", owner_entries)?,
@@ -148,6 +137,32 @@ fn load(types: &Btf, row_limit: u32, row_entries: u32, owner_entries: u32) -> an
     loader.load(OBJECT).context("cannot load the eBPF object")
 }
 
+fn attach_all(
+    ebpf: &mut Ebpf,
+    hooks: &[Hook],
+    cgroup: &std::fs::File,
+    btf: &aya::Btf,
+) -> anyhow::Result<Vec<HookState>> {
+    let mut states = Vec::new();
+    for hook in hooks {
+        let refused = match attach(ebpf, hook, cgroup, btf) {
+            Ok(()) => None,
+            Err(error) if matches!(hook.attach, Attach::Tracepoint) => {
+                tracing::debug!("{}: {error:#}", hook.purpose);
+                Some(summary(&error))
+            }
+            Err(error) => {
+                let (kind, summary) = (kind(hook), summary(&error));
+                let what =
+                    format!("cannot attach {kind}: {summary}; the kernel must be built with CONFIG_CGROUP_BPF=y");
+                return Err(Refusal::Kernel(what).into());
+            }
+        };
+        states.push(HookState { purpose: hook.purpose, kind: kind(hook), refused });
+    }
+    Ok(states)
+}
+
 fn attach(ebpf: &mut Ebpf, hook: &Hook, cgroup: &std::fs::File, btf: &aya::Btf) -> anyhow::Result<()> {
     let program =
         ebpf.program_mut(hook.program).with_context(|| format!("the object has no program {}", hook.program))?;
@@ -172,7 +187,7 @@ fn attach(ebpf: &mut Ebpf, hook: &Hook, cgroup: &std::fs::File, btf: &aya::Btf) 
     Ok(())
 }
 
-/// Runs the iterator over open files once. Hooks are attached before, so that no socket falls between.
+/// Runs the iterator over open files once.
 fn seed(ebpf: &mut Ebpf, btf: &aya::Btf) -> anyhow::Result<()> {
     let program: &mut Iter = ebpf.program_mut("seed").context("the object has no program seed")?.try_into()?;
     program.load("task_file", btf)?;

@@ -108,7 +108,8 @@ impl Retirement {
                 continue;
             }
             state.exited_at.get_or_insert_with(Instant::now);
-            state.quiet = state.quiet.saturating_add(1);
+            // Its rows were quiet long enough, if it had any.
+            state.quiet = QUIET_INTERVALS;
             if due(state, pressed) {
                 let _ = programs.owner_index.remove(&bytemuck::cast(entry.key));
                 bump(programs.owners.word(slot, offset_of!(Owner, generation)));
