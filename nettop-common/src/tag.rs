@@ -56,6 +56,9 @@ pub struct SocketTag {
     pub owner: Ref,
     /// Rows of the last packet each way, indexed by [`crate::Direction`].
     pub rows: [Ref; 2],
+    /// Where the socket is, for reading what its typed pointer does not give. Stored in a map value and
+    /// read back, a pointer is a number.
+    pub address: u64,
     /// TCP: bytes the program has taken so far.
     pub consumed_bytes: u64,
     pub netns: u32,

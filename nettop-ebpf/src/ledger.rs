@@ -11,7 +11,7 @@ use nettop_common::{
 
 use crate::{
     kernel::{self, probe},
-    maps::{FREE_ROWS, ROW_INDEX, ROW_LIMIT, ROWS, SCRATCH, add, next, stats},
+    maps::{FREE_ROWS, ROW_INDEX, ROW_LIMIT, ROWS, add, next, stats},
     owners,
     task::Task,
 };
@@ -131,15 +131,13 @@ fn settle(tag: &mut SocketTag, sk: *const c_void, listens: bool) {
         tag.evidence = evidence::LISTENER;
     }
     if tag.netns == 0 {
-        if let Some(scratch) = SCRATCH.get_ptr_mut(0) {
-            // SAFETY: a per-CPU element of our own, and programs are not preempted by themselves. Stored
-            // and read back, the pointer is a number, which may be added to.
-            let sk = unsafe {
-                scratch.write_volatile(sk as u64);
-                scratch.read_volatile()
-            };
-            tag.netns = netns_of(sk);
-        }
+        // SAFETY: a field of our own. Volatile, or the compiler would hand on the pointer itself, which the
+        // verifier lets nobody add to.
+        let address = unsafe {
+            (&raw mut tag.address).write_volatile(sk as u64);
+            (&raw const tag.address).read_volatile()
+        };
+        tag.netns = netns_of(address);
     }
     if owners::get(tag.owner).is_none() {
         tag.owner = Ref::NONE;
@@ -217,9 +215,9 @@ fn make(key: &RowKey, stats: &mut nettop_common::Stats) -> u32 {
     row.key = *key;
     row.evidence = evidence::NONE;
     row.state = row::LIVE;
-    if let Err(error) = ROW_INDEX.insert(key, &slot, BPF_NOEXIST) {
+    if let Err(error) = ROW_INDEX.insert(key, slot, BPF_NOEXIST) {
         row.state = row::FREE;
-        let _ = FREE_ROWS.push(&slot, 0);
+        let _ = FREE_ROWS.push(slot, 0);
         const EEXIST: i32 = 17;
         if error != -EEXIST {
             add(&raw mut stats.index_full, 1);
@@ -233,9 +231,8 @@ fn make(key: &RowKey, stats: &mut nettop_common::Stats) -> u32 {
 fn add_packet(flow: &mut Flow, way: Direction, packet: &Packet) {
     add(&raw mut flow.skbs, 1);
     add(&raw mut flow.skb_bytes, u64::from(packet.bytes));
-    if packet.gso_size != 0 {
-        let payload = packet.bytes.saturating_sub(packet.header_bytes);
-        let repeats = payload.saturating_sub(1) / packet.gso_size;
+    let payload = packet.bytes.saturating_sub(packet.header_bytes);
+    if let Some(repeats) = payload.saturating_sub(1).checked_div(packet.gso_size) {
         let (packets, bytes) = (u64::from(repeats), u64::from(repeats) * u64::from(packet.header_bytes));
         if way == Direction::Tx && packet.bytes + LINK_HEADER >= GSO_MAX_SIZE {
             add(&raw mut flow.skbs, packets);

@@ -6,7 +6,7 @@ use aya_ebpf::{
     Global,
     helpers::generated::bpf_sk_storage_get,
     macros::{btf_map, map},
-    maps::{Array, HashMap, PerCpuArray, Queue},
+    maps::{Array, HashMap, Queue},
 };
 use nettop_common::{Owner, OwnerKey, Row, RowKey, SocketTag, Stats};
 
@@ -41,10 +41,6 @@ pub static FREE_OWNERS: Queue<u32> = Queue::with_max_entries(1, 0);
 #[map]
 pub static STATS: Array<Stats> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// A place to turn a typed socket pointer into a number: stored here, it reads back as a scalar.
-#[map]
-pub static SCRATCH: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
-
 /// Definition of the socket storage. aya's own has no flags, and without `BPF_F_CLONE` an accepted
 /// connection would not inherit its listener's owner.
 #[repr(C)]
@@ -72,7 +68,7 @@ impl SocketStorage {
     /// The tag of a full socket, made of zeroes if it has none; `None` if the kernel has no memory for it
     /// or the socket is being freed.
     #[inline(always)]
-    pub fn tag(&self, sk: *mut c_void) -> Option<&mut SocketTag> {
+    pub fn tag(&self, sk: *mut c_void) -> Option<&'static mut SocketTag> {
         let map = ptr::from_ref(self).cast_mut().cast();
         // SAFETY: the verifier admits only typed, live sockets here. The tag lives as long as the program
         // runs; others may write it meanwhile, a word at a time.

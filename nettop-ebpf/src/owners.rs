@@ -62,12 +62,12 @@ fn make(task: Task, key: &OwnerKey) -> Ref {
     // SAFETY: the helper has no preconditions.
     entry.comm_time_ns = unsafe { bpf_ktime_get_ns() };
     entry.state = LIVE;
-    match OWNER_INDEX.insert(key, &slot, BPF_NOEXIST) {
+    match OWNER_INDEX.insert(key, slot, BPF_NOEXIST) {
         Ok(()) => owner,
         Err(_) => {
             // Another CPU made the same owner, or the index is full.
             entry.state = nettop_common::owner::FREE;
-            let _ = FREE_OWNERS.push(&slot, 0);
+            let _ = FREE_OWNERS.push(slot, 0);
             find(key).unwrap_or_else(|| {
                 add(&raw mut stats.index_full, 1);
                 FULL
