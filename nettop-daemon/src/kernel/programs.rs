@@ -92,7 +92,7 @@ pub fn start(row_limit: u32) -> anyhow::Result<Programs> {
     let types = Btf::read(Path::new(btf::VMLINUX))?;
     let row_entries = row_limit + row::FIRST + row::RESERVED;
     // Owners stay a little longer than their rows, and sockets that are never used have one, too.
-    let owner_entries = row_limit * 2 + owner::FIRST;
+    let owner_entries = row_limit + row_limit / 4 + owner::FIRST;
     let mut ebpf = load(&types, row_limit, row_entries, owner_entries)?;
     let kernel_btf = aya::Btf::from_sys_fs().context("cannot parse the kernel's BTF")?;
     let mut hooks = attach_all(&mut ebpf, BEFORE_SEEDING, &cgroup, &kernel_btf)?;

@@ -55,9 +55,16 @@ impl Mode {
             std::env::var_os("PATH")
                 .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(name).exists()))
         };
-        modes.extend(
-            peers.into_iter().filter(|(name, _)| is_installed(name)).map(|(name, args)| Self::Peer { name, args }),
-        );
+        for (name, args) in peers {
+            let peer = Self::Peer { name, args };
+            if !is_installed(name) {
+                println!("{name}: not installed");
+            } else if peer.start().is_ok() {
+                modes.push(peer);
+            } else {
+                println!("{name}: does not run here");
+            }
+        }
         modes
     }
 
@@ -84,8 +91,9 @@ impl Mode {
                 Ok(Monitor::Process(child))
             }
             Self::Peer { name, args } => {
-                let child = Command::new(name).args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-                std::thread::sleep(Duration::from_secs(2));
+                let mut child = Command::new(name).args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+                std::thread::sleep(Duration::from_secs(1));
+                anyhow::ensure!(child.try_wait()?.is_none(), "{name} ended by itself");
                 Ok(Monitor::Process(child))
             }
         }
