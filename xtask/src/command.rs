@@ -19,7 +19,8 @@ pub fn root() -> &'static Path {
 /// A cargo command in the repository, with cargo's own folder of programs in reach.
 pub fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(root()).env("PATH", path());
+    // The result is looked for in target/, wherever the caller's own builds go.
+    command.current_dir(root()).env("PATH", path()).env_remove("CARGO_TARGET_DIR");
     command
 }
 

@@ -81,7 +81,8 @@ fn rust_src(rustc: &Rustc) -> anyhow::Result<()> {
     }
     let mut rustup = Command::new("timeout");
     rustup.args(["60", "rustup", "component", "add", "rust-src"]);
-    if run_quietly("adding rust-src by rustup", &mut rustup).is_ok() {
+    let added = run_quietly("adding rust-src by rustup", &mut rustup);
+    if added.is_ok() && library.join("core/Cargo.toml").exists() {
         return Ok(());
     }
     eprintln!("xtask: rustup cannot add rust-src here, trying Debian's package");
@@ -146,7 +147,11 @@ fn debian_sources() -> anyhow::Result<String> {
 
 /// The URI of the main Debian archive in a source list of either form.
 fn archive(sources: &str) -> Option<String> {
-    let is_archive = |uri: &&str| uri.contains("://") && uri.trim_end_matches('/').ends_with("/debian");
+    // Others publish for Debian below longer paths.
+    let is_archive = |uri: &&str| {
+        let path = uri.split_once("://").and_then(|(_, rest)| rest.split_once('/'));
+        path.is_some_and(|(_, path)| path.trim_end_matches('/') == "debian")
+    };
     sources
         .lines()
         .filter(|line| line.starts_with("URIs:") || line.starts_with("deb "))
@@ -177,7 +182,9 @@ fn bpf_linker(rustc: &Rustc) -> anyhow::Result<()> {
     install.args(["install", "bpf-linker", "--version", &format!("^{BPF_LINKER}"), "--locked", "--force"]);
     install.args(["--no-default-features", "--features", &format!("llvm-{}", rustc.llvm)]);
     install.env("LLVM_PREFIX", &work).env("CARGO_TARGET_DIR", root().join("target/setup/bpf-linker"));
-    install.env("RUSTFLAGS", format!("-C link-arg=-Wl,-rpath,{}", sysroot_lib.display()));
+    install
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .env("RUSTFLAGS", format!("-C link-arg=-Wl,-rpath,{}", sysroot_lib.display()));
     run_quietly("building bpf-linker, about a minute", &mut install)
         .context("bpf-linker is missing; it needs a C compiler (gcc)")
 }
@@ -195,5 +202,6 @@ mod tests {
             Some("http://mirror.example/debian/")
         );
         assert_eq!(archive("URIs: http://mirror.example/debian-security\n"), None);
+        assert_eq!(archive("deb http://vendor.example/linux/debian stable main\n"), None);
     }
 }
