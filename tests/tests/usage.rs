@@ -143,6 +143,20 @@ fn once_prints_one_document_and_a_count_that_many() {
 }
 
 #[test]
+fn a_document_with_traffic_is_what_the_schema_says() {
+    let alone = Namespace::new();
+    let _talker = talker(&alone, b"talker", 10);
+    let schema = include_str!("../../docs/snapshot.schema.json");
+    let schema = jsonschema::validator_for(&serde_json::from_str(schema).unwrap()).unwrap();
+    let mut document: serde_json::Value = serde_json::from_slice(&run_nettopd(&["--once", "0.3"]).stdout).unwrap();
+    assert!(!document["rows"].as_array().unwrap().is_empty() && !document["devices"].as_array().unwrap().is_empty());
+    let errors: Vec<String> = schema.iter_errors(&document).map(|error| error.to_string()).collect();
+    assert!(errors.is_empty(), "{errors:?}");
+    document["rows"][0]["interval"]["tx"]["bytes"] = "many".into();
+    assert!(!schema.is_valid(&document), "a schema that everything fits says nothing");
+}
+
+#[test]
 fn selection_and_order_do_what_they_say() {
     let alone = Namespace::new();
     let (small, large) = (talker(&alone, b"zz-small", 10), talker(&alone, b"aa-large", 5000));
