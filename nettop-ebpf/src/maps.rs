@@ -4,7 +4,8 @@ use core::{ffi::c_void, ptr};
 
 use aya_ebpf::{
     Global,
-    helpers::generated::bpf_sk_storage_get,
+    bindings::bpf_sock,
+    helpers::generated::{bpf_sk_fullsock, bpf_sk_storage_get},
     macros::{btf_map, map},
     maps::{Array, HashMap, Queue},
 };
@@ -69,16 +70,33 @@ impl SocketStorage {
     /// or the socket is being freed.
     #[inline(always)]
     pub fn tag(&self, sk: *mut c_void) -> Option<&'static mut SocketTag> {
-        let map = ptr::from_ref(self).cast_mut().cast();
-        // SAFETY: the verifier admits only typed, live sockets here. The tag lives as long as the program
-        // runs; others may write it meanwhile, a word at a time.
-        let tag = unsafe {
-            bpf_sk_storage_get(map, sk, ptr::null_mut(), BPF_SK_STORAGE_GET_F_CREATE).cast::<SocketTag>().as_mut()
-        };
+        let tag = self.get(sk);
         if tag.is_none() {
             count(|stats| &raw mut stats.tags_refused);
         }
         tag
+    }
+
+    /// The same for what may be a request or timewait socket: those have no tag, and that is no loss.
+    /// `bpf_sk_storage_get` itself looks whether the socket is full (net/core/bpf_sk_storage.c).
+    #[inline(always)]
+    pub fn tag_if_full(&self, sk: *mut bpf_sock) -> Option<&'static mut SocketTag> {
+        let tag = self.get(sk.cast());
+        // SAFETY: a socket of the program's context that is not null.
+        if tag.is_none() && !unsafe { bpf_sk_fullsock(sk) }.is_null() {
+            count(|stats| &raw mut stats.tags_refused);
+        }
+        tag
+    }
+
+    #[inline(always)]
+    fn get(&self, sk: *mut c_void) -> Option<&'static mut SocketTag> {
+        let map = ptr::from_ref(self).cast_mut().cast();
+        // SAFETY: the verifier admits only typed, live sockets here. The tag lives as long as the program
+        // runs; others may write it meanwhile, a word at a time.
+        unsafe {
+            bpf_sk_storage_get(map, sk, ptr::null_mut(), BPF_SK_STORAGE_GET_F_CREATE).cast::<SocketTag>().as_mut()
+        }
     }
 }
 

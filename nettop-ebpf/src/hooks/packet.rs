@@ -4,10 +4,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    bindings::bpf_sock,
-    helpers::generated::{bpf_sk_fullsock, bpf_skc_to_tcp_sock},
-    macros::cgroup_skb,
-    programs::SkBuffContext,
+    bindings::bpf_sock, helpers::generated::bpf_skc_to_tcp_sock, macros::cgroup_skb, programs::SkBuffContext,
 };
 use nettop_common::{Direction, Family, Ref, SocketTag, tag::evidence};
 
@@ -38,29 +35,18 @@ pub fn packet_rx(ctx: SkBuffContext) -> i32 {
 
 #[inline(always)]
 fn count(ctx: &SkBuffContext, way: Direction) {
-    let Some(sk) = socket(ctx) else { return };
-    let Some(tag) = SOCKETS.tag(sk.cast()) else { return };
-    // SAFETY: a checked bpf_sock; the verifier rewrites the loads.
-    let (protocol, state) = unsafe { ((*sk).protocol, (*sk).state) };
+    // SAFETY: the context is valid for the run.
+    let sk = unsafe { (*ctx.skb.skb).__bindgen_anon_2.sk };
+    if sk.is_null() {
+        return;
+    }
+    let Some(tag) = SOCKETS.tag_if_full(sk) else { return };
     if way == Direction::Tx {
-        claim_for_sender(tag, sk, protocol);
+        claim_for_sender(tag, sk);
     }
-    let listens = protocol == IPPROTO_TCP && state == TCP_LISTEN;
+    // SAFETY: a checked bpf_sock; the verifier rewrites the load. Only TCP has the state.
+    let listens = unsafe { (*sk).state } == TCP_LISTEN;
     ledger::count(tag, sk.cast(), listens, way, &packet(ctx));
-}
-
-/// The full socket of the packet; request and timewait sockets lead to their listener, or nowhere.
-#[inline(always)]
-fn socket(ctx: &SkBuffContext) -> Option<*mut bpf_sock> {
-    // SAFETY: the context is valid for the run; `sk` may be null, which the helper's caller must check.
-    unsafe {
-        let sk = (*ctx.skb.skb).__bindgen_anon_2.sk;
-        if sk.is_null() {
-            return None;
-        }
-        let sk = bpf_sk_fullsock(sk);
-        (!sk.is_null()).then_some(sk)
-    }
 }
 
 /// A process that sends through another's socket owns it from this packet on, and not only from when its
@@ -68,23 +54,23 @@ fn socket(ctx: &SkBuffContext) -> Option<*mut bpf_sock> {
 /// caller's context alone, and a TCP socket whose lock a process owns is not served by softirq
 /// (`tcp_v4_rcv`, `tcp_write_timer`, `tcp_tasklet_func` all defer).
 #[inline(always)]
-fn claim_for_sender(tag: &mut SocketTag, sk: *mut bpf_sock, protocol: u32) {
+fn claim_for_sender(tag: &mut SocketTag, sk: *mut bpf_sock) {
     // The kernel's own sockets send from any context.
     if tag.owner == Ref::NONE {
         return;
     }
     let task = Task::current();
     let is_owner = owners::get(tag.owner).is_some_and(|owner| task.is(owner));
-    if !is_owner && (protocol != IPPROTO_TCP || is_locked_by_process(sk)) {
+    if !is_owner && sends_for_process(sk) {
         ledger::take(tag, task, evidence::USER);
     }
 }
 
 #[inline(always)]
-fn is_locked_by_process(sk: *mut bpf_sock) -> bool {
-    // SAFETY: a checked bpf_sock.
+fn sends_for_process(sk: *mut bpf_sock) -> bool {
+    // SAFETY: a checked bpf_sock; the helper answers null for what is not TCP.
     let tcp = unsafe { bpf_skc_to_tcp_sock(sk.cast()) };
-    !tcp.is_null() && load::<u32>(tcp.cast::<c_void>(), &kernel::SOCK_LOCK_OWNED) != 0
+    tcp.is_null() || load::<u32>(tcp.cast::<c_void>(), &kernel::SOCK_LOCK_OWNED) != 0
 }
 
 #[inline(always)]

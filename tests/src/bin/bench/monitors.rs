@@ -29,6 +29,8 @@ pub enum Mode {
         load: Load,
     },
     Nettopd(String),
+    /// Another build of nettopd, which the environment variable NETTOPD_BASE names.
+    Base(String),
     Peer {
         name: &'static str,
         args: Vec<&'static str>,
@@ -51,6 +53,7 @@ impl Mode {
             ("bpftrace", vec!["-e", BPFTRACE]),
         ];
         let mut modes = vec![Self::Nothing, Self::Empty { object: empty.into(), load }, Self::Nettopd(nettopd.into())];
+        modes.extend(std::env::var("NETTOPD_BASE").ok().map(Self::Base));
         let is_installed = |name: &str| {
             std::env::var_os("PATH")
                 .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(name).exists()))
@@ -73,6 +76,7 @@ impl Mode {
             Self::Nothing => "no monitor",
             Self::Empty { .. } => "4 empty programs",
             Self::Nettopd(_) => "nettopd",
+            Self::Base(_) => "nettopd, base",
             Self::Peer { name, .. } => name,
         }
     }
@@ -81,7 +85,7 @@ impl Mode {
         match self {
             Self::Nothing => Ok(Monitor::Nothing),
             Self::Empty { object, load } => Ok(Monitor::Programs { _ebpf: Box::new(attach_empty(object, *load)?) }),
-            Self::Nettopd(path) => {
+            Self::Nettopd(path) | Self::Base(path) => {
                 let mut child = Command::new(path).args(["--format", "ndjson", "1"]).stdout(Stdio::piped()).spawn()?;
                 let stdout = child.stdout.take().context("nettopd has no output")?;
                 let mut reader = BufReader::new(stdout);
@@ -92,6 +96,7 @@ impl Mode {
             }
             Self::Peer { name, args } => {
                 let mut child = Command::new(name).args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+                // The peers have no sign of being ready.
                 std::thread::sleep(Duration::from_secs(1));
                 anyhow::ensure!(child.try_wait()?.is_none(), "{name} ended by itself");
                 Ok(Monitor::Process(child))
