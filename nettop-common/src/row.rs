@@ -1,4 +1,4 @@
-//! The rows of the ledger: one per (owner, network namespace, device), read by the daemon through a mapping.
+//! The rows of the ledger: one per (owner, network namespace, device, IP version), read by the daemon through a mapping.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -8,7 +8,7 @@ pub const OVERFLOW: u32 = 0;
 pub const FIRST: u32 = 1;
 /// Rows kept back for the kernel's and the overflow rows of each device, so that no flood of processes
 /// can unbalance a device's books.
-pub const RESERVED: u32 = 256;
+pub const RESERVED: u32 = 512;
 
 pub const FREE: u32 = 0;
 pub const LIVE: u32 = 1;
@@ -22,9 +22,11 @@ pub struct RowKey {
     pub netns: u32,
     /// 0 where no packet has told the device yet.
     pub ifindex: u32,
+    /// [`crate::Family`].
+    pub family: u32,
 }
 
-/// What one direction of one IP version moved. Counters only grow.
+/// What one direction moved. Counters only grow.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Pod, Zeroable)]
 pub struct Flow {
@@ -50,6 +52,8 @@ pub struct Row {
     pub state: u32,
     /// Best evidence for the owner so far, see [`crate::tag`].
     pub evidence: u32,
-    /// Indexed by [`crate::Family`], then [`crate::Direction`].
-    pub flows: [[Flow; 2]; 2],
+    /// Keeps the counters aligned.
+    pub reserved: u32,
+    /// Indexed by [`crate::Direction`].
+    pub flows: [Flow; 2],
 }

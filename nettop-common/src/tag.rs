@@ -54,8 +54,8 @@ impl Ref {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
 pub struct SocketTag {
     pub owner: Ref,
-    /// Rows of the last packet each way, indexed by [`crate::Direction`].
-    pub rows: [Ref; 2],
+    /// Rows of the last packets, indexed by [`crate::Family`], then [`crate::Direction`].
+    pub rows: [[Ref; 2]; 2],
     /// Where the socket is, for reading what its typed pointer does not give. Stored in a map value and
     /// read back, a pointer is a number.
     pub address: u64,

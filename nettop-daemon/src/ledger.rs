@@ -3,4 +3,4 @@
 mod reader;
 mod retire;
 
-pub use reader::{Flows, Ledger, OwnerReading, Reading, RowReading, accumulate};
+pub use reader::{DeviceReading, Flows, Ledger, OwnerReading, Reading, RowReading, accumulate};

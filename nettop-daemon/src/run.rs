@@ -1,9 +1,8 @@
 //! The main loop: read each interval, name, balance, report, until told to stop.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use anyhow::Context as _;
-use nettop_common::owner;
 use nix::unistd::User;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -15,7 +14,7 @@ use crate::{
     cli::Cli,
     identity::devices::Devices,
     kernel::programs::{self, HookState},
-    ledger::{Ledger, Reading},
+    ledger::Ledger,
     report::{Balance, Collector, Filter, HookReport, Sink, Snapshot},
 };
 
@@ -78,32 +77,18 @@ impl Sampler {
 
     /// The first reading is the base of all later differences.
     fn begin(&mut self) -> anyhow::Result<()> {
-        let reading = self.ledger.read();
-        self.devices.update(&namespaces(&reading))?;
+        let reading = self.ledger.read(|_| false);
+        self.devices.update(&reading.namespaces)?;
         self.balance = Balance::new(&self.devices);
         Ok(())
     }
 
     fn sample(&mut self, reports_skipped: u64) -> anyhow::Result<Snapshot> {
-        let reading = self.ledger.read();
-        self.devices.update(&namespaces(&reading))?;
+        let reading = self.ledger.read(|row| self.collector.wants(row));
+        self.devices.update(&reading.namespaces)?;
         let books = self.balance.update(&reading, &self.devices);
-        Ok(self.collector.collect(&reading, &self.devices, books, reports_skipped))
+        Ok(self.collector.collect(reading, &self.devices, books, reports_skipped))
     }
-}
-
-/// The namespaces of a reading, each with processes that should live there.
-fn namespaces(reading: &Reading) -> BTreeMap<u32, Vec<u32>> {
-    /// One living process is enough, but it may have moved or ended.
-    const CANDIDATES: usize = 8;
-    let mut namespaces: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-    for row in reading.rows.iter().filter(|row| row.key.netns != 0) {
-        let pids = namespaces.entry(row.key.netns).or_default();
-        if row.key.owner >= owner::FIRST && !row.owner.exited && pids.len() < CANDIDATES {
-            pids.push(row.owner.key.tgid);
-        }
-    }
-    namespaces
 }
 
 fn hook_report(hook: &HookState) -> HookReport {

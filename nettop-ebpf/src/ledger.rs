@@ -50,19 +50,17 @@ pub fn take(tag: &mut SocketTag, task: Task, found: u32) {
 /// Counts a packet of a tagged socket.
 #[inline(always)]
 pub fn count(tag: &mut SocketTag, sk: *const c_void, listens: bool, way: Direction, packet: &Packet) {
-    if tag.family != packet.family as u32 {
-        tag.family = packet.family as u32;
-    }
-    let known = row_at(tag.rows[way as usize]);
+    let family = packet.family as usize & 1;
+    let known = row_at(tag.rows[family][way as usize]);
     let row = match known {
         Some(row) if row.key.ifindex == packet.ifindex && row.key.owner == tag.owner.slot() => row,
         _ => {
             settle(tag, sk, listens);
-            match bind(tag, packet.ifindex) {
+            match bind(tag, packet.ifindex, packet.family as u32) {
                 Some((row, reference)) => {
                     // A listener's row must not be inherited: its children would never come here and be told apart.
                     if !listens {
-                        tag.rows[way as usize] = reference;
+                        tag.rows[family][way as usize] = reference;
                     }
                     row
                 }
@@ -70,34 +68,38 @@ pub fn count(tag: &mut SocketTag, sk: *const c_void, listens: bool, way: Directi
             }
         }
     };
-    add_packet(&mut row.flows[packet.family as usize & 1][way as usize], way, packet);
+    if tag.family != packet.family as u32 {
+        tag.family = packet.family as u32;
+    }
+    add_packet(&mut row.flows[way as usize], way, packet);
 }
 
 /// Counts a packet that met no socket: the kernel's.
 #[inline(always)]
 pub fn count_kernel(netns: u32, way: Direction, packet: &Packet) {
-    let key = RowKey { owner: owner::KERNEL, netns, ifindex: packet.ifindex };
+    let key = RowKey { owner: owner::KERNEL, netns, ifindex: packet.ifindex, family: packet.family as u32 };
     if let Some((row, _)) = row_for(&key, evidence::NONE) {
-        add_packet(&mut row.flows[packet.family as usize & 1][way as usize], way, packet);
+        add_packet(&mut row.flows[way as usize], way, packet);
     }
 }
 
 /// Counts bytes that a program handed over or took, on the device of the socket's last packet that way.
 #[inline(always)]
 pub fn count_app(tag: &mut SocketTag, way: Direction, bytes: u64) {
-    let known = row_at(tag.rows[way as usize]);
+    let family = tag.family as usize & 1;
+    let known = row_at(tag.rows[family][way as usize]);
     let row = match known {
         Some(row) if row.key.owner == tag.owner.slot() => row,
-        Some(row) => match bind(tag, row.key.ifindex) {
+        Some(row) => match bind(tag, row.key.ifindex, family as u32) {
             Some((row, reference)) => {
-                tag.rows[way as usize] = reference;
+                tag.rows[family][way as usize] = reference;
                 row
             }
             None => return,
         },
         None => {
-            let ifindex = row_at(tag.rows[1 - way as usize]).map_or(0, |row| row.key.ifindex);
-            match bind(tag, ifindex) {
+            let ifindex = row_at(tag.rows[family][1 - way as usize]).map_or(0, |row| row.key.ifindex);
+            match bind(tag, ifindex, family as u32) {
                 Some((row, _)) => row,
                 None => return,
             }
@@ -106,8 +108,7 @@ pub fn count_app(tag: &mut SocketTag, way: Direction, bytes: u64) {
     if row.evidence < tag.evidence {
         row.evidence = tag.evidence;
     }
-    let family = tag.family as usize & 1;
-    add(&raw mut row.flows[family][way as usize].app_bytes, bytes);
+    add(&raw mut row.flows[way as usize].app_bytes, bytes);
 }
 
 /// The row a tag remembers, if it was not retired since.
@@ -153,8 +154,8 @@ pub fn netns_of(sk: u64) -> u32 {
 }
 
 #[inline(always)]
-fn bind(tag: &SocketTag, ifindex: u32) -> Option<(&'static mut Row, Ref)> {
-    let key = RowKey { owner: tag.owner.slot(), netns: tag.netns, ifindex };
+fn bind(tag: &SocketTag, ifindex: u32, family: u32) -> Option<(&'static mut Row, Ref)> {
+    let key = RowKey { owner: tag.owner.slot(), netns: tag.netns, ifindex, family };
     row_for(&key, tag.evidence)
 }
 

@@ -72,7 +72,7 @@ pub struct Programs {
     pub rows: Mapping<Row>,
     pub owners: Mapping<Owner>,
     pub stats: Mapping<Stats>,
-    pub row_index: HashMap<MapData, [u32; 3], u32>,
+    pub row_index: HashMap<MapData, [u32; 4], u32>,
     pub owner_index: HashMap<MapData, [u64; 2], u32>,
     pub free_rows: Queue<MapData, u32>,
     pub free_owners: Queue<MapData, u32>,

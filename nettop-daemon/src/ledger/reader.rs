@@ -1,17 +1,17 @@
 //! One pass over the mapped rows per interval. A live row is never reset, so that no byte falls between two readings.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     time::{Duration, Instant},
 };
 
-use nettop_common::{Flow, Owner, OwnerKey, RowKey, Stats, owner, row};
+use nettop_common::{Flow, OwnerKey, RowKey, Stats, owner, row};
 
 use super::retire::Retirement;
 use crate::kernel::programs::Programs;
 
-/// Counters by [`nettop_common::Family`], then [`nettop_common::Direction`].
-pub type Flows = [[Flow; 2]; 2];
+/// Counters by [`nettop_common::Direction`].
+pub type Flows = [Flow; 2];
 
 /// Who a row is billed to, raw as the kernel gave it.
 #[derive(Clone, Copy, Debug)]
@@ -32,16 +32,29 @@ pub struct RowReading {
     pub total: Flows,
 }
 
+/// What all rows of one device moved in the interval.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct DeviceReading {
+    /// Rows of processes, and overflow rows.
+    pub processes: Flows,
+    pub kernel: Flows,
+}
+
 /// The whole ledger at one time.
 #[derive(Debug)]
 pub struct Reading {
     pub interval: Duration,
     /// How long the reading itself took.
     pub took: Duration,
+    /// The rows that were asked for.
     pub rows: Vec<RowReading>,
-    /// All that retired rows ever counted.
-    pub exited: Flows,
-    /// What found no row of its own nor one of its device.
+    /// By namespace and interface index.
+    pub devices: BTreeMap<(u32, u32), DeviceReading>,
+    /// The namespaces of all rows, each with a few living processes that used it.
+    pub namespaces: BTreeMap<u32, Vec<u32>>,
+    /// All that retired rows ever counted, by [`nettop_common::Family`].
+    pub exited: [Flows; 2],
+    /// All that overflow rows ever counted, and what found not even one of those.
     pub overflow: Flows,
     pub stats: Stats,
 }
@@ -61,67 +74,88 @@ impl Ledger {
         Self { programs, last: Vec::new(), last_at: Instant::now(), retirement }
     }
 
-    /// Reads every row and retires those whose process is gone.
-    pub fn read(&mut self) -> Reading {
+    /// Reads every row, copies those that are wanted, and retires those whose process is gone.
+    pub fn read(&mut self, wanted: impl Fn(&RowReading) -> bool) -> Reading {
         let at = Instant::now();
         let stats = self.programs.stats.read(0).unwrap_or_default();
-        let owners = Owners::read(&self.programs, &stats);
+        let owners = used(stats.next_owner, owner::FIRST, self.programs.owners.len());
         let used = used(stats.next_row, row::FIRST, self.programs.rows.len());
         if self.last.len() < used {
             self.last.resize(used, Flows::default());
         }
-        let mut rows = Vec::new();
+        let mut reading = Reading {
+            interval: at.duration_since(self.last_at),
+            took: Duration::ZERO,
+            rows: Vec::new(),
+            devices: BTreeMap::new(),
+            namespaces: BTreeMap::new(),
+            exited: *self.retirement.exited(),
+            overflow: self.programs.rows.read(row::OVERFLOW as usize).map(|row| row.flows).unwrap_or_default(),
+            stats,
+        };
+        let gone = exited(&self.programs, owners);
         for slot in row::FIRST as usize..used {
             let Some(row) = self.programs.rows.read(slot) else { break };
             if row.state != row::LIVE {
                 continue;
             }
-            let Some(owner) = owners.get(row.key.owner) else { continue };
+            let Some(owner) = owner_of(&self.programs, &gone, row.key.owner) else { continue };
             let interval = difference(&row.flows, &self.last[slot]);
             self.last[slot] = row.flows;
             self.retirement.note(slot, &row, &owner, interval != Flows::default());
             if row.flows != Flows::default() {
-                rows.push(RowReading { key: row.key, owner, evidence: row.evidence, interval, total: row.flows });
+                let row = RowReading { key: row.key, owner, evidence: row.evidence, interval, total: row.flows };
+                reading.add(&row);
+                if wanted(&row) {
+                    reading.rows.push(row);
+                }
             }
         }
-        let overflow = self.programs.rows.read(row::OVERFLOW as usize).map(|row| row.flows).unwrap_or_default();
-        for slot in self.retirement.run(&mut self.programs, &owners.entries, &stats) {
+        for slot in self.retirement.run(&mut self.programs, owners, &stats) {
             self.last[slot] = Flows::default();
         }
-        let interval = at.duration_since(self.last_at);
         self.last_at = at;
-        Reading { took: at.elapsed(), interval, rows, exited: *self.retirement.exited(), overflow, stats }
+        reading.took = at.elapsed();
+        reading
     }
 }
 
-/// The owner table at one time.
-struct Owners {
-    entries: Vec<Owner>,
-    /// Processes of which any owner was seen to exit: the others changed their uid.
-    gone: HashSet<(u32, u64)>,
+impl Reading {
+    fn add(&mut self, row: &RowReading) {
+        /// One living process is enough, but it may have moved or ended.
+        const CANDIDATES: usize = 8;
+        let device = self.devices.entry((row.key.netns, row.key.ifindex)).or_default();
+        let side = if row.key.owner == owner::KERNEL { &mut device.kernel } else { &mut device.processes };
+        accumulate(side, &row.interval);
+        if row.key.owner == owner::OVERFLOW {
+            accumulate(&mut self.overflow, &row.total);
+        }
+        if row.key.netns == 0 {
+            return;
+        }
+        let pids = self.namespaces.entry(row.key.netns).or_default();
+        let pid = row.owner.key.tgid;
+        if row.key.owner >= owner::FIRST && !row.owner.exited && pids.len() < CANDIDATES && !pids.contains(&pid) {
+            pids.push(pid);
+        }
+    }
 }
 
-impl Owners {
-    fn read(programs: &Programs, stats: &Stats) -> Self {
-        let used = used(stats.next_owner, owner::FIRST, programs.owners.len());
-        let entries: Vec<Owner> = (0..used).filter_map(|slot| programs.owners.read(slot)).collect();
-        let gone = entries
-            .iter()
-            .filter(|entry| entry.state == owner::EXITED)
-            .map(|entry| (entry.key.tgid, entry.key.start_time_ns))
-            .collect();
-        Self { entries, gone }
-    }
+/// Processes of which any owner was seen to exit: their other owners changed their uid.
+fn exited(programs: &Programs, owners: usize) -> HashSet<(u32, u64)> {
+    let entries = (0..owners).filter_map(|slot| programs.owners.read(slot));
+    let exited = entries.filter(|entry| entry.state == owner::EXITED);
+    exited.map(|entry| (entry.key.tgid, entry.key.start_time_ns)).collect()
+}
 
-    fn get(&self, slot: u32) -> Option<OwnerReading> {
-        let entry = self.entries.get(slot as usize)?;
-        Some(OwnerReading {
-            key: entry.key,
-            comm: entry.comm,
-            comm_time_ns: entry.comm_time_ns,
-            exited: self.gone.contains(&(entry.key.tgid, entry.key.start_time_ns)),
-        })
-    }
+fn owner_of(programs: &Programs, gone: &HashSet<(u32, u64)>, slot: u32) -> Option<OwnerReading> {
+    let entry = programs.owners.read(slot as usize)?;
+    Some(OwnerReading {
+        key: entry.key,
+        comm: entry.comm,
+        comm_time_ns: entry.comm_time_ns,
+        exited: gone.contains(&(entry.key.tgid, entry.key.start_time_ns)),
+    })
 }
 
 /// End of the slots ever handed out; the kernel's counter may run past a full table.
@@ -131,7 +165,7 @@ fn used(next: u64, first: u32, len: usize) -> usize {
 
 /// Adds `more` to `sum`, counter by counter.
 pub fn accumulate(sum: &mut Flows, more: &Flows) {
-    for (sum, more) in sum.as_flattened_mut().iter_mut().zip(more.as_flattened()) {
+    for (sum, more) in sum.iter_mut().zip(more) {
         sum.skbs += more.skbs;
         sum.skb_bytes += more.skb_bytes;
         sum.gso_packets += more.gso_packets;
@@ -142,7 +176,7 @@ pub fn accumulate(sum: &mut Flows, more: &Flows) {
 
 fn difference(now: &Flows, before: &Flows) -> Flows {
     let mut flows = *now;
-    for (flow, before) in flows.as_flattened_mut().iter_mut().zip(before.as_flattened()) {
+    for (flow, before) in flows.iter_mut().zip(before) {
         flow.skbs = flow.skbs.saturating_sub(before.skbs);
         flow.skb_bytes = flow.skb_bytes.saturating_sub(before.skb_bytes);
         flow.gso_packets = flow.gso_packets.saturating_sub(before.gso_packets);

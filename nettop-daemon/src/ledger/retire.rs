@@ -4,7 +4,6 @@
 //! that had found it just before may still count there, so the last counters are folded only an interval later.
 
 use std::{
-    collections::HashSet,
     mem::offset_of,
     sync::atomic::Ordering,
     time::{Duration, Instant},
@@ -20,7 +19,7 @@ use crate::{identity, kernel::programs::Programs};
 /// Intervals without a packet before a row may go.
 const QUIET_INTERVALS: u8 = 2;
 /// How long the rows of an exited process stay, unless the table fills: its last packets may still be on their way.
-const LINGER: Duration = Duration::from_secs(60);
+const LINGER_S: u32 = 60;
 /// How often processes are looked for in /proc, in case an exit was not seen.
 const SWEEP: Duration = Duration::from_secs(60);
 
@@ -28,7 +27,8 @@ const SWEEP: Duration = Duration::from_secs(60);
 #[derive(Clone, Copy, Default)]
 struct Slot {
     quiet: u8,
-    exited_at: Option<Instant>,
+    /// By the clock that began with the ledger: an [`Instant`] would be most of the daemon's memory.
+    exited_at_s: Option<u32>,
     /// The first step is done.
     leaving: bool,
 }
@@ -37,7 +37,8 @@ struct Slot {
 pub(super) struct Retirement {
     rows: Vec<Slot>,
     owners: Vec<Slot>,
-    exited: Flows,
+    exited: [Flows; 2],
+    began_at: Instant,
     swept_at: Instant,
     row_limit: u64,
 }
@@ -45,10 +46,12 @@ pub(super) struct Retirement {
 impl Retirement {
     pub(super) fn new(programs: &Programs) -> Self {
         let row_limit = programs.rows.len() as u64 - u64::from(row::FIRST + row::RESERVED);
-        Self { rows: Vec::new(), owners: Vec::new(), exited: Flows::default(), swept_at: Instant::now(), row_limit }
+        let now = Instant::now();
+        let exited = Default::default();
+        Self { rows: Vec::new(), owners: Vec::new(), exited, began_at: now, swept_at: now, row_limit }
     }
 
-    pub(super) const fn exited(&self) -> &Flows {
+    pub(super) const fn exited(&self) -> &[Flows; 2] {
         &self.exited
     }
 
@@ -57,47 +60,57 @@ impl Retirement {
         if self.rows.len() <= slot {
             self.rows.resize(slot + 1, Slot::default());
         }
+        let now_s = self.now_s();
         let state = &mut self.rows[slot];
         state.quiet = if busy { 0 } else { state.quiet.saturating_add(1) };
         if owner.exited && row.key.owner >= owner::FIRST {
-            state.exited_at.get_or_insert_with(Instant::now);
+            state.exited_at_s.get_or_insert(now_s);
         }
     }
 
+    fn now_s(&self) -> u32 {
+        u32::try_from(self.began_at.elapsed().as_secs()).unwrap_or(u32::MAX)
+    }
+
     /// Does both steps for all that is due. Returns the rows that were given back.
-    pub(super) fn run(&mut self, programs: &mut Programs, owners: &[Owner], stats: &Stats) -> Vec<usize> {
+    pub(super) fn run(&mut self, programs: &mut Programs, owners: usize, stats: &Stats) -> Vec<usize> {
         self.sweep(programs, owners);
+        let now_s = self.now_s();
         let pressed = stats.rows_in_use * 2 > self.row_limit;
         let mut back = Vec::new();
-        let mut billed = HashSet::new();
+        let mut billed = vec![false; owners];
         for slot in row::FIRST as usize..self.rows.len() {
             let state = self.rows[slot];
             let Some(row) = programs.rows.read(slot).filter(|row| row.state == row::LIVE) else { continue };
             if state.leaving {
-                accumulate(&mut self.exited, &row.flows);
+                accumulate(&mut self.exited[row.key.family as usize & 1], &row.flows);
                 give_back_row(programs, slot, &row);
                 self.rows[slot] = Slot::default();
                 back.push(slot);
                 continue;
             }
-            billed.insert(row.key.owner);
-            if due(&state, pressed) {
+            if let Some(billed) = billed.get_mut(row.key.owner as usize) {
+                *billed = true;
+            }
+            if due(&state, pressed, now_s) {
                 // An entry that is gone already is as good.
                 let _ = programs.row_index.remove(&bytemuck::cast(row.key));
                 bump(programs.rows.word(slot, offset_of!(Row, generation)));
                 self.rows[slot].leaving = true;
             }
         }
-        self.run_owners(programs, owners, &billed, pressed);
+        self.run_owners(programs, &billed, pressed);
         back
     }
 
-    fn run_owners(&mut self, programs: &mut Programs, owners: &[Owner], billed: &HashSet<u32>, pressed: bool) {
-        self.owners.resize(self.owners.len().max(owners.len()), Slot::default());
-        let pressed = pressed || owners.len() * 2 > programs.owners.len();
-        for (slot, entry) in owners.iter().enumerate().skip(owner::FIRST as usize) {
+    fn run_owners(&mut self, programs: &mut Programs, billed: &[bool], pressed: bool) {
+        let now_s = self.now_s();
+        self.owners.resize(self.owners.len().max(billed.len()), Slot::default());
+        let pressed = pressed || billed.len() * 2 > programs.owners.len();
+        for (slot, billed) in billed.iter().enumerate().skip(owner::FIRST as usize) {
+            let Some(entry) = programs.owners.read(slot) else { break };
             let state = &mut self.owners[slot];
-            if entry.state != owner::EXITED || u32::try_from(slot).is_ok_and(|slot| billed.contains(&slot)) {
+            if entry.state != owner::EXITED || *billed {
                 state.quiet = 0;
                 continue;
             }
@@ -107,10 +120,10 @@ impl Retirement {
                 *state = Slot::default();
                 continue;
             }
-            state.exited_at.get_or_insert_with(Instant::now);
+            state.exited_at_s.get_or_insert(now_s);
             // Its rows were quiet long enough, if it had any.
             state.quiet = QUIET_INTERVALS;
-            if due(state, pressed) {
+            if due(state, pressed, now_s) {
                 let _ = programs.owner_index.remove(&bytemuck::cast(entry.key));
                 bump(programs.owners.word(slot, offset_of!(Owner, generation)));
                 state.leaving = true;
@@ -119,14 +132,15 @@ impl Retirement {
     }
 
     /// Marks owners whose process is gone without the exit hook having seen it, or under another uid.
-    fn sweep(&mut self, programs: &Programs, owners: &[Owner]) {
+    fn sweep(&mut self, programs: &Programs, owners: usize) {
         if self.swept_at.elapsed() < SWEEP {
             return;
         }
         self.swept_at = Instant::now();
-        for (slot, entry) in owners.iter().enumerate().skip(owner::FIRST as usize) {
+        for slot in owner::FIRST as usize..owners {
+            let Some(entry) = programs.owners.read(slot) else { break };
             if entry.state == owner::LIVE
-                && !is_alive(entry)
+                && !is_alive(&entry)
                 && let Some(state) = programs.owners.word(slot, offset_of!(Owner, state))
             {
                 state.store(owner::EXITED, Ordering::Relaxed);
@@ -135,8 +149,9 @@ impl Retirement {
     }
 }
 
-fn due(state: &Slot, pressed: bool) -> bool {
-    state.quiet >= QUIET_INTERVALS && state.exited_at.is_some_and(|at| pressed || at.elapsed() >= LINGER)
+fn due(state: &Slot, pressed: bool, now_s: u32) -> bool {
+    let lingered = |at_s: u32| now_s.saturating_sub(at_s) >= LINGER_S;
+    state.quiet >= QUIET_INTERVALS && state.exited_at_s.is_some_and(|at_s| pressed || lingered(at_s))
 }
 
 fn bump(generation: Option<&std::sync::atomic::AtomicU32>) {

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use nettop_common::{Direction, Flow, owner};
+use nettop_common::Direction;
 
 use super::model::{Books, DeviceReport, Side};
 use crate::{
     identity::devices::{Basis, Counters, Device, DeviceKey, Devices},
-    ledger::{Flows, Reading},
+    ledger::{DeviceReading, Flows, Reading},
 };
 
 /// Accumulates from the first reading on.
@@ -26,19 +26,12 @@ impl Balance {
 
     /// The books of the interval, for the host's devices and those of every namespace that had traffic.
     pub fn update(&mut self, reading: &Reading, devices: &Devices) -> Vec<DeviceReport> {
-        let mut rows: BTreeMap<DeviceKey, [Flows; 2]> = BTreeMap::new();
-        let mut namespaces = Vec::from_iter(devices.host());
-        for row in &reading.rows {
-            let is_kernel = usize::from(row.key.owner == owner::KERNEL);
-            let sums = rows.entry((row.key.netns, row.key.ifindex)).or_default();
-            crate::ledger::accumulate(&mut sums[is_kernel], &row.interval);
-            namespaces.push(row.key.netns);
-        }
-        let reports = devices.iter().filter(|((netns, _), _)| namespaces.contains(netns)).map(|(key, device)| {
-            let [processes, kernel] = rows.get(key).copied().unwrap_or_default();
+        let is_wanted = |netns: u32| devices.host() == Some(netns) || reading.namespaces.contains_key(&netns);
+        let reports = devices.iter().filter(|((netns, _), _)| is_wanted(*netns)).map(|(key, device)| {
+            let rows = reading.devices.get(key).copied().unwrap_or_default();
             // A device that was not there at the start began at zero.
             let before = self.last.insert(*key, device.counters).unwrap_or_default();
-            let interval = books(device, &before, &processes, &kernel);
+            let interval = books(device, &before, &rows);
             let total = self.totals.entry(*key).or_default();
             add(total, &interval);
             DeviceReport {
@@ -58,11 +51,11 @@ impl Balance {
     }
 }
 
-fn books(device: &Device, before: &Counters, processes: &Flows, kernel: &Flows) -> Books {
+fn books(device: &Device, before: &Counters, rows: &DeviceReading) -> Books {
     let now = &device.counters;
     let side = |bytes: u64, packets: u64, way: Direction| {
-        let (attributed_bytes, attributed_packets) = on_basis(device, processes, way);
-        let (kernel_bytes, kernel_packets) = on_basis(device, kernel, way);
+        let (attributed_bytes, attributed_packets) = on_basis(device, &rows.processes, way);
+        let (kernel_bytes, kernel_packets) = on_basis(device, &rows.kernel, way);
         Side {
             bytes,
             packets,
@@ -88,14 +81,13 @@ fn books(device: &Device, before: &Counters, processes: &Flows, kernel: &Flows) 
     }
 }
 
-/// Bytes and packets one way, both IP versions, as the device's own counters would count them.
+/// Bytes and packets one way, as the device's own counters would count them.
 fn on_basis(device: &Device, flows: &Flows, way: Direction) -> (u64, u64) {
-    let sum = |pick: fn(&Flow) -> u64| flows.iter().map(|family| pick(&family[way as usize])).sum::<u64>();
-    let (mut bytes, mut packets) = (sum(|flow| flow.skb_bytes), sum(|flow| flow.skbs));
-    if device.basis == Basis::Wire {
-        bytes += sum(|flow| flow.gso_bytes);
-        packets += sum(|flow| flow.gso_packets);
-    }
+    let flow = &flows[way as usize];
+    let (bytes, packets) = match device.basis {
+        Basis::Skb => (flow.skb_bytes, flow.skbs),
+        Basis::Wire => (flow.skb_bytes + flow.gso_bytes, flow.skbs + flow.gso_packets),
+    };
     (bytes + packets * u64::from(device.link_header_bytes), packets)
 }
 

@@ -7,14 +7,14 @@ use time::{OffsetDateTime, UtcDateTime, format_description::well_known::Rfc3339}
 
 use super::model::{Amount, DeviceReport, HookReport, Loss, RowReport, SCHEMA, Snapshot, Traffic};
 use crate::{
-    cli::{Cli, Sort},
+    cli::{Cli, Format, Sort},
     identity::{
         devices::Devices,
         escape::{escape, escape_c},
         processes::{Details, Processes},
         users::Users,
     },
-    ledger::{Flows, Reading, RowReading},
+    ledger::{Flows, Reading, RowReading, accumulate},
 };
 
 /// Which rows a report shows. Devices and losses are always whole.
@@ -36,6 +36,8 @@ pub struct Collector {
     hooks: Vec<HookReport>,
     filter: Filter,
     sort: Sort,
+    /// The table leaves out what was quiet.
+    only_busy: bool,
     users: Option<Users>,
     processes: Processes,
 }
@@ -51,20 +53,32 @@ impl Collector {
             hooks,
             filter,
             sort: cli.sort,
+            only_busy: cli.format() == Format::Table,
             users: (!cli.numeric).then(Users::default),
             processes: Processes::new("/proc"),
         }
     }
 
+    /// Whether a report may show the row. Its device's name is not known yet.
+    pub fn wants(&self, row: &RowReading) -> bool {
+        let is_process = row.key.owner >= owner::FIRST;
+        let Filter { pids, uids, hidden_families, .. } = &self.filter;
+        !hidden_families[row.key.family as usize & 1]
+            && (pids.is_empty() || is_process && pids.contains(&row.owner.key.tgid))
+            && (uids.is_empty() || is_process && uids.contains(&row.owner.key.uid))
+            && (!self.only_busy || row.interval != Flows::default())
+    }
+
     /// The snapshot of one reading.
     pub fn collect(
         &mut self,
-        reading: &Reading,
+        mut reading: Reading,
         devices: &Devices,
         books: Vec<DeviceReport>,
         reports_skipped: u64,
     ) -> Snapshot {
         let clock = BootClock::now();
+        join_families(&mut reading.rows);
         let mut rows: Vec<RowReport> = reading.rows.iter().filter_map(|row| self.row(row, devices, &clock)).collect();
         self.processes.forget_unused();
         sort(&mut rows, self.sort);
@@ -82,8 +96,8 @@ impl Collector {
             hooks: self.hooks.clone(),
             rows,
             devices: books.into_iter().filter(|books| is_shown(&books.device)).collect(),
-            exited: self.traffic(&reading.exited),
-            loss: self.loss(reading, devices, reports_skipped),
+            exited: self.exited(&reading.exited),
+            loss: self.loss(&reading, devices, reports_skipped),
         }
     }
 
@@ -91,13 +105,8 @@ impl Collector {
         let is_process = row.key.owner >= owner::FIRST;
         let (pid, uid) = (row.owner.key.tgid, row.owner.key.uid);
         let device = devices.get((row.key.netns, row.key.ifindex)).map(|device| device.name.clone());
-        let Filter { pids, uids, devices: names, .. } = &self.filter;
-        let total = self.traffic(&row.total);
-        let is_shown = (pids.is_empty() || is_process && pids.contains(&pid))
-            && (uids.is_empty() || is_process && uids.contains(&uid))
-            && (names.is_empty() || device.as_ref().is_some_and(|name| names.contains(name)))
-            && total != Traffic::default();
-        if !is_shown {
+        let names = &self.filter.devices;
+        if !names.is_empty() && !device.as_ref().is_some_and(|name| names.contains(name)) {
             return None;
         }
         let details = if is_process { self.processes.details(&row.owner) } else { Details::default() };
@@ -122,17 +131,13 @@ impl Collector {
             ifindex: (row.key.ifindex != 0).then_some(row.key.ifindex),
             owner: owner_name(row),
             exited: row.owner.exited && is_process,
-            interval: self.traffic(&row.interval),
-            total,
+            interval: traffic(&row.interval),
+            total: traffic(&row.total),
         })
     }
 
     fn loss(&self, reading: &Reading, devices: &Devices, reports_skipped: u64) -> Loss {
-        let mut overflow = reading.overflow;
-        for row in reading.rows.iter().filter(|row| row.key.owner == owner::OVERFLOW) {
-            crate::ledger::accumulate(&mut overflow, &row.total);
-        }
-        let overflow = self.traffic(&overflow);
+        let overflow = traffic(&reading.overflow);
         Loss {
             rows_full: reading.stats.rows_full,
             owners_full: reading.stats.owners_full,
@@ -146,24 +151,41 @@ impl Collector {
         }
     }
 
-    /// Sums the IP versions that are shown.
-    fn traffic(&self, flows: &Flows) -> Traffic {
-        let mut traffic = Traffic::default();
-        for (family, hidden) in flows.iter().zip(self.filter.hidden_families) {
-            if hidden {
-                continue;
-            }
-            for (amount, way) in [(&mut traffic.tx, Direction::Tx), (&mut traffic.rx, Direction::Rx)] {
-                let flow = &family[way as usize];
-                *amount = Amount {
-                    bytes: amount.bytes + flow.skb_bytes + flow.gso_bytes,
-                    packets: amount.packets + flow.skbs + flow.gso_packets,
-                    app_bytes: amount.app_bytes + flow.app_bytes,
-                };
-            }
+    /// What retired rows of the IP versions that are shown moved.
+    fn exited(&self, exited: &[Flows; 2]) -> Traffic {
+        let mut flows = Flows::default();
+        for (family, _) in exited.iter().zip(self.filter.hidden_families).filter(|(_, hidden)| !hidden) {
+            accumulate(&mut flows, family);
         }
-        traffic
+        traffic(&flows)
     }
+}
+
+/// Makes one row of those that differ in their IP version only.
+fn join_families(rows: &mut Vec<RowReading>) {
+    rows.sort_unstable_by_key(|row| (row.key.owner, row.key.netns, row.key.ifindex));
+    rows.dedup_by(|more, row| {
+        let is_same =
+            (more.key.owner, more.key.netns, more.key.ifindex) == (row.key.owner, row.key.netns, row.key.ifindex);
+        if is_same {
+            accumulate(&mut row.interval, &more.interval);
+            accumulate(&mut row.total, &more.total);
+            row.evidence = row.evidence.max(more.evidence);
+        }
+        is_same
+    });
+}
+
+fn traffic(flows: &Flows) -> Traffic {
+    let amount = |way: Direction| {
+        let flow = &flows[way as usize];
+        Amount {
+            bytes: flow.skb_bytes + flow.gso_bytes,
+            packets: flow.skbs + flow.gso_packets,
+            app_bytes: flow.app_bytes,
+        }
+    };
+    Traffic { tx: amount(Direction::Tx), rx: amount(Direction::Rx) }
 }
 
 const fn owner_name(row: &RowReading) -> &'static str {
