@@ -42,10 +42,13 @@ fn main() -> anyhow::Result<()> {
 fn cost(nettopd: &str, empty: &str, load: Load) -> anyhow::Result<()> {
     let modes = Mode::available(nettopd, empty, load);
     let mut ns = vec![Vec::new(); modes.len()];
-    for _ in 0..ROUNDS {
-        for (mode, ns) in modes.iter().zip(&mut ns) {
-            let monitor = mode.start()?;
-            ns.push(on_last_cpu(|| load.ns_per_operation(WINDOWS))?);
+    for round in 0..ROUNDS {
+        // There and back again, so that what follows on what favours nobody.
+        let forth = 0..modes.len();
+        let order: Vec<usize> = if round % 2 == 0 { forth.collect() } else { forth.rev().collect() };
+        for index in order {
+            let monitor = modes[index].start()?;
+            ns[index].push(on_last_cpu(|| load.ns_per_operation(WINDOWS))?);
             drop(monitor);
         }
     }
