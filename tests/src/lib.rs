@@ -7,7 +7,7 @@ mod nettopd;
 mod process;
 mod sniffer;
 
-pub use namespace::{Counters, Namespace, veth_pair};
+pub use namespace::{Counters, Namespace, join, veth_pair};
 pub use nettopd::{Nettopd, Row, app, device, owner_row, rows_of, run_nettopd, wire};
 pub use process::{Moved, Parent, Process, set_name};
 pub use sniffer::{Frames, Sniffer};

@@ -107,11 +107,16 @@ impl Namespace {
 /// Two namespaces joined by a veth pair: `v0` with 10.0.0.1 and fd00::1, `v1` with 10.0.0.2 and fd00::2.
 pub fn veth_pair() -> (Namespace, Namespace) {
     let (a, b) = (Namespace::new(), Namespace::new());
+    join(&a, &b);
+    (a, b)
+}
+
+/// Joins two namespaces as [`veth_pair`] does.
+pub fn join(a: &Namespace, b: &Namespace) {
     a.ip(&format!("link add v0 type veth peer name v1 netns {}", b.pid()));
-    for (namespace, device, host) in [(&a, "v0", 1), (&b, "v1", 2)] {
+    for (namespace, device, host) in [(a, "v0", 1), (b, "v1", 2)] {
         namespace.ip(&format!("addr add 10.0.0.{host}/24 dev {device}"));
         namespace.ip(&format!("addr add fd00::{host}/64 dev {device} nodad"));
         namespace.ip(&format!("link set {device} up"));
     }
-    (a, b)
 }

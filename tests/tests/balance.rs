@@ -7,7 +7,7 @@ use std::{
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
 };
 
-use nettop_tests::{Moved, Namespace, Nettopd, Process, Sniffer, app, device, rows_of, veth_pair, wire};
+use nettop_tests::{Moved, Namespace, Nettopd, Process, Sniffer, app, device, join, rows_of, veth_pair, wire};
 use serde_json::Value;
 
 /// Not a multiple of anything: segments and buffers end ragged.
@@ -88,8 +88,10 @@ fn tcp(server: &str, client: &str, veth_server: &str, up: usize, down: usize) {
     assert_eq!(books["tx"]["bytes"], after.tx_bytes - before.tx_bytes);
     assert_eq!(books["rx"]["packets"], after.rx_packets - before.rx_packets);
 
-    let (a, b) = veth_pair();
+    let (a, b) = (Namespace::new(), Namespace::new());
+    // Before the devices are there: their first packets are their own.
     let (sniffer_a, sniffer_b) = (Sniffer::start(&a), Sniffer::start(&b));
+    join(&a, &b);
     let bind = if bind.is_ipv6() { "::" } else { "0.0.0.0" };
     let server = serve(&b, bind.parse().unwrap(), down);
     let port = u16::try_from(server.wait_until_ready()).unwrap();

@@ -3,8 +3,10 @@
 mod build;
 mod check;
 mod command;
+mod debian;
 mod setup;
 mod tidy;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -36,6 +38,13 @@ enum Task {
         #[arg(last = true)]
         filter: Vec<String>,
     },
+    /// The scenarios on other kernels, in virtual machines; FILTER after `--`
+    Vm {
+        /// Versions as 6.1; all of the matrix if left out
+        kernels: Vec<String>,
+        #[arg(last = true)]
+        filter: Vec<String>,
+    },
     /// What nettopd costs, next to empty programs and to its peers; needs root
     Bench {
         /// `cost` or `scale`; both if left out
@@ -51,6 +60,7 @@ fn main() -> ExitCode {
         Task::Run { args } => return finish_run(build::run_nettopd(&args)),
         Task::Check => check::run_all(),
         Task::Test { filter } => build::test(&filter),
+        Task::Vm { kernels, filter } => vm::run(&kernels, &filter),
         Task::Bench { args } => build::bench(&args),
     };
     match done {

@@ -9,9 +9,12 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 
-use crate::command::{cargo, output, path, root, run_quietly};
+use crate::{
+    command::{cargo, output, path, root, run_quietly},
+    debian::Suite,
+};
 
 /// The Debian suite that carries the newest rustc's source.
 const SUITE: &str = "trixie-backports";
@@ -34,7 +37,21 @@ pub fn run() -> anyhow::Result<()> {
 ///
 /// One line with the remedy.
 pub fn test_tools() -> anyhow::Result<()> {
-    let tools = [("ip", "iproute2"), ("setpriv", "util-linux")];
+    install(&[("ip", "iproute2"), ("nft", "nftables"), ("setpriv", "util-linux"), ("tc", "iproute2")])
+}
+
+/// Installs what virtual machines need.
+///
+/// # Errors
+///
+/// One line with the remedy.
+pub fn vm_tools() -> anyhow::Result<()> {
+    test_tools()?;
+    install(&[("qemu-system-x86_64", "qemu-system-x86"), ("xz", "xz-utils")])
+}
+
+/// Installs the packages of those commands that are missing.
+fn install(tools: &[(&str, &str)]) -> anyhow::Result<()> {
     let missing: Vec<&str> = tools.iter().filter(|(tool, _)| !is_on_path(tool)).map(|(_, package)| *package).collect();
     if missing.is_empty() {
         return Ok(());
@@ -96,32 +113,9 @@ fn rust_src(rustc: &Rustc) -> anyhow::Result<()> {
 }
 
 fn rust_src_from_debian(rustc: &Rustc, library: &Path) -> anyhow::Result<()> {
-    let work = root().join("target/setup/rust-src");
-    if work.exists() {
-        fs::remove_dir_all(&work)?;
-    }
-    fs::create_dir_all(work.join("lists/partial"))?;
-    let sources = work.join("debian.sources");
-    fs::write(&sources, debian_sources()?)?;
-    let apt = |args: &[&str]| {
-        let mut command = Command::new("apt-get");
-        command.current_dir(&work).args(["-o", &format!("Dir::Etc::sourcelist={}", sources.display())]);
-        command.args(["-o", "Dir::Etc::sourceparts=/dev/null"]);
-        command.args(["-o", &format!("Dir::State::lists={}", work.join("lists").display())]).args(args);
-        // Downloads as root are handed to a user who may not reach this folder.
-        command.args(["-o", "APT::Sandbox::User=root"]);
-        command
-    };
-    run_quietly(&format!("reading the package list of {SUITE}"), &mut apt(&["update"]))?;
-    let package = format!("rust-src={}+*", rustc.version);
-    run_quietly("downloading rust-src", &mut apt(&["download", &package]))?;
-    let deb = fs::read_dir(&work)?
-        .flatten()
-        .map(|entry| entry.path())
-        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
-        .context("apt-get downloaded nothing")?;
-    run_quietly("unpacking rust-src", Command::new("dpkg-deb").arg("-x").arg(&deb).arg(work.join("files")))?;
-    let unpacked = work.join(format!("files/usr/src/rustc-{}/library", rustc.version));
+    let suite = Suite::open(SUITE, &root().join("target/setup/rust-src"))?;
+    let files = suite.unpack(&format!("rust-src={}+*", rustc.version))?;
+    let unpacked = files.join(format!("usr/src/rustc-{}/library", rustc.version));
     let parent = library.parent().context("the sysroot has no parent")?;
     fs::create_dir_all(parent)?;
     // Copied beside its place and renamed: an interrupted copy is not taken for the whole.
@@ -129,34 +123,6 @@ fn rust_src_from_debian(rustc: &Rustc, library: &Path) -> anyhow::Result<()> {
     run_quietly("copying rust-src", Command::new("cp").args(["-rT"]).arg(&unpacked).arg(&beside))?;
     fs::rename(&beside, library)?;
     Ok(())
-}
-
-/// A source list for the suite, on the archive that this machine uses already.
-fn debian_sources() -> anyhow::Result<String> {
-    let mut texts = Vec::from_iter(fs::read_to_string("/etc/apt/sources.list"));
-    for entry in fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten() {
-        texts.extend(fs::read_to_string(entry.path()));
-    }
-    let Some(uri) = texts.iter().find_map(|text| archive(text)) else {
-        bail!("no Debian archive is configured in /etc/apt");
-    };
-    Ok(format!(
-        "Types: deb\nURIs: {uri}\nSuites: {SUITE}\nComponents: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n"
-    ))
-}
-
-/// The URI of the main Debian archive in a source list of either form.
-fn archive(sources: &str) -> Option<String> {
-    // Others publish for Debian below longer paths.
-    let is_archive = |uri: &&str| {
-        let path = uri.split_once("://").and_then(|(_, rest)| rest.split_once('/'));
-        path.is_some_and(|(_, path)| path.trim_end_matches('/') == "debian")
-    };
-    sources
-        .lines()
-        .filter(|line| line.starts_with("URIs:") || line.starts_with("deb "))
-        .find_map(|line| line.split_whitespace().find(is_archive))
-        .map(ToOwned::to_owned)
 }
 
 /// bpf-linker is built against the very LLVM that rustc brings, so no system LLVM is needed.
@@ -187,21 +153,4 @@ fn bpf_linker(rustc: &Rustc) -> anyhow::Result<()> {
         .env("RUSTFLAGS", format!("-C link-arg=-Wl,-rpath,{}", sysroot_lib.display()));
     run_quietly("building bpf-linker, about a minute", &mut install)
         .context("bpf-linker is missing; it needs a C compiler (gcc)")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::archive;
-
-    #[test]
-    fn the_archive_is_found_in_both_forms_of_source_lists() {
-        let deb822 = "Types: deb\n# http://x/debian\nURIs: http://mirror.example/debian\nSuites: stable\n";
-        assert_eq!(archive(deb822).as_deref(), Some("http://mirror.example/debian"));
-        assert_eq!(
-            archive("deb [signed-by=/k] http://mirror.example/debian/ stable main\n").as_deref(),
-            Some("http://mirror.example/debian/")
-        );
-        assert_eq!(archive("URIs: http://mirror.example/debian-security\n"), None);
-        assert_eq!(archive("deb http://vendor.example/linux/debian stable main\n"), None);
-    }
 }

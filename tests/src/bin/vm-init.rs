@@ -1,0 +1,168 @@
+//! Process 1 of a guest of `cargo xtask vm`: mounts, loads modules, runs each scenario under each back end, turns off.
+
+#![expect(clippy::print_stdout, reason = "the host reads the console")]
+
+use std::{
+    fs::{self, File},
+    io::{Read as _, Seek as _},
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use nix::{
+    kmod::{ModuleInitFlags, finit_module},
+    mount::{MsFlags, mount},
+    sys::{
+        reboot::{RebootMode, reboot},
+        signal::{Signal, killpg},
+    },
+    unistd::Pid,
+};
+
+/// An emulated machine is slow, a test that hangs is slower.
+const LIMIT: Duration = Duration::from_secs(180);
+/// How a scenario says that this kernel lacks what it needs.
+const SKIPPED: &str = "skipped: ";
+
+/// One scenario.
+struct Test {
+    binary: PathBuf,
+    name: String,
+    /// With the file it is in.
+    full_name: String,
+}
+
+fn main() {
+    if let Err(error) = run() {
+        println!("vm: note init failed: {error:#}");
+    }
+    // The console is a slow device: let it print.
+    nix::unistd::sync();
+    std::thread::sleep(Duration::from_millis(200));
+    let _ = reboot(RebootMode::RB_POWER_OFF);
+    // Without power management the kernel stops instead; a restart ends QEMU as well.
+    let _ = reboot(RebootMode::RB_AUTOBOOT);
+}
+
+fn run() -> anyhow::Result<()> {
+    mount_all()?;
+    // SAFETY: no other thread runs yet.
+    unsafe { std::env::set_var("PATH", "/usr/bin") };
+    load_modules()?;
+    Command::new("ip").args(["link", "set", "lo", "up"]).status().context("cannot run ip")?;
+    println!("vm: note runs {}", fs::read_to_string("/proc/sys/kernel/osrelease")?.trim());
+    let plan = fs::read_to_string("/plan")?;
+    let words = |name: &'static str| plan.lines().filter_map(move |line| line.strip_prefix(name)?.strip_prefix(' '));
+    let filters: Vec<&str> = words("filter").collect();
+    let tests = list_tests(words("backend").next().is_none())?;
+    let is_wanted = |name: &str| filters.is_empty() || filters.iter().any(|filter| name.contains(filter));
+    let backends: Vec<&str> = words("backend").collect();
+    let backends = if backends.is_empty() { vec!["none"] } else { backends };
+    for backend in backends {
+        for test in tests.iter().filter(|test| is_wanted(&test.full_name)) {
+            run_test(backend, test)?;
+        }
+    }
+    println!("vm: end");
+    Ok(())
+}
+
+fn mount_all() -> anyhow::Result<()> {
+    for (kind, at) in [
+        ("proc", "/proc"),
+        ("sysfs", "/sys"),
+        ("devtmpfs", "/dev"),
+        ("tmpfs", "/tmp"),
+        ("tmpfs", "/run"),
+        ("cgroup2", "/sys/fs/cgroup"),
+    ] {
+        mount(Some(kind), at, Some(kind), MsFlags::empty(), None::<&str>)
+            .with_context(|| format!("cannot mount {at}"))?;
+    }
+    // Absent where the kernel has no tracing; nothing here depends on it.
+    let _ = mount(Some("tracefs"), "/sys/kernel/tracing", Some("tracefs"), MsFlags::empty(), None::<&str>);
+    Ok(())
+}
+
+fn load_modules() -> anyhow::Result<()> {
+    for name in fs::read_to_string("/modules/order")?.lines() {
+        let module = File::open(Path::new("/modules").join(name))?;
+        if let Err(error) = finit_module(&module, c"", ModuleInitFlags::empty()) {
+            println!("vm: note module {name} is not loaded: {error}");
+        }
+    }
+    Ok(())
+}
+
+/// Every scenario with its binary. Below the floor only those that are made for it, and are ignored elsewhere.
+fn list_tests(below_the_floor: bool) -> anyhow::Result<Vec<Test>> {
+    let mut binaries: Vec<PathBuf> = fs::read_dir("/tests")?.flatten().map(|entry| entry.path()).collect();
+    binaries.sort();
+    let mut tests = Vec::new();
+    for binary in binaries {
+        let list = |more: &[&str]| -> anyhow::Result<Vec<String>> {
+            let output = Command::new(&binary).args(["--list", "--format", "terse"]).args(more).output()?;
+            let text = String::from_utf8(output.stdout)?;
+            Ok(text.lines().filter_map(|line| line.strip_suffix(": test")).map(ToOwned::to_owned).collect())
+        };
+        let ignored = list(&["--ignored"])?;
+        let names = if below_the_floor {
+            ignored
+        } else {
+            Vec::from_iter(list(&[])?.into_iter().filter(|name| !ignored.contains(name)))
+        };
+        let file = binary.file_name().and_then(|name| name.to_str()).unwrap_or("?");
+        tests.extend(names.into_iter().map(|name| Test {
+            binary: binary.clone(),
+            full_name: format!("{file}::{name}"),
+            name,
+        }));
+    }
+    Ok(tests)
+}
+
+fn run_test(backend: &str, test: &Test) -> anyhow::Result<()> {
+    let said = File::options().create(true).truncate(true).read(true).write(true).open("/tmp/said")?;
+    let start = Instant::now();
+    let mut command = Command::new(&test.binary);
+    command.args(["--exact", &test.name, "--nocapture", "--include-ignored", "--test-threads=1"]);
+    command.env("NETTOPD_BIN", "/usr/bin/nettopd").env("NETTOP_VM", "1").current_dir("/tmp");
+    if backend != "none" {
+        command.env("NETTOPD_BACKEND", backend);
+    }
+    command.stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said.try_clone()?);
+    // A group of its own, so that a hanging scenario goes with all its processes.
+    let mut child = command.process_group(0).spawn()?;
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break Some(status);
+        }
+        if start.elapsed() > LIMIT {
+            let _ = killpg(Pid::from_raw(child.id().cast_signed()), Signal::SIGKILL);
+            child.wait()?;
+            break None;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let ms = start.elapsed().as_millis();
+    let mut text = String::new();
+    (&said).rewind()?;
+    (&said).read_to_string(&mut text)?;
+    let skipped = text.lines().find_map(|line| line.split_once(SKIPPED).map(|(_, reason)| reason.to_owned()));
+    let outcome = match status {
+        None => "timeout",
+        Some(status) if !status.success() => "fail",
+        Some(_) if skipped.is_some() => "skip",
+        Some(_) => "pass",
+    };
+    match outcome {
+        "pass" => {}
+        "skip" => println!("{}", skipped.unwrap_or_default()),
+        _ => println!("{text}"),
+    }
+    println!("vm: test {backend} {} {outcome} {ms}", test.full_name);
+    Ok(())
+}

@@ -1,0 +1,144 @@
+//! One virtual machine: started, listened to, and stopped when it hangs.
+
+use std::{
+    fs::File,
+    io::{BufRead as _, BufReader, Write as _},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::mpsc::{RecvTimeoutError, channel},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+
+/// The guest says something at least this often: it ends tests that take longer itself.
+const SILENCE: Duration = Duration::from_secs(240);
+const LIMIT: Duration = Duration::from_secs(1500);
+/// Lines after which nothing good comes.
+const FATAL: [&str; 3] = ["Kernel panic", "rcu: RCU grace-period kthread stack dump", "watchdog: BUG: soft lockup"];
+
+/// How one test went.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    Pass,
+    Fail,
+    Skip,
+}
+
+/// One `vm: test BACKEND NAME OUTCOME MS` line.
+pub struct Result {
+    pub backend: String,
+    pub test: String,
+    pub outcome: Outcome,
+    pub ms: u64,
+    /// What the test printed, or why it was skipped.
+    pub output: String,
+}
+
+/// All that a guest said.
+pub struct Report {
+    pub results: Vec<Result>,
+    /// Other lines for the reader, as figures.
+    pub notes: Vec<String>,
+    /// Why it did not come to its end.
+    pub broken: Option<String>,
+}
+
+/// Boots and listens until the guest is off. All it says goes to `log`.
+///
+/// # Errors
+///
+/// If QEMU cannot be started.
+pub fn run(image: &Path, initrd: &Path, log: &Path) -> anyhow::Result<Report> {
+    let mut qemu = Command::new("qemu-system-x86_64");
+    // With a thread per CPU, one may run into a breakpoint that another has just taken out of the kernel's code
+    // ("Oops: int3" where a tracepoint is switched on).
+    qemu.args(["-accel", "tcg,thread=single", "-cpu", "max", "-smp", "2", "-m", "1536"]);
+    qemu.args(["-nodefaults", "-display", "none", "-serial", "stdio", "-nic", "none", "-no-reboot"]);
+    qemu.arg("-kernel").arg(image).arg("-initrd").arg(initrd);
+    qemu.args(["-append", "console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off rdinit=/init"]);
+    let mut child = Stopped(qemu.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot run QEMU")?);
+    let stdout = child.0.stdout.take().context("QEMU has no output")?;
+    let mut log = File::create(log)?;
+    let (send, lines) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stdout).split(b'\n').map_while(std::result::Result::ok) {
+            let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+            let _ = writeln!(log, "{line}");
+            if send.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    let start = Instant::now();
+    let mut report = Report { results: Vec::new(), notes: Vec::new(), broken: Some("it ended too soon".into()) };
+    let mut output = String::new();
+    loop {
+        match lines.recv_timeout(SILENCE) {
+            Ok(line) => {
+                if FATAL.iter().any(|fatal| line.contains(fatal)) {
+                    report.broken = Some(line);
+                    return Ok(report);
+                }
+                if line == "vm: end" {
+                    report.broken = None;
+                } else if let Some(note) = line.strip_prefix("vm: note ") {
+                    report.notes.push(note.to_owned());
+                } else if let Some(result) = line.strip_prefix("vm: test ").and_then(|line| parse(line, &output)) {
+                    output.clear();
+                    report.results.push(result);
+                } else {
+                    output += &line;
+                    output.push('\n');
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                report.broken = Some(format!("it said nothing for {} s", SILENCE.as_secs()));
+                break;
+            }
+        }
+        if start.elapsed() > LIMIT {
+            report.broken = Some(format!("it ran for more than {} s", LIMIT.as_secs()));
+            break;
+        }
+    }
+    if report.broken.is_some() {
+        report.notes.push(format!("its last words:\n{output}"));
+    }
+    Ok(report)
+}
+
+fn parse(line: &str, output: &str) -> Option<Result> {
+    let mut words = line.split(' ');
+    let (backend, test) = (words.next()?.to_owned(), words.next()?.to_owned());
+    let outcome = match words.next()? {
+        "pass" => Outcome::Pass,
+        "skip" => Outcome::Skip,
+        _ => Outcome::Fail,
+    };
+    Some(Result { backend, test, outcome, ms: words.next()?.parse().ok()?, output: output.to_owned() })
+}
+
+/// Ended when dropped.
+struct Stopped(Child);
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_is_one_line() {
+        let result = parse("fentry balance::tcp pass 1200", "said\n").unwrap();
+        assert_eq!((result.backend.as_str(), result.outcome, result.ms), ("fentry", Outcome::Pass, 1200));
+        assert!(parse("fentry balance::tcp pass", "").is_none());
+        assert_eq!(parse("fentry balance::tcp timeout 1", "").unwrap().outcome, Outcome::Fail);
+    }
+}
