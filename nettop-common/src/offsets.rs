@@ -16,12 +16,17 @@ macro_rules! for_each_offset {
             SOCK_NET = "sock" "__sk_common.skc_net.net";
             SOCK_PROTOCOL = "sock" "sk_protocol";
             SOCK_FLAGS = "sock" "__sk_common.skc_flags";
+            SOCK_SOCKET = "sock" "sk_socket";
+            SOCK_COOKIE = "sock" "__sk_common.skc_cookie";
             SOCK_LOCK_OWNED = "sock" "sk_lock.owned";
             TCP_BYTES_RECEIVED = "tcp_sock" "bytes_received";
             TCP_RCV_NXT = "tcp_sock" "rcv_nxt";
             TCP_COPIED_SEQ = "tcp_sock" "copied_seq";
             NET_INUM = "net" "ns.inum";
             SOCKET_SK = "socket" "sk";
+            SOCKET_FILE = "socket" "file";
+            ICSK_ULP_OPS = "inet_connection_sock" "icsk_ulp_ops";
+            ULP_OPS_NAME = "tcp_ulp_ops" "name";
             TASK_TGID = "task_struct" "tgid";
             TASK_FLAGS = "task_struct" "flags";
             TASK_COMM = "task_struct" "comm";

@@ -17,4 +17,8 @@ pub struct Stats {
     pub index_full: u64,
     /// Sockets the kernel gave no storage for.
     pub tags_refused: u64,
+    /// Calls that a kprobe saw begin and had no room to remember.
+    pub calls_lost: u64,
+    /// Shadows of tags that others pushed out.
+    pub shadows_lost: u64,
 }

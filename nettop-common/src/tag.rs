@@ -21,6 +21,9 @@ pub const BASED: u32 = 1;
 /// The socket listens. A child that inherits this mark knows itself a child.
 pub const LISTENING: u32 = 2;
 
+/// A shadow of the tag was made.
+pub const SHADOWED: u32 = 4;
+
 /// A slot and its generation, read and written as one word. All zero: nothing.
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]

@@ -2,6 +2,8 @@
 
 use clap::{Parser, ValueEnum};
 
+use crate::kernel::hooks::Backend;
+
 /// Account every packet to the process, user and network device it belongs to.
 ///
 /// Without --once, reports every INTERVAL seconds until it is interrupted, or COUNT times.
@@ -44,6 +46,9 @@ pub struct Cli {
     /// Most rows for processes; what does not fit is counted in overflow rows
     #[arg(long, default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(64..=1_000_000))]
     pub rows: u32,
+    /// Use this back end where there are several, and no other; `nettopd check` tells what there is
+    #[arg(long, value_name = "BACKEND", env = "NETTOPD_BACKEND", global = true)]
+    pub backend: Option<Backend>,
     /// Say more on standard error; twice for the kernel's own messages
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,

@@ -1,6 +1,8 @@
 //! Everything about the running kernel: what it has, what it permits, and the programs loaded into it.
 
 pub mod btf;
+pub mod choose;
+pub mod hooks;
 pub mod mapping;
 pub mod preflight;
 pub mod programs;

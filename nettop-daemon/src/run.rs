@@ -63,7 +63,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<()> {
 impl Sampler {
     fn start(cli: &Cli, filter: Filter) -> anyhow::Result<Self> {
         let devices = Devices::new()?;
-        let programs = programs::start(cli.rows)?;
+        let programs = programs::start(cli.rows, cli.backend)?;
         let hooks = programs.hooks.iter().map(hook_report).collect();
         let mut sampler = Self {
             balance: Balance::new(&devices),
@@ -94,9 +94,11 @@ impl Sampler {
 fn hook_report(hook: &HookState) -> HookReport {
     HookReport {
         purpose: hook.purpose,
-        attached: hook.refused.is_none(),
+        attached: hook.attached,
         kind: hook.kind.clone(),
-        reason: hook.refused.clone(),
+        reason: (!hook.attached).then(|| {
+            hook.refused.iter().map(|(way, reason)| format!("{way}: {reason}")).collect::<Vec<_>>().join("; ")
+        }),
     }
 }
 

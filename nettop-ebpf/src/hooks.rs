@@ -5,4 +5,4 @@ mod packet;
 mod process;
 mod seed;
 mod socketless;
-mod transfer;
+pub mod transfer;

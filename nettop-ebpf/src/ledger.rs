@@ -132,17 +132,22 @@ fn settle(tag: &mut SocketTag, sk: *const c_void, listens: bool) {
         tag.evidence = evidence::LISTENER;
     }
     if tag.netns == 0 {
-        // SAFETY: a field of our own. Volatile, or the compiler would hand on the pointer itself, which the
-        // verifier lets nobody add to.
-        let address = unsafe {
-            (&raw mut tag.address).write_volatile(sk as u64);
-            (&raw const tag.address).read_volatile()
-        };
-        tag.netns = netns_of(address);
+        tag.netns = netns_of(address(tag, sk));
     }
     if owners::get(tag.owner).is_none() {
         tag.owner = Ref::NONE;
         tag.evidence = evidence::NONE;
+    }
+}
+
+/// The address of a socket as a number.
+#[inline(always)]
+pub fn address(tag: &mut SocketTag, sk: *const c_void) -> u64 {
+    // SAFETY: a field of our own. Volatile, or the compiler would hand on the pointer itself, which the verifier lets
+    // nobody add to.
+    unsafe {
+        (&raw mut tag.address).write_volatile(sk as u64);
+        (&raw const tag.address).read_volatile()
     }
 }
 

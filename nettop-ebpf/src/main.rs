@@ -10,6 +10,7 @@ mod kernel;
 mod ledger;
 mod maps;
 mod owners;
+mod shadow;
 mod task;
 
 /// Tracing helpers are open to GPL-compatible programs only.

@@ -7,7 +7,7 @@ use aya_ebpf::{
     bindings::bpf_sock,
     helpers::generated::{bpf_sk_fullsock, bpf_sk_storage_get},
     macros::{btf_map, map},
-    maps::{Array, HashMap, Queue},
+    maps::{Array, HashMap, LruHashMap, Queue},
 };
 use nettop_common::{Owner, OwnerKey, Row, RowKey, SocketTag, Stats};
 
@@ -41,6 +41,13 @@ pub static FREE_OWNERS: Queue<u32> = Queue::with_max_entries(1, 0);
 
 #[map]
 pub static STATS: Array<Stats> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Tags by socket cookie, for kprobes; one element under the other back ends.
+#[map]
+pub static SHADOWS: LruHashMap<u64, SocketTag> = LruHashMap::with_max_entries(1, 0);
+/// Sockets of calls under way, by thread, for kprobes.
+#[map]
+pub static CALLS: HashMap<u64, u64> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC as u32);
 
 /// Definition of the socket storage. aya's own has no flags, and without `BPF_F_CLONE` an accepted
 /// connection would not inherit its listener's owner.

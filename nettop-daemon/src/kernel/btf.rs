@@ -1,5 +1,5 @@
 //! Reads kernel type information (BTF) for what aya's reader hides: offsets of members, enum values, and the
-//! number of a tracepoint's arguments. Format: Documentation/bpf/btf.rst.
+//! prototypes of functions and tracepoints. Format: Documentation/bpf/btf.rst.
 
 use std::{collections::HashMap, fs, path::Path};
 
@@ -30,6 +30,7 @@ mod kind {
     pub(super) const VOLATILE: u32 = 9;
     pub(super) const CONST: u32 = 10;
     pub(super) const RESTRICT: u32 = 11;
+    pub(super) const FUNC: u32 = 12;
     pub(super) const FUNC_PROTO: u32 = 13;
     pub(super) const VAR: u32 = 14;
     pub(super) const DATASEC: u32 = 15;
@@ -91,7 +92,7 @@ impl Btf {
         for id in 1..btf.types.len() {
             let id = u32::try_from(id).map_err(|_| "too many types")?;
             let kind = btf.kind(id);
-            if matches!(kind, kind::STRUCT | kind::ENUM | kind::TYPEDEF) {
+            if matches!(kind, kind::STRUCT | kind::ENUM | kind::TYPEDEF | kind::FUNC) {
                 let name = btf.name(btf.field(id, 0)).to_vec();
                 btf.names.entry((kind, name)).or_insert(id);
             }
@@ -130,21 +131,53 @@ impl Btf {
             .ok_or_else(missing)
     }
 
-    /// Number of arguments of a raw tracepoint.
+    /// Prototype of a function, as `int (socket *, msghdr *, size_t)`: names of types alone, without qualifiers.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel has no such function, or it was inlined everywhere.
+    pub fn function(&self, name: &str) -> Result<String, BtfError> {
+        let missing = || BtfError::Missing(format!("function {name}"));
+        let function = self.find(kind::FUNC, name).ok_or_else(missing)?;
+        self.prototype(self.field(function, 2), 0).ok_or_else(missing)
+    }
+
+    /// Prototype of a raw tracepoint, without the tracer's own first parameter.
     ///
     /// # Errors
     ///
     /// If the kernel has no such tracepoint.
-    pub fn tracepoint_args(&self, name: &str) -> Result<usize, BtfError> {
+    pub fn tracepoint(&self, name: &str) -> Result<String, BtfError> {
         let missing = || BtfError::Missing(format!("tracepoint {name}"));
         let typedef = self.find(kind::TYPEDEF, &format!("btf_trace_{name}")).ok_or_else(missing)?;
         let pointer = self.field(typedef, 2);
-        let proto = self.field(pointer, 2);
-        if self.kind(pointer) != kind::PTR || self.kind(proto) != kind::FUNC_PROTO {
+        if self.kind(pointer) != kind::PTR {
             return Err(missing());
         }
-        // The first parameter is the tracer's own data.
-        self.len(proto).checked_sub(1).ok_or_else(missing)
+        self.prototype(self.field(pointer, 2), 1).ok_or_else(missing)
+    }
+
+    fn prototype(&self, id: u32, skipped: usize) -> Option<String> {
+        if self.kind(id) != kind::FUNC_PROTO {
+            return None;
+        }
+        let parameters = (skipped..self.len(id)).map(|i| self.type_name(self.field(id, 4 + 2 * i)));
+        let parameters = parameters.collect::<Vec<_>>().join(", ");
+        Some(format!("{} ({parameters})", self.type_name(self.field(id, 2))))
+    }
+
+    fn type_name(&self, mut id: u32) -> String {
+        let mut stars = String::new();
+        loop {
+            match self.kind(id) {
+                kind::PTR => stars.push('*'),
+                kind::VOLATILE | kind::CONST | kind::RESTRICT | kind::TYPE_TAG => {}
+                _ => break,
+            }
+            id = self.field(id, 2);
+        }
+        let name = if id == 0 { "void".into() } else { String::from_utf8_lossy(self.name(self.field(id, 0))) };
+        if stars.is_empty() { name.into_owned() } else { format!("{name} {stars}") }
     }
 
     fn find(&self, kind: u32, name: &str) -> Option<u32> {
@@ -207,9 +240,10 @@ fn word_at(data: &[u8], at: usize) -> Option<u32> {
 mod tests {
     use super::*;
 
-    /// `struct s { int a; union { struct { int b; }; }; }; enum e { X = 7 };` and tracepoint `t(int)`.
+    /// `struct s { int a; union { struct { int b; }; }; }; enum e { X = 7 }; void f(void *, int);` and tracepoint
+    /// `t(int)`.
     fn fixture() -> Vec<u8> {
-        let strings = b"\0s\0a\0b\0int\0e\0X\0btf_trace_t\0";
+        let strings = b"\0s\0a\0b\0int\0e\0X\0btf_trace_t\0f\0";
         let name = |s: &[u8]| {
             u32::try_from(
                 strings
@@ -227,9 +261,11 @@ mod tests {
             vec![0, info(kind::UNION, 1), 4, 0, 2, 0],
             vec![name(b"s"), info(kind::STRUCT, 2), 8, name(b"a"), 1, 0, 0, 3, 32],
             vec![name(b"e"), info(kind::ENUM, 1), 4, name(b"X"), 7],
-            vec![0, info(kind::FUNC_PROTO, 2), 0, 0, 0, 0, 1],
+            vec![0, info(kind::FUNC_PROTO, 2), 0, 0, 9, 0, 1],
             vec![0, info(kind::PTR, 0), 6],
             vec![name(b"btf_trace_t"), info(kind::TYPEDEF, 0), 7],
+            vec![0, info(kind::PTR, 0), 0],
+            vec![name(b"f"), info(kind::FUNC, 0), 6],
         ]
         .concat();
         let types: Vec<u8> = types.into_iter().flat_map(u32::to_ne_bytes).collect();
@@ -251,11 +287,13 @@ mod tests {
     }
 
     #[test]
-    fn finds_enumerators_and_counts_tracepoint_arguments() {
+    fn finds_enumerators_and_prototypes() {
         let btf = Btf::parse(fixture()).unwrap();
         assert_eq!(btf.enumerator("e", "X").unwrap(), 7);
-        assert_eq!(btf.tracepoint_args("t").unwrap(), 1);
-        assert!(btf.tracepoint_args("u").is_err());
+        assert_eq!(btf.tracepoint("t").unwrap(), "void (int)");
+        assert!(btf.tracepoint("u").is_err());
+        assert_eq!(btf.function("f").unwrap(), "void (void *, int)");
+        assert_eq!(btf.function("g").unwrap_err().to_string(), "this kernel's BTF has no function g");
     }
 
     #[test]

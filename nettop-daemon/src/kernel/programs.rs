@@ -1,71 +1,63 @@
-//! Loads the eBPF object, attaches each hook, and tags the sockets that were there before.
+//! Loads the eBPF object, attaches what `choose.rs` picks from the table of hooks, and tags the sockets that were there
+//! before.
 //!
 //! A hook that accounting cannot do without fails the start; any other leaves its reason in the report.
 
-use std::{io::Read as _, path::Path};
+use std::{
+    fs::File,
+    io::Read as _,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, anyhow, bail};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{HashMap, Map, MapData, Queue},
-    programs::{BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, Iter, ProgramError},
+    programs::{
+        BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, FEntry, FExit, Iter, KProbe,
+        Program, ProgramError,
+    },
 };
 use nettop_common::{Owner, Row, Stats, offsets, owner, row};
 
 use super::{
-    btf::{self, Btf},
+    btf::{self, Btf, BtfError},
+    choose::{Choice, Reason, choose},
+    hooks::{AFTER_SEEDING, BEFORE_SEEDING, Backend, Hook, Place, Purpose},
     mapping::Mapping,
     preflight::{self, Refusal},
 };
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NETTOP_EBPF"));
 
-/// How a program is attached.
-#[derive(Clone, Copy)]
-enum Attach {
-    Packets(CgroupSkbAttachType),
-    SocketCreate,
-    Tracepoint,
-}
+/// Calls under way that kprobes can remember.
+const CALLS: u32 = 65_536;
 
-/// One line of the hook table.
-struct Hook {
-    purpose: &'static str,
-    program: &'static str,
-    target: &'static str,
-    attach: Attach,
-}
-
-/// Attached before the walk over the open sockets, so that no socket falls between.
-const BEFORE_SEEDING: &[Hook] = &[
-    hook("socket birth", "socket_create", "sock_create", Attach::SocketCreate),
-    hook("process rename", "process_rename", "task_rename", Attach::Tracepoint),
-    hook("process exit", "process_exit", "sched_process_exit", Attach::Tracepoint),
-];
-
-/// Attached after it, so that every packet finds its owner; app bytes last, so that they find their device.
-const AFTER_SEEDING: &[Hook] = &[
-    hook("wire tx", "packet_tx", "egress", Attach::Packets(CgroupSkbAttachType::Egress)),
-    hook("wire rx", "packet_rx", "ingress", Attach::Packets(CgroupSkbAttachType::Ingress)),
-    hook("socketless rx", "socketless", "kfree_skb", Attach::Tracepoint),
-    hook("app tx", "socket_send", "sock_send_length", Attach::Tracepoint),
-    hook("app rx", "socket_receive", "sock_recv_length", Attach::Tracepoint),
-    hook("app rx tcp", "tcp_receive", "tcp_rcv_space_adjust", Attach::Tracepoint),
-];
-
-const fn hook(purpose: &'static str, program: &'static str, target: &'static str, attach: Attach) -> Hook {
-    Hook { purpose, program, target, attach }
-}
-
-/// What became of a hook.
+/// What became of a purpose.
 #[derive(Clone, Debug)]
 pub struct HookState {
     pub purpose: &'static str,
-    /// Program type and target, as `tp_btf/kfree_skb`.
+    /// What is missing if it is not attached.
+    pub lacks: &'static str,
+    /// Program types and targets, as `tp_btf/kfree_skb`.
     pub kind: String,
-    /// Why it is not attached.
-    pub refused: Option<String>,
+    pub backend: Option<Backend>,
+    pub attached: bool,
+    /// Each way that was not taken, and why.
+    pub refused: Vec<(String, Reason)>,
 }
+
+/// What loading cost.
+#[derive(Clone, Debug)]
+pub struct LoadState {
+    pub took: Duration,
+    /// Instructions the verifier went through, by program; absent before 5.16.
+    pub verified: Vec<(String, u32)>,
+}
+
+/// A program's attachment; dropping it detaches.
+type Link = Box<dyn Send>;
 
 /// The running kernel side. Dropping it detaches everything.
 pub struct Programs {
@@ -77,139 +69,247 @@ pub struct Programs {
     pub free_rows: Queue<MapData, u32>,
     pub free_owners: Queue<MapData, u32>,
     pub hooks: Vec<HookState>,
-    /// Holds programs and links.
+    pub load: LoadState,
+    _links: Vec<Link>,
+    /// Holds the programs.
     _ebpf: Ebpf,
 }
 
-/// Loads and attaches everything, for at most `row_limit` process rows.
+/// Loads and attaches everything, for at most `row_limit` process rows, through the forced back end or the best.
 ///
 /// # Errors
 ///
 /// [`Refusal`] where the kernel lacks or forbids something, else what the kernel said.
-pub fn start(row_limit: u32) -> anyhow::Result<Programs> {
+pub fn start(row_limit: u32, forced: Option<Backend>) -> anyhow::Result<Programs> {
     preflight::check()?;
     let cgroup = preflight::cgroup2()?;
     let types = Btf::read(Path::new(btf::VMLINUX))?;
-    let row_entries = row_limit + row::FIRST + row::RESERVED;
-    // Owners stay a little longer than their rows, and sockets that are never used have one, too.
-    let owner_entries = row_limit + row_limit / 4 + owner::FIRST;
-    let mut ebpf = load(&types, row_limit, row_entries, owner_entries)?;
     let kernel_btf = aya::Btf::from_sys_fs().context("cannot parse the kernel's BTF")?;
-    let mut hooks = attach_all(&mut ebpf, BEFORE_SEEDING, &cgroup, &kernel_btf)?;
-    seed(&mut ebpf, &kernel_btf).context("cannot walk the open sockets")?;
-    hooks.extend(attach_all(&mut ebpf, AFTER_SEEDING, &cgroup, &kernel_btf)?);
-    Ok(Programs {
-        rows: map(&mut ebpf, "ROWS", row_entries)?,
-        owners: map(&mut ebpf, "OWNERS", owner_entries)?,
-        stats: map(&mut ebpf, "STATS", 1)?,
-        row_index: HashMap::try_from(take(&mut ebpf, "ROW_INDEX")?)?,
-        owner_index: HashMap::try_from(take(&mut ebpf, "OWNER_INDEX")?)?,
-        free_rows: Queue::try_from(take(&mut ebpf, "FREE_ROWS")?)?,
-        free_owners: Queue::try_from(take(&mut ebpf, "FREE_OWNERS")?)?,
-        hooks,
-        _ebpf: ebpf,
-    })
-}
-
-fn load(types: &Btf, row_limit: u32, row_entries: u32, owner_entries: u32) -> anyhow::Result<Ebpf> {
-    let offsets = offsets::ALL
-        .iter()
-        .map(|(global, of, path)| Ok((*global, types.offset(of, path)?)))
-        .collect::<Result<Vec<_>, btf::BtfError>>()
-        .map_err(|error| Refusal::Kernel(error.to_string()))?;
-    let row_limit = u64::from(row_limit);
-    let no_socket = types.enumerator("skb_drop_reason", "SKB_DROP_REASON_NO_SOCKET").unwrap_or(u32::MAX);
-    let has_rx_sk = u32::from(types.tracepoint_args("kfree_skb").is_ok_and(|n| n > 3));
-    let mut loader = EbpfLoader::new();
-    for (global, offset) in &offsets {
-        loader.override_global(global, offset, true);
+    let kernel = Kernel { cgroup, types, kernel_btf, forced };
+    let programs = kernel.start(row_limit, forced == Some(Backend::Kprobe))?;
+    let by_kprobe = programs.hooks.iter().any(|hook| hook.backend == Some(Backend::Kprobe));
+    if by_kprobe && forced != Some(Backend::Kprobe) {
+        // Packet hooks have to keep shadows for kprobes, which is decided when they are loaded.
+        drop(programs);
+        return kernel.start(row_limit, true);
     }
-    loader
-        .override_global("ROW_LIMIT", &row_limit, true)
-        .override_global("REASON_NO_SOCKET", &no_socket, true)
-        .override_global("HAS_RX_SK", &has_rx_sk, true)
-        .map_max_entries("ROWS", row_entries)
-        .map_max_entries("ROW_INDEX", row_entries)
-        .map_max_entries("FREE_ROWS", row_entries)
-        .map_max_entries("OWNERS", owner_entries)
-        .map_max_entries("OWNER_INDEX", owner_entries)
-        .map_max_entries("FREE_OWNERS", owner_entries);
-    loader.load(OBJECT).context("cannot load the eBPF object")
+    Ok(programs)
 }
 
-fn attach_all(
-    ebpf: &mut Ebpf,
-    hooks: &[Hook],
-    cgroup: &std::fs::File,
-    btf: &aya::Btf,
-) -> anyhow::Result<Vec<HookState>> {
-    let mut states = Vec::new();
-    for hook in hooks {
-        let refused = match attach(ebpf, hook, cgroup, btf) {
-            Ok(()) => None,
-            Err(error) if matches!(hook.attach, Attach::Tracepoint) => {
-                tracing::debug!("{}: {error:#}", hook.purpose);
-                Some(summary(&error))
-            }
-            Err(error) => {
-                let (kind, summary) = (kind(hook), summary(&error));
-                let what =
-                    format!("cannot attach {kind}: {summary}; the kernel must be built with CONFIG_CGROUP_BPF=y");
+/// What programs are loaded with.
+struct Kernel {
+    cgroup: File,
+    types: Btf,
+    kernel_btf: aya::Btf,
+    forced: Option<Backend>,
+}
+
+impl Kernel {
+    fn start(&self, row_limit: u32, with_shadows: bool) -> anyhow::Result<Programs> {
+        let begun = Instant::now();
+        let row_entries = row_limit + row::FIRST + row::RESERVED;
+        // Owners stay a little longer than their rows, and sockets that are never used have one, too.
+        let owner_entries = row_limit + row_limit / 4 + owner::FIRST;
+        let mut ebpf = self.load(row_limit, row_entries, owner_entries, with_shadows)?;
+        let mut choices = self.attach_all(&mut ebpf, BEFORE_SEEDING)?;
+        self.seed(&mut ebpf).context("cannot walk the open sockets")?;
+        choices.extend(self.attach_all(&mut ebpf, AFTER_SEEDING)?);
+        let load = LoadState { took: begun.elapsed(), verified: verified(&ebpf) };
+        let hooks = choices.iter().map(state).collect();
+        let links = choices.into_iter().flat_map(|choice| choice.links).map(|(_, link)| link).collect();
+        Ok(Programs {
+            rows: map(&mut ebpf, "ROWS", row_entries)?,
+            owners: map(&mut ebpf, "OWNERS", owner_entries)?,
+            stats: map(&mut ebpf, "STATS", 1)?,
+            row_index: HashMap::try_from(take(&mut ebpf, "ROW_INDEX")?)?,
+            owner_index: HashMap::try_from(take(&mut ebpf, "OWNER_INDEX")?)?,
+            free_rows: Queue::try_from(take(&mut ebpf, "FREE_ROWS")?)?,
+            free_owners: Queue::try_from(take(&mut ebpf, "FREE_OWNERS")?)?,
+            hooks,
+            load,
+            _links: links,
+            _ebpf: ebpf,
+        })
+    }
+
+    fn load(&self, row_limit: u32, row_entries: u32, owner_entries: u32, with_shadows: bool) -> anyhow::Result<Ebpf> {
+        let types = &self.types;
+        let offsets = offsets::ALL
+            .iter()
+            .map(|(global, of, path)| Ok((*global, types.offset(of, path)?)))
+            .collect::<Result<Vec<_>, BtfError>>()
+            .map_err(|error| Refusal::Kernel(error.to_string()))?;
+        let limit = u64::from(row_limit);
+        let no_socket = types.enumerator("skb_drop_reason", "SKB_DROP_REASON_NO_SOCKET").unwrap_or(u32::MAX);
+        let has_rx_sk = u32::from(types.tracepoint("kfree_skb").is_ok_and(|prototype| prototype.contains("sock *")));
+        let shadow = u32::from(with_shadows);
+        let mut loader = EbpfLoader::new();
+        for (global, offset) in &offsets {
+            loader.override_global(global, offset, true);
+        }
+        loader
+            .override_global("ROW_LIMIT", &limit, true)
+            .override_global("REASON_NO_SOCKET", &no_socket, true)
+            .override_global("HAS_RX_SK", &has_rx_sk, true)
+            .override_global("SHADOW", &shadow, true)
+            .map_max_entries("SHADOWS", if with_shadows { row_limit } else { 1 })
+            .map_max_entries("CALLS", if with_shadows { CALLS } else { 1 })
+            .map_max_entries("ROWS", row_entries)
+            .map_max_entries("ROW_INDEX", row_entries)
+            .map_max_entries("FREE_ROWS", row_entries)
+            .map_max_entries("OWNERS", owner_entries)
+            .map_max_entries("OWNER_INDEX", owner_entries)
+            .map_max_entries("FREE_OWNERS", owner_entries);
+        loader.load(OBJECT).context("cannot load the eBPF object")
+    }
+
+    fn attach_all(&self, ebpf: &mut Ebpf, purposes: &'static [Purpose]) -> anyhow::Result<Vec<Choice<Link>>> {
+        let mut choices = Vec::new();
+        for purpose in purposes {
+            let choice = choose(purpose, self.forced, |hook| self.offers(hook), |hook| self.attach(ebpf, hook));
+            let was_forced = self.forced.filter(|_| purpose.ways.len() > 1);
+            if choice.way.is_none() && (purpose.needed || was_forced.is_some()) {
+                let asked = choice.refused.iter().find(|(_, reason)| *reason != Reason::NotAsked);
+                let reason = asked.map_or_else(|| "no such back end".into(), |(_, reason)| reason.to_string());
+                let what = match was_forced {
+                    Some(backend) => {
+                        format!("back end {} cannot be used for {}: {reason}", backend.name(), purpose.name)
+                    }
+                    None => format!(
+                        "cannot attach {}: {reason}; the kernel must be built with CONFIG_CGROUP_BPF=y",
+                        purpose.name
+                    ),
+                };
                 return Err(Refusal::Kernel(what).into());
             }
+            choices.push(choice);
+        }
+        Ok(choices)
+    }
+
+    /// Whether the target exists and looks as the program expects.
+    fn offers(&self, hook: &'static Hook) -> Result<(), Reason> {
+        let found = match hook.place {
+            Place::PacketsTx | Place::PacketsRx | Place::SocketCreate => return Ok(()),
+            Place::Tracepoint => self.types.tracepoint(hook.target),
+            _ => self.types.function(hook.target),
         };
-        states.push(HookState { purpose: hook.purpose, kind: kind(hook), refused });
+        let found = found.map_err(|error| Reason::Missing(error.to_string()))?;
+        if hook.prototypes.contains(&found.as_str()) {
+            return Ok(());
+        }
+        Err(Reason::Prototype { target: hook.target, found, expected: hook.prototypes.join(" or ") })
     }
-    Ok(states)
-}
 
-fn attach(ebpf: &mut Ebpf, hook: &Hook, cgroup: &std::fs::File, btf: &aya::Btf) -> anyhow::Result<()> {
-    let program =
-        ebpf.program_mut(hook.program).with_context(|| format!("the object has no program {}", hook.program))?;
-    match hook.attach {
-        Attach::Packets(way) => {
-            let program: &mut CgroupSkb = program.try_into()?;
-            program.load()?;
-            // As a link, `Single` stacks with other programs; the kernel refuses the flag that says so.
-            program.attach(cgroup, way, CgroupAttachMode::Single)?;
-        }
-        Attach::SocketCreate => {
-            let program: &mut CgroupSock = program.try_into()?;
-            program.load()?;
-            program.attach(cgroup, CgroupAttachMode::Single)?;
-        }
-        Attach::Tracepoint => {
-            let program: &mut BtfTracePoint = program.try_into()?;
-            program.load(hook.target, btf)?;
-            program.attach()?;
-        }
+    fn attach(&self, ebpf: &mut Ebpf, hook: &'static Hook) -> Result<Link, Reason> {
+        self.try_attach(ebpf, hook).map_err(|error| {
+            tracing::debug!("{}/{}: {error:#}", hook.place.name(), hook.target);
+            Reason::Refused { kind: hook.place.name(), target: hook.target, answer: summary(&error) }
+        })
     }
-    Ok(())
+
+    fn try_attach(&self, ebpf: &mut Ebpf, hook: &Hook) -> anyhow::Result<Link> {
+        let program =
+            ebpf.program_mut(hook.program).with_context(|| format!("the object has no program {}", hook.program))?;
+        Ok(match hook.place {
+            Place::PacketsTx | Place::PacketsRx => {
+                let way = match hook.place {
+                    Place::PacketsTx => CgroupSkbAttachType::Egress,
+                    _ => CgroupSkbAttachType::Ingress,
+                };
+                let program: &mut CgroupSkb = program.try_into()?;
+                program.load()?;
+                // As a link, `Single` stacks with other programs; the kernel refuses the flag that says so.
+                let link = program.attach(&self.cgroup, way, CgroupAttachMode::Single)?;
+                Box::new(program.take_link(link)?)
+            }
+            Place::SocketCreate => {
+                let program: &mut CgroupSock = program.try_into()?;
+                program.load()?;
+                let link = program.attach(&self.cgroup, CgroupAttachMode::Single)?;
+                Box::new(program.take_link(link)?)
+            }
+            Place::Tracepoint => {
+                let program: &mut BtfTracePoint = program.try_into()?;
+                program.load(hook.target, &self.kernel_btf)?;
+                let link = program.attach()?;
+                Box::new(program.take_link(link)?)
+            }
+            Place::Fentry => {
+                let program: &mut FEntry = program.try_into()?;
+                program.load(hook.target, &self.kernel_btf)?;
+                let link = program.attach()?;
+                Box::new(program.take_link(link)?)
+            }
+            Place::Fexit => {
+                let program: &mut FExit = program.try_into()?;
+                program.load(hook.target, &self.kernel_btf)?;
+                let link = program.attach()?;
+                Box::new(program.take_link(link)?)
+            }
+            Place::Kprobe | Place::Kretprobe => {
+                let program: &mut KProbe = program.try_into()?;
+                if program.fd().is_err() {
+                    program.load()?;
+                }
+                let link = program.attach(hook.target, 0)?;
+                Box::new(program.take_link(link)?)
+            }
+        })
+    }
+
+    /// Runs the iterator over open files once.
+    fn seed(&self, ebpf: &mut Ebpf) -> anyhow::Result<()> {
+        let program: &mut Iter = ebpf.program_mut("seed").context("the object has no program seed")?.try_into()?;
+        program.load("task_file", &self.kernel_btf)?;
+        let link = program.attach()?;
+        let mut walk = program.take_link(link)?.into_file()?;
+        let mut output = Vec::new();
+        walk.read_to_end(&mut output)?;
+        Ok(())
+    }
 }
 
-/// Runs the iterator over open files once.
-fn seed(ebpf: &mut Ebpf, btf: &aya::Btf) -> anyhow::Result<()> {
-    let program: &mut Iter = ebpf.program_mut("seed").context("the object has no program seed")?.try_into()?;
-    program.load("task_file", btf)?;
-    let link = program.attach()?;
-    let mut walk = program.take_link(link)?.into_file()?;
-    let mut output = Vec::new();
-    walk.read_to_end(&mut output)?;
-    Ok(())
-}
-
-fn kind(hook: &Hook) -> String {
-    let program_type = match hook.attach {
-        Attach::Packets(_) => "cgroup_skb",
-        Attach::SocketCreate => "cgroup",
-        Attach::Tracepoint => "tp_btf",
+fn state(choice: &Choice<Link>) -> HookState {
+    let shown = |place: Place, targets: Vec<&str>| format!("{}/{}", place.name(), targets.join("+"));
+    let kind = |hooks: Vec<&Hook>| {
+        let mut places: Vec<Place> = hooks.iter().map(|hook| hook.place).collect();
+        places.dedup();
+        let of = |place| hooks.iter().filter(|hook| hook.place == place).map(|hook| hook.target).collect();
+        places.into_iter().map(|place| shown(place, of(place))).collect::<Vec<_>>().join(" ")
     };
-    format!("{program_type}/{}", hook.target)
+    let all = |way: &'static super::hooks::Way| kind(way.hooks.iter().filter(|hook| !hook.optional).collect());
+    HookState {
+        purpose: choice.purpose.name,
+        lacks: choice.purpose.lacks,
+        kind: match choice.way {
+            Some(_) => kind(choice.links.iter().map(|(hook, _)| *hook).collect()),
+            None => choice.purpose.ways.first().map(all).unwrap_or_default(),
+        },
+        backend: choice.way.and_then(|way| way.backend),
+        attached: choice.way.is_some(),
+        refused: choice
+            .refused
+            .iter()
+            .map(|(way, reason)| (way.backend.map_or("only way", Backend::name).to_owned(), reason.clone()))
+            .collect(),
+    }
+}
+
+fn verified(ebpf: &Ebpf) -> Vec<(String, u32)> {
+    let count = |program: &Program| program.info().ok()?.verified_instruction_count();
+    let mut verified: Vec<_> =
+        ebpf.programs().filter_map(|(name, program)| Some((name.to_owned(), count(program)?))).collect();
+    verified.sort();
+    verified
 }
 
 /// The kernel's answer without the verifier's log, which is for `RUST_LOG=debug`.
 fn summary(error: &anyhow::Error) -> String {
     match error.downcast_ref::<ProgramError>() {
+        Some(ProgramError::LoadError { io_error, .. }) if io_error.raw_os_error() == Some(libc::EPERM) => {
+            "this system forbids such programs (EPERM)".into()
+        }
         Some(ProgramError::LoadError { io_error, .. }) => format!("the verifier refused the program: {io_error}"),
         _ => format!("{error:#}"),
     }

@@ -146,6 +146,8 @@ impl Collector {
             overflow_tx_bytes: overflow.tx.bytes,
             overflow_rx_bytes: overflow.rx.bytes,
             reports_skipped,
+            calls_lost: reading.stats.calls_lost,
+            shadows_lost: reading.stats.shadows_lost,
             namespaces_unread: devices.unread,
             hooks_missing: self.hooks.iter().filter(|hook| !hook.attached).count() as u64,
         }

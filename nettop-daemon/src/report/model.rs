@@ -150,6 +150,10 @@ pub struct Loss {
     pub overflow_rx_bytes: u64,
     /// Reports that were not written because the reader was too slow; totals miss nothing.
     pub reports_skipped: u64,
+    /// Calls that a kprobe saw begin and had no room to remember: their app bytes are missing.
+    pub calls_lost: u64,
+    /// Sockets whose shadow others pushed out, with kprobes only: some app bytes of theirs may be missing.
+    pub shadows_lost: u64,
     /// Namespaces with traffic whose devices could not be read.
     pub namespaces_unread: u64,
     /// Hooks that this kernel has not, or refused.
@@ -158,7 +162,7 @@ pub struct Loss {
 
 impl Loss {
     /// Counters by name.
-    pub const fn entries(&self) -> [(&'static str, u64); 9] {
+    pub const fn entries(&self) -> [(&'static str, u64); 11] {
         [
             ("rows_full", self.rows_full),
             ("owners_full", self.owners_full),
@@ -167,6 +171,8 @@ impl Loss {
             ("overflow_tx_bytes", self.overflow_tx_bytes),
             ("overflow_rx_bytes", self.overflow_rx_bytes),
             ("reports_skipped", self.reports_skipped),
+            ("calls_lost", self.calls_lost),
+            ("shadows_lost", self.shadows_lost),
             ("namespaces_unread", self.namespaces_unread),
             ("hooks_missing", self.hooks_missing),
         ]

@@ -4,7 +4,7 @@
 use aya_ebpf::{EbpfContext as _, macros::cgroup_sock, programs::SockContext};
 use nettop_common::tag::{BASED, evidence};
 
-use crate::{ledger, maps::SOCKETS, task::Task};
+use crate::{ledger, maps::SOCKETS, shadow, task::Task};
 
 const PASS: i32 = 1;
 
@@ -17,6 +17,7 @@ pub fn socket_create(ctx: SockContext) -> i32 {
         tag.flags = BASED;
         tag.netns = task.netns();
         ledger::take(tag, task, evidence::CREATOR);
+        shadow::name(ctx.as_ptr());
     }
     PASS
 }

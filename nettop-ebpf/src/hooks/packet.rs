@@ -4,7 +4,8 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    bindings::bpf_sock, helpers::generated::bpf_skc_to_tcp_sock, macros::cgroup_skb, programs::SkBuffContext,
+    EbpfContext as _, bindings::bpf_sock, helpers::generated::bpf_skc_to_tcp_sock, macros::cgroup_skb,
+    programs::SkBuffContext,
 };
 use nettop_common::{Direction, Family, Ref, SocketTag, tag::evidence};
 
@@ -12,7 +13,7 @@ use crate::{
     kernel::{self, load},
     ledger::{self, Packet},
     maps::SOCKETS,
-    owners,
+    owners, shadow,
     task::Task,
 };
 
@@ -41,12 +42,14 @@ fn count(ctx: &SkBuffContext, way: Direction) {
         return;
     }
     let Some(tag) = SOCKETS.tag_if_full(sk) else { return };
+    shadow::before(ctx.as_ptr(), tag);
     if way == Direction::Tx {
         claim_for_sender(tag, sk);
     }
     // SAFETY: a checked bpf_sock; the verifier rewrites the load. Only TCP has the state.
     let listens = unsafe { (*sk).state } == TCP_LISTEN;
     ledger::count(tag, sk.cast(), listens, way, &packet(ctx));
+    shadow::after(ctx.as_ptr(), tag, sk);
 }
 
 /// A process that sends through another's socket owns it from this packet on, and not only from when its

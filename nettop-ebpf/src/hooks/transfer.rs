@@ -1,16 +1,20 @@
-//! App bytes and owners, from the tracepoints that fire in the caller's context: `sock_send_length` and
-//! `sock_recv_length` (6.3 and later), and `tcp_rcv_space_adjust` for what TCP programs take.
+//! App bytes and owners. What every back end does once it knows a socket and a number of bytes is here; the back ends
+//! are the modules below.
+
+mod probe;
+mod tracepoint;
+mod trampoline;
 
 use core::ffi::c_void;
 
-use aya_ebpf::{helpers::generated::bpf_skc_to_tcp_sock, macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::helpers::generated::bpf_skc_to_tcp_sock;
 use nettop_common::{
     Direction, SocketTag,
     tag::{BASED, evidence},
 };
 
 use crate::{
-    kernel::{self, load},
+    kernel::{self, load, probe as probe_at},
     ledger,
     maps::SOCKETS,
     task::Task,
@@ -25,37 +29,30 @@ const MSG_ERRQUEUE: i32 = 0x2000;
 /// `SOCK_DONE` of enum sock_flags: `tcp_fin` has run.
 const SOCK_DONE: u64 = 1 << 1;
 
-/// net/socket.c: `sock_sendmsg_nosec` reports what `sendmsg` returned; `flags` is always 0.
-#[btf_tracepoint(function = "sock_send_length")]
-pub fn socket_send(ctx: BtfTracePointContext) -> i32 {
-    let sk: *const c_void = ctx.arg(0);
-    let sent: i32 = ctx.arg(1);
-    if sent > 0 && is_inet(sk) {
-        used(sk, |tag| ledger::count_app(tag, Direction::Tx, sent as u64));
+/// A call sent this many bytes, or failed.
+#[inline(always)]
+fn sent(sk: *const c_void, bytes: i32) {
+    if bytes > 0 && !sk.is_null() && is_inet(sk) {
+        used(sk, |tag| ledger::count_app(tag, Direction::Tx, bytes as u64));
     }
-    0
 }
 
-/// net/socket.c: `sock_recvmsg_nosec` reports what `recvmsg` returned. TCP is counted below, where splice passes too.
-#[btf_tracepoint(function = "sock_recv_length")]
-pub fn socket_receive(ctx: BtfTracePointContext) -> i32 {
-    let sk: *const c_void = ctx.arg(0);
-    let received: i32 = ctx.arg(1);
-    let flags: i32 = ctx.arg(2);
-    if received > 0
+/// A call received this many bytes, or failed. TCP is counted by [`consumed`], where splice passes too.
+#[inline(always)]
+fn received(sk: *const c_void, bytes: i32, flags: i32) {
+    if bytes > 0
         && flags & (MSG_PEEK | MSG_ERRQUEUE) == 0
+        && !sk.is_null()
         && is_inet(sk)
         && load::<u16>(sk, &kernel::SOCK_PROTOCOL) != IPPROTO_TCP
     {
-        used(sk, |tag| ledger::count_app(tag, Direction::Rx, received as u64));
+        used(sk, |tag| ledger::count_app(tag, Direction::Rx, bytes as u64));
     }
-    0
 }
 
-/// net/ipv4/tcp_input.c: runs under the socket's lock after data was taken, by recv, splice and `tcp_read_sock` alike.
-#[btf_tracepoint(function = "tcp_rcv_space_adjust")]
-pub fn tcp_receive(ctx: BtfTracePointContext) -> i32 {
-    let sk: *const c_void = ctx.arg(0);
+/// A program took data from a TCP socket: how much is a difference, so that a look missed heals at the next.
+#[inline(always)]
+fn consumed(sk: *const c_void) {
     used(sk, |tag| {
         let consumed_bytes = consumed_bytes(sk);
         // A socket that disconnects and connects again starts over.
@@ -67,7 +64,18 @@ pub fn tcp_receive(ctx: BtfTracePointContext) -> i32 {
             ledger::count_app(tag, Direction::Rx, consumed_bytes - before);
         }
     });
-    0
+}
+
+/// Whether a TCP socket is a subflow of MPTCP, whose data is counted at the socket that the program holds.
+#[inline(always)]
+fn is_subflow(sk: u64) -> bool {
+    const MPTC: u32 = u32::from_ne_bytes(*b"mptc");
+    let socket: u64 = probe_at(sk, &kernel::SOCK_SOCKET);
+    if socket != 0 && probe_at::<u64>(socket, &kernel::SOCKET_FILE) != 0 {
+        return false;
+    }
+    let ops: u64 = probe_at(sk, &kernel::ICSK_ULP_OPS);
+    ops != 0 && probe_at::<u32>(ops, &kernel::ULP_OPS_NAME) == MPTC
 }
 
 /// What the program took from a TCP socket since it was connected: received in order, less what is queued,
