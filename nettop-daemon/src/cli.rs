@@ -1,6 +1,6 @@
 //! The command line.
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::kernel::hooks::Backend;
 
@@ -9,7 +9,10 @@ use crate::kernel::hooks::Backend;
 /// Without --once, reports every INTERVAL seconds until it is interrupted, or COUNT times.
 #[derive(Parser, Debug, Clone)]
 #[command(name = "nettopd", version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
     /// Seconds between reports [default: 5; with --once: 1]
     #[arg(value_parser = seconds)]
     pub interval: Option<f64>,
@@ -50,8 +53,27 @@ pub struct Cli {
     #[arg(long, value_name = "BACKEND", env = "NETTOPD_BACKEND", global = true)]
     pub backend: Option<Backend>,
     /// Say more on standard error; twice for the kernel's own messages
-    #[arg(short, long, action = clap::ArgAction::Count)]
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     pub verbose: u8,
+}
+
+/// What nettopd does beside reporting.
+#[derive(Subcommand, Debug, Clone, Copy)]
+pub enum Command {
+    /// Tell what this kernel offers, which hooks are used, and whether they count right; attach nothing for good
+    Check {
+        #[arg(long, default_value = "text")]
+        format: CheckFormat,
+    },
+}
+
+/// How `nettopd check` prints.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckFormat {
+    /// Lines for people
+    Text,
+    /// One document, `nettop.check/1`
+    Json,
 }
 
 const EXIT_CODES: &str = "\

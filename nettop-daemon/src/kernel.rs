@@ -4,5 +4,6 @@ pub mod btf;
 pub mod choose;
 pub mod hooks;
 pub mod mapping;
+pub mod misses;
 pub mod preflight;
 pub mod programs;

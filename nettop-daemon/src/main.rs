@@ -3,6 +3,7 @@
 //! Data goes one way: `kernel` loads the hooks, `ledger` reads their books, `identity` names what they count,
 //! `report` balances and writes.
 
+mod check;
 mod cli;
 mod identity;
 mod kernel;
@@ -15,7 +16,11 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use thiserror::Error;
 
-use crate::{cli::Cli, identity::escape::escape, kernel::preflight::Refusal};
+use crate::{
+    cli::{Cli, Command},
+    identity::escape::escape,
+    kernel::preflight::Refusal,
+};
 
 /// A mistake of the command line that clap cannot see.
 #[derive(Debug, Error)]
@@ -30,7 +35,11 @@ fn main() -> ExitCode {
         _ => tracing::Level::DEBUG,
     };
     tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).init();
-    match run::run(&cli) {
+    let done = match cli.command {
+        Some(Command::Check { format }) => check::run(&cli, format),
+        None => run::run(&cli),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // One line, whatever the kernel had to say.

@@ -37,6 +37,18 @@ pub fn name(context: *mut c_void) {
     }
 }
 
+/// Makes the shadow of a socket that is older than the daemon.
+#[inline(always)]
+pub fn seed(sk: *mut c_void, tag: &mut SocketTag) {
+    if SHADOW.load() == 0 {
+        return;
+    }
+    // SAFETY: a socket of the program's context.
+    let cookie = unsafe { bpf_get_socket_cookie(sk) };
+    tag.flags |= SHADOWED;
+    let _ = SHADOWS.insert(cookie, *tag, 0);
+}
+
 /// Before a packet is counted: takes over what kprobes noted of its socket's user.
 #[inline(always)]
 pub fn before(context: *mut c_void, tag: &mut SocketTag) {

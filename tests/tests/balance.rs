@@ -7,7 +7,9 @@ use std::{
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
 };
 
-use nettop_tests::{Moved, Namespace, Nettopd, Process, Sniffer, app, device, join, rows_of, veth_pair, wire};
+use nettop_tests::{
+    Moved, Namespace, Nettopd, Process, Sniffer, app, assert_app, device, join, kernel, rows_of, veth_pair, wire,
+};
 use serde_json::Value;
 
 /// Not a multiple of anything: segments and buffers end ragged.
@@ -72,6 +74,9 @@ fn tcp(server: &str, client: &str, veth_server: &str, up: usize, down: usize) {
     let alone = Namespace::new();
     let before = alone.counters("lo");
     let bind: IpAddr = server.parse().unwrap();
+    // 6.1 shows no hook the SYN-ACK of IPv6: its skb belongs to the request, and the hook is asked for the listener.
+    let is_v6 = client.parse().is_ok_and(|client: IpAddr| client.to_canonical().is_ipv6());
+    let unseen = if is_v6 && kernel() < (6, 12) { 80 } else { 0 };
     let server = serve(&alone, bind, down);
     let port = u16::try_from(server.wait_until_ready()).unwrap();
     let client = connect(&alone, SocketAddr::new(client.parse().unwrap(), port), up);
@@ -81,9 +86,9 @@ fn tcp(server: &str, client: &str, veth_server: &str, up: usize, down: usize) {
     let after = alone.counters("lo");
     assert_eq!(moved[0], Moved { sent: down as u64, received: up as u64 });
     for (pid, moved) in pids.into_iter().zip(moved) {
-        assert_eq!(app(&document, pid), moved);
+        assert_app(&document, pid, moved);
     }
-    assert_balanced(&document, &alone, "lo", Moved::default());
+    assert_balanced(&document, &alone, "lo", Moved { sent: unseen, received: 0 });
     let books = device(&document, alone.inode(), "lo");
     assert_eq!(books["tx"]["bytes"], after.tx_bytes - before.tx_bytes);
     assert_eq!(books["rx"]["packets"], after.rx_packets - before.rx_packets);
@@ -108,7 +113,7 @@ fn tcp(server: &str, client: &str, veth_server: &str, up: usize, down: usize) {
         }
     };
     for (pid, moved) in pids.into_iter().zip(moved) {
-        assert_eq!(app(&document, pid), moved);
+        assert_app(&document, pid, moved);
     }
     for (namespace, name, frames) in [(&a, "v0", frames[0]), (&b, "v1", frames[1])] {
         // What no process moved is what the neighbours asked each other: part of it passes sockets of the kernel's.
@@ -117,10 +122,11 @@ fn tcp(server: &str, client: &str, veth_server: &str, up: usize, down: usize) {
             ("rx", frames.arp_rx_bytes + frames.icmpv6_rx_bytes, frames.arp_rx_bytes),
         ] {
             let side = &device(&document, namespace.inode(), name)[way];
+            let unseen = if (name, way) == ("v1", "tx") && unseen > 0 { unseen + 14 } else { 0 };
             let unattributed = side["unattributed_bytes"].as_u64().unwrap();
             assert_eq!(
                 unattributed + side["kernel_bytes"].as_u64().unwrap(),
-                found,
+                found + unseen,
                 "{name} {way}: {side:#} {frames:?}"
             );
             assert!(unattributed >= arp && found > 0, "{name} {way}: {side:#} {frames:?}");
@@ -154,7 +160,7 @@ fn tcp_v4_mapped_v6_is_counted_once_and_as_v4() {
     let moved = [server.finish(), client.finish()];
     let document = nettopd.settled();
     for (pid, moved) in pids.into_iter().zip(moved) {
-        assert_eq!(app(&document, pid), moved);
+        assert_app(&document, pid, moved);
     }
     assert_balanced(&document, &alone, "lo", Moved::default());
 }
@@ -219,7 +225,7 @@ fn udp_balances_connected_and_unconnected_both_ways() {
             let echoed = echo.finish();
             let document = nettopd.settled();
             for (pid, moved) in [(pid, moved), (echo_pid, echoed)] {
-                assert_eq!(app(&document, pid), moved);
+                assert_app(&document, pid, moved);
                 let bytes = DATAGRAMS * (SIZE as u64 + 8 + ip_header);
                 assert_eq!(wire(&document, pid), Moved { sent: bytes, received: bytes });
             }
@@ -265,9 +271,9 @@ fn five_thousand_small_connections_of_fifty_processes_balance() {
     let served = server.finish();
     let document = nettopd.settled();
     assert_eq!(served, Moved { sent: 20_000, received: 100 * (1..=50).sum::<u64>() });
-    assert_eq!(app(&document, server_pid), served);
+    assert_app(&document, server_pid, served);
     for (pid, moved) in clients {
-        assert_eq!(app(&document, pid), moved);
+        assert_app(&document, pid, moved);
     }
     assert_balanced(&document, &alone, "lo", Moved::default());
 }

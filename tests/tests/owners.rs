@@ -8,7 +8,7 @@ use std::{
     os::fd::{AsRawFd as _, FromRawFd as _},
 };
 
-use nettop_tests::{Moved, Namespace, Nettopd, Process, app, owner_row, rows_of, set_name, wire};
+use nettop_tests::{Moved, Namespace, Nettopd, Process, app, assert_app, owner_row, rows_of, set_name, wire};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 
 /// A datagram of `size` bytes over IPv4.
@@ -83,8 +83,8 @@ fn a_connection_older_than_nettopd_belongs_to_its_holder_even_if_it_only_waits()
     sender.go();
     let document = nettopd.settled();
     let (from, to) = (sender.pid(), receiver.pid());
-    assert_eq!(app(&document, from), Moved { sent: 777, received: 0 });
-    assert_eq!(app(&document, to), Moved { sent: 0, received: 777 });
+    assert_app(&document, from, Moved { sent: 777, received: 0 });
+    assert_app(&document, to, Moved { sent: 0, received: 777 });
     assert_eq!(wire(&document, to).received, 777 + 52);
     assert_eq!(wire(&document, from).received, 52, "the acknowledgement");
 }
@@ -172,7 +172,7 @@ fn prefork_workers_on_one_listener_are_billed_for_what_each_took() {
     let moved: Vec<Moved> = workers.into_iter().map(Process::finish).collect();
     let document = nettopd.settled();
     for (pid, moved) in pids.into_iter().zip(moved) {
-        assert_eq!(app(&document, pid), moved);
+        assert_app(&document, pid, moved);
     }
 }
 

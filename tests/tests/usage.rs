@@ -202,3 +202,44 @@ fn names_beside_the_pid_come_from_proc() {
     let start_ticks: u64 = stat.rsplit(") ").next().unwrap().split(' ').nth(19).unwrap().parse().unwrap();
     assert_eq!(row["start_time_ns"].as_u64().unwrap() / 10_000_000, start_ticks);
 }
+
+#[test]
+fn check_tells_what_is_used_and_proves_that_it_counts_right() {
+    let output = run_nettopd(&["check", "--format", "json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["schema"], "nettop.check/1");
+    let proof = report["proof"].as_array().unwrap();
+    assert!(proof.len() == 8 && proof.iter().all(|proof| proof["holds"] == true), "{proof:#?}");
+    assert!(report["lacking"].as_array().unwrap().is_empty(), "{report:#}");
+    for program in report["programs"].as_array().unwrap() {
+        assert!(program["verified_instructions"].as_u64().unwrap() <= 100_000, "{program}");
+    }
+    let text = run_nettopd(&["check"]);
+    assert!(String::from_utf8(text.stdout).unwrap().contains("cgroup_skb/egress"));
+}
+
+#[test]
+fn a_forced_back_end_is_used_or_refused_with_its_reason() {
+    // Programs are freed a moment after their last descriptor.
+    let loaded = || {
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        aya::programs::loaded_programs().filter(Result::is_ok).count()
+    };
+    for backend in ["tracepoint", "fentry", "kprobe"] {
+        let before = loaded();
+        let output = run_nettopd(&["check", "--format", "json", "--backend", backend]);
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        if output.status.code() == Some(0) {
+            let used: Vec<_> =
+                report["purposes"].as_array().unwrap().iter().map(|purpose| &purpose["backend"]).collect();
+            assert_eq!(used.iter().filter(|used| **used == backend).count(), 3, "{used:?}");
+        } else {
+            assert_eq!(output.status.code(), Some(69), "{said}");
+            assert_eq!(said.lines().count(), 1, "{said}");
+            assert!(said.starts_with(&format!("nettopd: back end {backend} cannot be used for app")), "{said}");
+        }
+        assert_eq!(loaded(), before, "{backend} left programs");
+    }
+}

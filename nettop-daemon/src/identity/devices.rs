@@ -52,6 +52,8 @@ pub struct Devices {
     known: BTreeMap<DeviceKey, Device>,
     /// Namespaces read at least once.
     read: BTreeSet<u32>,
+    /// Namespaces of the last reading.
+    fresh: BTreeSet<u32>,
     /// Namespaces with traffic that the last reading could not enter.
     pub unread: u64,
 }
@@ -63,7 +65,13 @@ impl Devices {
     ///
     /// If rtnetlink does not answer for the daemon's own namespace.
     pub fn new() -> anyhow::Result<Self> {
-        let mut devices = Self { host: namespaces::own(), known: BTreeMap::new(), read: BTreeSet::new(), unread: 0 };
+        let mut devices = Self {
+            host: namespaces::own(),
+            known: BTreeMap::new(),
+            read: BTreeSet::new(),
+            fresh: BTreeSet::new(),
+            unread: 0,
+        };
         devices.read_all(namespaces::all())?;
         devices.unread = 0;
         Ok(devices)
@@ -104,11 +112,17 @@ impl Devices {
         self.known.iter()
     }
 
+    /// Whether the last reading reached a namespace: its devices' counters are no older than the ledger's.
+    pub fn is_fresh(&self, netns: u32) -> bool {
+        self.fresh.contains(&netns)
+    }
+
     pub const fn host(&self) -> Option<u32> {
         self.host
     }
 
     fn read_all(&mut self, mut paths: HashMap<u32, PathBuf>) -> anyhow::Result<()> {
+        self.fresh.clear();
         if let Some(host) = self.host {
             paths.remove(&host);
             self.store(host, dump()?);
@@ -127,6 +141,7 @@ impl Devices {
 
     fn store(&mut self, netns: u32, devices: Vec<(u32, Device)>) {
         self.read.insert(netns);
+        self.fresh.insert(netns);
         self.known.extend(devices.into_iter().map(|(ifindex, device)| ((netns, ifindex), device)));
     }
 }

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use procfs::process::Process;
 use thiserror::Error;
 
-use super::btf;
+use super::btf::{self, Btf};
 
 /// Why nettopd cannot run here.
 #[derive(Debug, Error)]
@@ -27,18 +27,29 @@ pub enum Refusal {
 /// Capabilities by number, capability.h.
 const NEEDED: [(&str, u32); 3] = [("CAP_BPF", 39), ("CAP_PERFMON", 38), ("CAP_NET_ADMIN", 12)];
 
+/// Helpers that the programs call, youngest first: 5.11, 5.11, 5.9, 5.2.
+const HELPERS: [&str; 4] = ["get_current_task_btf", "sock_from_file", "skc_to_tcp_sock", "sk_storage_get"];
+
+/// Names the first helper that the kernel lacks.
+///
+/// # Errors
+///
+/// [`Refusal`], for a kernel that is too old.
+pub fn helpers(types: &Btf) -> Result<(), Refusal> {
+    let is_missing = |helper: &&&str| types.enumerator("bpf_func_id", &format!("BPF_FUNC_{helper}")).is_err();
+    HELPERS.iter().find(is_missing).map_or(Ok(()), |helper| {
+        Err(Refusal::Kernel(format!("this kernel has no BPF helper {helper}; nettopd needs Linux 5.15 or later")))
+    })
+}
+
 /// Names every missing capability, then a missing BTF.
 ///
 /// # Errors
 ///
 /// [`Refusal`], or if /proc cannot be read.
 pub fn check() -> anyhow::Result<()> {
-    let effective = Process::myself()
-        .and_then(|me| me.status())
-        .context("cannot read /proc/self/status; is /proc mounted?")?
-        .capeff;
-    permitted(effective)?;
-    if !Path::new(btf::VMLINUX).exists() {
+    permitted(effective()?)?;
+    if !has_btf() {
         return Err(Refusal::Kernel(format!(
             "this kernel has no {}; it must be built with CONFIG_DEBUG_INFO_BTF=y",
             btf::VMLINUX
@@ -48,9 +59,31 @@ pub fn check() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Capabilities that this process needs and has not.
+///
+/// # Errors
+///
+/// If /proc cannot be read.
+pub fn missing_capabilities() -> anyhow::Result<Vec<&'static str>> {
+    Ok(missing(effective()?))
+}
+
+/// Whether the kernel tells its types.
+pub fn has_btf() -> bool {
+    Path::new(btf::VMLINUX).exists()
+}
+
+fn effective() -> anyhow::Result<u64> {
+    let status = Process::myself().and_then(|me| me.status());
+    Ok(status.context("cannot read /proc/self/status; is /proc mounted?")?.capeff)
+}
+
+fn missing(effective: u64) -> Vec<&'static str> {
+    NEEDED.iter().filter(|(_, number)| effective >> number & 1 == 0).map(|(name, _)| *name).collect()
+}
+
 fn permitted(effective: u64) -> Result<(), Refusal> {
-    let missing: Vec<&str> =
-        NEEDED.iter().filter(|(_, number)| effective >> number & 1 == 0).map(|(name, _)| *name).collect();
+    let missing = missing(effective);
     if missing.is_empty() { Ok(()) } else { Err(Refusal::Permission(missing.join(", "))) }
 }
 
@@ -60,14 +93,22 @@ fn permitted(effective: u64) -> Result<(), Refusal> {
 ///
 /// [`Refusal`] if the kernel has none.
 pub fn cgroup2() -> anyhow::Result<File> {
-    let mounts = Process::myself().and_then(|me| me.mountinfo()).context("cannot read /proc/self/mountinfo")?;
-    // A container's view may be a mount of some inner group: only the whole hierarchy will do.
-    let mounted =
-        mounts.into_iter().find(|mount| mount.fs_type == "cgroup2" && mount.root == "/").map(|mount| mount.mount_point);
-    match mounted {
+    match cgroup2_path()? {
         Some(path) => File::open(&path).with_context(|| format!("cannot open {}", path.display())),
         None => mount_cgroup2(),
     }
+}
+
+/// Where the whole cgroup2 hierarchy is mounted, if it is.
+///
+/// # Errors
+///
+/// If /proc cannot be read.
+pub fn cgroup2_path() -> anyhow::Result<Option<PathBuf>> {
+    let mounts = Process::myself().and_then(|me| me.mountinfo()).context("cannot read /proc/self/mountinfo")?;
+    // A container's view may be a mount of some inner group: only the whole hierarchy will do.
+    let mut whole = mounts.into_iter().filter(|mount| mount.fs_type == "cgroup2" && mount.root == "/");
+    Ok(whole.next().map(|mount| mount.mount_point))
 }
 
 /// A detached mount, seen by nobody else and gone with its descriptor.

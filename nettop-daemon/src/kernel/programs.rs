@@ -26,6 +26,7 @@ use super::{
     choose::{Choice, Reason, choose},
     hooks::{AFTER_SEEDING, BEFORE_SEEDING, Backend, Hook, Place, Purpose},
     mapping::Mapping,
+    misses::Misses,
     preflight::{self, Refusal},
 };
 
@@ -70,6 +71,7 @@ pub struct Programs {
     pub free_owners: Queue<MapData, u32>,
     pub hooks: Vec<HookState>,
     pub load: LoadState,
+    pub misses: Misses,
     _links: Vec<Link>,
     /// Holds the programs.
     _ebpf: Ebpf,
@@ -84,6 +86,7 @@ pub fn start(row_limit: u32, forced: Option<Backend>) -> anyhow::Result<Programs
     preflight::check()?;
     let cgroup = preflight::cgroup2()?;
     let types = Btf::read(Path::new(btf::VMLINUX))?;
+    preflight::helpers(&types)?;
     let kernel_btf = aya::Btf::from_sys_fs().context("cannot parse the kernel's BTF")?;
     let kernel = Kernel { cgroup, types, kernel_btf, forced };
     let programs = kernel.start(row_limit, forced == Some(Backend::Kprobe))?;
@@ -127,6 +130,7 @@ impl Kernel {
             free_owners: Queue::try_from(take(&mut ebpf, "FREE_OWNERS")?)?,
             hooks,
             load,
+            misses: Misses::watch(&ebpf)?,
             _links: links,
             _ebpf: ebpf,
         })

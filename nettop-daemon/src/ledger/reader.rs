@@ -56,6 +56,8 @@ pub struct Reading {
     pub exited: [Flows; 2],
     /// All that overflow rows ever counted, and what found not even one of those.
     pub overflow: Flows,
+    /// Runs of hooks that the kernel skipped.
+    pub runs_skipped: u64,
     pub stats: Stats,
 }
 
@@ -91,6 +93,7 @@ impl Ledger {
             namespaces: BTreeMap::new(),
             exited: *self.retirement.exited(),
             overflow: self.programs.rows.read(row::OVERFLOW as usize).map(|row| row.flows).unwrap_or_default(),
+            runs_skipped: self.programs.misses.count(),
             stats,
         };
         let gone = exited(&self.programs, owners);

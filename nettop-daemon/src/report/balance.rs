@@ -7,7 +7,7 @@ use nettop_common::Direction;
 use super::model::{Books, DeviceReport, Side};
 use crate::{
     identity::devices::{Basis, Counters, Device, DeviceKey, Devices},
-    ledger::{DeviceReading, Flows, Reading},
+    ledger::{DeviceReading, Flows, Reading, accumulate},
 };
 
 /// Accumulates from the first reading on.
@@ -15,25 +15,36 @@ use crate::{
 pub struct Balance {
     last: BTreeMap<DeviceKey, Counters>,
     totals: BTreeMap<DeviceKey, Books>,
+    /// What rows counted on devices that could not be read yet: their counters hold it already.
+    waiting: BTreeMap<DeviceKey, DeviceReading>,
 }
 
 impl Balance {
     /// Starts from the devices' counters as they are.
     pub fn new(devices: &Devices) -> Self {
         let last = devices.iter().map(|(key, device)| (*key, device.counters)).collect();
-        Self { last, totals: BTreeMap::new() }
+        Self { last, totals: BTreeMap::new(), waiting: BTreeMap::new() }
     }
 
     /// The books of the interval, for the host's devices and those of every namespace that had traffic.
     pub fn update(&mut self, reading: &Reading, devices: &Devices) -> Vec<DeviceReport> {
+        for (key, more) in &reading.devices {
+            let rows = self.waiting.entry(*key).or_default();
+            accumulate(&mut rows.processes, &more.processes);
+            accumulate(&mut rows.kernel, &more.kernel);
+        }
+        self.waiting.retain(|(netns, _), _| reading.namespaces.contains_key(netns));
         let is_wanted = |netns: u32| devices.host() == Some(netns) || reading.namespaces.contains_key(&netns);
         let reports = devices.iter().filter(|((netns, _), _)| is_wanted(*netns)).map(|(key, device)| {
-            let rows = reading.devices.get(key).copied().unwrap_or_default();
-            // A device that was not there at the start began at zero.
-            let before = self.last.insert(*key, device.counters).unwrap_or_default();
-            let interval = books(device, &before, &rows);
             let total = self.totals.entry(*key).or_default();
-            add(total, &interval);
+            let mut interval = Books::default();
+            if devices.is_fresh(key.0) {
+                let rows = self.waiting.remove(key).unwrap_or_default();
+                // A device that was not there at the start began at zero.
+                let before = self.last.insert(*key, device.counters).unwrap_or_default();
+                interval = books(device, &before, &rows);
+                add(total, &interval);
+            }
             DeviceReport {
                 netns: key.0,
                 device: device.name.clone(),

@@ -150,6 +150,9 @@ pub struct Loss {
     pub overflow_rx_bytes: u64,
     /// Reports that were not written because the reader was too slow; totals miss nothing.
     pub reports_skipped: u64,
+    /// Runs of hooks that the kernel skipped, since the task that was in them was preempted: a call each, whose app
+    /// bytes are missing.
+    pub runs_skipped: u64,
     /// Calls that a kprobe saw begin and had no room to remember: their app bytes are missing.
     pub calls_lost: u64,
     /// Sockets whose shadow others pushed out, with kprobes only: some app bytes of theirs may be missing.
@@ -162,7 +165,7 @@ pub struct Loss {
 
 impl Loss {
     /// Counters by name.
-    pub const fn entries(&self) -> [(&'static str, u64); 11] {
+    pub const fn entries(&self) -> [(&'static str, u64); 12] {
         [
             ("rows_full", self.rows_full),
             ("owners_full", self.owners_full),
@@ -171,6 +174,7 @@ impl Loss {
             ("overflow_tx_bytes", self.overflow_tx_bytes),
             ("overflow_rx_bytes", self.overflow_rx_bytes),
             ("reports_skipped", self.reports_skipped),
+            ("runs_skipped", self.runs_skipped),
             ("calls_lost", self.calls_lost),
             ("shadows_lost", self.shadows_lost),
             ("namespaces_unread", self.namespaces_unread),

@@ -13,6 +13,7 @@ use crate::{
     kernel::{self, load},
     ledger,
     maps::SOCKETS,
+    shadow,
     task::Task,
 };
 
@@ -54,5 +55,6 @@ pub fn seed(ctx: *const TaskFile) -> i32 {
         tag.consumed_bytes = consumed_bytes(sk);
         tag.flags |= BASED;
     }
+    shadow::seed(sk.cast_mut(), tag);
     0
 }

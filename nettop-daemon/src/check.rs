@@ -1,0 +1,180 @@
+//! `nettopd check`: what this kernel offers, which back end is taken for what, and whether the books come out right on
+//! a connection of its own. Nothing stays attached.
+
+mod proof;
+
+use std::io::Write as _;
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use self::proof::Proof;
+use crate::{
+    cli::{CheckFormat, Cli},
+    identity::escape::escape,
+    kernel::{
+        preflight::{self, Refusal},
+        programs::{self, HookState, Programs},
+    },
+    ledger::Ledger,
+};
+
+/// Rows are needed for one process only.
+const ROWS: u32 = 64;
+
+/// The document `nettop.check/1`.
+#[derive(Serialize, Debug)]
+struct Report {
+    schema: &'static str,
+    version: &'static str,
+    kernel: String,
+    /// Why nettopd cannot run here; null if it can.
+    refusal: Option<String>,
+    missing_capabilities: Vec<&'static str>,
+    btf: bool,
+    cgroup2: Option<String>,
+    purposes: Vec<Purpose>,
+    /// Members of kernel structs that were found in BTF.
+    offsets: usize,
+    proof: Vec<Proof>,
+    /// What reports will not have.
+    lacking: Vec<&'static str>,
+    load_ms: Option<u64>,
+    programs: Vec<Program>,
+}
+
+#[derive(Serialize, Debug)]
+struct Purpose {
+    purpose: &'static str,
+    attached: bool,
+    kind: String,
+    backend: Option<&'static str>,
+    others: Vec<Other>,
+}
+
+#[derive(Serialize, Debug)]
+struct Other {
+    backend: String,
+    reason: String,
+}
+
+#[derive(Serialize, Debug)]
+struct Program {
+    program: String,
+    /// Instructions that the verifier went through.
+    verified_instructions: u32,
+}
+
+/// Checks, prints, and returns the refusal that the exit code tells.
+///
+/// # Errors
+///
+/// [`Refusal`] where nettopd cannot run, or if the report cannot be written.
+pub fn run(cli: &Cli, format: CheckFormat) -> anyhow::Result<()> {
+    let (report, refusal) = check(cli);
+    let text = match format {
+        CheckFormat::Text => text(&report),
+        CheckFormat::Json => serde_json::to_string_pretty(&report)? + "\n",
+    };
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            return Err(error).context("cannot write to standard output");
+        }
+        _ => {}
+    }
+    refusal.map_or(Ok(()), Err)
+}
+
+fn check(cli: &Cli) -> (Report, Option<anyhow::Error>) {
+    let mut report = Report {
+        schema: "nettop.check/1",
+        version: env!("CARGO_PKG_VERSION"),
+        kernel: escape(std::fs::read("/proc/sys/kernel/osrelease").unwrap_or_default().trim_ascii()),
+        refusal: None,
+        missing_capabilities: preflight::missing_capabilities().unwrap_or_default(),
+        btf: preflight::has_btf(),
+        cgroup2: preflight::cgroup2_path().ok().flatten().map(|path| path.display().to_string()),
+        purposes: Vec::new(),
+        offsets: 0,
+        proof: Vec::new(),
+        lacking: Vec::new(),
+        load_ms: None,
+        programs: Vec::new(),
+    };
+    let refusal = programs::start(ROWS, cli.backend).and_then(|programs| {
+        fill(&mut report, &programs);
+        report.proof = proof::prove(Ledger::new(programs))?;
+        let broken: Vec<&str> = report.proof.iter().filter(|proof| !proof.holds).map(|proof| proof.what).collect();
+        if broken.is_empty() {
+            return Ok(());
+        }
+        let what = format!("the books are wrong on this kernel: {}; please report this", broken.join(", "));
+        Err(Refusal::Kernel(what).into())
+    });
+    let refusal = refusal.err();
+    report.refusal = refusal.as_ref().map(|error| escape(format!("{error:#}").as_bytes()));
+    (report, refusal)
+}
+
+fn fill(report: &mut Report, programs: &Programs) {
+    report.offsets = nettop_common::offsets::ALL.len();
+    report.purposes = programs.hooks.iter().map(purpose).collect();
+    report.lacking = programs.hooks.iter().filter(|hook| !hook.attached).map(|hook| hook.lacks).collect();
+    report.load_ms = u64::try_from(programs.load.took.as_millis()).ok();
+    let verified = programs.load.verified.iter();
+    report.programs = verified
+        .map(|(program, instructions)| Program { program: program.clone(), verified_instructions: *instructions })
+        .collect();
+}
+
+fn purpose(hook: &HookState) -> Purpose {
+    Purpose {
+        purpose: hook.purpose,
+        attached: hook.attached,
+        kind: hook.kind.clone(),
+        backend: hook.backend.map(|backend| backend.name()),
+        others: hook
+            .refused
+            .iter()
+            .map(|(backend, reason)| Other { backend: backend.clone(), reason: reason.to_string() })
+            .collect(),
+    }
+}
+
+fn text(report: &Report) -> String {
+    let mut lines = vec![format!("{:<15} {}", "kernel", report.kernel)];
+    let mut line = |name: &str, text: String| lines.push(format!("{name:<15} {text}"));
+    line(
+        "capabilities",
+        if report.missing_capabilities.is_empty() {
+            "all that are needed".into()
+        } else {
+            format!("missing {}", report.missing_capabilities.join(", "))
+        },
+    );
+    line("BTF", if report.btf { "present".into() } else { "missing: CONFIG_DEBUG_INFO_BTF=y".into() });
+    line("cgroup2", report.cgroup2.clone().unwrap_or_else(|| "not mounted".into()));
+    for purpose in &report.purposes {
+        line(purpose.purpose, if purpose.attached { purpose.kind.clone() } else { "not attached".into() });
+        for other in &purpose.others {
+            line("", format!("  not {}: {}", other.backend, other.reason));
+        }
+    }
+    if !report.purposes.is_empty() {
+        line("offsets", format!("{} members found in BTF", report.offsets));
+    }
+    for proof in &report.proof {
+        line("proof", format!("{} {}: {}", if proof.holds { "ok" } else { "WRONG" }, proof.what, proof.found));
+    }
+    if let Some(ms) = report.load_ms {
+        let largest = report.programs.iter().max_by_key(|program| program.verified_instructions);
+        let largest = largest.map_or_else(String::new, |program| {
+            format!("; most verified instructions: {} in {}", program.verified_instructions, program.program)
+        });
+        line("loading", format!("{ms} ms{largest}"));
+    }
+    for lacking in &report.lacking {
+        line("missing", (*lacking).to_owned());
+    }
+    lines.join("\n") + "\n"
+}
