@@ -275,7 +275,11 @@ fn five_thousand_small_connections_of_fifty_processes_balance() {
     for (pid, moved) in clients {
         assert_app(&document, pid, moved);
     }
-    assert_balanced(&document, &alone, "lo", Moved::default());
+    // Some packets come to connections in TIME_WAIT, which kernels before 6.11 do not tell.
+    let books = device(&document, alone.inode(), "lo");
+    let unseen = if kernel() < (6, 11) { books["rx"]["unattributed_bytes"].as_u64().unwrap() } else { 0 };
+    assert!(unseen < books["rx"]["bytes"].as_u64().unwrap() / 100, "{books:#}");
+    assert_balanced(&document, &alone, "lo", Moved { sent: 0, received: unseen });
 }
 
 #[test]
