@@ -15,6 +15,7 @@ macro_rules! for_each_offset {
             SOCK_STATE = "sock" "__sk_common.skc_state";
             SOCK_NET = "sock" "__sk_common.skc_net.net";
             SOCK_PROTOCOL = "sock" "sk_protocol";
+            SOCK_TYPE = "sock" "sk_type";
             SOCK_FLAGS = "sock" "__sk_common.skc_flags";
             SOCK_SOCKET = "sock" "sk_socket";
             SOCK_COOKIE = "sock" "__sk_common.skc_cookie";

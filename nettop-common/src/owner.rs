@@ -8,8 +8,11 @@ use bytemuck::{Pod, Zeroable};
 pub const KERNEL: u32 = 0;
 /// Slot of the owner that takes what found no room in the tables.
 pub const OVERFLOW: u32 = 1;
+/// Slot of the owner of copies: packets that several sockets received and the device counted once, or not at all.
+/// What stands there stands in other rows as well.
+pub const COPIES: u32 = 2;
 /// First slot that is handed out.
-pub const FIRST: u32 = 2;
+pub const FIRST: u32 = 3;
 
 /// The state of a slot: free and zeroed.
 pub const FREE: u32 = 0;

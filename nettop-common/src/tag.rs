@@ -24,6 +24,11 @@ pub const LISTENING: u32 = 2;
 /// A shadow of the tag was made.
 pub const SHADOWED: u32 = 4;
 
+/// A raw or ping socket: others may receive the same packet.
+pub const SHARES: u32 = 8;
+/// A raw socket for a protocol whose own sockets receive the same packets.
+pub const COPIES: u32 = 16;
+
 /// A slot and its generation, read and written as one word. All zero: nothing.
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]

@@ -6,7 +6,7 @@ use nettop_common::{
     Direction, Family, Flow, Ref, Row, RowKey, SocketTag,
     owner::{self, OVERFLOW},
     row,
-    tag::{LISTENING, evidence},
+    tag::{COPIES, LISTENING, SHARES, evidence},
 };
 
 use crate::{
@@ -83,6 +83,15 @@ pub fn count_kernel(netns: u32, way: Direction, packet: &Packet) {
     }
 }
 
+/// Counts a packet that was counted already and that the device did not see again.
+#[inline(always)]
+pub fn count_copy(netns: u32, packet: &Packet) {
+    let key = RowKey { owner: owner::COPIES, netns, ifindex: packet.ifindex, family: packet.family as u32 };
+    if let Some((row, _)) = row_for(&key, evidence::NONE) {
+        add_packet(&mut row.flows[Direction::Rx as usize], Direction::Rx, packet);
+    }
+}
+
 /// Counts bytes that a program handed over or took, on the device of the socket's last packet that way.
 #[inline(always)]
 pub fn count_app(tag: &mut SocketTag, way: Direction, bytes: u64) {
@@ -131,12 +140,31 @@ fn settle(tag: &mut SocketTag, sk: *const c_void, listens: bool) {
         tag.flags &= !LISTENING;
         tag.evidence = evidence::LISTENER;
     }
+    let address = address(tag, sk);
+    tag.flags |= sharing(address);
     if tag.netns == 0 {
-        tag.netns = netns_of(address(tag, sk));
+        tag.netns = netns_of(address);
     }
     if owners::get(tag.owner).is_none() {
         tag.owner = Ref::NONE;
         tag.evidence = evidence::NONE;
+    }
+}
+
+/// Whether others receive what this socket receives: `raw_v4_input`, `raw6_local_deliver` and `ping_rcv` hand out clones.
+#[inline(always)]
+fn sharing(sk: u64) -> u32 {
+    const SOCK_RAW: u16 = 3;
+    const IPPROTO_ICMP: u16 = 1;
+    const IPPROTO_TCP: u16 = 6;
+    const IPPROTO_UDP: u16 = 17;
+    const IPPROTO_ICMPV6: u16 = 58;
+    let is_raw = probe::<u16>(sk, &kernel::SOCK_TYPE) == SOCK_RAW;
+    match probe::<u16>(sk, &kernel::SOCK_PROTOCOL) {
+        IPPROTO_TCP | IPPROTO_UDP if is_raw => COPIES,
+        IPPROTO_ICMP | IPPROTO_ICMPV6 => SHARES,
+        _ if is_raw => SHARES,
+        _ => 0,
     }
 }
 

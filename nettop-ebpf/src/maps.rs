@@ -7,9 +7,11 @@ use aya_ebpf::{
     bindings::bpf_sock,
     helpers::generated::{bpf_sk_fullsock, bpf_sk_storage_get},
     macros::{btf_map, map},
-    maps::{Array, HashMap, LruHashMap, Queue},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, Queue},
 };
 use nettop_common::{Owner, OwnerKey, Row, RowKey, SocketTag, Stats};
+
+use crate::hooks::copies::Shared;
 
 const BPF_F_NO_PREALLOC: usize = 1 << 0;
 const BPF_F_CLONE: usize = 1 << 9;
@@ -38,6 +40,10 @@ pub static OWNERS: Array<Owner> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 pub static OWNER_INDEX: HashMap<OwnerKey, u32> = HashMap::with_max_entries(1, 0);
 #[map]
 pub static FREE_OWNERS: Queue<u32> = Queue::with_max_entries(1, 0);
+
+/// See `hooks/copies.rs`.
+#[map]
+pub static LAST_SHARED: PerCpuArray<Shared> = PerCpuArray::with_max_entries(1, 0);
 
 #[map]
 pub static STATS: Array<Stats> = Array::with_max_entries(1, BPF_F_MMAPABLE);

@@ -15,6 +15,8 @@ pub struct Frames {
     pub arp_rx_bytes: u64,
     pub icmpv6_tx_bytes: u64,
     pub icmpv6_rx_bytes: u64,
+    pub igmp_tx_bytes: u64,
+    pub igmp_rx_bytes: u64,
 }
 
 /// Counts until dropped.
@@ -81,6 +83,8 @@ fn sniff(socket: &OwnedFd, shared: &Weak<Mutex<Frames>>) {
         let counter = match u16::from_be(address.sll_protocol) {
             0x0806 if is_tx => &mut frames.arp_tx_bytes,
             0x0806 => &mut frames.arp_rx_bytes,
+            0x0800 if buffer[23] == 2 && is_tx => &mut frames.igmp_tx_bytes,
+            0x0800 if buffer[23] == 2 => &mut frames.igmp_rx_bytes,
             // Next header of IPv6, or behind a hop-by-hop header as MLD has it.
             0x86dd if (buffer[20] == 58 || buffer[20] == 0) && is_tx => &mut frames.icmpv6_tx_bytes,
             0x86dd if buffer[20] == 58 || buffer[20] == 0 => &mut frames.icmpv6_rx_bytes,

@@ -38,6 +38,8 @@ pub struct DeviceReading {
     /// Rows of processes, and overflow rows.
     pub processes: Flows,
     pub kernel: Flows,
+    /// Of both, what the device did not count again.
+    pub copies: Flows,
 }
 
 /// The whole ledger at one time.
@@ -109,7 +111,7 @@ impl Ledger {
             if row.flows != Flows::default() {
                 let row = RowReading { key: row.key, owner, evidence: row.evidence, interval, total: row.flows };
                 reading.add(&row);
-                if wanted(&row) {
+                if row.key.owner != owner::COPIES && wanted(&row) {
                     reading.rows.push(row);
                 }
             }
@@ -128,7 +130,11 @@ impl Reading {
         /// One living process is enough, but it may have moved or ended.
         const CANDIDATES: usize = 8;
         let device = self.devices.entry((row.key.netns, row.key.ifindex)).or_default();
-        let side = if row.key.owner == owner::KERNEL { &mut device.kernel } else { &mut device.processes };
+        let side = match row.key.owner {
+            owner::KERNEL => &mut device.kernel,
+            owner::COPIES => &mut device.copies,
+            _ => &mut device.processes,
+        };
         accumulate(side, &row.interval);
         if row.key.owner == owner::OVERFLOW {
             accumulate(&mut self.overflow, &row.total);

@@ -32,6 +32,7 @@ impl Balance {
             let rows = self.waiting.entry(*key).or_default();
             accumulate(&mut rows.processes, &more.processes);
             accumulate(&mut rows.kernel, &more.kernel);
+            accumulate(&mut rows.copies, &more.copies);
         }
         self.waiting.retain(|(netns, _), _| reading.namespaces.contains_key(netns));
         let is_wanted = |netns: u32| devices.host() == Some(netns) || reading.namespaces.contains_key(&netns);
@@ -67,6 +68,7 @@ fn books(device: &Device, before: &Counters, rows: &DeviceReading) -> Books {
     let side = |bytes: u64, packets: u64, way: Direction| {
         let (attributed_bytes, attributed_packets) = on_basis(device, &rows.processes, way);
         let (kernel_bytes, kernel_packets) = on_basis(device, &rows.kernel, way);
+        let (copied_bytes, copied_packets) = on_basis(device, &rows.copies, way);
         Side {
             bytes,
             packets,
@@ -74,8 +76,12 @@ fn books(device: &Device, before: &Counters, rows: &DeviceReading) -> Books {
             attributed_packets,
             kernel_bytes,
             kernel_packets,
-            unattributed_bytes: (bytes.wrapping_sub(attributed_bytes + kernel_bytes)).cast_signed(),
-            unattributed_packets: (packets.wrapping_sub(attributed_packets + kernel_packets)).cast_signed(),
+            copied_bytes,
+            copied_packets,
+            unattributed_bytes: (bytes + copied_bytes).wrapping_sub(attributed_bytes + kernel_bytes).cast_signed(),
+            unattributed_packets: (packets + copied_packets)
+                .wrapping_sub(attributed_packets + kernel_packets)
+                .cast_signed(),
         }
     };
     Books {
@@ -110,6 +116,8 @@ fn add(total: &mut Books, more: &Books) {
         total.attributed_packets += more.attributed_packets;
         total.kernel_bytes += more.kernel_bytes;
         total.kernel_packets += more.kernel_packets;
+        total.copied_bytes += more.copied_bytes;
+        total.copied_packets += more.copied_packets;
         total.unattributed_bytes += more.unattributed_bytes;
         total.unattributed_packets += more.unattributed_packets;
     }

@@ -95,7 +95,7 @@ pub struct Amount {
     pub app_bytes: u64,
 }
 
-/// The books of one device: bytes = attributed + kernel + unattributed.
+/// The books of one device: bytes + copied = attributed + kernel + unattributed.
 #[derive(Serialize, JsonSchema, Debug, Clone)]
 pub struct DeviceReport {
     pub netns: u32,
@@ -129,6 +129,9 @@ pub struct Side {
     /// Rows of the kernel.
     pub kernel_bytes: u64,
     pub kernel_packets: u64,
+    /// Of those, what came around by loopback or was received by several sockets, and the device counted once or never.
+    pub copied_bytes: u64,
+    pub copied_packets: u64,
     /// The rest: no IP socket saw it. Negative where a packet was counted on its way to a device it never passed.
     pub unattributed_bytes: i64,
     pub unattributed_packets: i64,

@@ -10,6 +10,7 @@ use aya_ebpf::{
 use nettop_common::{Direction, Family, Ref, SocketTag, tag::evidence};
 
 use crate::{
+    hooks::copies,
     kernel::{self, load},
     ledger::{self, Packet},
     maps::SOCKETS,
@@ -48,7 +49,11 @@ fn count(ctx: &SkBuffContext, way: Direction) {
     }
     // SAFETY: a checked bpf_sock; the verifier rewrites the load. Only TCP has the state.
     let listens = unsafe { (*sk).state } == TCP_LISTEN;
-    ledger::count(tag, sk.cast(), listens, way, &packet(ctx));
+    let packet = packet(ctx);
+    ledger::count(tag, sk.cast(), listens, way, &packet);
+    if way == Direction::Rx && copies::is_copy(ctx, tag, tag.address, packet.family) {
+        ledger::count_copy(tag.netns, &packet);
+    }
     shadow::after(ctx.as_ptr(), tag, sk);
 }
 
