@@ -49,10 +49,17 @@ macro_rules! for_each_offset {
             SKB_PROTOCOL = "sk_buff" "protocol";
             SHINFO_GSO_SIZE = "skb_shared_info" "gso_size";
             DST_DEV = "dst_entry" "dev";
+            DEVICE_IFINDEX = "net_device" "ifindex";
+            DEVICE_HEADER_BYTES = "net_device" "hard_header_len";
+            PACKET_DEVICE = "packet_sock" "prot_hook.dev";
+            PACKET_PROTOCOL = "packet_sock" "num";
             DEVICE_NET = "net_device" "nd_net.net";
         }
     };
 }
+
+/// Members of what may be a module: the kernel's own BTF need not have them.
+pub const OPTIONAL: &[&str] = &["PACKET_DEVICE", "PACKET_PROTOCOL"];
 
 macro_rules! table {
     ($($name:ident = $of:literal $path:literal;)*) => {

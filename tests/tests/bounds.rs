@@ -49,7 +49,8 @@ fn sixty_four_rows_and_five_hundred_processes_lose_no_byte() {
 
 #[test]
 fn twenty_thousand_short_processes_leave_neither_rows_nor_memory_behind() {
-    const BATCH: u64 = 500;
+    // An emulated machine takes ten times as long.
+    let batch_size = if std::env::var_os("NETTOP_VM").is_some() { 120 } else { 500 };
     // Documents of thousands of rows would cost more than the processes: show none of them.
     let nettopd = Nettopd::start(&["--rows", "4096", "-p", "1"]);
     let alone = Namespace::new();
@@ -57,7 +58,7 @@ fn twenty_thousand_short_processes_leave_neither_rows_nor_memory_behind() {
     sink.set_nonblocking(true).unwrap();
     let mut rss_kib = Vec::new();
     for batch in 0..40 {
-        for _ in 0..BATCH {
+        for _ in 0..batch_size {
             Process::run(Some(&alone), |_| {
                 UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[0; 72], "127.0.0.1:7000").unwrap();
                 Moved::default()
@@ -68,11 +69,11 @@ fn twenty_thousand_short_processes_leave_neither_rows_nor_memory_behind() {
         }
     }
     let document = nettopd.settled();
-    // 20,000 processes passed through 4096 rows: most were given back, and other processes of the machine may be too.
+    // Thousands of processes passed through 4096 rows: most were given back, and other processes of the machine may be too.
     let exited = document["exited"]["tx"]["bytes"].as_u64().unwrap();
-    assert!(exited >= (40 * BATCH - 4096) * 100, "{exited}");
+    assert!(exited >= (40 * batch_size - 4096) * 100, "{exited}");
     let books = device(&document, alone.inode(), "lo");
-    assert_eq!(books["tx"]["attributed_bytes"], 40 * BATCH * 100);
+    assert_eq!(books["tx"]["attributed_bytes"], 40 * batch_size * 100);
     assert_eq!(books["tx"]["unattributed_bytes"], 0);
     for cause in ["rows_full", "owners_full", "index_full", "overflow_tx_bytes"] {
         assert_eq!(document["loss"][cause], 0, "{cause}");

@@ -395,3 +395,33 @@ fn mptcp_counts_the_program_once_and_its_packets_on_lo() {
     });
     finish(&nettopd, &alone, [server, client]);
 }
+
+#[test]
+fn frames_of_packet_sockets_are_billed_on_their_device() {
+    const ETH_P_ARP: u16 = 0x0806;
+    let nettopd = Nettopd::start(&[]);
+    let alone = Namespace::new();
+    let before = alone.counters("lo");
+    let (pid, moved) = Process::run(Some(&alone), |_| {
+        // No ETH_P_ALL: listening to all would be another matter.
+        let bound = socket(libc::AF_PACKET, libc::SOCK_RAW, 0);
+        // SAFETY: all zero is an address without a device.
+        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+        address.sll_family = u16::try_from(libc::AF_PACKET).unwrap();
+        address.sll_protocol = ETH_P_ARP.to_be();
+        address.sll_ifindex = 1;
+        let size = libc::socklen_t::try_from(size_of_val(&address)).unwrap();
+        // SAFETY: the address lives through the call.
+        check(unsafe { libc::bind(bound.as_raw_fd(), (&raw const address).cast(), size) } as isize);
+        let mut frame = [0_u8; 60];
+        frame[12..14].copy_from_slice(&ETH_P_ARP.to_be_bytes());
+        let sent = (0..7).map(|_| nix::unistd::write(&bound, &frame).unwrap() as u64).sum();
+        Moved { sent, received: 0 }
+    });
+    let document = nettopd.settled();
+    let after = alone.counters("lo");
+    assert_app(&document, pid, moved);
+    let tx = &device(&document, alone.inode(), "lo")["tx"];
+    assert_eq!(tx["bytes"], after.tx_bytes - before.tx_bytes);
+    assert_eq!((&tx["attributed_packets"], &tx["unattributed_bytes"]), (&7.into(), &0.into()), "{tx:#}");
+}

@@ -148,6 +148,7 @@ pub const AFTER_SEEDING: &[Purpose] = &[
                     hook("inet_sendmsg", Place::Fexit, "inet_sendmsg", SENDMSG),
                     hook("inet6_sendmsg", Place::Fexit, "inet6_sendmsg", SENDMSG),
                     optional(hook("inet_sendpage", Place::Fexit, "inet_sendpage", SENDPAGE)),
+                    optional(hook("packet_sendmsg", Place::Fexit, "packet_sendmsg", SENDMSG)),
                 ],
             ),
             way(

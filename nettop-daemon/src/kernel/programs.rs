@@ -140,7 +140,10 @@ impl Kernel {
         let types = &self.types;
         let offsets = offsets::ALL
             .iter()
-            .map(|(global, of, path)| Ok((*global, types.offset(of, path)?)))
+            .map(|(global, of, path)| match types.offset(of, path) {
+                Err(_) if offsets::OPTIONAL.contains(global) => Ok((*global, offsets::ABSENT)),
+                offset => Ok((*global, offset?)),
+            })
             .collect::<Result<Vec<_>, BtfError>>()
             .map_err(|error| Refusal::Kernel(error.to_string()))?;
         let limit = u64::from(row_limit);

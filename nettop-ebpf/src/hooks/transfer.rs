@@ -1,6 +1,7 @@
 //! App bytes and owners. What every back end does once it knows a socket and a number of bytes is here; the back ends
 //! are the modules below.
 
+mod frame;
 mod probe;
 mod tracepoint;
 mod trampoline;
@@ -22,6 +23,7 @@ use crate::{
 
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
+const AF_PACKET: u16 = 17;
 const IPPROTO_TCP: u16 = 6;
 const MSG_PEEK: i32 = 0x2;
 /// Hands back the caller's own data, with timestamps or errors.
@@ -32,8 +34,13 @@ const SOCK_DONE: u64 = 1 << 1;
 /// A call sent this many bytes, or failed.
 #[inline(always)]
 fn sent(sk: *const c_void, bytes: i32) {
-    if bytes > 0 && !sk.is_null() && is_inet(sk) {
+    if bytes <= 0 || sk.is_null() {
+        return;
+    }
+    if is_inet(sk) {
         used(sk, |tag| ledger::count_app(tag, Direction::Tx, bytes as u64));
+    } else if load::<u16>(sk, &kernel::SOCK_FAMILY) == AF_PACKET {
+        frame::sent(sk, bytes as u32);
     }
 }
 

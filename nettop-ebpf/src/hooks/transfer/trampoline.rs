@@ -32,6 +32,13 @@ pub fn inet_sendpage(ctx: FExitContext) -> i32 {
     0
 }
 
+/// net/packet/af_packet.c, where it is no module.
+#[fexit(function = "packet_sendmsg")]
+pub fn packet_sendmsg(ctx: FExitContext) -> i32 {
+    sent(socket(&ctx), ctx.arg(3));
+    0
+}
+
 #[fexit(function = "inet_recvmsg")]
 pub fn inet_recvmsg(ctx: FExitContext) -> i32 {
     received(socket(&ctx), ctx.arg(4), ctx.arg(3));
