@@ -119,7 +119,7 @@ mod tests {
     fn what_is_optional_may_be_missing() {
         let new = |hook: &'static Hook| if hook.target == "inet_sendpage" { Err(missing(hook)) } else { Ok(()) };
         let choice = choose(purpose("app tx"), Some(Backend::Fentry), new, |_| Ok(()));
-        assert_eq!(choice.links.len(), 2);
+        assert!(choice.way.is_some() && choice.links.iter().all(|(hook, ())| hook.target != "inet_sendpage"));
     }
 
     #[test]
