@@ -6,7 +6,7 @@ use nettop_common::{
     Direction, Family, Flow, Ref, Row, RowKey, SocketTag,
     owner::{self, OVERFLOW},
     row,
-    tag::{COPIES, LISTENING, SHARES, evidence},
+    tag::{BASED, COPIES, LISTENING, SHARES, evidence},
 };
 
 use crate::{
@@ -120,6 +120,19 @@ pub fn count_app(tag: &mut SocketTag, way: Direction, bytes: u64) {
         row.evidence = tag.evidence;
     }
     add(&raw mut row.flows[way as usize].app_bytes, bytes);
+}
+
+/// Counts what a program took from a TCP socket since the last look, from all that it has taken so far.
+#[inline(always)]
+pub fn count_consumed(tag: &mut SocketTag, consumed_bytes: u64) {
+    // A socket that disconnects and connects again starts over.
+    let before = if consumed_bytes < tag.consumed_bytes { 0 } else { tag.consumed_bytes };
+    tag.consumed_bytes = consumed_bytes;
+    if tag.flags & BASED == 0 {
+        tag.flags |= BASED;
+    } else if consumed_bytes > before {
+        count_app(tag, Direction::Rx, consumed_bytes - before);
+    }
 }
 
 /// The row a tag remembers, if it was not retired since.

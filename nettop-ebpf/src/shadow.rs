@@ -7,8 +7,8 @@ use core::ffi::c_void;
 use aya_ebpf::{Global, bindings::bpf_sock, helpers::generated::bpf_get_socket_cookie};
 use bytemuck::Zeroable as _;
 use nettop_common::{
-    Direction, SocketTag,
-    tag::{BASED, SHADOWED, evidence},
+    SocketTag,
+    tag::{SHADOWED, evidence},
 };
 
 use crate::{
@@ -120,15 +120,7 @@ pub fn consumed(sk: u64) {
         return;
     }
     let now = consumed_bytes(sk);
-    used(sk, |tag| {
-        let before = if now < tag.consumed_bytes { 0 } else { tag.consumed_bytes };
-        tag.consumed_bytes = now;
-        if tag.flags & BASED == 0 {
-            tag.flags |= BASED;
-        } else if now > before {
-            ledger::count_app(tag, Direction::Rx, now - before);
-        }
-    });
+    used(sk, |tag| ledger::count_consumed(tag, now));
 }
 
 /// As `consumed_bytes` of the other back ends, through an address that is only a number.

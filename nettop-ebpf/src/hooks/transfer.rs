@@ -9,10 +9,7 @@ mod trampoline;
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_skc_to_tcp_sock;
-use nettop_common::{
-    Direction, SocketTag,
-    tag::{BASED, evidence},
-};
+use nettop_common::{Direction, SocketTag, tag::evidence};
 
 use crate::{
     kernel::{self, load, probe as probe_at},
@@ -60,17 +57,7 @@ fn received(sk: *const c_void, bytes: i32, flags: i32) {
 /// A program took data from a TCP socket: how much is a difference, so that a look missed heals at the next.
 #[inline(always)]
 fn consumed(sk: *const c_void) {
-    used(sk, |tag| {
-        let consumed_bytes = consumed_bytes(sk);
-        // A socket that disconnects and connects again starts over.
-        let before = if consumed_bytes < tag.consumed_bytes { 0 } else { tag.consumed_bytes };
-        tag.consumed_bytes = consumed_bytes;
-        if tag.flags & BASED == 0 {
-            tag.flags |= BASED;
-        } else if consumed_bytes > before {
-            ledger::count_app(tag, Direction::Rx, consumed_bytes - before);
-        }
-    });
+    used(sk, |tag| ledger::count_consumed(tag, consumed_bytes(sk)));
 }
 
 /// Whether a TCP socket is a subflow of MPTCP, whose data is counted at the socket that the program holds.
