@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-/// How far the tables are filled, and what did not fit. Counters only grow, but for `rows_in_use`.
+/// How far the tables are filled, and what did not fit. Counters only grow, but for `rows_in_use` and `second_look`.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Pod, Zeroable)]
 pub struct Stats {
@@ -17,6 +17,10 @@ pub struct Stats {
     pub index_full: u64,
     /// Sockets the kernel gave no storage for.
     pub tags_refused: u64,
+    /// Set by the daemon once the kernel skipped a run: second looks are attached.
+    pub second_look: u64,
+    /// Calls that were counted at the second look.
+    pub healed: u64,
     /// Calls that a kprobe saw begin and had no room to remember.
     pub calls_lost: u64,
     /// Shadows of tags that others pushed out.

@@ -52,6 +52,9 @@ pub struct Cli {
     /// Use this back end where there are several, and no other; `nettopd check` tells what there is
     #[arg(long, value_name = "BACKEND", env = "NETTOPD_BACKEND", global = true)]
     pub backend: Option<Backend>,
+    /// Attach second looks from the start, and not only when the kernel has skipped a run; for tests
+    #[arg(long, hide = true)]
+    pub second_look: bool,
     /// Say more on standard error; twice for the kernel's own messages
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     pub verbose: u8,

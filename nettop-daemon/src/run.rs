@@ -63,7 +63,10 @@ pub fn run(cli: &Cli) -> anyhow::Result<()> {
 impl Sampler {
     fn start(cli: &Cli, filter: Filter) -> anyhow::Result<Self> {
         let devices = Devices::new()?;
-        let programs = programs::start(cli.rows, cli.backend)?;
+        let mut programs = programs::start(cli.rows, cli.backend)?;
+        if cli.second_look {
+            programs.look_twice();
+        }
         let hooks = programs.hooks.iter().map(hook_report).collect();
         let mut sampler = Self {
             balance: Balance::new(&devices),

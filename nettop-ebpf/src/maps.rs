@@ -5,7 +5,7 @@ use core::{ffi::c_void, ptr};
 use aya_ebpf::{
     Global,
     bindings::bpf_sock,
-    helpers::generated::{bpf_sk_fullsock, bpf_sk_storage_get},
+    helpers::generated::{bpf_get_current_task_btf, bpf_sk_fullsock, bpf_sk_storage_get, bpf_task_storage_get},
     macros::{btf_map, map},
     maps::{Array, HashMap, LruHashMap, PerCpuArray, Queue},
 };
@@ -17,7 +17,9 @@ const BPF_F_NO_PREALLOC: usize = 1 << 0;
 const BPF_F_CLONE: usize = 1 << 9;
 const BPF_F_MMAPABLE: u32 = 1 << 10;
 const BPF_MAP_TYPE_SK_STORAGE: usize = 24;
+const BPF_MAP_TYPE_TASK_STORAGE: usize = 29;
 const BPF_SK_STORAGE_GET_F_CREATE: u64 = 1;
+const BPF_LOCAL_STORAGE_GET_F_CREATE: u64 = 1;
 
 /// Rows that processes may use; the table has [`nettop_common::row::RESERVED`] more.
 #[unsafe(no_mangle)]
@@ -54,6 +56,41 @@ pub static SHADOWS: LruHashMap<u64, SocketTag> = LruHashMap::with_max_entries(1,
 /// Sockets of calls under way, by thread, for kprobes.
 #[map]
 pub static CALLS: HashMap<u64, u64> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC as u32);
+
+/// Definition of the task storage, which aya has none for.
+#[repr(C)]
+pub struct TaskStorage {
+    r#type: *const [i32; BPF_MAP_TYPE_TASK_STORAGE],
+    key: *const i32,
+    value: *const u32,
+    max_entries: *const [i32; 0],
+    map_flags: *const [i32; BPF_F_NO_PREALLOC],
+}
+
+// SAFETY: the pointers only carry types for the loader and are never followed.
+unsafe impl Sync for TaskStorage {}
+
+#[btf_map]
+pub static TASKS: TaskStorage = TaskStorage {
+    r#type: ptr::null(),
+    key: ptr::null(),
+    value: ptr::null(),
+    max_entries: ptr::null(),
+    map_flags: ptr::null(),
+};
+
+impl TaskStorage {
+    /// The word of the current task, made if need be.
+    #[inline(always)]
+    pub fn current(&self) -> Option<&'static mut u32> {
+        let map = ptr::from_ref(self).cast_mut().cast();
+        // SAFETY: the word lives as long as the task, which runs this; nobody else writes it.
+        unsafe {
+            let task = bpf_get_current_task_btf();
+            bpf_task_storage_get(map, task, ptr::null_mut(), BPF_LOCAL_STORAGE_GET_F_CREATE).cast::<u32>().as_mut()
+        }
+    }
+}
 
 /// Definition of the socket storage. aya's own has no flags, and without `BPF_F_CLONE` an accepted
 /// connection would not inherit its listener's owner.

@@ -471,3 +471,23 @@ fn two_instances_count_the_same() {
         assert_eq!(wire(&document, pid).sent, 100 * datagram(64));
     }
 }
+
+#[test]
+fn a_second_look_counts_nothing_twice() {
+    let nettopd = Nettopd::start(&["--second-look"]);
+    let alone = Namespace::new();
+    let (pid, moved) = Process::run(Some(&alone), |_| {
+        let (from, to) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut out = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let mut into = listener.accept().unwrap().0;
+        for _ in 0..200 {
+            from.send_to(&[0; 10], to.local_addr().unwrap()).unwrap();
+            to.recv(&mut [0; 10]).unwrap();
+            out.write_all(&[0; 20]).unwrap();
+            into.read_exact(&mut [0; 20]).unwrap();
+        }
+        Moved { sent: 200 * 30, received: 200 * 30 }
+    });
+    assert_app(&nettopd.settled(), pid, moved);
+}

@@ -106,8 +106,8 @@ fn multicast_v4_is_each_receivers_and_the_devices_once() {
 #[test]
 fn multicast_v6_is_each_receivers_and_the_devices_once() {
     let joins = |socket: &UdpSocket| {
-        // Device 2 is the veth: 1 is lo.
-        socket.join_multicast_v6(&GROUP_V6, 2).unwrap();
+        let index = |name: &str| nix::net::if_::if_nametoindex(name).ok();
+        socket.join_multicast_v6(&GROUP_V6, index("v0").or(index("v1")).unwrap()).unwrap();
     };
     let from = |socket: &UdpSocket| {
         nix::sys::socket::setsockopt(socket, nix::sys::socket::sockopt::Ipv6MulticastHops, &5).unwrap();

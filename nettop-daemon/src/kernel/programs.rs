@@ -6,7 +6,9 @@
 use std::{
     fs::File,
     io::Read as _,
+    mem::offset_of,
     path::Path,
+    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
@@ -34,6 +36,13 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NETTOP_EBPF"));
 
 /// Calls under way that kprobes can remember.
 const CALLS: u32 = 65_536;
+
+/// Programs that count what the kernel hid from others, see `second_look.rs` of the eBPF side.
+const SECOND_LOOKS: [(&str, &str, &str); 3] = [
+    ("socket_send", "socket_send_again", "sock_send_length"),
+    ("socket_receive", "socket_receive_again", "sock_recv_length"),
+    ("tcp_receive", "tcp_receive_again", "tcp_rcv_space_adjust"),
+];
 
 /// What became of a purpose.
 #[derive(Clone, Debug)]
@@ -72,9 +81,43 @@ pub struct Programs {
     pub hooks: Vec<HookState>,
     pub load: LoadState,
     pub misses: Misses,
-    _links: Vec<Link>,
+    links: Vec<Link>,
+    /// Loaded, and attached when they are needed.
+    second_looks: Vec<&'static str>,
     /// Holds the programs.
-    _ebpf: Ebpf,
+    ebpf: Ebpf,
+}
+
+impl Programs {
+    /// Runs that the kernel skipped and nothing made good. The first makes second looks attached.
+    pub fn runs_skipped(&mut self) -> u64 {
+        let skipped = self.misses.count();
+        let Some(stats) = self.stats.read(0) else { return skipped };
+        if skipped > 0 && stats.second_look == 0 {
+            self.look_twice();
+        }
+        skipped.saturating_sub(stats.healed)
+    }
+
+    /// Attaches a second program behind each tracepoint program that counts calls.
+    pub fn look_twice(&mut self) {
+        if let Some(second_look) = self.stats.double_word(0, offset_of!(Stats, second_look)) {
+            second_look.store(1, Ordering::Relaxed);
+        }
+        for again in std::mem::take(&mut self.second_looks) {
+            if let Err(error) = self.look_again(again) {
+                tracing::warn!("{again} cannot be attached: {error:#}");
+            }
+        }
+    }
+
+    fn look_again(&mut self, again: &str) -> anyhow::Result<()> {
+        let program = self.ebpf.program_mut(again).with_context(|| format!("the object has no program {again}"))?;
+        let program: &mut BtfTracePoint = program.try_into()?;
+        let link = program.attach()?;
+        self.links.push(Box::new(program.take_link(link)?));
+        Ok(())
+    }
 }
 
 /// Loads and attaches everything, for at most `row_limit` process rows, through the forced back end or the best.
@@ -117,6 +160,8 @@ impl Kernel {
         let mut choices = self.attach_all(&mut ebpf, BEFORE_SEEDING)?;
         self.seed(&mut ebpf).context("cannot walk the open sockets")?;
         choices.extend(self.attach_all(&mut ebpf, AFTER_SEEDING)?);
+        let misses = Misses::watch(&ebpf)?;
+        let second_looks = self.load_second_looks(&mut ebpf)?;
         let load = LoadState { took: begun.elapsed(), verified: verified(&ebpf) };
         let hooks = choices.iter().map(state).collect();
         let links = choices.into_iter().flat_map(|choice| choice.links).map(|(_, link)| link).collect();
@@ -130,9 +175,10 @@ impl Kernel {
             free_owners: Queue::try_from(take(&mut ebpf, "FREE_OWNERS")?)?,
             hooks,
             load,
-            misses: Misses::watch(&ebpf)?,
-            _links: links,
-            _ebpf: ebpf,
+            misses,
+            second_looks,
+            links,
+            ebpf,
         })
     }
 
@@ -159,6 +205,8 @@ impl Kernel {
             .override_global("REASON_NO_SOCKET", &no_socket, true)
             .override_global("HAS_RX_SK", &has_rx_sk, true)
             .override_global("SHADOW", &shadow, true)
+            // Task storage has no type in aya and needs none: only programs use it.
+            .allow_unsupported_maps()
             .map_max_entries("SHADOWS", if with_shadows { row_limit } else { 1 })
             .map_max_entries("CALLS", if with_shadows { CALLS } else { 1 })
             .map_max_entries("ROWS", row_entries)
@@ -263,6 +311,20 @@ impl Kernel {
                 Box::new(program.take_link(link)?)
             }
         })
+    }
+
+    /// Loads the programs that look twice, behind those that are in use.
+    fn load_second_looks(&self, ebpf: &mut Ebpf) -> anyhow::Result<Vec<&'static str>> {
+        let mut loaded = Vec::new();
+        for (first, again, target) in SECOND_LOOKS {
+            if ebpf.program(first).is_some_and(|program| program.fd().is_ok()) {
+                let program = ebpf.program_mut(again).with_context(|| format!("the object has no program {again}"))?;
+                let program: &mut BtfTracePoint = program.try_into()?;
+                program.load(target, &self.kernel_btf).with_context(|| format!("cannot load {again}"))?;
+                loaded.push(again);
+            }
+        }
+        Ok(loaded)
     }
 
     /// Runs the iterator over open files once.

@@ -95,7 +95,7 @@ impl Ledger {
             namespaces: BTreeMap::new(),
             exited: *self.retirement.exited(),
             overflow: self.programs.rows.read(row::OVERFLOW as usize).map(|row| row.flows).unwrap_or_default(),
-            runs_skipped: self.programs.misses.count(),
+            runs_skipped: self.programs.runs_skipped(),
             stats,
         };
         let gone = exited(&self.programs, owners);
