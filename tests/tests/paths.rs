@@ -468,6 +468,11 @@ fn frames_of_packet_sockets_are_billed_on_their_device() {
     });
     let document = nettopd.settled();
     let after = alone.counters("lo");
+    if std::env::var("NETTOPD_BACKEND").is_ok_and(|backend| backend == "kprobe") {
+        // Kprobes do not reach them: docs/coverage.md says so.
+        assert_app(&document, pid, Moved::default());
+        return;
+    }
     assert_app(&document, pid, moved);
     let tx = &device(&document, alone.inode(), "lo")["tx"];
     assert_eq!(tx["bytes"], after.tx_bytes - before.tx_bytes);

@@ -49,7 +49,7 @@ pub fn udp_consume(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// `raw_recvmsg`, `rawv6_recvmsg` and `ping_recvmsg` of (sk, msg, len, flags, …).
+/// `raw_recvmsg`, `rawv6_recvmsg`, `ping_recvmsg` and `mptcp_recvmsg` of (sk, msg, len, flags, …).
 #[kprobe]
 pub fn raw_receive_enter(ctx: ProbeContext) -> u32 {
     let flags: i32 = ctx.arg(3).unwrap_or(0);
