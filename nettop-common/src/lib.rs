@@ -11,7 +11,7 @@ pub mod stats;
 pub mod tag;
 
 pub use owner::{Owner, OwnerKey};
-pub use row::{Flow, Row, RowKey};
+pub use row::{Flow, Netns, Row, RowKey};
 pub use stats::Stats;
 pub use tag::{Ref, SocketTag};
 

@@ -24,6 +24,7 @@ macro_rules! for_each_offset {
             TCP_RCV_NXT = "tcp_sock" "rcv_nxt";
             TCP_COPIED_SEQ = "tcp_sock" "copied_seq";
             NET_INUM = "net" "ns.inum";
+            NET_COOKIE = "net" "net_cookie";
             SOCKET_SK = "socket" "sk";
             SOCKET_FILE = "socket" "file";
             ICSK_ULP_OPS = "inet_connection_sock" "icsk_ulp_ops";

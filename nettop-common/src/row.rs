@@ -13,13 +13,22 @@ pub const RESERVED: u32 = 512;
 pub const FREE: u32 = 0;
 pub const LIVE: u32 = 1;
 
+/// A network namespace. All zero: not known.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug, Pod, Zeroable)]
+pub struct Netns {
+    /// What people know it by. The next namespace may get it as soon as this one is gone.
+    pub inode: u32,
+    /// Low half of its cookie (`SO_NETNS_COOKIE`), which no other namespace gets before 4 billion were made.
+    pub cookie: u32,
+}
+
 /// Key of the row index. `owner` is a slot: it is not reused while it has rows.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Pod, Zeroable)]
 pub struct RowKey {
     pub owner: u32,
-    /// Inode number of the network namespace.
-    pub netns: u32,
+    pub netns: Netns,
     /// 0 where no packet has told the device yet.
     pub ifindex: u32,
     /// [`crate::Family`].
@@ -52,8 +61,6 @@ pub struct Row {
     pub state: u32,
     /// Best evidence for the owner so far, see [`crate::tag`].
     pub evidence: u32,
-    /// Keeps the counters aligned.
-    pub reserved: u32,
     /// Indexed by [`crate::Direction`].
     pub flows: [Flow; 2],
 }

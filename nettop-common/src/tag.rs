@@ -2,6 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::Netns;
+
 /// How an owner was found, weakest first.
 pub mod evidence {
     /// Nobody claimed the socket: the kernel's own, or one that no process holds.
@@ -17,17 +19,17 @@ pub mod evidence {
 }
 
 /// What was received before the daemon came is known: bytes consumed are a plain difference.
-pub const BASED: u32 = 1;
+pub const BASED: u16 = 1;
 /// The socket listens. A child that inherits this mark knows itself a child.
-pub const LISTENING: u32 = 2;
+pub const LISTENING: u16 = 2;
 
 /// A shadow of the tag was made.
-pub const SHADOWED: u32 = 4;
+pub const SHADOWED: u16 = 4;
 
 /// A raw or ping socket: others may receive the same packet.
-pub const SHARES: u32 = 8;
+pub const SHARES: u16 = 8;
 /// A raw socket for a protocol whose own sockets receive the same packets.
-pub const COPIES: u32 = 16;
+pub const COPIES: u16 = 16;
 
 /// A slot and its generation, read and written as one word. All zero: nothing.
 #[repr(transparent)]
@@ -69,9 +71,9 @@ pub struct SocketTag {
     pub address: u64,
     /// TCP: bytes the program has taken so far.
     pub consumed_bytes: u64,
-    pub netns: u32,
+    pub netns: Netns,
     pub evidence: u32,
-    pub flags: u32,
+    pub flags: u16,
     /// [`crate::Family`] of the last packet.
-    pub family: u32,
+    pub family: u16,
 }

@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{Global, helpers::bpf_probe_read_kernel};
-use nettop_common::offsets::ABSENT;
+use nettop_common::{Netns, offsets::ABSENT};
 
 macro_rules! globals {
     ($($name:ident = $of:literal $path:literal;)*) => {
@@ -29,4 +29,10 @@ pub fn load<T: Copy>(base: *const c_void, offset: &Global<u32>) -> T {
 pub fn probe<T: Copy + Default>(base: u64, offset: &Global<u32>) -> T {
     // SAFETY: the helper checks the address and copies nothing if it faults.
     unsafe { bpf_probe_read_kernel((base + u64::from(offset.load())) as *const T) }.unwrap_or_default()
+}
+
+/// Which namespace a `struct net` is.
+#[inline(always)]
+pub fn netns(net: u64) -> Netns {
+    Netns { inode: probe(net, &NET_INUM), cookie: probe::<u64>(net, &NET_COOKIE) as u32 }
 }

@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 
 use nettop_common::{
-    Direction, Family, Flow, Ref, Row, RowKey, SocketTag,
+    Direction, Family, Flow, Netns, Ref, Row, RowKey, SocketTag,
     owner::{self, OVERFLOW},
     row,
     tag::{BASED, COPIES, LISTENING, SHARES, evidence},
@@ -70,15 +70,15 @@ pub fn count(tag: &mut SocketTag, sk: *const c_void, listens: bool, way: Directi
             }
         }
     };
-    if tag.family != packet.family as u32 {
-        tag.family = packet.family as u32;
+    if tag.family != packet.family as u16 {
+        tag.family = packet.family as u16;
     }
     add_packet(&mut row.flows[way as usize], way, packet);
 }
 
 /// Counts a packet that met no socket: the kernel's.
 #[inline(always)]
-pub fn count_kernel(netns: u32, way: Direction, packet: &Packet) {
+pub fn count_kernel(netns: Netns, way: Direction, packet: &Packet) {
     let key = RowKey { owner: owner::KERNEL, netns, ifindex: packet.ifindex, family: packet.family as u32 };
     if let Some((row, _)) = row_for(&key, evidence::NONE) {
         add_packet(&mut row.flows[way as usize], way, packet);
@@ -87,7 +87,7 @@ pub fn count_kernel(netns: u32, way: Direction, packet: &Packet) {
 
 /// Counts a packet that was counted already and that the device did not see again.
 #[inline(always)]
-pub fn count_copy(netns: u32, packet: &Packet) {
+pub fn count_copy(netns: Netns, packet: &Packet) {
     let key = RowKey { owner: owner::COPIES, netns, ifindex: packet.ifindex, family: packet.family as u32 };
     if let Some((row, _)) = row_for(&key, evidence::NONE) {
         add_packet(&mut row.flows[Direction::Rx as usize], Direction::Rx, packet);
@@ -157,7 +157,7 @@ fn settle(tag: &mut SocketTag, sk: *const c_void, listens: bool) {
     }
     let address = address(tag, sk);
     tag.flags |= sharing(address);
-    if tag.netns == 0 {
+    if tag.netns.inode == 0 {
         tag.netns = netns_of(address);
     }
     if owners::get(tag.owner).is_none() {
@@ -168,7 +168,7 @@ fn settle(tag: &mut SocketTag, sk: *const c_void, listens: bool) {
 
 /// Whether others receive what this socket receives: `raw_v4_input`, `raw6_local_deliver` and `ping_rcv` hand out clones.
 #[inline(always)]
-fn sharing(sk: u64) -> u32 {
+fn sharing(sk: u64) -> u16 {
     const SOCK_RAW: u16 = 3;
     const IPPROTO_ICMP: u16 = 1;
     const IPPROTO_TCP: u16 = 6;
@@ -194,11 +194,10 @@ pub fn address(tag: &mut SocketTag, sk: *const c_void) -> u64 {
     }
 }
 
-/// Inode number of the network namespace of a socket.
+/// The network namespace of a socket.
 #[inline(always)]
-pub fn netns_of(sk: u64) -> u32 {
-    let net: u64 = probe(sk, &kernel::SOCK_NET);
-    probe(net, &kernel::NET_INUM)
+pub fn netns_of(sk: u64) -> Netns {
+    kernel::netns(probe(sk, &kernel::SOCK_NET))
 }
 
 #[inline(always)]

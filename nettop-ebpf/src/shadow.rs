@@ -105,7 +105,7 @@ pub fn used(sk: u64, then: impl FnOnce(&mut SocketTag)) {
     }
     let mut tag = SocketTag::zeroed();
     tag.netns = ledger::netns_of(sk);
-    tag.family = u32::from(family == AF_INET6);
+    tag.family = u16::from(family == AF_INET6);
     ledger::take(&mut tag, Task::current(), evidence::USER);
     then(&mut tag);
     if cookie != 0 {

@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_probe_read_kernel};
-use nettop_common::{Owner, OwnerKey};
+use nettop_common::{Netns, Owner, OwnerKey};
 
 use crate::kernel::{self, load, probe};
 
@@ -53,15 +53,14 @@ impl Task {
         load::<u32>(signal, &kernel::SIGNAL_LIVE) == 0
     }
 
-    /// Inode number of the network namespace new sockets are made in; 0 while exiting.
+    /// The network namespace new sockets are made in; nothing while exiting.
     #[inline(always)]
-    pub fn netns(self) -> u32 {
+    pub fn netns(self) -> Netns {
         let nsproxy: u64 = load(self.0, &kernel::TASK_NSPROXY);
         if nsproxy == 0 {
-            return 0;
+            return Netns::default();
         }
-        let net: u64 = probe(nsproxy, &kernel::NSPROXY_NET);
-        probe(net, &kernel::NET_INUM)
+        kernel::netns(probe(nsproxy, &kernel::NSPROXY_NET))
     }
 
     #[inline(always)]

@@ -4,7 +4,10 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::fd::AsRawFd as _,
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
 use nettop_tests::{
@@ -26,14 +29,29 @@ fn read_all(stream: &mut TcpStream) -> u64 {
     }
 }
 
+/// Sends `bytes` and the end of them, but that only once all have arrived: were one sent again after it, the answer would
+/// come from TIME_WAIT, which passes no hook.
+fn send_all(stream: &mut TcpStream, bytes: &[u8]) {
+    stream.write_all(bytes).unwrap();
+    loop {
+        let mut queued: libc::c_int = 0;
+        // SAFETY: SIOCOUTQ, which is TIOCOUTQ by number, writes one int.
+        assert_eq!(unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, &raw mut queued) }, 0);
+        if queued == 0 {
+            break;
+        }
+        sleep(Duration::from_millis(1));
+    }
+    stream.shutdown(Shutdown::Write).unwrap();
+}
+
 /// A server that takes one connection, sends `down` bytes and reads to the end; tells its port.
 fn serve(namespace: &Namespace, address: IpAddr, down: usize) -> Process {
     Process::start(Some(namespace), move |parent| {
         let listener = TcpListener::bind((address, 0)).unwrap();
         parent.tell_number(listener.local_addr().unwrap().port().into());
         let (mut stream, _) = listener.accept().unwrap();
-        stream.write_all(&vec![1; down]).unwrap();
-        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        send_all(&mut stream, &vec![1; down]);
         Moved { sent: down as u64, received: read_all(&mut stream) }
     })
 }
@@ -42,10 +60,7 @@ fn connect(namespace: &Namespace, to: SocketAddr, up: usize) -> Process {
     Process::start(Some(namespace), move |_| {
         let mut stream = TcpStream::connect(to).unwrap();
         let mut sender = stream.try_clone().unwrap();
-        let writer = std::thread::spawn(move || {
-            sender.write_all(&vec![2; up]).unwrap();
-            sender.shutdown(std::net::Shutdown::Write).unwrap();
-        });
+        let writer = std::thread::spawn(move || send_all(&mut sender, &vec![2; up]));
         let received = read_all(&mut stream);
         writer.join().unwrap();
         Moved { sent: up as u64, received }
@@ -258,7 +273,7 @@ fn five_thousand_small_connections_of_fifty_processes_balance() {
                 for _ in 0..100 {
                     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
                     stream.write_all(&vec![0; number + 1]).unwrap();
-                    stream.shutdown(std::net::Shutdown::Write).unwrap();
+                    stream.shutdown(Shutdown::Write).unwrap();
                     moved.sent += number as u64 + 1;
                     moved.received += read_all(&mut stream);
                 }
@@ -319,6 +334,48 @@ fn one_process_on_two_devices_has_a_row_for_each() {
     assert_eq!(amount("v0", "tx", "bytes"), 10 * 78);
     assert_eq!(amount("lo", "rx", "bytes"), 10 * 98);
     assert_balanced(&document, &a, "lo", Moved::default());
+}
+
+#[test]
+fn a_namespace_that_takes_a_dead_ones_inode_number_has_its_own_books() {
+    let nettopd = Nettopd::start(&[]);
+    let exchange = |namespace: &Namespace, datagrams: u64| {
+        Process::run(Some(namespace), |_| {
+            let socket = UdpSocket::bind("127.0.0.1:4000").unwrap();
+            for _ in 0..datagrams {
+                socket.send_to(&[0; 100], "127.0.0.1:4000").unwrap();
+                socket.recv(&mut [0; 200]).unwrap();
+            }
+            Moved::default()
+        })
+    };
+    let first = Namespace::new();
+    let inode = first.inode();
+    exchange(&first, 300);
+    nettopd.settled();
+    drop(first);
+    // The lowest free number is the next namespace's, once the kernel has cleaned up.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let second = loop {
+        let next = Namespace::new();
+        if next.inode() == inode {
+            break next;
+        }
+        assert!(Instant::now() < deadline, "no namespace got the number again");
+        drop(next);
+        sleep(Duration::from_millis(50));
+    };
+    exchange(&second, 5);
+    let document = nettopd.settled();
+    let books: Vec<&Value> = document["devices"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|device| device["netns"] == inode && device["device"] == "lo")
+        .map(|device| &device["total"]["rx"])
+        .collect();
+    assert!(books.iter().all(|books| books["unattributed_bytes"] == 0), "{books:#?}");
+    assert!(books.iter().any(|books| books["packets"] == 5), "{books:#?}");
 }
 
 #[test]

@@ -4,7 +4,6 @@
 use std::{
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream, UdpSocket},
-    os::unix::fs::MetadataExt as _,
     time::Duration,
 };
 
@@ -67,7 +66,7 @@ fn compare(row: &RowReading, sum: &Flows) -> Vec<Proof> {
     let process = Process::myself().ok();
     let start_ticks = process.as_ref().and_then(|process| process.stat().ok()).map(|stat| stat.starttime);
     let uid = process.as_ref().and_then(|process| process.uid().ok());
-    let netns = std::fs::metadata("/proc/self/ns/net").ok().map(|metadata| metadata.ino());
+    let netns = identity::namespaces::current().ok();
     let lo = nix::net::if_::if_nametoindex("lo").ok();
     let comm = std::fs::read("/proc/self/comm").unwrap_or_default();
     let name: Vec<u8> = row.owner.comm.iter().copied().take_while(|byte| *byte != 0).collect();
@@ -88,7 +87,11 @@ fn compare(row: &RowReading, sum: &Flows) -> Vec<Proof> {
             format!("{} ns since boot", key.start_time_ns),
         ),
         proof("name", name == comm.trim_ascii_end(), identity::escape::escape(&name)),
-        proof("namespace", Some(u64::from(row.key.netns)) == netns, row.key.netns.to_string()),
+        proof(
+            "namespace",
+            Some(row.key.netns) == netns,
+            format!("{} with cookie {}", row.key.netns.inode, row.key.netns.cookie),
+        ),
         proof("device", Some(row.key.ifindex) == lo, format!("interface {}", row.key.ifindex)),
         side("sent", Direction::Tx),
         side("received", Direction::Rx),

@@ -1,7 +1,7 @@
 //! Network devices and their own counters, by rtnetlink, in every namespace that has traffic.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     path::PathBuf,
 };
 
@@ -12,11 +12,12 @@ use netlink_packet_route::{
     link::{LinkAttribute, LinkInfo, LinkLayerType, LinkMessage},
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use nettop_common::Netns;
 
 use super::{escape::escape, namespaces};
 
 /// Namespace and interface index: an index alone names nothing.
-pub type DeviceKey = (u32, u32);
+pub type DeviceKey = (Netns, u32);
 
 /// What a device's own counters count.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,12 +49,12 @@ pub struct Device {
 
 /// Knows devices from reading to reading.
 pub struct Devices {
-    host: Option<u32>,
+    host: Netns,
     known: BTreeMap<DeviceKey, Device>,
     /// Namespaces read at least once.
-    read: BTreeSet<u32>,
+    read: BTreeSet<Netns>,
     /// Namespaces of the last reading.
-    fresh: BTreeSet<u32>,
+    fresh: BTreeSet<Netns>,
     /// Namespaces with traffic that the last reading could not enter.
     pub unread: u64,
 }
@@ -66,14 +67,13 @@ impl Devices {
     /// If rtnetlink does not answer for the daemon's own namespace.
     pub fn new() -> anyhow::Result<Self> {
         let mut devices = Self {
-            host: namespaces::own(),
+            host: namespaces::current().context("cannot tell the own network namespace")?,
             known: BTreeMap::new(),
             read: BTreeSet::new(),
             fresh: BTreeSet::new(),
             unread: 0,
         };
         devices.read_all(namespaces::all())?;
-        devices.unread = 0;
         Ok(devices)
     }
 
@@ -83,23 +83,37 @@ impl Devices {
     /// # Errors
     ///
     /// If rtnetlink does not answer for the daemon's own namespace.
-    pub fn update(&mut self, wanted: &BTreeMap<u32, Vec<u32>>) -> anyhow::Result<()> {
+    pub fn update(&mut self, wanted: &BTreeMap<Netns, Vec<u32>>) -> anyhow::Result<()> {
         let mut paths = HashMap::new();
-        let mut search = false;
-        for (netns, pids) in wanted.iter().filter(|(netns, _)| Some(**netns) != self.host) {
+        let mut sought = HashSet::new();
+        for (netns, pids) in wanted {
             match pids.iter().find_map(|pid| namespaces::through_process(*netns, *pid)) {
                 Some(path) => {
-                    paths.insert(*netns, path);
+                    paths.insert(netns.inode, path);
                 }
-                None => search = true,
+                None => {
+                    sought.insert(netns.inode);
+                }
             }
         }
-        if search {
-            paths.extend(namespaces::all().into_iter().filter(|(netns, _)| wanted.contains_key(netns)));
+        sought.retain(|inode| !paths.contains_key(inode));
+        if !sought.is_empty() {
+            paths.extend(namespaces::all().into_iter().filter(|(inode, _)| sought.contains(inode)));
         }
         self.read_all(paths)?;
+        self.forget_dead(wanted);
         self.unread = wanted.keys().filter(|netns| !self.read.contains(netns)).count() as u64;
         Ok(())
+    }
+
+    /// Forgets namespaces whose inode number another one has by now, once no row tells of them.
+    fn forget_dead(&mut self, wanted: &BTreeMap<Netns, Vec<u32>>) {
+        let alive: HashMap<u32, u32> = self.fresh.iter().map(|netns| (netns.inode, netns.cookie)).collect();
+        let is_kept = |netns: &Netns| {
+            wanted.contains_key(netns) || alive.get(&netns.inode).is_none_or(|cookie| *cookie == netns.cookie)
+        };
+        self.read.retain(is_kept);
+        self.known.retain(|(netns, _), _| is_kept(netns));
     }
 
     /// The device, as it was when last seen.
@@ -107,39 +121,38 @@ impl Devices {
         self.known.get(&key)
     }
 
-    /// All devices ever seen.
+    /// All devices, those of dead namespaces until their rows are gone.
     pub fn iter(&self) -> impl Iterator<Item = (&DeviceKey, &Device)> {
         self.known.iter()
     }
 
     /// Whether the last reading reached a namespace: its devices' counters are no older than the ledger's.
-    pub fn is_fresh(&self, netns: u32) -> bool {
+    pub fn is_fresh(&self, netns: Netns) -> bool {
         self.fresh.contains(&netns)
     }
 
-    pub const fn host(&self) -> Option<u32> {
+    pub const fn host(&self) -> Netns {
         self.host
     }
 
     fn read_all(&mut self, mut paths: HashMap<u32, PathBuf>) -> anyhow::Result<()> {
         self.fresh.clear();
-        if let Some(host) = self.host {
-            paths.remove(&host);
-            self.store(host, dump()?);
-        }
+        paths.remove(&self.host.inode);
+        self.store(self.host, dump()?);
         if paths.is_empty() {
             return Ok(());
         }
-        for (netns, devices) in namespaces::visit(paths, dump) {
-            match devices {
-                Ok(devices) => self.store(netns, devices),
-                Err(error) => tracing::debug!("cannot read the devices of namespace {netns}: {error:#}"),
+        let paths: Vec<PathBuf> = paths.into_values().collect();
+        for (path, visited) in paths.iter().zip(namespaces::visit(&paths, dump)) {
+            match visited {
+                Ok((netns, devices)) => self.store(netns, devices),
+                Err(error) => tracing::debug!("cannot read the devices of {}: {error:#}", path.display()),
             }
         }
         Ok(())
     }
 
-    fn store(&mut self, netns: u32, devices: Vec<(u32, Device)>) {
+    fn store(&mut self, netns: Netns, devices: Vec<(u32, Device)>) {
         self.read.insert(netns);
         self.fresh.insert(netns);
         self.known.extend(devices.into_iter().map(|(ifindex, device)| ((netns, ifindex), device)));

@@ -1,22 +1,36 @@
-//! Ways into other network namespaces: through a process that lives there, or a name below /run/netns.
+//! Ways into other network namespaces: through a process that lives there, or a name below /run/netns. A way is known by
+//! inode number only; whose number it is now, the namespace itself tells.
 //!
 //! No namespace is held open between readings: that would keep a dead container's devices alive.
 
 use std::{
     collections::HashMap,
     fs::{self, File},
-    os::unix::fs::MetadataExt as _,
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::fs::MetadataExt as _,
+    },
     path::PathBuf,
 };
 
-use nix::sched::{CloneFlags, setns};
+use nettop_common::Netns;
+use nix::{
+    sched::{CloneFlags, setns},
+    sys::socket::{AddressFamily, SockFlag, SockType, socket},
+};
 
-/// Inode number of the daemon's own network namespace.
-pub fn own() -> Option<u32> {
-    inode(&PathBuf::from("/proc/self/ns/net"))
+/// The calling thread's network namespace.
+///
+/// # Errors
+///
+/// If /proc or sockets are out of reach.
+pub fn current() -> anyhow::Result<Netns> {
+    let inode = u32::try_from(fs::metadata("/proc/thread-self/ns/net")?.ino())?;
+    let socket = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    Ok(Netns { inode, cookie: cookie(&socket)? })
 }
 
-/// All namespaces that can be found now, with a path into each.
+/// All namespaces that can be found now, by inode number, with a path into each.
 pub fn all() -> HashMap<u32, PathBuf> {
     let mut found = HashMap::new();
     let named = read_dir("/run/netns").map(|entry| entry.path());
@@ -32,29 +46,42 @@ pub fn all() -> HashMap<u32, PathBuf> {
 }
 
 /// A path into one namespace by way of a process that should live there.
-pub fn through_process(netns: u32, pid: u32) -> Option<PathBuf> {
+pub fn through_process(netns: Netns, pid: u32) -> Option<PathBuf> {
     let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
-    (inode(&path) == Some(netns)).then_some(path)
+    (inode(&path) == Some(netns.inode)).then_some(path)
 }
 
-/// Runs `work` inside each namespace, on a thread of its own that ends with it.
+/// Runs `work` inside each namespace, on a thread of its own that ends with it, and tells which it was.
 pub fn visit<T: Send>(
-    paths: HashMap<u32, PathBuf>,
+    paths: &[PathBuf],
     work: impl Fn() -> anyhow::Result<T> + Sync,
-) -> HashMap<u32, anyhow::Result<T>> {
-    let enter = |netns: u32, path: &PathBuf| {
-        let file = File::open(path)?;
-        // The path may lead elsewhere by now.
-        anyhow::ensure!(file.metadata()?.ino() == u64::from(netns), "the namespace is gone");
-        setns(file, CloneFlags::CLONE_NEWNET)?;
-        work()
+) -> Vec<anyhow::Result<(Netns, T)>> {
+    let enter = |path: &PathBuf| {
+        setns(File::open(path)?, CloneFlags::CLONE_NEWNET)?;
+        Ok((current()?, work()?))
     };
-    std::thread::scope(|scope| {
-        scope
-            .spawn(|| paths.iter().map(|(netns, path)| (*netns, enter(*netns, path))).collect())
-            .join()
-            .unwrap_or_default()
-    })
+    std::thread::scope(|scope| scope.spawn(|| paths.iter().map(enter).collect()).join().unwrap_or_default())
+}
+
+/// Low half of the cookie of a socket's namespace. Linux 5.14.
+fn cookie(socket: &OwnedFd) -> std::io::Result<u32> {
+    let mut cookie: u64 = 0;
+    let mut len = size_of_val(&cookie) as libc::socklen_t;
+    // SAFETY: both pointers are valid for the call, and `len` says how much may be written.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut len,
+        )
+    };
+    if result != 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "as the ledger has it")]
+    Ok(cookie as u32)
 }
 
 fn inode(path: &PathBuf) -> Option<u32> {

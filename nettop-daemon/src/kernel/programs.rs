@@ -21,7 +21,7 @@ use aya::{
         Program, ProgramError,
     },
 };
-use nettop_common::{Owner, Row, Stats, offsets, owner, row};
+use nettop_common::{Owner, Row, RowKey, Stats, offsets, owner, row};
 
 use super::{
     btf::{self, Btf, BtfError},
@@ -74,7 +74,7 @@ pub struct Programs {
     pub rows: Mapping<Row>,
     pub owners: Mapping<Owner>,
     pub stats: Mapping<Stats>,
-    pub row_index: HashMap<MapData, [u32; 4], u32>,
+    pub row_index: HashMap<MapData, [u32; size_of::<RowKey>() / 4], u32>,
     pub owner_index: HashMap<MapData, [u64; 2], u32>,
     pub free_rows: Queue<MapData, u32>,
     pub free_owners: Queue<MapData, u32>,

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nettop_common::{Flow, OwnerKey, RowKey, Stats, owner, row};
+use nettop_common::{Flow, Netns, OwnerKey, RowKey, Stats, owner, row};
 
 use super::retire::Retirement;
 use crate::kernel::programs::Programs;
@@ -51,9 +51,9 @@ pub struct Reading {
     /// The rows that were asked for.
     pub rows: Vec<RowReading>,
     /// By namespace and interface index.
-    pub devices: BTreeMap<(u32, u32), DeviceReading>,
+    pub devices: BTreeMap<(Netns, u32), DeviceReading>,
     /// The namespaces of all rows, each with a few living processes that used it.
-    pub namespaces: BTreeMap<u32, Vec<u32>>,
+    pub namespaces: BTreeMap<Netns, Vec<u32>>,
     /// All that retired rows ever counted, by [`nettop_common::Family`].
     pub exited: [Flows; 2],
     /// All that overflow rows ever counted, and what found not even one of those.
@@ -139,7 +139,7 @@ impl Reading {
         if row.key.owner == owner::OVERFLOW {
             accumulate(&mut self.overflow, &row.total);
         }
-        if row.key.netns == 0 {
+        if row.key.netns.inode == 0 {
             return;
         }
         let pids = self.namespaces.entry(row.key.netns).or_default();

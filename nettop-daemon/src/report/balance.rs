@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use nettop_common::Direction;
+use nettop_common::{Direction, Netns};
 
 use super::model::{Books, DeviceReport, Side};
 use crate::{
@@ -35,8 +35,10 @@ impl Balance {
             accumulate(&mut rows.copies, &more.copies);
         }
         self.waiting.retain(|(netns, _), _| reading.namespaces.contains_key(netns));
-        let is_wanted = |netns: u32| devices.host() == Some(netns) || reading.namespaces.contains_key(&netns);
-        let reports = devices.iter().filter(|((netns, _), _)| is_wanted(*netns)).map(|(key, device)| {
+        self.last.retain(|key, _| devices.get(*key).is_some());
+        self.totals.retain(|key, _| devices.get(*key).is_some());
+        let is_wanted = |netns: &Netns| devices.host() == *netns || reading.namespaces.contains_key(netns);
+        let reports = devices.iter().filter(|((netns, _), _)| is_wanted(netns)).map(|(key, device)| {
             let total = self.totals.entry(*key).or_default();
             let mut interval = Books::default();
             if devices.is_fresh(key.0) {
@@ -47,7 +49,8 @@ impl Balance {
                 add(total, &interval);
             }
             DeviceReport {
-                netns: key.0,
+                netns: key.0.inode,
+                netns_cookie: key.0.cookie,
                 device: device.name.clone(),
                 ifindex: key.1,
                 basis: match device.basis {

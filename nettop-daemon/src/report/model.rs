@@ -66,6 +66,8 @@ pub struct RowReport {
     pub container: Option<String>,
     /// Inode number of the network namespace.
     pub netns: u32,
+    /// Low half of its cookie: another namespace may have got the inode number since.
+    pub netns_cookie: u32,
     /// Null where no packet has told the device yet.
     pub device: Option<String>,
     pub ifindex: Option<u32>,
@@ -99,6 +101,7 @@ pub struct Amount {
 #[derive(Serialize, JsonSchema, Debug, Clone)]
 pub struct DeviceReport {
     pub netns: u32,
+    pub netns_cookie: u32,
     pub device: String,
     pub ifindex: u32,
     /// What the device's counters count: skb (a super-packet once) or wire (each segment).

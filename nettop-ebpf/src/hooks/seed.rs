@@ -48,7 +48,7 @@ pub fn seed(ctx: *const TaskFile) -> i32 {
         // SAFETY: a task of the program's context.
         ledger::take(tag, unsafe { Task::from_ptr(task) }, evidence::HOLDER);
     }
-    if tag.netns == 0 {
+    if tag.netns.inode == 0 {
         tag.netns = ledger::netns_of(sk as u64);
     }
     if tag.flags & BASED == 0 {

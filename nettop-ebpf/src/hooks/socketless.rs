@@ -56,8 +56,8 @@ fn count(skb: *const c_void) {
     let dst = load::<u64>(skb, &kernel::SKB_DST) & !SKB_DST_NOREF;
     let device: u64 = probe(dst, &kernel::DST_DEV);
     let net: u64 = probe(device, &kernel::DEVICE_NET);
-    let netns: u32 = probe(net, &kernel::NET_INUM);
-    if netns == 0 {
+    let netns = kernel::netns(net);
+    if netns.inode == 0 {
         return;
     }
     // Read as numbers: arithmetic on the buffer's typed pointers is not allowed.

@@ -99,7 +99,7 @@ pub fn is_inet(sk: *const c_void) -> bool {
 #[inline(always)]
 fn used(sk: *const c_void, then: impl FnOnce(&mut SocketTag)) {
     let Some(tag) = SOCKETS.tag(sk.cast_mut()) else { return };
-    if tag.netns == 0 {
+    if tag.netns.inode == 0 {
         tag.netns = ledger::netns_of(sk as u64);
     }
     ledger::take(tag, Task::current(), evidence::USER);
