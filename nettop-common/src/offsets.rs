@@ -20,6 +20,7 @@ macro_rules! for_each_offset {
             SOCK_SOCKET = "sock" "sk_socket";
             SOCK_COOKIE = "sock" "__sk_common.skc_cookie";
             SOCK_LOCK_OWNED = "sock" "sk_lock.owned";
+            SOCK_USER_DATA = "sock" "sk_user_data";
             TCP_BYTES_RECEIVED = "tcp_sock" "bytes_received";
             TCP_RCV_NXT = "tcp_sock" "rcv_nxt";
             TCP_COPIED_SEQ = "tcp_sock" "copied_seq";

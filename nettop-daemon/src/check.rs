@@ -13,8 +13,9 @@ use crate::{
     cli::{CheckFormat, Cli},
     identity::escape::escape,
     kernel::{
+        attach::Prototype,
         preflight::{self, Refusal},
-        programs::{self, HookState, Programs},
+        programs::{HookState, Kernel, Programs},
     },
     ledger::Ledger,
 };
@@ -34,6 +35,7 @@ struct Report {
     btf: bool,
     cgroup2: Option<String>,
     purposes: Vec<Purpose>,
+    prototypes: Vec<Prototype>,
     /// Members of kernel structs that were found in BTF.
     offsets: usize,
     proof: Vec<Proof>,
@@ -95,13 +97,16 @@ fn check(cli: &Cli) -> (Report, Option<anyhow::Error>) {
         btf: preflight::has_btf(),
         cgroup2: preflight::cgroup2_path().ok().flatten().map(|path| path.display().to_string()),
         purposes: Vec::new(),
+        prototypes: Vec::new(),
         offsets: 0,
         proof: Vec::new(),
         lacking: Vec::new(),
         load_ms: None,
         programs: Vec::new(),
     };
-    let refusal = programs::start(ROWS, cli.backend).and_then(|programs| {
+    let refusal = Kernel::examine(cli.backend).and_then(|kernel| {
+        report.prototypes = kernel.prototypes();
+        let programs = kernel.start(ROWS)?;
         fill(&mut report, &programs);
         report.proof = proof::prove(Ledger::new(programs))?;
         let broken: Vec<&str> = report.proof.iter().filter(|proof| !proof.holds).map(|proof| proof.what).collect();

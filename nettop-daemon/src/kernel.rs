@@ -1,5 +1,6 @@
 //! Everything about the running kernel: what it has, what it permits, and the programs loaded into it.
 
+pub mod attach;
 pub mod btf;
 pub mod choose;
 pub mod hooks;

@@ -13,7 +13,7 @@ use crate::{
     Usage,
     cli::Cli,
     identity::devices::Devices,
-    kernel::programs::{self, HookState},
+    kernel::programs::{HookState, Kernel},
     ledger::Ledger,
     report::{Balance, Collector, Filter, HookReport, Sink, Snapshot},
 };
@@ -62,8 +62,9 @@ pub fn run(cli: &Cli) -> anyhow::Result<()> {
 
 impl Sampler {
     fn start(cli: &Cli, filter: Filter) -> anyhow::Result<Self> {
+        let kernel = Kernel::examine(cli.backend)?;
         let devices = Devices::new()?;
-        let mut programs = programs::start(cli.rows, cli.backend)?;
+        let mut programs = kernel.start(cli.rows)?;
         if cli.second_look {
             programs.look_twice();
         }

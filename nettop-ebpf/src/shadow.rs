@@ -116,7 +116,7 @@ pub fn used(sk: u64, then: impl FnOnce(&mut SocketTag)) {
 /// The current process took data from the TCP socket at an address.
 #[inline(always)]
 pub fn consumed(sk: u64) {
-    if probe::<u16>(sk, &kernel::SOCK_PROTOCOL) != IPPROTO_TCP {
+    if probe::<u16>(sk, &kernel::SOCK_PROTOCOL) != IPPROTO_TCP || probe::<u32>(sk, &kernel::SOCK_LOCK_OWNED) == 0 {
         return;
     }
     let now = consumed_bytes(sk);

@@ -4,6 +4,8 @@ use std::{
     fs::{self, File},
     os::unix::process::CommandExt as _,
     process::Command,
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
 use nix::sched::{CloneFlags, setns};
@@ -85,11 +87,7 @@ impl Namespace {
 
     /// The counters of a device, read by rtnetlink through `ip`.
     pub fn counters(&self, device: &str) -> Counters {
-        let mut command = Command::new("ip");
-        command.args(["-json", "-stats", "link", "show", "dev", device]);
-        let output = self.inside(command).output().unwrap();
-        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-        let stats = &json[0]["stats64"];
+        let stats = &self.link(device)["stats64"];
         let count = |way: &str, what: &str| stats[way][what].as_u64().unwrap();
         Counters {
             tx_bytes: count("tx", "bytes"),
@@ -97,6 +95,23 @@ impl Namespace {
             rx_bytes: count("rx", "bytes"),
             rx_packets: count("rx", "packets"),
         }
+    }
+
+    /// Waits until a device can send: its queue is there only once the kernel has noticed the carrier, up to 1 s later.
+    pub fn wait_until_up(&self, device: &str) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while self.link(device)["operstate"] != "UP" {
+            assert!(Instant::now() < deadline, "{device} does not come up");
+            sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn link(&self, device: &str) -> serde_json::Value {
+        let mut command = Command::new("ip");
+        command.args(["-json", "-stats", "link", "show", "dev", device]);
+        let output = self.inside(command).output().unwrap();
+        let mut links: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        links[0].take()
     }
 
     fn write(&self, path: &str, value: &str) {
@@ -119,4 +134,6 @@ pub fn join(a: &Namespace, b: &Namespace) {
         namespace.ip(&format!("addr add fd00::{host}/64 dev {device} nodad"));
         namespace.ip(&format!("link set {device} up"));
     }
+    a.wait_until_up("v0");
+    b.wait_until_up("v1");
 }

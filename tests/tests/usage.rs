@@ -220,6 +220,19 @@ fn check_tells_what_is_used_and_proves_that_it_counts_right() {
 }
 
 #[test]
+fn what_is_hooked_has_a_prototype_that_is_known() {
+    let output = run_nettopd(&["check", "--format", "json"]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let prototypes = report["prototypes"].as_array().unwrap();
+    let known: Vec<_> = prototypes.iter().filter(|hook| hook["is_known"] == true).map(|hook| &hook["target"]).collect();
+    assert!(known.len() > 10, "{report:#}");
+    // A function has several prototypes in turn, each with its own hook: what exists must be one of them.
+    for hook in prototypes.iter().filter(|hook| !hook["found"].is_null()) {
+        assert!(known.contains(&&hook["target"]), "{hook:#}");
+    }
+}
+
+#[test]
 fn a_forced_back_end_is_used_or_refused_with_its_reason() {
     // Programs are freed a moment after their last descriptor.
     let loaded = || {

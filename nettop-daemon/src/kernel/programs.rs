@@ -1,7 +1,4 @@
-//! Loads the eBPF object, attaches what `choose.rs` picks from the table of hooks, and tags the sockets that were there
-//! before.
-//!
-//! A hook that accounting cannot do without fails the start; any other leaves its reason in the report.
+//! Loads the eBPF object, has its programs attached, and tags the sockets that were there before.
 
 use std::{
     fs::File,
@@ -16,17 +13,14 @@ use anyhow::{Context as _, anyhow, bail};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{HashMap, Map, MapData, Queue},
-    programs::{
-        BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, FEntry, FExit, Iter, KProbe,
-        Program, ProgramError,
-    },
+    programs::{BtfTracePoint, Iter, Program},
 };
 use nettop_common::{Owner, Row, RowKey, Stats, offsets, owner, row};
 
 use super::{
     btf::{self, Btf, BtfError},
-    choose::{Choice, Reason, choose},
-    hooks::{AFTER_SEEDING, BEFORE_SEEDING, Backend, Hook, Place, Purpose},
+    choose::{Choice, Reason},
+    hooks::{AFTER_SEEDING, BEFORE_SEEDING, Backend, Hook, Place},
     mapping::Mapping,
     misses::Misses,
     preflight::{self, Refusal},
@@ -36,13 +30,6 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NETTOP_EBPF"));
 
 /// Calls under way that kprobes can remember.
 const CALLS: u32 = 65_536;
-
-/// Programs that count what the kernel hid from others, see `second_look.rs` of the eBPF side.
-const SECOND_LOOKS: [(&str, &str, &str); 3] = [
-    ("socket_send", "socket_send_again", "sock_send_length"),
-    ("socket_receive", "socket_receive_again", "sock_recv_length"),
-    ("tcp_receive", "tcp_receive_again", "tcp_rcv_space_adjust"),
-];
 
 /// What became of a purpose.
 #[derive(Clone, Debug)]
@@ -67,7 +54,7 @@ pub struct LoadState {
 }
 
 /// A program's attachment; dropping it detaches.
-type Link = Box<dyn Send>;
+pub(super) type Link = Box<dyn Send>;
 
 /// The running kernel side. Dropping it detaches everything.
 pub struct Programs {
@@ -120,38 +107,46 @@ impl Programs {
     }
 }
 
-/// Loads and attaches everything, for at most `row_limit` process rows, through the forced back end or the best.
-///
-/// # Errors
-///
-/// [`Refusal`] where the kernel lacks or forbids something, else what the kernel said.
-pub fn start(row_limit: u32, forced: Option<Backend>) -> anyhow::Result<Programs> {
-    preflight::check()?;
-    let cgroup = preflight::cgroup2()?;
-    let types = Btf::read(Path::new(btf::VMLINUX))?;
-    preflight::helpers(&types)?;
-    let kernel_btf = aya::Btf::from_sys_fs().context("cannot parse the kernel's BTF")?;
-    let kernel = Kernel { cgroup, types, kernel_btf, forced };
-    let programs = kernel.start(row_limit, forced == Some(Backend::Kprobe))?;
-    let by_kprobe = programs.hooks.iter().any(|hook| hook.backend == Some(Backend::Kprobe));
-    if by_kprobe && forced != Some(Backend::Kprobe) {
-        // Packet hooks have to keep shadows for kprobes, which is decided when they are loaded.
-        drop(programs);
-        return kernel.start(row_limit, true);
-    }
-    Ok(programs)
-}
-
-/// What programs are loaded with.
-struct Kernel {
-    cgroup: File,
-    types: Btf,
-    kernel_btf: aya::Btf,
-    forced: Option<Backend>,
+/// A kernel that has all that nettopd needs, and what programs are loaded with.
+pub struct Kernel {
+    pub(super) cgroup: File,
+    pub(super) types: Btf,
+    pub(super) kernel_btf: aya::Btf,
+    pub(super) forced: Option<Backend>,
 }
 
 impl Kernel {
-    fn start(&self, row_limit: u32, with_shadows: bool) -> anyhow::Result<Programs> {
+    /// Looks at the running kernel.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`] where it lacks or forbids something.
+    pub fn examine(forced: Option<Backend>) -> anyhow::Result<Self> {
+        preflight::check()?;
+        let cgroup = preflight::cgroup2()?;
+        let types = Btf::read(Path::new(btf::VMLINUX))?;
+        preflight::helpers(&types)?;
+        let kernel_btf = aya::Btf::from_sys_fs().context("cannot parse the kernel's BTF")?;
+        Ok(Self { cgroup, types, kernel_btf, forced })
+    }
+
+    /// Loads and attaches everything, for at most `row_limit` process rows, through the forced back end or the best.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`] where the kernel forbids something that is needed, else what it said.
+    pub fn start(&self, row_limit: u32) -> anyhow::Result<Programs> {
+        let is_kprobe = |backend: Option<Backend>| backend == Some(Backend::Kprobe);
+        let programs = self.start_with(row_limit, is_kprobe(self.forced))?;
+        if programs.hooks.iter().any(|hook| is_kprobe(hook.backend)) && !is_kprobe(self.forced) {
+            // Packet hooks have to keep shadows for kprobes, which is decided when they are loaded.
+            drop(programs);
+            return self.start_with(row_limit, true);
+        }
+        Ok(programs)
+    }
+
+    fn start_with(&self, row_limit: u32, with_shadows: bool) -> anyhow::Result<Programs> {
         let begun = Instant::now();
         let row_entries = row_limit + row::FIRST + row::RESERVED;
         // Owners stay a little longer than their rows, and sockets that are never used have one, too.
@@ -218,115 +213,6 @@ impl Kernel {
         loader.load(OBJECT).context("cannot load the eBPF object")
     }
 
-    fn attach_all(&self, ebpf: &mut Ebpf, purposes: &'static [Purpose]) -> anyhow::Result<Vec<Choice<Link>>> {
-        let mut choices = Vec::new();
-        for purpose in purposes {
-            let choice = choose(purpose, self.forced, |hook| self.offers(hook), |hook| self.attach(ebpf, hook));
-            let was_forced = self.forced.filter(|_| purpose.ways.len() > 1);
-            if choice.way.is_none() && (purpose.needed || was_forced.is_some()) {
-                let asked = choice.refused.iter().find(|(_, reason)| *reason != Reason::NotAsked);
-                let reason = asked.map_or_else(|| "no such back end".into(), |(_, reason)| reason.to_string());
-                let what = match was_forced {
-                    Some(backend) => {
-                        format!("back end {} cannot be used for {}: {reason}", backend.name(), purpose.name)
-                    }
-                    None => format!(
-                        "cannot attach {}: {reason}; the kernel must be built with CONFIG_CGROUP_BPF=y",
-                        purpose.name
-                    ),
-                };
-                return Err(Refusal::Kernel(what).into());
-            }
-            choices.push(choice);
-        }
-        Ok(choices)
-    }
-
-    /// Whether the target exists and looks as the program expects.
-    fn offers(&self, hook: &'static Hook) -> Result<(), Reason> {
-        let found = match hook.place {
-            Place::PacketsTx | Place::PacketsRx | Place::SocketCreate => return Ok(()),
-            Place::Tracepoint => self.types.tracepoint(hook.target),
-            _ => self.types.function(hook.target),
-        };
-        let found = found.map_err(|error| Reason::Missing(error.to_string()))?;
-        if hook.prototypes.contains(&found.as_str()) {
-            return Ok(());
-        }
-        Err(Reason::Prototype { target: hook.target, found, expected: hook.prototypes.join(" or ") })
-    }
-
-    fn attach(&self, ebpf: &mut Ebpf, hook: &'static Hook) -> Result<Link, Reason> {
-        self.try_attach(ebpf, hook).map_err(|error| {
-            tracing::debug!("{}/{}: {error:#}", hook.place.name(), hook.target);
-            Reason::Refused { kind: hook.place.name(), target: hook.target, answer: summary(&error) }
-        })
-    }
-
-    fn try_attach(&self, ebpf: &mut Ebpf, hook: &Hook) -> anyhow::Result<Link> {
-        let program =
-            ebpf.program_mut(hook.program).with_context(|| format!("the object has no program {}", hook.program))?;
-        Ok(match hook.place {
-            Place::PacketsTx | Place::PacketsRx => {
-                let way = match hook.place {
-                    Place::PacketsTx => CgroupSkbAttachType::Egress,
-                    _ => CgroupSkbAttachType::Ingress,
-                };
-                let program: &mut CgroupSkb = program.try_into()?;
-                program.load()?;
-                // As a link, `Single` stacks with other programs; the kernel refuses the flag that says so.
-                let link = program.attach(&self.cgroup, way, CgroupAttachMode::Single)?;
-                Box::new(program.take_link(link)?)
-            }
-            Place::SocketCreate => {
-                let program: &mut CgroupSock = program.try_into()?;
-                program.load()?;
-                let link = program.attach(&self.cgroup, CgroupAttachMode::Single)?;
-                Box::new(program.take_link(link)?)
-            }
-            Place::Tracepoint => {
-                let program: &mut BtfTracePoint = program.try_into()?;
-                program.load(hook.target, &self.kernel_btf)?;
-                let link = program.attach()?;
-                Box::new(program.take_link(link)?)
-            }
-            Place::Fentry => {
-                let program: &mut FEntry = program.try_into()?;
-                program.load(hook.target, &self.kernel_btf)?;
-                let link = program.attach()?;
-                Box::new(program.take_link(link)?)
-            }
-            Place::Fexit => {
-                let program: &mut FExit = program.try_into()?;
-                program.load(hook.target, &self.kernel_btf)?;
-                let link = program.attach()?;
-                Box::new(program.take_link(link)?)
-            }
-            Place::Kprobe | Place::Kretprobe => {
-                let program: &mut KProbe = program.try_into()?;
-                if program.fd().is_err() {
-                    program.load()?;
-                }
-                let link = program.attach(hook.target, 0)?;
-                Box::new(program.take_link(link)?)
-            }
-        })
-    }
-
-    /// Loads the programs that look twice, behind those that are in use.
-    fn load_second_looks(&self, ebpf: &mut Ebpf) -> anyhow::Result<Vec<&'static str>> {
-        let mut loaded = Vec::new();
-        for (first, again, target) in SECOND_LOOKS {
-            if ebpf.program(first).is_some_and(|program| program.fd().is_ok()) {
-                let program = ebpf.program_mut(again).with_context(|| format!("the object has no program {again}"))?;
-                let program: &mut BtfTracePoint = program.try_into()?;
-                program.load(target, &self.kernel_btf).with_context(|| format!("cannot load {again}"))?;
-                loaded.push(again);
-            }
-        }
-        Ok(loaded)
-    }
-
     /// Runs the iterator over open files once.
     fn seed(&self, ebpf: &mut Ebpf) -> anyhow::Result<()> {
         let program: &mut Iter = ebpf.program_mut("seed").context("the object has no program seed")?.try_into()?;
@@ -371,17 +257,6 @@ fn verified(ebpf: &Ebpf) -> Vec<(String, u32)> {
         ebpf.programs().filter_map(|(name, program)| Some((name.to_owned(), count(program)?))).collect();
     verified.sort();
     verified
-}
-
-/// The kernel's answer without the verifier's log, which is for `RUST_LOG=debug`.
-fn summary(error: &anyhow::Error) -> String {
-    match error.downcast_ref::<ProgramError>() {
-        Some(ProgramError::LoadError { io_error, .. }) if io_error.raw_os_error() == Some(libc::EPERM) => {
-            "this system forbids such programs (EPERM)".into()
-        }
-        Some(ProgramError::LoadError { io_error, .. }) => format!("the verifier refused the program: {io_error}"),
-        _ => format!("{error:#}"),
-    }
 }
 
 fn take(ebpf: &mut Ebpf, name: &str) -> anyhow::Result<Map> {

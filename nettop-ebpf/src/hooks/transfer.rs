@@ -41,14 +41,14 @@ fn sent(sk: *const c_void, bytes: i32) {
     }
 }
 
-/// A call received this many bytes, or failed. TCP is counted by [`consumed`], where splice passes too.
+/// A call received this many bytes, or failed. Plain TCP is counted by [`consumed`], where splice passes too.
 #[inline(always)]
 fn received(sk: *const c_void, bytes: i32, flags: i32) {
     if bytes > 0
         && flags & (MSG_PEEK | MSG_ERRQUEUE) == 0
         && !sk.is_null()
         && is_inet(sk)
-        && load::<u16>(sk, &kernel::SOCK_PROTOCOL) != IPPROTO_TCP
+        && (load::<u16>(sk, &kernel::SOCK_PROTOCOL) != IPPROTO_TCP || is_layered(sk))
     {
         used(sk, |tag| ledger::count_app(tag, Direction::Rx, bytes as u64));
     }
@@ -57,7 +57,37 @@ fn received(sk: *const c_void, bytes: i32, flags: i32) {
 /// A program took data from a TCP socket: how much is a difference, so that a look missed heals at the next.
 #[inline(always)]
 fn consumed(sk: *const c_void) {
-    used(sk, |tag| ledger::count_consumed(tag, consumed_bytes(sk)));
+    // `tcp_read_sock` in softirq, for what the kernel builds on TCP: `current` is anybody.
+    if load::<u32>(sk, &kernel::SOCK_LOCK_OWNED) == 0 {
+        return;
+    }
+    used(sk, |tag| {
+        let consumed_bytes = consumed_bytes(sk);
+        if is_layered(sk) {
+            tag.consumed_bytes = consumed_bytes;
+        } else {
+            ledger::count_consumed(tag, consumed_bytes);
+        }
+    });
+}
+
+/// Whether the program receives what a layer of the kernel makes of TCP's data, as kTLS, or something else in its place,
+/// as sockmap.
+#[inline(always)]
+fn is_layered(sk: *const c_void) -> bool {
+    const TLS: u32 = u32::from_ne_bytes(*b"tls\0");
+    /// Low bit of `sk_user_data`, include/net/sock.h.
+    const SK_USER_DATA_PSOCK: u64 = 4;
+    if load::<u64>(sk, &kernel::SOCK_USER_DATA) & SK_USER_DATA_PSOCK != 0 {
+        return true;
+    }
+    // SAFETY: a socket of the program's context; the helper answers null for what is not TCP.
+    let tcp = unsafe { bpf_skc_to_tcp_sock(sk.cast_mut()) }.cast::<c_void>();
+    if tcp.is_null() {
+        return false;
+    }
+    let ops: u64 = load(tcp, &kernel::ICSK_ULP_OPS);
+    ops != 0 && probe_at::<u32>(ops, &kernel::ULP_OPS_NAME) == TLS
 }
 
 /// Whether a TCP socket is a subflow of MPTCP, whose data is counted at the socket that the program holds.

@@ -1,0 +1,183 @@
+//! Attaches what `choose.rs` picks from the table of hooks. A hook that accounting cannot do without fails the start; any
+//! other leaves its reason in the report.
+
+use anyhow::Context as _;
+use aya::{
+    Ebpf,
+    programs::{
+        BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, FEntry, FExit, KProbe,
+        ProgramError,
+    },
+};
+use serde::Serialize;
+
+use super::{
+    btf::BtfError,
+    choose::{Choice, Reason, choose},
+    hooks::{AFTER_SEEDING, BEFORE_SEEDING, Hook, Place, Purpose},
+    preflight::Refusal,
+    programs::{Kernel, Link},
+};
+
+/// Programs that count what the kernel hid from others, see `second_look.rs` of the eBPF side.
+const SECOND_LOOKS: [(&str, &str, &str); 3] = [
+    ("socket_send", "socket_send_again", "sock_send_length"),
+    ("socket_receive", "socket_receive_again", "sock_recv_length"),
+    ("tcp_receive", "tcp_receive_again", "tcp_rcv_space_adjust"),
+];
+
+/// What the kernel has at the target of a hook.
+#[derive(Serialize, Debug)]
+pub struct Prototype {
+    /// Program type, as in the names of sections.
+    pub kind: &'static str,
+    pub target: &'static str,
+    pub found: Option<String>,
+    /// Whether it is one that the hook was written for.
+    pub is_known: bool,
+}
+
+impl Kernel {
+    /// # Errors
+    ///
+    /// [`Refusal`] for a hook that accounting cannot do without, or that was asked for.
+    pub(super) fn attach_all(
+        &self,
+        ebpf: &mut Ebpf,
+        purposes: &'static [Purpose],
+    ) -> anyhow::Result<Vec<Choice<Link>>> {
+        let mut choices = Vec::new();
+        for purpose in purposes {
+            let choice = choose(purpose, self.forced, |hook| self.offers(hook), |hook| self.attach(ebpf, hook));
+            let was_forced = self.forced.filter(|_| purpose.ways.len() > 1);
+            if choice.way.is_none() && (purpose.needed || was_forced.is_some()) {
+                let asked = choice.refused.iter().find(|(_, reason)| *reason != Reason::NotAsked);
+                let reason = asked.map_or_else(|| "no such back end".into(), |(_, reason)| reason.to_string());
+                let what = match was_forced {
+                    Some(backend) => {
+                        format!("back end {} cannot be used for {}: {reason}", backend.name(), purpose.name)
+                    }
+                    None => format!(
+                        "cannot attach {}: {reason}; the kernel must be built with CONFIG_CGROUP_BPF=y",
+                        purpose.name
+                    ),
+                };
+                return Err(Refusal::Kernel(what).into());
+            }
+            choices.push(choice);
+        }
+        Ok(choices)
+    }
+
+    /// What the kernel has at the target of every hook whose context is not stable.
+    pub fn prototypes(&self) -> Vec<Prototype> {
+        let purposes = BEFORE_SEEDING.iter().chain(AFTER_SEEDING);
+        let hooks = purposes.flat_map(|purpose| purpose.ways).flat_map(|way| way.hooks);
+        let prototype = |hook: &'static Hook| {
+            let found = self.prototype(hook)?.ok();
+            let is_known = found.as_ref().is_some_and(|found| hook.prototypes.contains(&found.as_str()));
+            Some(Prototype { kind: hook.place.name(), target: hook.target, found, is_known })
+        };
+        hooks.filter_map(prototype).collect()
+    }
+
+    fn prototype(&self, hook: &Hook) -> Option<Result<String, BtfError>> {
+        match hook.place {
+            Place::PacketsTx | Place::PacketsRx | Place::SocketCreate => None,
+            Place::Tracepoint => Some(self.types.tracepoint(hook.target)),
+            _ => Some(self.types.function(hook.target)),
+        }
+    }
+
+    /// Whether the target exists and looks as the program expects.
+    fn offers(&self, hook: &'static Hook) -> Result<(), Reason> {
+        let Some(found) = self.prototype(hook) else { return Ok(()) };
+        let found = found.map_err(|error| Reason::Missing(error.to_string()))?;
+        if hook.prototypes.contains(&found.as_str()) {
+            return Ok(());
+        }
+        Err(Reason::Prototype { target: hook.target, found, expected: hook.prototypes.join(" or ") })
+    }
+
+    fn attach(&self, ebpf: &mut Ebpf, hook: &'static Hook) -> Result<Link, Reason> {
+        self.try_attach(ebpf, hook).map_err(|error| {
+            tracing::debug!("{}/{}: {error:#}", hook.place.name(), hook.target);
+            Reason::Refused { kind: hook.place.name(), target: hook.target, answer: summary(&error) }
+        })
+    }
+
+    fn try_attach(&self, ebpf: &mut Ebpf, hook: &Hook) -> anyhow::Result<Link> {
+        let program =
+            ebpf.program_mut(hook.program).with_context(|| format!("the object has no program {}", hook.program))?;
+        Ok(match hook.place {
+            Place::PacketsTx | Place::PacketsRx => {
+                let way = match hook.place {
+                    Place::PacketsTx => CgroupSkbAttachType::Egress,
+                    _ => CgroupSkbAttachType::Ingress,
+                };
+                let program: &mut CgroupSkb = program.try_into()?;
+                program.load()?;
+                // As a link, `Single` stacks with other programs; the kernel refuses the flag that says so.
+                let link = program.attach(&self.cgroup, way, CgroupAttachMode::Single)?;
+                Box::new(program.take_link(link)?)
+            }
+            Place::SocketCreate => {
+                let program: &mut CgroupSock = program.try_into()?;
+                program.load()?;
+                let link = program.attach(&self.cgroup, CgroupAttachMode::Single)?;
+                Box::new(program.take_link(link)?)
+            }
+            Place::Tracepoint => {
+                let program: &mut BtfTracePoint = program.try_into()?;
+                program.load(hook.target, &self.kernel_btf)?;
+                let link = program.attach()?;
+                Box::new(program.take_link(link)?)
+            }
+            Place::Fentry => {
+                let program: &mut FEntry = program.try_into()?;
+                program.load(hook.target, &self.kernel_btf)?;
+                let link = program.attach()?;
+                Box::new(program.take_link(link)?)
+            }
+            Place::Fexit => {
+                let program: &mut FExit = program.try_into()?;
+                program.load(hook.target, &self.kernel_btf)?;
+                let link = program.attach()?;
+                Box::new(program.take_link(link)?)
+            }
+            Place::Kprobe | Place::Kretprobe => {
+                let program: &mut KProbe = program.try_into()?;
+                if program.fd().is_err() {
+                    program.load()?;
+                }
+                let link = program.attach(hook.target, 0)?;
+                Box::new(program.take_link(link)?)
+            }
+        })
+    }
+
+    /// Loads the programs that look twice, behind those that are in use.
+    pub(super) fn load_second_looks(&self, ebpf: &mut Ebpf) -> anyhow::Result<Vec<&'static str>> {
+        let mut loaded = Vec::new();
+        for (first, again, target) in SECOND_LOOKS {
+            if ebpf.program(first).is_some_and(|program| program.fd().is_ok()) {
+                let program = ebpf.program_mut(again).with_context(|| format!("the object has no program {again}"))?;
+                let program: &mut BtfTracePoint = program.try_into()?;
+                program.load(target, &self.kernel_btf).with_context(|| format!("cannot load {again}"))?;
+                loaded.push(again);
+            }
+        }
+        Ok(loaded)
+    }
+}
+
+/// The kernel's answer without the verifier's log, which is for `RUST_LOG=debug`.
+fn summary(error: &anyhow::Error) -> String {
+    match error.downcast_ref::<ProgramError>() {
+        Some(ProgramError::LoadError { io_error, .. }) if io_error.raw_os_error() == Some(libc::EPERM) => {
+            "this system forbids such programs (EPERM)".into()
+        }
+        Some(ProgramError::LoadError { io_error, .. }) => format!("the verifier refused the program: {io_error}"),
+        _ => format!("{error:#}"),
+    }
+}
