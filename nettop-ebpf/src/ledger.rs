@@ -47,6 +47,24 @@ pub fn take(tag: &mut SocketTag, task: Task, found: u32) {
     }
 }
 
+/// The current task sends or receives through a socket. Returns whether that is its owner's doing: what the kernel moves
+/// through a program's socket (sockmap, nbd) is not the program's.
+#[inline(always)]
+pub fn used(tag: &mut SocketTag, task: Task) -> bool {
+    if !task.is_kernel_thread() {
+        take(tag, task, evidence::USER);
+        return true;
+    }
+    if tag.owner != Ref::NONE && tag.evidence != evidence::KERNEL_THREAD {
+        return false;
+    }
+    if !task.is_worker() && !owners::get(tag.owner).is_some_and(|owner| task.is(owner)) {
+        tag.owner = owners::of(task);
+        tag.evidence = evidence::KERNEL_THREAD;
+    }
+    true
+}
+
 /// Counts a packet of a tagged socket.
 #[inline(always)]
 pub fn count(tag: &mut SocketTag, sk: *const c_void, listens: bool, way: Direction, packet: &Packet) {

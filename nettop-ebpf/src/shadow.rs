@@ -58,10 +58,10 @@ pub fn before(context: *mut c_void, tag: &mut SocketTag) {
     // SAFETY: the context of the program.
     let cookie = unsafe { bpf_get_socket_cookie(context) };
     if let Some(shadow) = get(cookie)
-        && shadow.evidence == evidence::USER
+        && shadow.evidence >= evidence::USER
     {
         tag.owner = shadow.owner;
-        tag.evidence = evidence::USER;
+        tag.evidence = shadow.evidence;
     }
 }
 
@@ -99,15 +99,17 @@ pub fn used(sk: u64, then: impl FnOnce(&mut SocketTag)) {
     }
     let cookie: u64 = probe(sk, &kernel::SOCK_COOKIE);
     if let Some(shadow) = get(cookie) {
-        ledger::take(shadow, Task::current(), evidence::USER);
-        then(shadow);
+        if ledger::used(shadow, Task::current()) {
+            then(shadow);
+        }
         return;
     }
     let mut tag = SocketTag::zeroed();
     tag.netns = ledger::netns_of(sk);
     tag.family = u16::from(family == AF_INET6);
-    ledger::take(&mut tag, Task::current(), evidence::USER);
-    then(&mut tag);
+    if ledger::used(&mut tag, Task::current()) {
+        then(&mut tag);
+    }
     if cookie != 0 {
         let _ = SHADOWS.insert(cookie, tag, 0);
     }

@@ -9,6 +9,8 @@ use crate::kernel::{self, load, probe};
 
 /// `PF_KTHREAD` of linux/sched.h, unchanged since 2.6.
 const PF_KTHREAD: u32 = 0x0020_0000;
+/// `PF_WQ_WORKER` of the same: runs what others have queued, and its name says nothing.
+const PF_WQ_WORKER: u32 = 0x20;
 
 /// A task, as a pointer whose type the verifier knows.
 #[derive(Clone, Copy)]
@@ -33,6 +35,11 @@ impl Task {
     #[inline(always)]
     pub fn is_kernel_thread(self) -> bool {
         load::<u32>(self.0, &kernel::TASK_FLAGS) & PF_KTHREAD != 0
+    }
+
+    #[inline(always)]
+    pub fn is_worker(self) -> bool {
+        load::<u32>(self.0, &kernel::TASK_FLAGS) & PF_WQ_WORKER != 0
     }
 
     #[inline(always)]

@@ -1,9 +1,15 @@
 //! What scenarios are made of: namespaces, processes that know what they moved, a sniffer, and nettopd itself.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a scenario that cannot be set up has failed")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a scenario that cannot be set up has failed"
+)]
 
 mod namespace;
 mod nettopd;
+pub mod pairs;
 mod process;
 mod sniffer;
 
@@ -12,6 +18,17 @@ pub fn kernel() -> (u32, u32) {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap());
     (numbers.next().unwrap(), numbers.next().unwrap())
+}
+
+/// Says that this kernel lacks what a scenario needs. Who runs all counts them.
+pub fn skip(what_lacks: &str) {
+    use std::io::Write as _;
+    println!("skipped: {what_lacks}");
+    if let Some(path) = std::env::var_os("NETTOP_SKIPS") {
+        let scenario = std::thread::current().name().unwrap_or("?").to_owned();
+        let mut file = std::fs::File::options().create(true).append(true).open(path).unwrap();
+        writeln!(file, "{scenario}: {what_lacks}").unwrap();
+    }
 }
 
 pub use namespace::{Counters, Namespace, join, veth_pair};

@@ -62,9 +62,14 @@ impl Namespace {
 
     /// Runs `ip` inside.
     pub fn ip(&self, args: &str) {
+        assert!(self.try_ip(args), "ip {args} failed");
+    }
+
+    /// Runs `ip` inside, for what the kernel may lack.
+    pub fn try_ip(&self, args: &str) -> bool {
         let mut command = Command::new("ip");
         command.args(args.split_whitespace());
-        assert!(self.inside(command).status().unwrap().success(), "ip {args} failed");
+        self.inside(command).status().unwrap().success()
     }
 
     /// A command that will run inside.
@@ -114,7 +119,8 @@ impl Namespace {
         links[0].take()
     }
 
-    fn write(&self, path: &str, value: &str) {
+    /// Writes a setting from inside.
+    pub fn write(&self, path: &str, value: &str) {
         self.enter(|| fs::write(path, value).unwrap());
     }
 }

@@ -13,6 +13,7 @@ use nix::{
     unistd::Pid,
 };
 use serde_json::Value;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::Moved;
 
@@ -59,13 +60,22 @@ impl Nettopd {
         nettopd
     }
 
-    /// The first document to be written after everything that was done before the call.
+    /// The first document to be read from the kernel after everything that was done before the call.
     pub fn settled(&self) -> Value {
         // Delayed acknowledgements and FINs are still under way: 0.2 s at most on these paths.
         std::thread::sleep(Duration::from_millis(400));
-        let written = self.latest.state.lock().unwrap().1;
-        // The next one may have been under way already.
-        self.after(written + 2)
+        let now = OffsetDateTime::now_utc();
+        // Documents may wait in the pipe: one made later than now tells that the next was begun later.
+        let mut made_later = false;
+        loop {
+            let written = self.latest.state.lock().unwrap().1;
+            let document = self.after(written + 1);
+            if made_later {
+                return document;
+            }
+            let time = document["time"].as_str().unwrap();
+            made_later = OffsetDateTime::parse(time, &Rfc3339).unwrap() > now;
+        }
     }
 
     /// The latest document, once `n` were written.

@@ -7,10 +7,14 @@ use std::{
     fs::File,
     io::{Read as _, Write as _},
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+    os::fd::{AsRawFd as _, OwnedFd},
 };
 
-use nettop_tests::{Moved, Namespace, Nettopd, Process, assert_app, device, kernel};
+use nettop_tests::{
+    Moved, Namespace, Nettopd, Process, assert_app, device, kernel,
+    pairs::{check, finish, read_all, set_option, socket, tcp_pair, udp_pair},
+    skip,
+};
 use nix::{
     fcntl::{SpliceFFlags, splice},
     sys::{
@@ -18,90 +22,6 @@ use nix::{
         sendfile::sendfile,
     },
 };
-use serde_json::Value;
-
-/// Checks the result of a system call.
-fn check(result: isize) -> u64 {
-    assert!(result >= 0, "{}", std::io::Error::last_os_error());
-    result.cast_unsigned() as u64
-}
-
-fn set_option<T>(fd: RawFd, level: i32, name: i32, value: &T) {
-    let size = libc::socklen_t::try_from(size_of::<T>()).unwrap();
-    // SAFETY: the kernel reads `size` bytes of a live value.
-    check(unsafe { libc::setsockopt(fd, level, name, std::ptr::from_ref(value).cast(), size) } as isize);
-}
-
-/// What every packet of lo was billed to somebody.
-fn assert_balanced(document: &Value, namespace: &Namespace) {
-    let books = device(document, namespace.inode(), "lo");
-    for way in ["tx", "rx"] {
-        assert_eq!(books[way]["unattributed_bytes"], 0, "{way}: {books:#} {:#}", document["rows"]);
-        assert_eq!(books[way]["unattributed_packets"], 0, "{way}: {books:#}");
-    }
-}
-
-/// Two processes joined by TCP over lo: what each moved must be what nettopd says.
-fn tcp_pair(server: impl FnOnce(TcpStream) -> Moved, client: impl FnOnce(&TcpStream) -> Moved) {
-    let nettopd = Nettopd::start(&[]);
-    let alone = Namespace::new();
-    let server = Process::start(Some(&alone), |parent| {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        parent.tell_number(listener.local_addr().unwrap().port().into());
-        server(listener.accept().unwrap().0)
-    });
-    let port = u16::try_from(server.wait_until_ready()).unwrap();
-    let client = Process::start(Some(&alone), move |_| {
-        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        let moved = client(&stream);
-        // Closed after the server: what a connection in TIME_WAIT sends passes no hook.
-        stream.set_nonblocking(false).unwrap();
-        stream.shutdown(std::net::Shutdown::Write).unwrap();
-        assert_eq!((&stream).read(&mut [0]).unwrap(), 0);
-        moved
-    });
-    finish(&nettopd, &alone, [server, client]);
-}
-
-/// The same by UDP; the client's socket is connected.
-fn udp_pair(server: impl FnOnce(UdpSocket) -> Moved, client: impl FnOnce(UdpSocket) -> Moved) {
-    let nettopd = Nettopd::start(&[]);
-    let alone = Namespace::new();
-    let server = Process::start(Some(&alone), |parent| {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        parent.tell_number(socket.local_addr().unwrap().port().into());
-        server(socket)
-    });
-    let port = u16::try_from(server.wait_until_ready()).unwrap();
-    let client = Process::start(Some(&alone), move |_| {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.connect(("127.0.0.1", port)).unwrap();
-        client(socket)
-    });
-    finish(&nettopd, &alone, [server, client]);
-}
-
-fn finish(nettopd: &Nettopd, namespace: &Namespace, processes: [Process; 2]) {
-    let pids = processes.each_ref().map(Process::pid);
-    let moved = processes.map(Process::finish);
-    let document = nettopd.settled();
-    for (pid, moved) in pids.into_iter().zip(moved) {
-        assert!(moved != Moved::default(), "a scenario that moves nothing proves nothing");
-        assert_app(&document, pid, moved);
-    }
-    assert_balanced(&document, namespace);
-}
-
-fn read_all(mut stream: TcpStream) -> Moved {
-    let mut received = 0;
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match stream.read(&mut buffer).unwrap() {
-            0 => return Moved { sent: 0, received },
-            n => received += n as u64,
-        }
-    }
-}
 
 #[test]
 fn sendfile_is_sending() {
@@ -316,8 +236,7 @@ fn by_ring(ring: &mut io_uring::IoUring, operation: &io_uring::squeue::Entry) ->
 fn rings(make: impl Fn() -> std::io::Result<io_uring::IoUring> + Copy) {
     use io_uring::{opcode, types::Fd};
     if make().is_err() {
-        println!("skipped: this kernel has no io_uring");
-        return;
+        return skip("no io_uring");
     }
     let take = move |stream: TcpStream| {
         let (mut ring, mut buffer) = (make().unwrap(), vec![0; 1 << 14]);
@@ -348,16 +267,6 @@ fn a_ring_sends_and_receives_for_its_process() {
 #[test]
 fn a_polled_ring_sends_and_receives_for_its_process() {
     rings(|| io_uring::IoUring::builder().setup_sqpoll(100).build(8));
-}
-
-/// A socket of any type and protocol.
-fn socket(family: i32, kind: i32, protocol: i32) -> OwnedFd {
-    // SAFETY: a plain system call; the descriptor is ours.
-    unsafe {
-        let fd = libc::socket(family, kind, protocol);
-        assert!(fd >= 0, "{}", std::io::Error::last_os_error());
-        OwnedFd::from_raw_fd(fd)
-    }
 }
 
 /// Sends `data` to an address of lo and receives once.
@@ -416,8 +325,7 @@ fn raw_sockets_of_an_own_protocol_are_counted_in_both_versions() {
 fn mptcp_counts_the_program_once_and_its_packets_on_lo() {
     const IPPROTO_MPTCP: i32 = 262;
     if kernel() < (6, 1) {
-        println!("skipped: needs MPTCP");
-        return;
+        return skip("no MPTCP");
     }
     let nettopd = Nettopd::start(&[]);
     let alone = Namespace::new();

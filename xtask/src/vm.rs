@@ -1,11 +1,12 @@
-//! `cargo xtask vm`: the scenarios on other kernels, under QEMU, with each back end forced in turn.
+//! `cargo xtask vm`: the scenarios on other kernels, under QEMU, one machine for each back end.
 
+mod coverage;
 mod guest;
 mod image;
 mod kernel;
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Mutex, atomic::AtomicUsize, atomic::Ordering},
 };
 
@@ -13,7 +14,7 @@ use anyhow::{Context as _, bail};
 
 use self::{
     guest::{Outcome, Report},
-    kernel::{Installed, Kernel, MATRIX},
+    kernel::{Kernel, MATRIX},
 };
 use crate::{
     build,
@@ -21,7 +22,18 @@ use crate::{
     setup,
 };
 
-/// Runs the scenarios that match `filter` on `kernels`, or on all.
+/// A kernel and the back end that is forced in it; none where the kernel is refused.
+pub struct Machine {
+    kernel: &'static Kernel,
+    backend: Option<&'static str>,
+    image: PathBuf,
+    initrd: PathBuf,
+    log: PathBuf,
+    /// For the guest's init.
+    arguments: Vec<String>,
+}
+
+/// Runs the scenarios that match `filter` on `kernels`, or on all. The whole matrix has to give docs/coverage.md's table.
 ///
 /// # Errors
 ///
@@ -34,21 +46,21 @@ pub fn run(kernels: &[String], filter: &[String]) -> anyhow::Result<()> {
     let mut machines = Vec::new();
     for kernel in wanted {
         let installed = kernel.install().with_context(|| format!("cannot fetch Linux {}", kernel.version))?;
-        let folder = installed.image.parent().context("an image without a folder")?.to_owned();
+        let folder = installed.image.parent().context("an image without a folder")?;
         let initrd = folder.join("initrd");
-        let backends = kernel.backends.iter().map(|backend| format!("backend {backend}\n")).collect::<String>();
-        let filters = filter.iter().map(|filter| format!("filter {filter}\n")).collect::<String>();
-        let plan = backends + &filters;
-        let guest = image::Guest { init: &init, nettopd: &nettopd, tests: &tests, plan: &plan };
-        image::write(&initrd, &guest, &installed)?;
-        machines.push((kernel, installed, initrd, folder.join("log")));
+        image::write(&initrd, &image::Guest { init: &init, nettopd: &nettopd, tests: &tests }, &installed)?;
+        machines.extend(kernel.machines(folder, &installed.image, &initrd, filter));
     }
-    let reports = run_all(&machines);
+    let reports = run_all(&machines).into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+    let runs: Vec<(&Machine, &Report)> = machines.iter().zip(&reports).collect();
     let mut failed = false;
-    for ((kernel, ..), report) in machines.iter().zip(reports) {
-        failed |= !print(kernel, &report?);
+    for (machine, report) in &runs {
+        failed |= !print(machine, report);
     }
-    if failed { bail!("the matrix failed; what each kernel said is in target/vm/*/log") } else { Ok(()) }
+    if failed {
+        bail!("the matrix failed; what each machine said is in target/vm/*/*.log");
+    }
+    if kernels.is_empty() && filter.is_empty() { coverage::hold(&runs) } else { Ok(()) }
 }
 
 fn wanted(kernels: &[String]) -> anyhow::Result<Vec<&'static Kernel>> {
@@ -62,20 +74,21 @@ fn wanted(kernels: &[String]) -> anyhow::Result<Vec<&'static Kernel>> {
     Ok(MATRIX.iter().filter(is_wanted).collect())
 }
 
-/// As many guests at once as the machine has CPUs: scenarios mostly wait.
-fn run_all(machines: &[(&Kernel, Installed, PathBuf, PathBuf)]) -> Vec<anyhow::Result<Report>> {
+/// As many guests at once as the machine has CPUs: each is emulated by one thread.
+fn run_all(machines: &[Machine]) -> Vec<anyhow::Result<Report>> {
     let next = AtomicUsize::new(0);
     let reports: Vec<_> = machines.iter().map(|_| Mutex::new(None)).collect();
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
-                while let Some((kernel, installed, initrd, log)) = machines.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    eprintln!("xtask: booting Linux {}", kernel.version);
-                    let report = guest::run(&installed.image, initrd, log);
-                    eprintln!("xtask: Linux {} is off", kernel.version);
-                    let place = machines.iter().position(|machine| std::ptr::eq(machine.0, *kernel));
-                    if let Some(mut slot) = place.and_then(|place| reports[place].lock().ok()) {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let (Some(machine), Some(slot)) = (machines.get(number), reports.get(number)) else { break };
+                    eprintln!("xtask: booting {}", machine.name());
+                    let report = guest::run(machine);
+                    eprintln!("xtask: {} is off", machine.name());
+                    if let Ok(mut slot) = slot.lock() {
                         *slot = Some(report);
                     }
                 }
@@ -86,34 +99,54 @@ fn run_all(machines: &[(&Kernel, Installed, PathBuf, PathBuf)]) -> Vec<anyhow::R
     reports.into_iter().map(|report| report.into_inner().ok().flatten().unwrap_or_else(missing)).collect()
 }
 
-/// Prints what failed, and a line for each back end. Returns whether all is well.
-fn print(kernel: &Kernel, report: &Report) -> bool {
-    let mut well = report.broken.is_none();
-    let failures = report.results.iter().filter(|result| result.outcome == Outcome::Fail);
-    for failure in failures {
-        well = false;
-        println!("--- Linux {}, {}: {} failed\n{}", kernel.version, failure.backend, failure.test, failure.output);
+/// Prints what failed, and a line of figures. Returns whether all is well.
+fn print(machine: &Machine, report: &Report) -> bool {
+    let name = machine.name();
+    let of = |outcome| report.results.iter().filter(move |result| result.outcome == outcome);
+    for failure in of(Outcome::Fail) {
+        println!("--- {name}: {} failed\n{}", failure.test, failure.output);
     }
-    let backends = if kernel.backends.is_empty() { &["none"] } else { kernel.backends };
-    for backend in backends {
-        let of_backend = || report.results.iter().filter(|result| result.backend == **backend);
-        let count = |outcome| of_backend().filter(|result| result.outcome == outcome).count();
-        let (passed, failed, skipped) = (count(Outcome::Pass), count(Outcome::Fail), count(Outcome::Skip));
-        let seconds = of_backend().map(|result| result.ms).sum::<u64>() / 1000;
-        println!(
-            "Linux {:<5} {backend:<10} {passed:>3} passed {failed:>3} failed {skipped:>3} skipped {seconds:>5} s",
-            kernel.version
-        );
-        // A back end that ran nothing proves nothing.
-        well &= passed > 0;
+    for skip in of(Outcome::Skip) {
+        println!("{name}: {} skipped: {}", skip.test, skip.output.trim());
     }
+    let [passed, failed, skipped] = [Outcome::Pass, Outcome::Fail, Outcome::Skip].map(|outcome| of(outcome).count());
+    let seconds = report.results.iter().map(|result| result.ms).sum::<u64>() / 1000;
+    println!("{name:<22} {passed:>3} passed {failed:>3} failed {skipped:>3} skipped {seconds:>5} s");
     for note in &report.notes {
-        println!("Linux {:<5} {note}", kernel.version);
+        println!("{name:<22} {note}");
     }
     if let Some(broken) = &report.broken {
-        println!("Linux {:<5} broken: {broken}", kernel.version);
+        println!("{name:<22} broken: {broken}");
     }
-    well
+    // A machine that ran nothing proves nothing.
+    report.broken.is_none() && failed == 0 && passed > 0
+}
+
+impl Machine {
+    fn name(&self) -> String {
+        let backend = self.backend.map_or_else(String::new, |backend| format!(" {backend}"));
+        format!("Linux {}{backend}", self.kernel.version)
+    }
+}
+
+impl Kernel {
+    /// One machine for each back end. What does not depend on those runs in the first.
+    fn machines(&'static self, folder: &Path, image: &Path, initrd: &Path, filter: &[String]) -> Vec<Machine> {
+        let machine = |backend: Option<&'static str>, is_first: bool| {
+            let mut arguments: Vec<String> = filter.iter().map(|filter| format!("filter={filter}")).collect();
+            arguments.extend(backend.map(|backend| format!("backend={backend}")));
+            if is_first {
+                arguments.push("usage".into());
+            }
+            let log = folder.join(format!("{}.log", backend.unwrap_or("none")));
+            Machine { kernel: self, backend, image: image.into(), initrd: initrd.into(), log, arguments }
+        };
+        if self.backends.is_empty() {
+            return vec![machine(None, true)];
+        }
+        let forced = self.backends.iter().enumerate();
+        forced.map(|(number, backend)| machine(Some(backend), number == 0)).collect()
+    }
 }
 
 /// Builds the guest's init and every scenario, and returns where they are.

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::{
     RouteNetlinkMessage,
-    link::{LinkAttribute, LinkInfo, LinkLayerType, LinkMessage},
+    link::{InfoKind, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage},
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use nettop_common::Netns;
@@ -42,8 +42,8 @@ pub struct Counters {
 pub struct Device {
     pub name: String,
     pub basis: Basis,
-    /// Bytes of link header that its counters include with each packet.
-    pub link_header_bytes: u32,
+    /// Bytes of link header that its counters include with each packet, by [`nettop_common::Direction`].
+    pub link_header_bytes: [u32; 2],
     pub counters: Counters,
 }
 
@@ -195,7 +195,6 @@ fn dump() -> anyhow::Result<Vec<(u32, Device)>> {
 }
 
 fn device(link: &LinkMessage) -> Option<(u32, Device)> {
-    const ETHERNET_HEADER: u32 = 14;
     let name = link.attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::IfName(name) => Some(escape(name.as_bytes())),
         _ => None,
@@ -204,17 +203,17 @@ fn device(link: &LinkMessage) -> Option<(u32, Device)> {
         LinkAttribute::Stats64(stats) => Some(stats),
         _ => None,
     })?;
-    let is_software = link.attributes.iter().any(|attribute| match attribute {
-        LinkAttribute::LinkInfo(infos) => infos.iter().any(|info| matches!(info, LinkInfo::Kind(_))),
-        _ => false,
+    let kind = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::LinkInfo(infos) => infos.iter().find_map(|info| match info {
+            LinkInfo::Kind(kind) => Some(kind),
+            _ => None,
+        }),
+        _ => None,
     });
-    let layer = link.header.link_layer_type;
-    let (basis, link_header_bytes) = match layer {
-        // loopback_xmit counts after eth_type_trans has pulled the header.
-        LinkLayerType::Loopback => (Basis::Skb, 0),
-        LinkLayerType::Ether if is_software => (Basis::Skb, ETHERNET_HEADER),
-        LinkLayerType::Ether => (Basis::Wire, ETHERNET_HEADER),
-        _ => (Basis::Skb, 0),
+    let (basis, link_header_bytes) = match link.header.link_layer_type {
+        LinkLayerType::Ether => ethernet(kind),
+        // loopback_xmit counts after eth_type_trans has pulled the header; other devices have none.
+        _ => (Basis::Skb, [0, 0]),
     };
     let counters = Counters {
         tx_bytes: stats.tx_bytes,
@@ -223,4 +222,20 @@ fn device(link: &LinkMessage) -> Option<(u32, Device)> {
         rx_packets: stats.rx_packets,
     };
     Some((link.header.index, Device { name, basis, link_header_bytes, counters }))
+}
+
+/// What the counters of a device with Ethernet headers count. `kind` is that of a software device.
+fn ethernet(kind: Option<&InfoKind>) -> (Basis, [u32; 2]) {
+    const HEADER: u32 = 14;
+    match kind {
+        None => (Basis::Wire, [HEADER, HEADER]),
+        // bond_get_stats adds up those of its slaves.
+        Some(InfoKind::Bond) => (Basis::Wire, [HEADER, HEADER]),
+        // br_pass_frame_up, vlan_do_receive and team_handle_frame count after eth_type_trans.
+        Some(InfoKind::Bridge | InfoKind::Vlan | InfoKind::Team) => (Basis::Skb, [HEADER, 0]),
+        // iptunnel_xmit counts from the inner IP header; vxlan_rcv and geneve_rx as above, ip_tunnel_rcv before.
+        Some(InfoKind::Vxlan | InfoKind::Geneve) => (Basis::Skb, [0, 0]),
+        Some(InfoKind::GreTap | InfoKind::GreTap6) => (Basis::Skb, [0, HEADER]),
+        Some(_) => (Basis::Skb, [HEADER, HEADER]),
+    }
 }

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nettop_common::{Flow, Netns, OwnerKey, RowKey, Stats, owner, row};
+use nettop_common::{Flow, Netns, OwnerKey, RowKey, Stats, owner, row, tag::evidence};
 
 use super::retire::Retirement;
 use crate::kernel::programs::Programs;
@@ -133,6 +133,7 @@ impl Reading {
         let side = match row.key.owner {
             owner::KERNEL => &mut device.kernel,
             owner::COPIES => &mut device.copies,
+            _ if row.evidence == evidence::KERNEL_THREAD => &mut device.kernel,
             _ => &mut device.processes,
         };
         accumulate(side, &row.interval);

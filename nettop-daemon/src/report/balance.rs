@@ -57,7 +57,8 @@ impl Balance {
                     Basis::Skb => "skb",
                     Basis::Wire => "wire",
                 },
-                link_header_bytes: device.link_header_bytes,
+                tx_link_header_bytes: device.link_header_bytes[Direction::Tx as usize],
+                rx_link_header_bytes: device.link_header_bytes[Direction::Rx as usize],
                 interval,
                 total: *total,
             }
@@ -108,7 +109,7 @@ fn on_basis(device: &Device, flows: &Flows, way: Direction) -> (u64, u64) {
         Basis::Skb => (flow.skb_bytes, flow.skbs),
         Basis::Wire => (flow.skb_bytes + flow.gso_bytes, flow.skbs + flow.gso_packets),
     };
-    (bytes + packets * u64::from(device.link_header_bytes), packets)
+    (bytes + packets * u64::from(device.link_header_bytes[way as usize]), packets)
 }
 
 fn add(total: &mut Books, more: &Books) {

@@ -118,6 +118,7 @@ impl Collector {
             comm: match row.key.owner {
                 owner::KERNEL => "[kernel]".into(),
                 owner::OVERFLOW => "[overflow]".into(),
+                _ if row.evidence == evidence::KERNEL_THREAD => format!("[{}]", escape_c(&row.owner.comm)),
                 _ => escape_c(&row.owner.comm),
             },
             exe: details.exe,
@@ -194,7 +195,7 @@ fn traffic(flows: &Flows) -> Traffic {
 
 const fn owner_name(row: &RowReading) -> &'static str {
     match (row.key.owner, row.evidence) {
-        (owner::KERNEL, _) => "kernel",
+        (owner::KERNEL, _) | (_, evidence::KERNEL_THREAD) => "kernel",
         (owner::OVERFLOW, _) => "overflow",
         (_, evidence::USER) => "user",
         (_, evidence::HOLDER) => "holder",

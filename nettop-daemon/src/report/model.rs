@@ -106,8 +106,9 @@ pub struct DeviceReport {
     pub ifindex: u32,
     /// What the device's counters count: skb (a super-packet once) or wire (each segment).
     pub basis: &'static str,
-    /// Link header that the counters include with each packet.
-    pub link_header_bytes: u32,
+    /// Link header that the counters include with each packet sent.
+    pub tx_link_header_bytes: u32,
+    pub rx_link_header_bytes: u32,
     pub interval: Books,
     /// Since `accounting_since`.
     pub total: Books,

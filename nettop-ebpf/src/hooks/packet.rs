@@ -64,7 +64,7 @@ fn count(ctx: &SkBuffContext, way: Direction) {
 #[inline(always)]
 fn claim_for_sender(tag: &mut SocketTag, sk: *mut bpf_sock) {
     // The kernel's own sockets send from any context.
-    if tag.owner == Ref::NONE {
+    if tag.owner == Ref::NONE || tag.evidence == evidence::KERNEL_THREAD {
         return;
     }
     let task = Task::current();

@@ -9,7 +9,7 @@ mod trampoline;
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_skc_to_tcp_sock;
-use nettop_common::{Direction, SocketTag, tag::evidence};
+use nettop_common::{Direction, SocketTag};
 
 use crate::{
     kernel::{self, load, probe as probe_at},
@@ -132,6 +132,7 @@ fn used(sk: *const c_void, then: impl FnOnce(&mut SocketTag)) {
     if tag.netns.inode == 0 {
         tag.netns = ledger::netns_of(sk as u64);
     }
-    ledger::take(tag, Task::current(), evidence::USER);
-    then(tag);
+    if ledger::used(tag, Task::current()) {
+        then(tag);
+    }
 }

@@ -1,4 +1,4 @@
-//! Process 1 of a guest of `cargo xtask vm`: mounts, loads modules, runs each scenario under each back end, turns off.
+//! Process 1 of a guest of `cargo xtask vm`: mounts, loads modules, runs the scenarios under one back end, turns off.
 
 #![expect(clippy::print_stdout, reason = "the host reads the console")]
 
@@ -54,17 +54,18 @@ fn run() -> anyhow::Result<()> {
     load_modules()?;
     Command::new("ip").args(["link", "set", "lo", "up"]).status().context("cannot run ip")?;
     println!("vm: note runs {}", fs::read_to_string("/proc/sys/kernel/osrelease")?.trim());
-    let plan = fs::read_to_string("/plan")?;
-    let words = |name: &'static str| plan.lines().filter_map(move |line| line.strip_prefix(name)?.strip_prefix(' '));
-    let filters: Vec<&str> = words("filter").collect();
-    let tests = list_tests(words("backend").next().is_none())?;
-    let is_wanted = |name: &str| filters.is_empty() || filters.iter().any(|filter| name.contains(filter));
-    let backends: Vec<&str> = words("backend").collect();
-    let backends = if backends.is_empty() { vec!["none"] } else { backends };
-    for backend in backends {
-        for test in tests.iter().filter(|test| is_wanted(&test.full_name)) {
-            run_test(backend, test)?;
-        }
+    // What the kernel's command line has behind its `--`.
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words = |name: &'static str| arguments.iter().filter_map(move |word| word.strip_prefix(name));
+    let filters: Vec<&str> = words("filter=").collect();
+    let backend = words("backend=").next();
+    let with_usage = words("usage").next().is_some();
+    let is_wanted = |test: &&Test| {
+        (filters.is_empty() || filters.iter().any(|filter| test.full_name.contains(filter)))
+            && (with_usage || !test.full_name.starts_with("usage::"))
+    };
+    for test in list_tests(backend.is_none())?.iter().filter(is_wanted) {
+        run_test(backend, test)?;
     }
     println!("vm: end");
     Ok(())
@@ -124,15 +125,13 @@ fn list_tests(below_the_floor: bool) -> anyhow::Result<Vec<Test>> {
     Ok(tests)
 }
 
-fn run_test(backend: &str, test: &Test) -> anyhow::Result<()> {
+fn run_test(backend: Option<&str>, test: &Test) -> anyhow::Result<()> {
     let said = File::options().create(true).truncate(true).read(true).write(true).open("/tmp/said")?;
     let start = Instant::now();
     let mut command = Command::new(&test.binary);
     command.args(["--exact", &test.name, "--nocapture", "--include-ignored", "--test-threads=1"]);
     command.env("NETTOPD_BIN", "/usr/bin/nettopd").env("NETTOP_VM", "1").current_dir("/tmp");
-    if backend != "none" {
-        command.env("NETTOPD_BACKEND", backend);
-    }
+    command.envs(backend.map(|backend| ("NETTOPD_BACKEND", backend)));
     command.stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said.try_clone()?);
     // A group of its own, so that a hanging scenario goes with all its processes.
     let mut child = command.process_group(0).spawn()?;
@@ -163,6 +162,6 @@ fn run_test(backend: &str, test: &Test) -> anyhow::Result<()> {
         "skip" => println!("{}", skipped.unwrap_or_default()),
         _ => println!("{text}"),
     }
-    println!("vm: test {backend} {} {outcome} {ms}", test.full_name);
+    println!("vm: test {} {outcome} {ms}", test.full_name);
     Ok(())
 }

@@ -3,13 +3,14 @@
 use std::{
     fs::File,
     io::{BufRead as _, BufReader, Write as _},
-    path::Path,
     process::{Child, Command, Stdio},
     sync::mpsc::{RecvTimeoutError, channel},
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
+
+use super::Machine;
 
 /// The guest says something at least this often: it ends tests that take longer itself.
 const SILENCE: Duration = Duration::from_secs(240);
@@ -25,9 +26,8 @@ pub enum Outcome {
     Skip,
 }
 
-/// One `vm: test BACKEND NAME OUTCOME MS` line.
+/// One `vm: test NAME OUTCOME MS` line.
 pub struct Result {
-    pub backend: String,
     pub test: String,
     pub outcome: Outcome,
     pub ms: u64,
@@ -44,22 +44,24 @@ pub struct Report {
     pub broken: Option<String>,
 }
 
-/// Boots and listens until the guest is off. All it says goes to `log`.
+/// Boots and listens until the guest is off. All it says goes to the machine's log.
 ///
 /// # Errors
 ///
 /// If QEMU cannot be started.
-pub fn run(image: &Path, initrd: &Path, log: &Path) -> anyhow::Result<Report> {
+pub fn run(machine: &Machine) -> anyhow::Result<Report> {
     let mut qemu = Command::new("qemu-system-x86_64");
     // With a thread per CPU, one may run into a breakpoint that another has just taken out of the kernel's code
     // ("Oops: int3" where a tracepoint is switched on).
     qemu.args(["-accel", "tcg,thread=single", "-cpu", "max", "-smp", "2", "-m", "1536"]);
     qemu.args(["-nodefaults", "-display", "none", "-serial", "stdio", "-nic", "none", "-no-reboot"]);
-    qemu.arg("-kernel").arg(image).arg("-initrd").arg(initrd);
-    qemu.args(["-append", "console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off rdinit=/init"]);
+    qemu.arg("-kernel").arg(&machine.image).arg("-initrd").arg(&machine.initrd);
+    let arguments = machine.arguments.join(" ");
+    qemu.arg("-append");
+    qemu.arg(format!("console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off rdinit=/init -- {arguments}"));
     let mut child = Stopped(qemu.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot run QEMU")?);
     let stdout = child.0.stdout.take().context("QEMU has no output")?;
-    let mut log = File::create(log)?;
+    let mut log = File::create(&machine.log)?;
     let (send, lines) = channel();
     std::thread::spawn(move || {
         for line in BufReader::new(stdout).split(b'\n').map_while(std::result::Result::ok) {
@@ -111,13 +113,13 @@ pub fn run(image: &Path, initrd: &Path, log: &Path) -> anyhow::Result<Report> {
 
 fn parse(line: &str, output: &str) -> Option<Result> {
     let mut words = line.split(' ');
-    let (backend, test) = (words.next()?.to_owned(), words.next()?.to_owned());
+    let test = words.next()?.to_owned();
     let outcome = match words.next()? {
         "pass" => Outcome::Pass,
         "skip" => Outcome::Skip,
         _ => Outcome::Fail,
     };
-    Some(Result { backend, test, outcome, ms: words.next()?.parse().ok()?, output: output.to_owned() })
+    Some(Result { test, outcome, ms: words.next()?.parse().ok()?, output: output.to_owned() })
 }
 
 /// Ended when dropped.
@@ -136,9 +138,9 @@ mod tests {
 
     #[test]
     fn a_result_is_one_line() {
-        let result = parse("fentry balance::tcp pass 1200", "said\n").unwrap();
-        assert_eq!((result.backend.as_str(), result.outcome, result.ms), ("fentry", Outcome::Pass, 1200));
-        assert!(parse("fentry balance::tcp pass", "").is_none());
-        assert_eq!(parse("fentry balance::tcp timeout 1", "").unwrap().outcome, Outcome::Fail);
+        let result = parse("balance::tcp pass 1200", "said\n").unwrap();
+        assert_eq!((result.test.as_str(), result.outcome, result.ms), ("balance::tcp", Outcome::Pass, 1200));
+        assert!(parse("balance::tcp pass", "").is_none());
+        assert_eq!(parse("balance::tcp timeout 1", "").unwrap().outcome, Outcome::Fail);
     }
 }

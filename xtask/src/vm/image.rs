@@ -25,8 +25,6 @@ pub struct Guest<'a> {
     pub init: &'a Path,
     pub nettopd: &'a Path,
     pub tests: &'a [PathBuf],
-    /// One word a line: `backend NAME`, `filter NAME`.
-    pub plan: &'a str,
 }
 
 /// Writes the archive.
@@ -44,7 +42,6 @@ pub fn write(to: &Path, guest: &Guest<'_>, kernel: &Installed) -> anyhow::Result
         archive.link(Path::new(link), target)?;
     }
     archive.bytes(Path::new("etc/passwd"), b"root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n")?;
-    archive.bytes(Path::new("plan"), guest.plan.as_bytes())?;
     archive.program(guest.init, Path::new("init"))?;
     archive.program(guest.nettopd, Path::new("usr/bin/nettopd"))?;
     for test in guest.tests {

@@ -19,24 +19,20 @@ const MODULES: &[&str] = &[
     "crc32c_generic",
     "8021q",
     "bridge",
-    "dummy",
     "ip_gre",
     "ipv6",
     "mptcp_diag",
-    "netconsole",
-    "nft_chain_nat",
+    "nf_tables",
+    "nfsd",
     "nft_counter",
     "nft_reject_inet",
-    "nf_tables",
     "sch_netem",
     "sch_tbf",
     "sctp",
     "tls",
     "tun",
-    "udp_tunnel",
     "veth",
     "vxlan",
-    "wireguard",
 ];
 
 /// A line of the matrix.
@@ -100,8 +96,9 @@ impl Kernel {
     pub fn install(&self) -> anyhow::Result<Installed> {
         let folder = root().join("target/vm").join(self.suite);
         let (image, modules, order) = (folder.join("vmlinuz"), folder.join("modules"), folder.join("modules.order"));
+        let (wanted, kept) = (MODULES.join("\n"), folder.join("modules.wanted"));
         // Written last.
-        if !order.exists() {
+        if fs::read_to_string(&kept).unwrap_or_default() != wanted {
             let work = folder.join("packages");
             let suite = Suite::open(self.suite, &work)?;
             let package = suite.newest(self.image)?;
@@ -114,6 +111,7 @@ impl Kernel {
             let names = collect_modules(&files, &modules)?;
             fs::write(&order, names.join("\n"))?;
             fs::remove_dir_all(work)?;
+            fs::write(&kept, wanted)?;
         }
         let names = fs::read_to_string(&order)?;
         Ok(Installed { image, modules: names.lines().map(|name| modules.join(name)).collect() })

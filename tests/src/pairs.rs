@@ -1,0 +1,110 @@
+//! Two processes that talk over lo and know what they moved, and sockets beyond what the standard library opens.
+
+use std::{
+    io::Read as _,
+    net::{TcpListener, TcpStream, UdpSocket},
+    os::fd::{FromRawFd as _, OwnedFd, RawFd},
+};
+
+use serde_json::Value;
+
+use crate::{Moved, Namespace, Nettopd, Process, assert_app, device};
+
+/// Checks the result of a system call.
+pub fn check(result: isize) -> u64 {
+    assert!(result >= 0, "{}", std::io::Error::last_os_error());
+    result.cast_unsigned() as u64
+}
+
+pub fn set_option<T>(fd: RawFd, level: i32, name: i32, value: &T) {
+    let size = libc::socklen_t::try_from(size_of::<T>()).unwrap();
+    // SAFETY: the kernel reads `size` bytes of a live value.
+    check(unsafe { libc::setsockopt(fd, level, name, std::ptr::from_ref(value).cast(), size) } as isize);
+}
+
+/// What every packet of lo was billed to somebody.
+pub fn assert_balanced(document: &Value, namespace: &Namespace) {
+    let books = device(document, namespace.inode(), "lo");
+    for way in ["tx", "rx"] {
+        assert_eq!(books[way]["unattributed_bytes"], 0, "{way}: {books:#} {:#}", document["rows"]);
+        assert_eq!(books[way]["unattributed_packets"], 0, "{way}: {books:#}");
+    }
+}
+
+/// Two processes joined by TCP over lo: what each moved must be what nettopd says.
+pub fn tcp_pair(server: impl FnOnce(TcpStream) -> Moved, client: impl FnOnce(&TcpStream) -> Moved) {
+    let nettopd = Nettopd::start(&[]);
+    let alone = Namespace::new();
+    let server = Process::start(Some(&alone), |parent| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        parent.tell_number(listener.local_addr().unwrap().port().into());
+        server(listener.accept().unwrap().0)
+    });
+    let port = u16::try_from(server.wait_until_ready()).unwrap();
+    let client = Process::start(Some(&alone), move |_| {
+        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let moved = client(&stream);
+        // Closed after the server: what a connection in TIME_WAIT sends passes no hook.
+        stream.set_nonblocking(false).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!((&stream).read(&mut [0]).unwrap(), 0);
+        moved
+    });
+    finish(&nettopd, &alone, [server, client]);
+}
+
+/// The same by UDP; the client's socket is connected.
+pub fn udp_pair(server: impl FnOnce(UdpSocket) -> Moved, client: impl FnOnce(UdpSocket) -> Moved) {
+    let nettopd = Nettopd::start(&[]);
+    let alone = Namespace::new();
+    let server = Process::start(Some(&alone), |parent| {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        parent.tell_number(socket.local_addr().unwrap().port().into());
+        server(socket)
+    });
+    let port = u16::try_from(server.wait_until_ready()).unwrap();
+    let client = Process::start(Some(&alone), move |_| {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.connect(("127.0.0.1", port)).unwrap();
+        client(socket)
+    });
+    finish(&nettopd, &alone, [server, client]);
+}
+
+pub fn finish(nettopd: &Nettopd, namespace: &Namespace, processes: [Process; 2]) {
+    let (document, _) = finish_at(nettopd, processes);
+    assert_balanced(&document, namespace);
+}
+
+/// Waits for both and holds nettopd against what they moved. Returns its document and who they were.
+pub fn finish_at(nettopd: &Nettopd, processes: [Process; 2]) -> (Value, [u32; 2]) {
+    let pids = processes.each_ref().map(Process::pid);
+    let moved = processes.map(Process::finish);
+    let document = nettopd.settled();
+    for (pid, moved) in pids.into_iter().zip(moved) {
+        assert!(moved != Moved::default(), "a scenario that moves nothing proves nothing");
+        assert_app(&document, pid, moved);
+    }
+    (document, pids)
+}
+
+pub fn read_all(mut stream: TcpStream) -> Moved {
+    let mut received = 0;
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match stream.read(&mut buffer).unwrap() {
+            0 => return Moved { sent: 0, received },
+            n => received += n as u64,
+        }
+    }
+}
+
+/// A socket of any type and protocol.
+pub fn socket(family: i32, kind: i32, protocol: i32) -> OwnedFd {
+    // SAFETY: a plain system call; the descriptor is ours.
+    unsafe {
+        let fd = libc::socket(family, kind, protocol);
+        assert!(fd >= 0, "{}", std::io::Error::last_os_error());
+        OwnedFd::from_raw_fd(fd)
+    }
+}
