@@ -171,10 +171,12 @@ fn settle(tag: &mut SocketTag, sk: *const c_void, listens: bool) {
         tag.flags |= LISTENING;
     } else if tag.flags & LISTENING != 0 {
         tag.flags &= !LISTENING;
-        tag.evidence = evidence::LISTENER;
+        if tag.evidence != evidence::KERNEL_THREAD {
+            tag.evidence = evidence::LISTENER;
+        }
     }
     let address = address(tag, sk);
-    tag.flags |= sharing(address);
+    tag.flags |= traits(address);
     if tag.netns.inode == 0 {
         tag.netns = netns_of(address);
     }
@@ -185,8 +187,9 @@ fn settle(tag: &mut SocketTag, sk: *const c_void, listens: bool) {
 }
 
 /// Whether others receive what this socket receives: `raw_v4_input`, `raw6_local_deliver` and `ping_rcv` hand out clones.
+/// And whether a TCP socket that no hook saw at birth, as the kernel's, is new all the same.
 #[inline(always)]
-fn sharing(sk: u64) -> u16 {
+fn traits(sk: u64) -> u16 {
     const SOCK_RAW: u16 = 3;
     const IPPROTO_ICMP: u16 = 1;
     const IPPROTO_TCP: u16 = 6;
@@ -195,6 +198,7 @@ fn sharing(sk: u64) -> u16 {
     let is_raw = probe::<u16>(sk, &kernel::SOCK_TYPE) == SOCK_RAW;
     match probe::<u16>(sk, &kernel::SOCK_PROTOCOL) {
         IPPROTO_TCP | IPPROTO_UDP if is_raw => COPIES,
+        IPPROTO_TCP if probe::<u64>(sk, &kernel::TCP_BYTES_RECEIVED) == 0 => BASED,
         IPPROTO_ICMP | IPPROTO_ICMPV6 => SHARES,
         _ if is_raw => SHARES,
         _ => 0,

@@ -313,11 +313,11 @@ fn a_kernel_thread_that_serves_has_its_own_row() {
     let control = tempfile::tempdir().unwrap();
     let none = None::<&str>;
     nix::mount::mount(Some("nfsd"), control.path(), Some("nfsd"), nix::mount::MsFlags::empty(), none).unwrap();
-    let write = |file: &str, text: &str| std::fs::write(control.path().join(file), text).unwrap();
+    let write = |file: &str, text: &str| std::fs::write(control.path().join(file), format!("{text}\n"));
     // Without a portmapper only version 4 can start.
-    write("versions", "-2 -3 +4");
-    write("portlist", "tcp 2049");
-    write("threads", "1");
+    if let Err(error) = write("versions", "-3 +4").and_then(|()| write("threads", "1")) {
+        return skip(&format!("the NFS server does not start: {error}"));
+    }
     // RFC 5531: a call of procedure 0 of NFS 4, behind its length.
     let call: Vec<u8> =
         [0x8000_0028_u32, 7, 0, 2, 100_003, 4, 0, 0, 0, 0, 0].iter().flat_map(|word| word.to_be_bytes()).collect();
@@ -328,7 +328,7 @@ fn a_kernel_thread_that_serves_has_its_own_row() {
     }
     let document = nettopd.settled();
     drop(stream);
-    write("threads", "0");
+    write("threads", "0").unwrap();
     nix::mount::umount(control.path()).unwrap();
     let rows = document["rows"].as_array().unwrap();
     let row = rows.iter().find(|row| row["comm"] == "[nfsd]").unwrap_or_else(|| panic!("no such row: {rows:#?}"));

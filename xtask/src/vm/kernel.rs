@@ -15,12 +15,18 @@ use crate::{
 
 /// Modules that scenarios need, with whatever they depend on. What a kernel has built in, or lacks, is left out.
 const MODULES: &[&str] = &[
-    // Asked for by name, not by symbol.
+    // Asked for by name, not by symbol: the first by SCTP, the others by kTLS.
     "crc32c_generic",
+    "aes_generic",
+    "aesni_intel",
+    "ctr",
+    "gcm",
+    "ghash_generic",
     "8021q",
     "bridge",
     "ip_gre",
     "ipv6",
+    "macvlan",
     "mptcp_diag",
     "nf_tables",
     "nfsd",
