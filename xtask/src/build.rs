@@ -51,7 +51,13 @@ pub fn test(filter: &[String]) -> anyhow::Result<()> {
     scenarios.args(["test", "--locked", "--release", "--package", "nettop-tests", "--no-fail-fast", "--"]);
     // Each scenario watches the whole machine: one at a time.
     scenarios.arg("--test-threads=1").args(filter).env("NETTOPD_BIN", nettopd);
+    let skips = root().join("target/skips");
+    std::fs::write(&skips, "")?;
+    scenarios.env("NETTOP_SKIPS", &skips);
     let scenarios = run(&mut scenarios);
+    for skip in std::fs::read_to_string(&skips)?.lines() {
+        eprintln!("xtask: skipped on this kernel: {skip}");
+    }
     for result in [&unit, &scenarios] {
         if let Err(error) = result {
             eprintln!("xtask: {error:#}");

@@ -33,8 +33,11 @@ enum Task {
     },
     /// Formatting, lints for both sides, documentation, tidiness
     Check,
-    /// All tests, or those whose name contains FILTER; needs root
+    /// All tests here and then on other kernels, or here those whose name contains FILTER; needs root
     Test {
+        /// Leave out the other kernels
+        #[arg(long)]
+        no_vm: bool,
         #[arg(last = true)]
         filter: Vec<String>,
     },
@@ -59,7 +62,7 @@ fn main() -> ExitCode {
         Task::Build => build::nettopd().map(drop),
         Task::Run { args } => return finish_run(build::run_nettopd(&args)),
         Task::Check => check::run_all(),
-        Task::Test { filter } => build::test(&filter),
+        Task::Test { no_vm, filter } => test(no_vm, &filter),
         Task::Vm { kernels, filter } => vm::run(&kernels, &filter),
         Task::Bench { args } => build::bench(&args),
     };
@@ -67,6 +70,18 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
+}
+
+/// The machines come last and do run where something failed before: one answer for all.
+fn test(no_vm: bool, filter: &[String]) -> anyhow::Result<()> {
+    let here = build::test(filter);
+    if no_vm || !filter.is_empty() {
+        return here;
+    }
+    if let Err(error) = &here {
+        eprintln!("xtask: {error:#}");
+    }
+    vm::run(&[], &[]).and(here)
 }
 
 /// nettopd's exit code is the command's.
