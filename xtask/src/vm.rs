@@ -107,7 +107,7 @@ fn print(machine: &Machine, report: &Report) -> bool {
         println!("--- {name}: {} failed\n{}", failure.test, failure.output);
     }
     for skip in of(Outcome::Skip) {
-        println!("{name}: {} skipped: {}", skip.test, skip.output.trim());
+        println!("{name}: {} skipped: {}", skip.test, skip.last_line());
     }
     let [passed, failed, skipped] = [Outcome::Pass, Outcome::Fail, Outcome::Skip].map(|outcome| of(outcome).count());
     let seconds = report.results.iter().map(|result| result.ms).sum::<u64>() / 1000;

@@ -55,7 +55,7 @@ fn table(runs: &[(&Machine, &Report)]) -> String {
             let _ = write!(text, "| {name} |");
             for (machine, report) in &columns {
                 let result = report.results.iter().find(|result| result.test == scenario);
-                let cell = match result.map(|result| (result.outcome, result.output.trim())) {
+                let cell = match result.map(|result| (result.outcome, result.last_line())) {
                     Some((Outcome::Pass, _)) => "yes",
                     Some((Outcome::Skip, reason)) => {
                         skips.insert(format!("- {name}, {}: {reason}\n", machine.kernel.version));

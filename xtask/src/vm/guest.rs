@@ -35,6 +35,13 @@ pub struct Result {
     pub output: String,
 }
 
+impl Result {
+    /// Why it was skipped; the kernel may have said something before.
+    pub fn last_line(&self) -> &str {
+        self.output.trim().lines().last().unwrap_or_default()
+    }
+}
+
 /// All that a guest said.
 pub struct Report {
     pub results: Vec<Result>,
