@@ -43,4 +43,8 @@ pub struct Owner {
     pub comm: [u8; 16],
     /// `bpf_ktime_get_ns` when `comm` was taken: of two owners of one process, the later is right.
     pub comm_time_ns: u64,
+    /// 1 for a thread of the kernel's that uses sockets of the kernel's.
+    pub is_kernel_thread: u32,
+    /// Keeps the size a multiple of 8.
+    pub reserved: u32,
 }

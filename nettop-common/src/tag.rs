@@ -16,8 +16,6 @@ pub mod evidence {
     pub const HOLDER: u32 = 3;
     /// The last process that sent or received through it.
     pub const USER: u32 = 4;
-    /// The kernel thread that sends or receives through a socket of the kernel's.
-    pub const KERNEL_THREAD: u32 = 5;
 }
 
 /// What was received before the daemon came is known: bytes consumed are a plain difference.

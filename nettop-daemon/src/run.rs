@@ -81,14 +81,14 @@ impl Sampler {
 
     /// The first reading is the base of all later differences.
     fn begin(&mut self) -> anyhow::Result<()> {
-        let reading = self.ledger.read(|_| false);
+        let reading = self.ledger.read(|_| false, |_| true);
         self.devices.update(&reading.namespaces)?;
         self.balance = Balance::new(&self.devices);
         Ok(())
     }
 
     fn sample(&mut self, reports_skipped: u64) -> anyhow::Result<Snapshot> {
-        let reading = self.ledger.read(|row| self.collector.wants(row));
+        let reading = self.ledger.read(|row| self.collector.wants(row), |netns| self.devices.is_fresh(netns));
         self.devices.update(&reading.namespaces)?;
         let books = self.balance.update(&reading, &self.devices);
         Ok(self.collector.collect(reading, &self.devices, books, reports_skipped))

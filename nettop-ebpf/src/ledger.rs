@@ -55,12 +55,14 @@ pub fn used(tag: &mut SocketTag, task: Task) -> bool {
         take(tag, task, evidence::USER);
         return true;
     }
-    if tag.owner != Ref::NONE && tag.evidence != evidence::KERNEL_THREAD {
+    // A program may make a socket, hand it to the kernel and end, as rpc.nfsd does.
+    let owner = owners::get(tag.owner).filter(|owner| owner.state == owner::LIVE);
+    if owner.as_ref().is_some_and(|owner| owner.is_kernel_thread == 0) {
         return false;
     }
-    if !task.is_worker() && !owners::get(tag.owner).is_some_and(|owner| task.is(owner)) {
+    if !task.is_worker() && !owner.is_some_and(|owner| task.is(owner)) {
         tag.owner = owners::of(task);
-        tag.evidence = evidence::KERNEL_THREAD;
+        tag.evidence = evidence::USER;
     }
     true
 }
@@ -153,6 +155,13 @@ pub fn count_consumed(tag: &mut SocketTag, consumed_bytes: u64) {
     }
 }
 
+/// Bytes that others than the owner took are not counted later either.
+#[inline(always)]
+pub fn skip_consumed(tag: &mut SocketTag, consumed_bytes: u64) {
+    tag.consumed_bytes = consumed_bytes;
+    tag.flags |= BASED;
+}
+
 /// The row a tag remembers, if it was not retired since.
 #[inline(always)]
 fn row_at(reference: Ref) -> Option<&'static mut Row> {
@@ -171,9 +180,7 @@ fn settle(tag: &mut SocketTag, sk: *const c_void, listens: bool) {
         tag.flags |= LISTENING;
     } else if tag.flags & LISTENING != 0 {
         tag.flags &= !LISTENING;
-        if tag.evidence != evidence::KERNEL_THREAD {
-            tag.evidence = evidence::LISTENER;
-        }
+        tag.evidence = evidence::LISTENER;
     }
     let address = address(tag, sk);
     tag.flags |= traits(address);

@@ -61,6 +61,7 @@ fn make(task: Task, key: &OwnerKey) -> Ref {
     task.copy_comm(&mut entry.comm);
     // SAFETY: the helper has no preconditions.
     entry.comm_time_ns = unsafe { bpf_ktime_get_ns() };
+    entry.is_kernel_thread = u32::from(task.is_kernel_thread());
     entry.state = LIVE;
     match OWNER_INDEX.insert(key, slot, BPF_NOEXIST) {
         Ok(()) => owner,

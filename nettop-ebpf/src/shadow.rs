@@ -58,10 +58,10 @@ pub fn before(context: *mut c_void, tag: &mut SocketTag) {
     // SAFETY: the context of the program.
     let cookie = unsafe { bpf_get_socket_cookie(context) };
     if let Some(shadow) = get(cookie)
-        && shadow.evidence >= evidence::USER
+        && shadow.evidence == evidence::USER
     {
         tag.owner = shadow.owner;
-        tag.evidence = shadow.evidence;
+        tag.evidence = evidence::USER;
     }
 }
 
@@ -93,36 +93,49 @@ pub fn after(context: *mut c_void, tag: &mut SocketTag, sk: *mut bpf_sock) {
 /// The current process uses the socket at an address: it owns it from now on.
 #[inline(always)]
 pub fn used(sk: u64, then: impl FnOnce(&mut SocketTag)) {
+    with(sk, |tag| {
+        if ledger::used(tag, Task::current()) {
+            then(tag);
+        }
+    });
+}
+
+/// The current process took data from the TCP socket at an address.
+#[inline(always)]
+pub fn consumed(sk: u64) {
+    if probe::<u16>(sk, &kernel::SOCK_PROTOCOL) != IPPROTO_TCP {
+        return;
+    }
+    let now = consumed_bytes(sk);
+    let is_in_call = probe::<u32>(sk, &kernel::SOCK_LOCK_OWNED) != 0;
+    with(sk, |tag| {
+        if is_in_call && ledger::used(tag, Task::current()) {
+            ledger::count_consumed(tag, now);
+        } else {
+            ledger::skip_consumed(tag, now);
+        }
+    });
+}
+
+/// Finds or makes the shadow of the socket at an address.
+#[inline(always)]
+fn with(sk: u64, then: impl FnOnce(&mut SocketTag)) {
     let family: u16 = probe(sk, &kernel::SOCK_FAMILY);
     if family != AF_INET && family != AF_INET6 {
         return;
     }
     let cookie: u64 = probe(sk, &kernel::SOCK_COOKIE);
     if let Some(shadow) = get(cookie) {
-        if ledger::used(shadow, Task::current()) {
-            then(shadow);
-        }
+        then(shadow);
         return;
     }
     let mut tag = SocketTag::zeroed();
     tag.netns = ledger::netns_of(sk);
     tag.family = u16::from(family == AF_INET6);
-    if ledger::used(&mut tag, Task::current()) {
-        then(&mut tag);
-    }
+    then(&mut tag);
     if cookie != 0 {
         let _ = SHADOWS.insert(cookie, tag, 0);
     }
-}
-
-/// The current process took data from the TCP socket at an address.
-#[inline(always)]
-pub fn consumed(sk: u64) {
-    if probe::<u16>(sk, &kernel::SOCK_PROTOCOL) != IPPROTO_TCP || probe::<u32>(sk, &kernel::SOCK_LOCK_OWNED) == 0 {
-        return;
-    }
-    let now = consumed_bytes(sk);
-    used(sk, |tag| ledger::count_consumed(tag, now));
 }
 
 /// As `consumed_bytes` of the other back ends, through an address that is only a number.

@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
-use std::net::UdpSocket;
+use std::{
+    net::UdpSocket,
+    time::{Duration, Instant},
+};
 
 use nettop_tests::{Moved, Namespace, Nettopd, Process, app, device};
 
@@ -109,4 +112,31 @@ fn a_process_that_goes_on_keeps_its_row_while_others_come_and_go() {
     lasting.go();
     lasting.wait_until_ready();
     assert_eq!(app(&nettopd.settled(), lasting.pid()).sent, 20);
+}
+
+#[test]
+fn rows_of_a_dead_namespace_are_given_back_whoever_owns_them() {
+    // Half full, so that what is gone and quiet goes at once.
+    let nettopd = Nettopd::start(&["--rows", "64"]);
+    let crowd = Namespace::new();
+    let _sink = crowd.enter(|| UdpSocket::bind("127.0.0.1:7000").unwrap());
+    let senders: Vec<Process> = (0..40).map(|_| sender(&crowd, 100)).collect();
+    for sender in &senders {
+        sender.wait_until_ready();
+    }
+    let gone = Namespace::new();
+    // A datagram of a process that stays, and the kernel's answer that nobody listens.
+    gone.enter(|| UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[0; 10], "127.0.0.1:9").unwrap());
+    let inode = gone.inode();
+    let rows = |document: &serde_json::Value| {
+        document["rows"].as_array().unwrap().iter().filter(|row| row["netns"] == inode).count()
+    };
+    assert!(rows(&nettopd.settled()) >= 2);
+    drop(gone);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while rows(&nettopd.settled()) > 0 {
+        assert!(Instant::now() < deadline, "rows stay");
+    }
+    let document = nettopd.settled();
+    assert!(document["devices"].as_array().unwrap().iter().all(|device| device["netns"] != inode));
 }

@@ -87,7 +87,7 @@ impl Devices {
         let mut paths = HashMap::new();
         let mut sought = HashSet::new();
         for (netns, pids) in wanted {
-            match pids.iter().find_map(|pid| namespaces::through_process(*netns, *pid)) {
+            match pids.iter().find_map(|pid| namespaces::through_process(netns.inode, *pid)) {
                 Some(path) => {
                     paths.insert(netns.inode, path);
                 }
@@ -121,7 +121,7 @@ impl Devices {
         self.known.get(&key)
     }
 
-    /// All devices, those of dead namespaces until their rows are gone.
+    /// All devices, those of dead namespaces until another has their number and their rows are gone.
     pub fn iter(&self) -> impl Iterator<Item = (&DeviceKey, &Device)> {
         self.known.iter()
     }
@@ -233,9 +233,10 @@ fn ethernet(kind: Option<&InfoKind>) -> (Basis, [u32; 2]) {
         Some(InfoKind::Bond) => (Basis::Wire, [HEADER, HEADER]),
         // br_pass_frame_up, vlan_do_receive and team_handle_frame count after eth_type_trans.
         Some(InfoKind::Bridge | InfoKind::Vlan | InfoKind::Team) => (Basis::Skb, [HEADER, 0]),
-        // iptunnel_xmit counts from the inner IP header; vxlan_rcv and geneve_rx as above, ip_tunnel_rcv before.
-        Some(InfoKind::Vxlan | InfoKind::Geneve) => (Basis::Skb, [0, 0]),
-        Some(InfoKind::GreTap | InfoKind::GreTap6) => (Basis::Skb, [0, HEADER]),
+        // iptunnel_xmit counts from the inner IP header; vxlan_rcv, geneve_rx and __ip6_tnl_rcv as above, ip_tunnel_rcv
+        // before.
+        Some(InfoKind::Vxlan | InfoKind::Geneve | InfoKind::GreTap6 | InfoKind::Ip6ErSpan) => (Basis::Skb, [0, 0]),
+        Some(InfoKind::GreTap | InfoKind::ErSpan) => (Basis::Skb, [0, HEADER]),
         Some(_) => (Basis::Skb, [HEADER, HEADER]),
     }
 }

@@ -46,9 +46,9 @@ pub fn all() -> HashMap<u32, PathBuf> {
 }
 
 /// A path into one namespace by way of a process that should live there.
-pub fn through_process(netns: Netns, pid: u32) -> Option<PathBuf> {
+pub fn through_process(netns: u32, pid: u32) -> Option<PathBuf> {
     let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
-    (inode(&path) == Some(netns.inode)).then_some(path)
+    (inode(&path) == Some(netns)).then_some(path)
 }
 
 /// Runs `work` inside each namespace, on a thread of its own that ends with it, and tells which it was.

@@ -78,7 +78,11 @@ impl Kernel {
             let is_known = found.as_ref().is_some_and(|found| hook.prototypes.contains(&found.as_str()));
             Some(Prototype { kind: hook.place.name(), target: hook.target, found, is_known })
         };
-        hooks.filter_map(prototype).collect()
+        let mut prototypes: Vec<Prototype> = hooks.filter_map(prototype).collect();
+        // A function that has had several prototypes has a hook for each.
+        prototypes.sort_by_key(|prototype| (prototype.kind, prototype.target, !prototype.is_known));
+        prototypes.dedup_by_key(|prototype| (prototype.kind, prototype.target));
+        prototypes
     }
 
     fn prototype(&self, hook: &Hook) -> Option<Result<String, BtfError>> {

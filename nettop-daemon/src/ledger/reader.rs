@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nettop_common::{Flow, Netns, OwnerKey, RowKey, Stats, owner, row, tag::evidence};
+use nettop_common::{Flow, Netns, OwnerKey, RowKey, Stats, owner, row};
 
 use super::retire::Retirement;
 use crate::kernel::programs::Programs;
@@ -19,6 +19,7 @@ pub struct OwnerReading {
     pub key: OwnerKey,
     pub comm: [u8; 16],
     pub comm_time_ns: u64,
+    pub is_kernel_thread: bool,
     pub exited: bool,
 }
 
@@ -78,8 +79,8 @@ impl Ledger {
         Self { programs, last: Vec::new(), last_at: Instant::now(), retirement }
     }
 
-    /// Reads every row, copies those that are wanted, and retires those whose process is gone.
-    pub fn read(&mut self, wanted: impl Fn(&RowReading) -> bool) -> Reading {
+    /// Reads every row, copies those that are wanted, and retires those whose process or namespace is gone.
+    pub fn read(&mut self, wanted: impl Fn(&RowReading) -> bool, is_reached: impl Fn(Netns) -> bool) -> Reading {
         let at = Instant::now();
         let stats = self.programs.stats.read(0).unwrap_or_default();
         let owners = used(stats.next_owner, owner::FIRST, self.programs.owners.len());
@@ -107,7 +108,9 @@ impl Ledger {
             let Some(owner) = owner_of(&self.programs, &gone, row.key.owner) else { continue };
             let interval = difference(&row.flows, &self.last[slot]);
             self.last[slot] = row.flows;
-            self.retirement.note(slot, &row, &owner, interval != Flows::default());
+            let is_gone = owner.exited && row.key.owner >= owner::FIRST
+                || row.key.netns != Netns::default() && !is_reached(row.key.netns);
+            self.retirement.note(slot, is_gone, interval != Flows::default());
             if row.flows != Flows::default() {
                 let row = RowReading { key: row.key, owner, evidence: row.evidence, interval, total: row.flows };
                 reading.add(&row);
@@ -133,7 +136,7 @@ impl Reading {
         let side = match row.key.owner {
             owner::KERNEL => &mut device.kernel,
             owner::COPIES => &mut device.copies,
-            _ if row.evidence == evidence::KERNEL_THREAD => &mut device.kernel,
+            _ if row.owner.is_kernel_thread => &mut device.kernel,
             _ => &mut device.processes,
         };
         accumulate(side, &row.interval);
@@ -164,6 +167,7 @@ fn owner_of(programs: &Programs, gone: &HashSet<(u32, u64)>, slot: u32) -> Optio
         key: entry.key,
         comm: entry.comm,
         comm_time_ns: entry.comm_time_ns,
+        is_kernel_thread: entry.is_kernel_thread != 0,
         exited: gone.contains(&(entry.key.tgid, entry.key.start_time_ns)),
     })
 }

@@ -1,4 +1,4 @@
-//! Gives back rows and owners of processes that are gone, in two steps an interval apart.
+//! Gives back rows of processes and namespaces that are gone, and owners of processes, in two steps an interval apart.
 //!
 //! First the index forgets the key and the generation is bumped, so that no socket finds the slot again. A program
 //! that had found it just before may still count there, so the last counters are folded only an interval later.
@@ -13,12 +13,12 @@ use bytemuck::Zeroable as _;
 use nettop_common::{Owner, Row, Stats, owner, row};
 use procfs::process::Process;
 
-use super::reader::{Flows, OwnerReading, accumulate};
+use super::reader::{Flows, accumulate};
 use crate::{identity, kernel::programs::Programs};
 
 /// Intervals without a packet before a row may go.
 const QUIET_INTERVALS: u8 = 2;
-/// How long the rows of an exited process stay, unless the table fills: its last packets may still be on their way.
+/// How long the rows of what is gone stay, unless the table fills: its last packets may still be on their way.
 const LINGER_S: u32 = 60;
 /// How often processes are looked for in /proc, in case an exit was not seen.
 const SWEEP: Duration = Duration::from_secs(60);
@@ -28,7 +28,7 @@ const SWEEP: Duration = Duration::from_secs(60);
 struct Slot {
     quiet: u8,
     /// By the clock that began with the ledger: an [`Instant`] would be most of the daemon's memory.
-    exited_at_s: Option<u32>,
+    gone_at_s: Option<u32>,
     /// The first step is done.
     leaving: bool,
 }
@@ -56,16 +56,15 @@ impl Retirement {
     }
 
     /// Notes what a reading saw of a row.
-    pub(super) fn note(&mut self, slot: usize, row: &Row, owner: &OwnerReading, busy: bool) {
+    pub(super) fn note(&mut self, slot: usize, is_gone: bool, busy: bool) {
         if self.rows.len() <= slot {
             self.rows.resize(slot + 1, Slot::default());
         }
         let now_s = self.now_s();
         let state = &mut self.rows[slot];
         state.quiet = if busy { 0 } else { state.quiet.saturating_add(1) };
-        if owner.exited && row.key.owner >= owner::FIRST {
-            state.exited_at_s.get_or_insert(now_s);
-        }
+        // A namespace that nobody could enter may be seen again.
+        state.gone_at_s = is_gone.then(|| state.gone_at_s.unwrap_or(now_s));
     }
 
     fn now_s(&self) -> u32 {
@@ -120,7 +119,7 @@ impl Retirement {
                 *state = Slot::default();
                 continue;
             }
-            state.exited_at_s.get_or_insert(now_s);
+            state.gone_at_s.get_or_insert(now_s);
             // Its rows were quiet long enough, if it had any.
             state.quiet = QUIET_INTERVALS;
             if due(state, pressed, now_s) {
@@ -151,7 +150,7 @@ impl Retirement {
 
 fn due(state: &Slot, pressed: bool, now_s: u32) -> bool {
     let lingered = |at_s: u32| now_s.saturating_sub(at_s) >= LINGER_S;
-    state.quiet >= QUIET_INTERVALS && state.exited_at_s.is_some_and(|at_s| pressed || lingered(at_s))
+    state.quiet >= QUIET_INTERVALS && state.gone_at_s.is_some_and(|at_s| pressed || lingered(at_s))
 }
 
 fn bump(generation: Option<&std::sync::atomic::AtomicU32>) {
@@ -163,7 +162,9 @@ fn bump(generation: Option<&std::sync::atomic::AtomicU32>) {
 fn give_back_row(programs: &mut Programs, slot: usize, row: &Row) {
     programs.rows.write(slot, Row { generation: row.generation, ..Row::zeroed() });
     give_back(&mut programs.free_rows, slot);
-    if let Some(rows_in_use) = programs.stats.double_word(0, offset_of!(Stats, rows_in_use)) {
+    if row.key.owner >= owner::FIRST
+        && let Some(rows_in_use) = programs.stats.double_word(0, offset_of!(Stats, rows_in_use))
+    {
         rows_in_use.fetch_sub(1, Ordering::Relaxed);
     }
 }

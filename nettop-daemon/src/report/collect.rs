@@ -118,7 +118,7 @@ impl Collector {
             comm: match row.key.owner {
                 owner::KERNEL => "[kernel]".into(),
                 owner::OVERFLOW => "[overflow]".into(),
-                _ if row.evidence == evidence::KERNEL_THREAD => format!("[{}]", escape_c(&row.owner.comm)),
+                _ if row.owner.is_kernel_thread => format!("[{}]", escape_c(&row.owner.comm)),
                 _ => escape_c(&row.owner.comm),
             },
             exe: details.exe,
@@ -195,8 +195,9 @@ fn traffic(flows: &Flows) -> Traffic {
 
 const fn owner_name(row: &RowReading) -> &'static str {
     match (row.key.owner, row.evidence) {
-        (owner::KERNEL, _) | (_, evidence::KERNEL_THREAD) => "kernel",
+        (owner::KERNEL, _) => "kernel",
         (owner::OVERFLOW, _) => "overflow",
+        _ if row.owner.is_kernel_thread => "kernel",
         (_, evidence::USER) => "user",
         (_, evidence::HOLDER) => "holder",
         (_, evidence::CREATOR) => "creator",

@@ -2,11 +2,12 @@
 
 use super::model::{Amount, Side, Snapshot};
 
-const HEADER: [&str; 30] = [
+const HEADER: [&str; 31] = [
     "time",
     "interval_ms",
     "record",
     "netns",
+    "netns_cookie",
     "device",
     "ifindex",
     "pid",
@@ -56,6 +57,7 @@ pub(super) fn csv(snapshot: &Snapshot, with_header: bool) -> anyhow::Result<Vec<
     for row in &snapshot.rows {
         let mut fields = vec![
             ("netns", row.netns.to_string()),
+            ("netns_cookie", row.netns_cookie.to_string()),
             ("device", text(row.device.as_deref())),
             ("ifindex", number(row.ifindex)),
             ("pid", row.pid.to_string()),
@@ -78,6 +80,7 @@ pub(super) fn csv(snapshot: &Snapshot, with_header: bool) -> anyhow::Result<Vec<
         let (tx, rx) = (&device.interval.tx, &device.interval.rx);
         let mut fields = vec![
             ("netns", device.netns.to_string()),
+            ("netns_cookie", device.netns_cookie.to_string()),
             ("device", text(Some(&device.device))),
             ("ifindex", device.ifindex.to_string()),
             ("tx_bytes", tx.bytes.to_string()),

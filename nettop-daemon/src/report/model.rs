@@ -29,7 +29,7 @@ pub struct Snapshot {
     pub hooks: Vec<HookReport>,
     pub rows: Vec<RowReport>,
     pub devices: Vec<DeviceReport>,
-    /// What ended processes moved whose rows were given back.
+    /// What rows had counted that were given back: of ended processes, and of namespaces that are gone.
     pub exited: Traffic,
     pub loss: Loss,
 }

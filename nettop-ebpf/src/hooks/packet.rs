@@ -63,13 +63,14 @@ fn count(ctx: &SkBuffContext, way: Direction) {
 /// (`tcp_v4_rcv`, `tcp_write_timer`, `tcp_tasklet_func` all defer).
 #[inline(always)]
 fn claim_for_sender(tag: &mut SocketTag, sk: *mut bpf_sock) {
-    // The kernel's own sockets send from any context.
-    if tag.owner == Ref::NONE || tag.evidence == evidence::KERNEL_THREAD {
+    if tag.owner == Ref::NONE {
         return;
     }
     let task = Task::current();
-    let is_owner = owners::get(tag.owner).is_some_and(|owner| task.is(owner));
-    if !is_owner && sends_for_process(sk) {
+    let owner = owners::get(tag.owner);
+    // The kernel's own sockets send from any context.
+    let stays = owner.is_some_and(|owner| owner.is_kernel_thread != 0 || task.is(owner));
+    if !stays && sends_for_process(sk) {
         ledger::take(tag, task, evidence::USER);
     }
 }

@@ -44,31 +44,33 @@ fn sent(sk: *const c_void, bytes: i32) {
 /// A call received this many bytes, or failed. Plain TCP is counted by [`consumed`], where splice passes too.
 #[inline(always)]
 fn received(sk: *const c_void, bytes: i32, flags: i32) {
-    if bytes > 0
-        && flags & (MSG_PEEK | MSG_ERRQUEUE) == 0
-        && !sk.is_null()
-        && is_inet(sk)
-        && (load::<u16>(sk, &kernel::SOCK_PROTOCOL) != IPPROTO_TCP || is_layered(sk))
-    {
-        used(sk, |tag| ledger::count_app(tag, Direction::Rx, bytes as u64));
+    if bytes <= 0 || flags & (MSG_PEEK | MSG_ERRQUEUE) != 0 || sk.is_null() || !is_inet(sk) {
+        return;
+    }
+    let is_tcp = load::<u16>(sk, &kernel::SOCK_PROTOCOL) == IPPROTO_TCP;
+    if !is_tcp || is_layered(sk) {
+        used(sk, |tag| {
+            ledger::count_app(tag, Direction::Rx, bytes as u64);
+            if is_tcp {
+                // Of TCP's own stream as much may be gone as this, or more, or less.
+                ledger::skip_consumed(tag, consumed_bytes(sk));
+            }
+        });
     }
 }
 
 /// A program took data from a TCP socket: how much is a difference, so that a look missed heals at the next.
 #[inline(always)]
 fn consumed(sk: *const c_void) {
-    // `tcp_read_sock` in softirq, for what the kernel builds on TCP: `current` is anybody.
-    if load::<u32>(sk, &kernel::SOCK_LOCK_OWNED) == 0 {
-        return;
+    let Some(tag) = tag(sk) else { return };
+    let consumed_bytes = consumed_bytes(sk);
+    // Without the lock it is `tcp_read_sock` in softirq, for what the kernel builds on TCP: `current` is anybody.
+    let is_in_call = load::<u32>(sk, &kernel::SOCK_LOCK_OWNED) != 0;
+    if is_in_call && ledger::used(tag, Task::current()) && !is_layered(sk) {
+        ledger::count_consumed(tag, consumed_bytes);
+    } else {
+        ledger::skip_consumed(tag, consumed_bytes);
     }
-    used(sk, |tag| {
-        let consumed_bytes = consumed_bytes(sk);
-        if is_layered(sk) {
-            tag.consumed_bytes = consumed_bytes;
-        } else {
-            ledger::count_consumed(tag, consumed_bytes);
-        }
-    });
 }
 
 /// Whether the program receives what a layer of the kernel makes of TCP's data, as kTLS, or something else in its place,
@@ -76,7 +78,7 @@ fn consumed(sk: *const c_void) {
 #[inline(always)]
 fn is_layered(sk: *const c_void) -> bool {
     const TLS: u32 = u32::from_ne_bytes(*b"tls\0");
-    /// Low bit of `sk_user_data`, include/net/sock.h.
+    /// Of the low bits of `sk_user_data`, include/net/sock.h; since 6.0, and in later releases of 5.15.
     const SK_USER_DATA_PSOCK: u64 = 4;
     if load::<u64>(sk, &kernel::SOCK_USER_DATA) & SK_USER_DATA_PSOCK != 0 {
         return true;
@@ -128,11 +130,17 @@ pub fn is_inet(sk: *const c_void) -> bool {
 /// The current process uses the socket: it owns it from now on.
 #[inline(always)]
 fn used(sk: *const c_void, then: impl FnOnce(&mut SocketTag)) {
-    let Some(tag) = SOCKETS.tag(sk.cast_mut()) else { return };
-    if tag.netns.inode == 0 {
-        tag.netns = ledger::netns_of(sk as u64);
-    }
+    let Some(tag) = tag(sk) else { return };
     if ledger::used(tag, Task::current()) {
         then(tag);
     }
+}
+
+#[inline(always)]
+fn tag(sk: *const c_void) -> Option<&'static mut SocketTag> {
+    let tag = SOCKETS.tag(sk.cast_mut())?;
+    if tag.netns.inode == 0 {
+        tag.netns = ledger::netns_of(sk as u64);
+    }
+    Some(tag)
 }
