@@ -22,7 +22,12 @@ const SIZE: usize = 100_001;
 
 /// Kprobes see TCP's stream and not what a layer makes of it: docs/coverage.md says so.
 fn sees_layers() -> bool {
-    std::env::var("NETTOPD_BACKEND").as_deref() != Ok("kprobe")
+    backend().is_none_or(|backend| backend != "kprobe")
+}
+
+/// The back end that is forced.
+fn backend() -> Option<String> {
+    std::env::var("NETTOPD_BACKEND").ok()
 }
 
 /// Whether sockets of a protocol can be had.
@@ -287,7 +292,12 @@ fn what_a_sockmap_forwards_is_the_proxys_on_the_wire_and_not_in_the_program() {
     let proxied = proxy.finish();
     let document = nettopd.settled();
     assert_app(&document, pids[0], moved[1]);
-    assert_app(&document, pids[1], proxied);
+    if backend().is_none_or(|backend| backend == "tracepoint") {
+        assert_app(&document, pids[1], proxied);
+    } else {
+        // The others do not see sockmap take the data, but only that it is gone: docs/coverage.md says so.
+        assert_eq!(app(&document, pids[1]).received, proxied.received + SIZE as u64);
+    }
     assert_app(&document, pids[2], moved[0]);
     let passed = wire(&document, pids[1]);
     assert!(passed.received > SIZE as u64 && passed.sent > SIZE as u64, "{passed:?}");
