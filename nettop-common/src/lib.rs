@@ -4,12 +4,14 @@
 
 #![no_std]
 
+pub mod drops;
 pub mod offsets;
 pub mod owner;
 pub mod row;
 pub mod stats;
 pub mod tag;
 
+pub use drops::{DropCount, DropKey};
 pub use owner::{Owner, OwnerKey};
 pub use row::{Flow, Netns, Row, RowKey};
 pub use stats::Stats;

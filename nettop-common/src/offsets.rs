@@ -45,6 +45,8 @@ macro_rules! for_each_offset {
             SKB_HEAD = "sk_buff" "head";
             SKB_DATA = "sk_buff" "data";
             SKB_END = "sk_buff" "end";
+            SKB_SK = "sk_buff" "sk";
+            SKB_DEV = "sk_buff" "dev";
             SKB_IIF = "sk_buff" "skb_iif";
             SKB_DST = "sk_buff" "_skb_refdst";
             SKB_NETWORK_HEADER = "sk_buff" "network_header";

@@ -33,7 +33,7 @@ pub const COPIES: u16 = 16;
 
 /// A slot and its generation, read and written as one word. All zero: nothing.
 #[repr(transparent)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Pod, Zeroable)]
 pub struct Ref(pub u64);
 
 impl Ref {

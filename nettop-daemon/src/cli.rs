@@ -1,6 +1,6 @@
 //! The command line.
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::kernel::hooks::Backend;
 
@@ -13,24 +13,13 @@ use crate::kernel::hooks::Backend;
 pub struct Cli {
     #[command(subcommand)]
     pub command: Option<Command>,
-    /// Seconds between reports [default: 5; with --once: 1]
-    #[arg(value_parser = seconds)]
-    pub interval: Option<f64>,
-    /// Number of reports before nettopd ends
-    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
-    pub count: Option<u64>,
+    #[command(flatten)]
+    pub timing: Timing,
     /// Print one JSON document after one interval, and end
     #[arg(long, conflicts_with = "count")]
     pub once: bool,
-    /// Only rows of this process; may be repeated
-    #[arg(short, long, value_name = "PID")]
-    pub pid: Vec<u32>,
-    /// Only rows of this user, by name or number; may be repeated
-    #[arg(short, long, value_name = "USER")]
-    pub user: Vec<String>,
-    /// Only this network device; may be repeated
-    #[arg(short, long, value_name = "DEVICE")]
-    pub interface: Vec<String>,
+    #[command(flatten)]
+    pub selection: Selection,
     /// Count IPv4 only
     #[arg(short = '4', long, conflicts_with = "ipv6")]
     pub ipv4: bool,
@@ -60,9 +49,46 @@ pub struct Cli {
     pub verbose: u8,
 }
 
+/// When reports are made.
+#[derive(Args, Debug, Clone, Default)]
+pub struct Timing {
+    /// Seconds between reports [default: 5; with --once: 1]
+    #[arg(value_parser = seconds)]
+    pub interval: Option<f64>,
+    /// Number of reports before nettopd ends
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+}
+
+/// What reports show.
+#[derive(Args, Debug, Clone, Default)]
+pub struct Selection {
+    /// Only this process; may be repeated
+    #[arg(short, long, value_name = "PID")]
+    pub pid: Vec<u32>,
+    /// Only this user, by name or number; may be repeated
+    #[arg(short, long, value_name = "USER")]
+    pub user: Vec<String>,
+    /// Only this network device; may be repeated
+    #[arg(short, long, value_name = "DEVICE")]
+    pub interface: Vec<String>,
+}
+
 /// What nettopd does beside reporting.
-#[derive(Subcommand, Debug, Clone, Copy)]
+#[derive(Subcommand, Debug, Clone)]
 pub enum Command {
+    /// Tell which packets the kernel drops: where, why, and whose
+    Drops {
+        #[command(flatten)]
+        timing: Timing,
+        #[command(flatten)]
+        selection: Selection,
+        /// Also show frees that lost nothing: ends of connections and the like
+        #[arg(long)]
+        all: bool,
+        #[arg(long, default_value = "text")]
+        format: DropsFormat,
+    },
     /// Tell what this kernel offers, which hooks are used, and whether they count right; attach nothing for good
     Check {
         #[arg(long, default_value = "text")]
@@ -77,6 +103,19 @@ pub enum CheckFormat {
     Text,
     /// One document, `nettop.check/1`
     Json,
+}
+
+/// How `nettopd drops` prints.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DropsFormat {
+    /// Lines for people
+    Text,
+    /// One indented document per report, `nettop.drops/1`
+    Json,
+    /// One document per line and report
+    Ndjson,
+    /// One line per kind of drop
+    Csv,
 }
 
 const EXIT_CODES: &str = "\
@@ -112,19 +151,28 @@ pub enum Format {
 }
 
 impl Cli {
-    /// The interval asked for, or its default.
-    pub fn interval_s(&self) -> f64 {
-        self.interval.unwrap_or(if self.once { 1.0 } else { 5.0 })
+    /// When reports are made, and what they show.
+    pub fn watch(&self) -> (Timing, &Selection) {
+        match &self.command {
+            Some(Command::Drops { timing, selection, .. }) => (timing.clone(), selection),
+            _ if self.once => {
+                let interval = self.timing.interval.or(Some(1.0));
+                (Timing { interval, count: Some(1) }, &self.selection)
+            }
+            _ => (self.timing.clone(), &self.selection),
+        }
     }
 
     /// The format asked for, or its default.
     pub fn format(&self) -> Format {
         self.format.unwrap_or(if self.once { Format::Json } else { Format::Table })
     }
+}
 
-    /// How many reports to make, if that is limited.
-    pub const fn limit(&self) -> Option<u64> {
-        if self.once { Some(1) } else { self.count }
+impl Timing {
+    /// The interval asked for, or its default.
+    pub fn interval_s(&self) -> f64 {
+        self.interval.unwrap_or(5.0)
     }
 }
 

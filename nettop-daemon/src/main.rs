@@ -1,10 +1,11 @@
 //! nettopd: accounts every packet to the process, user and network device it belongs to.
 //!
-//! Data goes one way: `kernel` loads the hooks, `ledger` reads their books, `identity` names what they count,
+//! Data goes one way: `kernel` loads the hooks, `ledger` and `drops` read their books, `identity` names what they count,
 //! `report` balances and writes.
 
 mod check;
 mod cli;
+mod drops;
 mod identity;
 mod kernel;
 mod ledger;
@@ -20,6 +21,7 @@ use crate::{
     cli::{Cli, Command},
     identity::escape::escape,
     kernel::preflight::Refusal,
+    report::Output,
 };
 
 /// A mistake of the command line that clap cannot see.
@@ -37,7 +39,8 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).init();
     let done = match cli.command {
         Some(Command::Check { format }) => check::run(&cli, format),
-        None => run::run(&cli),
+        Some(Command::Drops { format, all, .. }) => run::run(&cli, Output::Drops { format, all }),
+        None => run::run(&cli, Output::Report(cli.format())),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

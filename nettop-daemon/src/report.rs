@@ -3,6 +3,7 @@
 mod balance;
 mod collect;
 mod csv;
+mod drops;
 mod model;
 mod sink;
 mod table;
@@ -10,4 +11,4 @@ mod table;
 pub use balance::Balance;
 pub use collect::{Collector, Filter};
 pub use model::{HookReport, Snapshot};
-pub use sink::Sink;
+pub use sink::{Output, Sink};

@@ -11,11 +11,12 @@ use tokio::{
 
 use crate::{
     Usage,
-    cli::Cli,
+    cli::{Cli, Selection},
+    drops::{Drops, Reasons},
     identity::devices::Devices,
     kernel::programs::{HookState, Kernel},
     ledger::Ledger,
-    report::{Balance, Collector, Filter, HookReport, Sink, Snapshot},
+    report::{Balance, Collector, Filter, HookReport, Output, Sink, Snapshot},
 };
 
 /// Everything between a tick and its report.
@@ -23,6 +24,7 @@ struct Sampler {
     ledger: Ledger,
     devices: Devices,
     balance: Balance,
+    drops: Drops,
     collector: Collector,
 }
 
@@ -31,8 +33,9 @@ struct Sampler {
 /// # Errors
 ///
 /// [`Usage`] for an unknown user, [`crate::kernel::preflight::Refusal`] for what the kernel lacks or forbids.
-pub fn run(cli: &Cli) -> anyhow::Result<()> {
-    let filter = filter(cli)?;
+pub fn run(cli: &Cli, output: Output) -> anyhow::Result<()> {
+    let (timing, selection) = cli.watch();
+    let filter = filter(cli, selection)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     runtime.block_on(async {
@@ -40,11 +43,11 @@ pub fn run(cli: &Cli) -> anyhow::Result<()> {
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
         let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
         let mut sampler = Sampler::start(cli, filter)?;
-        let (mut sink, mut writer) = Sink::new(cli.format());
-        let period = Duration::from_secs_f64(cli.interval_s());
+        let (mut sink, mut writer) = Sink::new(output);
+        let period = Duration::from_secs_f64(timing.interval_s());
         let mut ticks = interval_at(Instant::now() + period, period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let mut left = cli.limit();
+        let mut left = timing.count;
         while left != Some(0) {
             let last = tokio::select! {
                 _ = ticks.tick() => false,
@@ -71,6 +74,7 @@ impl Sampler {
         let hooks = programs.hooks.iter().map(hook_report).collect();
         let mut sampler = Self {
             balance: Balance::new(&devices),
+            drops: Drops::new(Reasons::new(kernel.types())),
             ledger: Ledger::new(programs),
             devices,
             collector: Collector::new(cli, filter, hooks),
@@ -91,7 +95,8 @@ impl Sampler {
         let reading = self.ledger.read(|row| self.collector.wants(row), |netns| self.devices.is_fresh(netns));
         self.devices.update(&reading.namespaces)?;
         let books = self.balance.update(&reading, &self.devices);
-        Ok(self.collector.collect(reading, &self.devices, books, reports_skipped))
+        let drops = self.drops.read(self.ledger.programs());
+        Ok(self.collector.collect(reading, &drops, &self.devices, books, reports_skipped))
     }
 }
 
@@ -106,9 +111,14 @@ fn hook_report(hook: &HookState) -> HookReport {
     }
 }
 
-fn filter(cli: &Cli) -> anyhow::Result<Filter> {
-    let uids = cli.user.iter().map(|user| uid(user)).collect::<anyhow::Result<_>>()?;
-    Ok(Filter { pids: cli.pid.clone(), uids, devices: cli.interface.clone(), hidden_families: [cli.ipv6, cli.ipv4] })
+fn filter(cli: &Cli, selection: &Selection) -> anyhow::Result<Filter> {
+    let uids = selection.user.iter().map(|user| uid(user)).collect::<anyhow::Result<_>>()?;
+    Ok(Filter {
+        pids: selection.pid.clone(),
+        uids,
+        devices: selection.interface.clone(),
+        hidden_families: [cli.ipv6, cli.ipv4],
+    })
 }
 
 fn uid(user: &str) -> anyhow::Result<u32> {

@@ -2,8 +2,11 @@
 
 pub mod copies;
 mod create;
+mod drops;
+mod freed;
 mod packet;
 mod process;
 mod seed;
 mod socketless;
+mod symbols;
 pub mod transfer;

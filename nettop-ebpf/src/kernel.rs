@@ -31,6 +31,13 @@ pub fn probe<T: Copy + Default>(base: u64, offset: &Global<u32>) -> T {
     unsafe { bpf_probe_read_kernel((base + u64::from(offset.load())) as *const T) }.unwrap_or_default()
 }
 
+/// Reads what lies at an address; a fault reads as zero.
+#[inline(always)]
+pub fn probe_at<T: Copy + Default>(address: u64) -> T {
+    // SAFETY: as in `probe`.
+    unsafe { bpf_probe_read_kernel(address as *const T) }.unwrap_or_default()
+}
+
 /// Which namespace a `struct net` is.
 #[inline(always)]
 pub fn netns(net: u64) -> Netns {

@@ -7,9 +7,9 @@ use aya_ebpf::{
     bindings::bpf_sock,
     helpers::generated::{bpf_get_current_task_btf, bpf_sk_fullsock, bpf_sk_storage_get, bpf_task_storage_get},
     macros::{btf_map, map},
-    maps::{Array, HashMap, LruHashMap, PerCpuArray, Queue},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, Queue},
 };
-use nettop_common::{Owner, OwnerKey, Row, RowKey, SocketTag, Stats};
+use nettop_common::{DropCount, DropKey, Owner, OwnerKey, Row, RowKey, SocketTag, Stats};
 
 use crate::hooks::copies::Shared;
 
@@ -46,6 +46,16 @@ pub static FREE_OWNERS: Queue<u32> = Queue::with_max_entries(1, 0);
 /// See `hooks/copies.rs`.
 #[map]
 pub static LAST_SHARED: PerCpuArray<Shared> = PerCpuArray::with_max_entries(1, 0);
+
+/// Drops. Each CPU adds to its own counts.
+#[map]
+pub static DROPS: PerCpuHashMap<DropKey, DropCount> = PerCpuHashMap::with_max_entries(1, 0);
+/// Drops for which the table had no room.
+#[map]
+pub static OTHER_DROPS: PerCpuArray<DropCount> = PerCpuArray::with_max_entries(1, 0);
+/// Addresses that the daemon wants to have the names of, see `hooks/symbols.rs`.
+#[map]
+pub static ADDRESSES: Array<u64> = Array::with_max_entries(256, 0);
 
 #[map]
 pub static STATS: Array<Stats> = Array::with_max_entries(1, BPF_F_MMAPABLE);
@@ -137,6 +147,14 @@ impl SocketStorage {
             count(|stats| &raw mut stats.tags_refused);
         }
         tag
+    }
+
+    /// The tag of a socket, if it has one.
+    #[inline(always)]
+    pub fn find(&self, sk: *mut c_void) -> Option<&'static SocketTag> {
+        let map = ptr::from_ref(self).cast_mut().cast();
+        // SAFETY: as in `get`; without the flag nothing is made.
+        unsafe { bpf_sk_storage_get(map, sk, ptr::null_mut(), 0).cast::<SocketTag>().as_ref() }
     }
 
     #[inline(always)]

@@ -5,7 +5,9 @@ use std::{collections::HashMap, fs, path::Path};
 
 use thiserror::Error;
 
-/// Where the running kernel keeps its own BTF, with `CONFIG_DEBUG_INFO_BTF=y`.
+/// Where the running kernel keeps its own BTF and its modules'.
+pub const FOLDER: &str = "/sys/kernel/btf";
+/// The kernel's own, with `CONFIG_DEBUG_INFO_BTF=y`.
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
 /// Why a question to BTF has no answer.
@@ -44,6 +46,9 @@ mod kind {
 pub struct Btf {
     data: Vec<u8>,
     strings: usize,
+    strings_len: u32,
+    /// Length of the strings that are in another file.
+    strings_before: u32,
     /// Byte position of each type; ids start at 1.
     types: Vec<usize>,
     /// First type of each name and kind.
@@ -59,10 +64,22 @@ impl Btf {
     pub fn read(path: &Path) -> Result<Self, BtfError> {
         let shown = path.display().to_string();
         let data = fs::read(path).map_err(|source| BtfError::Read { path: shown.clone(), source })?;
-        Self::parse(data).map_err(|what| BtfError::Malformed { path: shown, what })
+        Self::parse(data, 0).map_err(|what| BtfError::Malformed { path: shown, what })
     }
 
-    fn parse(data: Vec<u8>) -> Result<Self, &'static str> {
+    /// Reads a module's BTF, whose own strings follow the kernel's: of its types, only enumerators mean anything without
+    /// the kernel's.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Btf::read`].
+    pub fn read_module(path: &Path, kernel_strings_len: u32) -> Result<Self, BtfError> {
+        let shown = path.display().to_string();
+        let data = fs::read(path).map_err(|source| BtfError::Read { path: shown.clone(), source })?;
+        Self::parse(data, kernel_strings_len).map_err(|what| BtfError::Malformed { path: shown, what })
+    }
+
+    fn parse(data: Vec<u8>, strings_before: u32) -> Result<Self, &'static str> {
         const MAGIC: u16 = 0xeb9f;
         const TRUNCATED: &str = "truncated";
         let word = |at: usize| word_at(&data, at).ok_or(TRUNCATED);
@@ -88,7 +105,8 @@ impl Btf {
                     _ => 0,
                 };
         }
-        let mut btf = Self { data, strings, types, names: HashMap::new() };
+        let strings_len = word(20)?;
+        let mut btf = Self { data, strings, strings_len, strings_before, types, names: HashMap::new() };
         for id in 1..btf.types.len() {
             let id = u32::try_from(id).map_err(|_| "too many types")?;
             let kind = btf.kind(id);
@@ -129,6 +147,23 @@ impl Btf {
             .find(|i| self.name(self.field(id, 3 + 2 * i)) == name.as_bytes())
             .map(|i| self.field(id, 4 + 2 * i))
             .ok_or_else(missing)
+    }
+
+    /// Enum, name and value of all enumerators of the 32-bit enums that are `wanted` by name.
+    pub fn enumerators(&self, wanted: impl Fn(&str) -> bool) -> Vec<(String, String, u32)> {
+        let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
+        let enums = self.names.iter().filter(|((kind, _), _)| *kind == kind::ENUM);
+        let enums = enums.map(|((_, name), id)| (text(name), *id)).filter(|(name, _)| wanted(name));
+        enums
+            .flat_map(|(of, id)| {
+                (0..self.len(id))
+                    .map(move |i| (of.clone(), text(self.name(self.field(id, 3 + 2 * i))), self.field(id, 4 + 2 * i)))
+            })
+            .collect()
+    }
+
+    pub const fn strings_len(&self) -> u32 {
+        self.strings_len
     }
 
     /// Prototype of a function, as `int (socket *, msghdr *, size_t)`: names of types alone, without qualifiers.
@@ -227,6 +262,7 @@ impl Btf {
     }
 
     fn name(&self, offset: u32) -> &[u8] {
+        let Some(offset) = offset.checked_sub(self.strings_before) else { return &[] };
         let rest = self.data.get(self.strings + offset as usize..).unwrap_or_default();
         rest.split(|byte| *byte == 0).next().unwrap_or_default()
     }
@@ -280,7 +316,7 @@ mod tests {
 
     #[test]
     fn finds_members_through_anonymous_ones() {
-        let btf = Btf::parse(fixture()).unwrap();
+        let btf = Btf::parse(fixture(), 0).unwrap();
         assert_eq!(btf.offset("s", "a").unwrap(), 0);
         assert_eq!(btf.offset("s", "b").unwrap(), 4);
         assert_eq!(btf.offset("s", "c").unwrap_err().to_string(), "this kernel's BTF has no s.c");
@@ -288,7 +324,7 @@ mod tests {
 
     #[test]
     fn finds_enumerators_and_prototypes() {
-        let btf = Btf::parse(fixture()).unwrap();
+        let btf = Btf::parse(fixture(), 0).unwrap();
         assert_eq!(btf.enumerator("e", "X").unwrap(), 7);
         assert_eq!(btf.tracepoint("t").unwrap(), "void (int)");
         assert!(btf.tracepoint("u").is_err());
@@ -299,8 +335,8 @@ mod tests {
     #[test]
     fn refuses_what_is_not_btf_without_panicking() {
         for cut in 0..fixture().len() {
-            let _ = Btf::parse(fixture()[..cut].to_vec());
+            let _ = Btf::parse(fixture()[..cut].to_vec(), 0);
         }
-        assert_eq!(Btf::parse(vec![0; 64]).unwrap_err(), "wrong magic number");
+        assert_eq!(Btf::parse(vec![0; 64], 0).unwrap_err(), "wrong magic number");
     }
 }

@@ -123,14 +123,19 @@ pub const AFTER_SEEDING: &[Purpose] = &[
         ways: &[only(&[hook("packet_rx", Place::PacketsRx, "ingress", &[])])],
     },
     Purpose {
-        name: "socketless rx",
+        name: "drops",
         needed: false,
-        lacks: "packets to closed ports (unattributed instead of the kernel's)",
+        lacks: "drops, and packets to closed ports (unattributed instead of the kernel's)",
         ways: &[only(&[hook(
-            "socketless",
+            "packet_freed",
             Place::Tracepoint,
             "kfree_skb",
-            &["void (sk_buff *, void *, skb_drop_reason, sock *)", "void (sk_buff *, void *, skb_drop_reason)"],
+            &[
+                "void (sk_buff *, void *, skb_drop_reason, sock *)",
+                "void (sk_buff *, void *, skb_drop_reason)",
+                // Before 5.17.
+                "void (sk_buff *, void *)",
+            ],
         )])],
     },
     Purpose {

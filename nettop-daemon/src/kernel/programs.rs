@@ -12,10 +12,10 @@ use std::{
 use anyhow::{Context as _, anyhow, bail};
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{HashMap, Map, MapData, Queue},
+    maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuHashMap, Queue},
     programs::{BtfTracePoint, Iter, Program},
 };
-use nettop_common::{Owner, Row, RowKey, Stats, offsets, owner, row};
+use nettop_common::{DropKey, Owner, Row, RowKey, Stats, offsets, owner, row};
 
 use super::{
     btf::{self, Btf, BtfError},
@@ -24,9 +24,13 @@ use super::{
     mapping::Mapping,
     misses::Misses,
     preflight::{self, Refusal},
+    symbols,
 };
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NETTOP_EBPF"));
+
+/// Kinds of drops that are told apart.
+pub const DROPS: u32 = 8192;
 
 /// Calls under way that kprobes can remember.
 const CALLS: u32 = 65_536;
@@ -65,6 +69,9 @@ pub struct Programs {
     pub owner_index: HashMap<MapData, [u64; 2], u32>,
     pub free_rows: Queue<MapData, u32>,
     pub free_owners: Queue<MapData, u32>,
+    pub drops: PerCpuHashMap<MapData, [u64; size_of::<DropKey>() / 8], [u64; 2]>,
+    pub other_drops: PerCpuArray<MapData, [u64; 2]>,
+    pub(super) addresses: Array<MapData, u64>,
     pub hooks: Vec<HookState>,
     pub load: LoadState,
     pub misses: Misses,
@@ -72,7 +79,7 @@ pub struct Programs {
     /// Loaded, and attached when they are needed.
     second_looks: Vec<&'static str>,
     /// Holds the programs.
-    ebpf: Ebpf,
+    pub(super) ebpf: Ebpf,
 }
 
 impl Programs {
@@ -130,6 +137,11 @@ impl Kernel {
         Ok(Self { cgroup, types, kernel_btf, forced })
     }
 
+    /// The kernel's types, for as long as this is kept.
+    pub const fn types(&self) -> &Btf {
+        &self.types
+    }
+
     /// Loads and attaches everything, for at most `row_limit` process rows, through the forced back end or the best.
     ///
     /// # Errors
@@ -157,6 +169,7 @@ impl Kernel {
         choices.extend(self.attach_all(&mut ebpf, AFTER_SEEDING)?);
         let misses = Misses::watch(&ebpf)?;
         let second_looks = self.load_second_looks(&mut ebpf)?;
+        symbols::load(&mut ebpf, &self.kernel_btf)?;
         let load = LoadState { took: begun.elapsed(), verified: verified(&ebpf) };
         let hooks = choices.iter().map(state).collect();
         let links = choices.into_iter().flat_map(|choice| choice.links).map(|(_, link)| link).collect();
@@ -168,6 +181,9 @@ impl Kernel {
             owner_index: HashMap::try_from(take(&mut ebpf, "OWNER_INDEX")?)?,
             free_rows: Queue::try_from(take(&mut ebpf, "FREE_ROWS")?)?,
             free_owners: Queue::try_from(take(&mut ebpf, "FREE_OWNERS")?)?,
+            drops: PerCpuHashMap::try_from(take(&mut ebpf, "DROPS")?)?,
+            other_drops: PerCpuArray::try_from(take(&mut ebpf, "OTHER_DROPS")?)?,
+            addresses: Array::try_from(take(&mut ebpf, "ADDRESSES")?)?,
             hooks,
             load,
             misses,
@@ -189,6 +205,7 @@ impl Kernel {
             .map_err(|error| Refusal::Kernel(error.to_string()))?;
         let limit = u64::from(row_limit);
         let no_socket = types.enumerator("skb_drop_reason", "SKB_DROP_REASON_NO_SOCKET").unwrap_or(u32::MAX);
+        let has_reason = u32::from(types.tracepoint("kfree_skb").is_ok_and(|prototype| prototype.contains("reason")));
         let has_rx_sk = u32::from(types.tracepoint("kfree_skb").is_ok_and(|prototype| prototype.contains("sock *")));
         let shadow = u32::from(with_shadows);
         let mut loader = EbpfLoader::new();
@@ -198,12 +215,14 @@ impl Kernel {
         loader
             .override_global("ROW_LIMIT", &limit, true)
             .override_global("REASON_NO_SOCKET", &no_socket, true)
+            .override_global("HAS_REASON", &has_reason, true)
             .override_global("HAS_RX_SK", &has_rx_sk, true)
             .override_global("SHADOW", &shadow, true)
             // Task storage has no type in aya and needs none: only programs use it.
             .allow_unsupported_maps()
             .map_max_entries("SHADOWS", if with_shadows { row_limit } else { 1 })
             .map_max_entries("CALLS", if with_shadows { CALLS } else { 1 })
+            .map_max_entries("DROPS", DROPS)
             .map_max_entries("ROWS", row_entries)
             .map_max_entries("ROW_INDEX", row_entries)
             .map_max_entries("FREE_ROWS", row_entries)

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nettop_common::{Flow, Netns, OwnerKey, RowKey, Stats, owner, row};
+use nettop_common::{Flow, Netns, Owner, OwnerKey, RowKey, Stats, owner, row};
 
 use super::retire::Retirement;
 use crate::kernel::programs::Programs;
@@ -21,6 +21,19 @@ pub struct OwnerReading {
     pub comm_time_ns: u64,
     pub is_kernel_thread: bool,
     pub exited: bool,
+}
+
+impl OwnerReading {
+    /// Of an owner whose other entries may know more of its end.
+    pub fn new(entry: &Owner) -> Self {
+        Self {
+            key: entry.key,
+            comm: entry.comm,
+            comm_time_ns: entry.comm_time_ns,
+            is_kernel_thread: entry.is_kernel_thread != 0,
+            exited: entry.state == owner::EXITED,
+        }
+    }
 }
 
 /// One row at one time.
@@ -73,6 +86,11 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// The programs, whose other maps have other readers.
+    pub const fn programs(&mut self) -> &mut Programs {
+        &mut self.programs
+    }
+
     /// Takes over freshly started programs.
     pub fn new(programs: Programs) -> Self {
         let retirement = Retirement::new(&programs);
@@ -163,13 +181,8 @@ fn exited(programs: &Programs, owners: usize) -> HashSet<(u32, u64)> {
 
 fn owner_of(programs: &Programs, gone: &HashSet<(u32, u64)>, slot: u32) -> Option<OwnerReading> {
     let entry = programs.owners.read(slot as usize)?;
-    Some(OwnerReading {
-        key: entry.key,
-        comm: entry.comm,
-        comm_time_ns: entry.comm_time_ns,
-        is_kernel_thread: entry.is_kernel_thread != 0,
-        exited: gone.contains(&(entry.key.tgid, entry.key.start_time_ns)),
-    })
+    let exited = gone.contains(&(entry.key.tgid, entry.key.start_time_ns));
+    Some(OwnerReading { exited, ..OwnerReading::new(&entry) })
 }
 
 /// End of the slots ever handed out; the kernel's counter may run past a full table.

@@ -8,6 +8,7 @@ use time::{OffsetDateTime, UtcDateTime, format_description::well_known::Rfc3339}
 use super::model::{Amount, DeviceReport, HookReport, Loss, RowReport, SCHEMA, Snapshot, Traffic};
 use crate::{
     cli::{Cli, Format, Sort},
+    drops::DropsReading,
     identity::{
         devices::Devices,
         escape::{escape, escape_c},
@@ -73,6 +74,7 @@ impl Collector {
     pub fn collect(
         &mut self,
         mut reading: Reading,
+        drops: &DropsReading,
         devices: &Devices,
         books: Vec<DeviceReport>,
         reports_skipped: u64,
@@ -96,6 +98,8 @@ impl Collector {
             hooks: self.hooks.clone(),
             rows,
             devices: books.into_iter().filter(|books| is_shown(&books.device)).collect(),
+            drops: super::drops::reports(drops, devices, &self.filter),
+            other_drops: super::drops::other(drops),
             exited: self.exited(&reading.exited),
             loss: self.loss(&reading, devices, reports_skipped),
         }

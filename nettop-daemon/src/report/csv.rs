@@ -118,12 +118,12 @@ fn side(names: [&'static str; 3], side: &Side) -> [(&'static str, String); 3] {
     ]
 }
 
-fn number(value: Option<impl ToString>) -> String {
+pub(super) fn number(value: Option<impl ToString>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
 }
 
 /// A spreadsheet takes a leading `=`, `+`, `-` or `@` for a formula; a name never is one.
-fn text(value: Option<&str>) -> String {
+pub(super) fn text(value: Option<&str>) -> String {
     let value = value.unwrap_or_default();
     if value.starts_with(['=', '+', '-', '@']) { format!("'{value}") } else { value.to_owned() }
 }

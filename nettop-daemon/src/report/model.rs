@@ -5,6 +5,8 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::drops::Class;
+
 /// Name and major version of the document.
 pub const SCHEMA: &str = "nettop.snapshot/1";
 
@@ -29,6 +31,10 @@ pub struct Snapshot {
     pub hooks: Vec<HookReport>,
     pub rows: Vec<RowReport>,
     pub devices: Vec<DeviceReport>,
+    /// Packets that the kernel dropped, by all that is known of them.
+    pub drops: Vec<DropReport>,
+    /// Drops for which the kernel's table had no room.
+    pub other_drops: DropAmounts,
     /// What rows had counted that were given back: of ended processes, and of namespaces that are gone.
     pub exited: Traffic,
     pub loss: Loss,
@@ -77,6 +83,48 @@ pub struct RowReport {
     pub interval: Traffic,
     /// Since `accounting_since`.
     pub total: Traffic,
+}
+
+/// Packets dropped at one place, for one reason, of one owner, on one device.
+#[derive(Serialize, JsonSchema, Debug, Clone)]
+pub struct DropReport {
+    /// Name in the kernel's enum, or the number it has no name for.
+    pub reason: String,
+    /// As the running kernel numbers it.
+    pub reason_code: u32,
+    pub class: Class,
+    /// Function and offset in it.
+    pub location: String,
+    /// TCP, UDP, ICMP, ARP and so on, or the number of one that has no name here.
+    pub protocol: Option<String>,
+    /// Null where neither a socket nor a device told.
+    pub netns: Option<u32>,
+    pub netns_cookie: Option<u32>,
+    pub device: Option<String>,
+    pub ifindex: Option<u32>,
+    pub pid: Option<u32>,
+    pub start_time_ns: Option<u64>,
+    pub uid: Option<u32>,
+    pub comm: Option<String>,
+    /// How the owner was found: receiver (the kernel said for whose socket it was), packet (it had its socket), none.
+    pub owner: &'static str,
+    pub interval: DropAmount,
+    /// Since `accounting_since`.
+    pub total: DropAmount,
+}
+
+/// An interval's drops and all.
+#[derive(Serialize, JsonSchema, Debug, Clone, Copy, Default)]
+pub struct DropAmounts {
+    pub interval: DropAmount,
+    pub total: DropAmount,
+}
+
+/// Dropped packets, a super-packet counting once, and their bytes as the kernel had them at that place.
+#[derive(Serialize, JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DropAmount {
+    pub packets: u64,
+    pub bytes: u64,
 }
 
 /// Both ways.

@@ -9,15 +9,26 @@ use std::{
 use anyhow::Context as _;
 use tokio::sync::oneshot;
 
-use super::{csv::csv, model::Snapshot, table::table};
-use crate::cli::Format;
+use super::{csv::csv, drops, model::Snapshot, table::table};
+use crate::cli::{DropsFormat, Format};
 
 /// Reports that may wait for the reader.
 const QUEUED: usize = 16;
 
+/// What is written of each snapshot.
+#[derive(Clone, Copy, Debug)]
+pub enum Output {
+    Report(Format),
+    Drops {
+        format: DropsFormat,
+        /// Also frees that lost nothing.
+        all: bool,
+    },
+}
+
 /// Encodes snapshots and queues them.
 pub struct Sink {
-    format: Format,
+    output: Output,
     queue: SyncSender<Vec<u8>>,
     first: bool,
     /// Reports that found the queue full.
@@ -33,7 +44,7 @@ pub struct Writer {
 
 impl Sink {
     /// Starts the writer.
-    pub fn new(format: Format) -> (Self, Writer) {
+    pub fn new(output: Output) -> (Self, Writer) {
         let (queue, reports) = sync_channel(QUEUED);
         let (end, ended) = oneshot::channel();
         let thread = std::thread::spawn(move || {
@@ -43,7 +54,7 @@ impl Sink {
             let _ = end.send(());
             written
         });
-        (Self { format, queue, first: true, skipped: 0 }, Writer { thread, ended })
+        (Self { output, queue, first: true, skipped: 0 }, Writer { thread, ended })
     }
 
     /// Queues a report, or counts it as skipped.
@@ -61,11 +72,12 @@ impl Sink {
     }
 
     fn encode(&self, snapshot: &Snapshot) -> anyhow::Result<Vec<u8>> {
-        let encoded = match self.format {
-            Format::Table => table(snapshot).into_bytes(),
-            Format::Json => [serde_json::to_vec_pretty(snapshot)?, vec![b'\n']].concat(),
-            Format::Ndjson => [serde_json::to_vec(snapshot)?, vec![b'\n']].concat(),
-            Format::Csv => csv(snapshot, self.first)?,
+        let encoded = match self.output {
+            Output::Report(Format::Table) => table(snapshot).into_bytes(),
+            Output::Report(Format::Json) => [serde_json::to_vec_pretty(snapshot)?, vec![b'\n']].concat(),
+            Output::Report(Format::Ndjson) => [serde_json::to_vec(snapshot)?, vec![b'\n']].concat(),
+            Output::Report(Format::Csv) => csv(snapshot, self.first)?,
+            Output::Drops { format, all } => drops::encode(snapshot, format, all, self.first)?,
         };
         Ok(encoded)
     }

@@ -3,9 +3,10 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::{Global, helpers::bpf_probe_read_kernel, macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::{Global, helpers::bpf_probe_read_kernel};
 use nettop_common::{Direction, Family};
 
+use super::drops::Freed;
 use crate::{
     kernel::{self, load, probe},
     ledger::{self, Packet},
@@ -14,39 +15,22 @@ use crate::{
 /// Value of `SKB_DROP_REASON_NO_SOCKET` in the running kernel; it is renumbered even by stable releases.
 #[unsafe(no_mangle)]
 static REASON_NO_SOCKET: Global<u32> = Global::new(u32::MAX);
-/// Whether the tracepoint has `rx_sk`, its fourth argument (6.11).
-#[unsafe(no_mangle)]
-static HAS_RX_SK: Global<u32> = Global::new(0);
-
 const TCP_TIME_WAIT: u8 = 6;
 const ETH_P_IP_BE: u16 = 0x0800_u16.to_be();
 const ETH_P_IPV6_BE: u16 = 0x86dd_u16.to_be();
 /// The low bit of `_skb_refdst` says that no reference is held.
 const SKB_DST_NOREF: u64 = 1;
 
-#[btf_tracepoint(function = "kfree_skb")]
-pub fn socketless(ctx: BtfTracePointContext) -> i32 {
-    let skb: *const c_void = ctx.arg(0);
-    let reason: u32 = ctx.arg(2);
-    if reason == REASON_NO_SOCKET.load() || meets_time_wait(&ctx) {
-        count(skb);
-    }
-    0
-}
-
-/// `rx_sk` may be a timewait socket that was already put: its address is read as a number, and `skc_state`
-/// is common to all kinds.
+/// Counts the packet, if it is one of those.
 #[inline(always)]
-fn meets_time_wait(ctx: &BtfTracePointContext) -> bool {
-    if HAS_RX_SK.load() == 0 {
-        return false;
+pub fn count(freed: &Freed) {
+    if freed.reason == REASON_NO_SOCKET.load() || freed.rx_state == TCP_TIME_WAIT {
+        count_packet(freed.skb);
     }
-    let sk: *const c_void = ctx.arg(3);
-    !sk.is_null() && probe::<u8>(sk as u64, &kernel::SOCK_STATE) == TCP_TIME_WAIT
 }
 
 #[inline(always)]
-fn count(skb: *const c_void) {
+fn count_packet(skb: *const c_void) {
     let family = match load::<u16>(skb, &kernel::SKB_PROTOCOL) {
         ETH_P_IP_BE => Family::V4,
         ETH_P_IPV6_BE => Family::V6,

@@ -1,0 +1,47 @@
+//! Names of kernel addresses, as the kernel itself prints them: `%pB` is not subject to `kptr_restrict`, and knows modules.
+//! Read through an iterator over maps, of which the first visit prints all.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::bpf_seq_printf;
+
+use crate::maps::ADDRESSES;
+
+/// `struct bpf_iter_meta`, include/linux/bpf.h.
+#[repr(C)]
+struct Meta {
+    seq: *mut c_void,
+    session_id: u64,
+    seq_num: u64,
+}
+
+/// `struct bpf_iter__bpf_map`, kernel/bpf/map_iter.c.
+#[repr(C)]
+pub struct Context {
+    meta: *const Meta,
+    map: *const c_void,
+}
+
+/// `%pB` takes the address for one that a call returns to, which may already be another function's.
+static FORMAT: [u8; 5] = *b"%pB\n\0";
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/bpf_map")]
+pub fn symbols(ctx: *const Context) -> i32 {
+    // SAFETY: the context is valid for the run; the map is null in the last call.
+    let (meta, map) = unsafe { ((*ctx).meta, (*ctx).map) };
+    // SAFETY: the kernel's own, read through a typed pointer.
+    if map.is_null() || unsafe { (*meta).seq_num } != 0 {
+        return 0;
+    }
+    for index in 0..256 {
+        let Some(address) = ADDRESSES.get_ptr(index) else { break };
+        // SAFETY: an element of a map.
+        if unsafe { *address } == 0 {
+            break;
+        }
+        // SAFETY: the kernel checks all arguments; the address is only printed.
+        unsafe { bpf_seq_printf((*meta).seq.cast(), FORMAT.as_ptr().cast(), 5, address.cast(), 8) };
+    }
+    0
+}
