@@ -17,12 +17,12 @@ static HAS_REASON: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static HAS_RX_SK: Global<u32> = Global::new(0);
 
-const TCP_TIME_WAIT: u8 = 6;
+pub const TCP_TIME_WAIT: u8 = 6;
 const TCP_NEW_SYN_RECV: u8 = 12;
 const ETH_P_IP: u16 = 0x0800;
 const ETH_P_IPV6: u16 = 0x86dd;
 /// The low bit of `_skb_refdst` says that no reference is held.
-const SKB_DST_NOREF: u64 = 1;
+pub const SKB_DST_NOREF: u64 = 1;
 /// Inode numbers of namespaces begin a little below `PROC_DYNAMIC_FIRST`: the first ones have fixed ones there since 6.18.
 const FIRST_INODE: u32 = 0xefff_fff0;
 
@@ -31,7 +31,7 @@ pub struct Freed {
     pub skb: *const c_void,
     pub reason: u32,
     location: u64,
-    /// May be a timewait or request socket, and may have been put already: only `state` says.
+    /// May be a timewait or request socket, and may have been put already: only `rx_state` says.
     rx_sk: *const c_void,
     pub rx_state: u8,
 }

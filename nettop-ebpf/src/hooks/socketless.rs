@@ -6,7 +6,7 @@ use core::ffi::c_void;
 use aya_ebpf::{Global, helpers::bpf_probe_read_kernel};
 use nettop_common::{Direction, Family};
 
-use super::drops::Freed;
+use super::drops::{Freed, SKB_DST_NOREF, TCP_TIME_WAIT};
 use crate::{
     kernel::{self, load, probe},
     ledger::{self, Packet},
@@ -15,11 +15,8 @@ use crate::{
 /// Value of `SKB_DROP_REASON_NO_SOCKET` in the running kernel; it is renumbered even by stable releases.
 #[unsafe(no_mangle)]
 static REASON_NO_SOCKET: Global<u32> = Global::new(u32::MAX);
-const TCP_TIME_WAIT: u8 = 6;
 const ETH_P_IP_BE: u16 = 0x0800_u16.to_be();
 const ETH_P_IPV6_BE: u16 = 0x86dd_u16.to_be();
-/// The low bit of `_skb_refdst` says that no reference is held.
-const SKB_DST_NOREF: u64 = 1;
 
 /// Counts the packet, if it is one of those.
 #[inline(always)]
