@@ -1,4 +1,4 @@
-//! Packets that the kernel freed as dropped, added up by what is known of them.
+//! Packets that the kernel freed as dropped, added up by what is known of them; and what TCP did about losses.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -12,18 +12,36 @@ pub mod found {
     pub const RECEIVER: u32 = 1;
     /// The packet had its socket: its sender's, or the receiver's that routing had looked up.
     pub const PACKET: u32 = 2;
+    /// Its destination is an address and port of this machine that a process had bound, see [`crate::ports`].
+    pub const ADDRESS: u32 = 3;
+}
+
+/// What stands in place of a reason for what is no drop.
+pub mod event {
+    /// No subsystem of the kernel's has this number.
+    const OURS: u32 = 0xffff_0000;
+    /// A segment was sent again.
+    pub const RETRANSMIT: u32 = OURS + 1;
+    pub const RESET_SENT: u32 = OURS + 2;
+    pub const RESET_RECEIVED: u32 = OURS + 3;
+
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_event(reason: u32) -> bool {
+        reason >= OURS
+    }
 }
 
 /// Key of the table of drops.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Pod, Zeroable)]
 pub struct DropKey {
-    /// Return address of the call that freed the packet.
+    /// Return address of the call that freed the packet, 0 for events.
     pub location: u64,
     pub owner: Ref,
     /// Nothing where neither a socket nor a device told.
     pub netns: Netns,
-    /// Of `enum skb_drop_reason`, as the running kernel numbers it; the upper half names a subsystem.
+    /// Of `enum skb_drop_reason`, as the running kernel numbers it; the upper half names a subsystem. Or an [`event`].
     pub reason: u32,
     /// 0 where it is not known.
     pub ifindex: u32,

@@ -7,12 +7,14 @@
 pub mod drops;
 pub mod offsets;
 pub mod owner;
+pub mod ports;
 pub mod row;
 pub mod stats;
 pub mod tag;
 
 pub use drops::{DropCount, DropKey};
 pub use owner::{Owner, OwnerKey};
+pub use ports::{Listener, PortHolder, PortKey};
 pub use row::{Flow, Netns, Row, RowKey};
 pub use stats::Stats;
 pub use tag::{Ref, SocketTag};

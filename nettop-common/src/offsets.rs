@@ -16,6 +16,10 @@ macro_rules! for_each_offset {
             SOCK_NET = "sock" "__sk_common.skc_net.net";
             SOCK_PROTOCOL = "sock" "sk_protocol";
             SOCK_TYPE = "sock" "sk_type";
+            SOCK_NUM = "sock" "__sk_common.skc_num";
+            SOCK_RCV_SADDR = "sock" "__sk_common.skc_rcv_saddr";
+            SOCK_V6_RCV_SADDR = "sock" "__sk_common.skc_v6_rcv_saddr";
+            SOCK_DROPS = "sock" "sk_drops.counter";
             SOCK_FLAGS = "sock" "__sk_common.skc_flags";
             SOCK_SOCKET = "sock" "sk_socket";
             SOCK_COOKIE = "sock" "__sk_common.skc_cookie";
@@ -45,6 +49,9 @@ macro_rules! for_each_offset {
             SKB_HEAD = "sk_buff" "head";
             SKB_DATA = "sk_buff" "data";
             SKB_END = "sk_buff" "end";
+            SKB_DATA_LEN = "sk_buff" "data_len";
+            SKB_CB = "sk_buff" "cb";
+            TCP_CB_SEGMENTS = "tcp_skb_cb" "tcp_gso_segs";
             SKB_SK = "sk_buff" "sk";
             SKB_DEV = "sk_buff" "dev";
             SKB_IIF = "sk_buff" "skb_iif";
@@ -52,6 +59,8 @@ macro_rules! for_each_offset {
             SKB_NETWORK_HEADER = "sk_buff" "network_header";
             SKB_PROTOCOL = "sk_buff" "protocol";
             SHINFO_GSO_SIZE = "skb_shared_info" "gso_size";
+            RTABLE_FLAGS = "rtable" "rt_flags";
+            RT6_FLAGS = "rt6_info" "rt6i_flags";
             DST_DEV = "dst_entry" "dev";
             DEVICE_IFINDEX = "net_device" "ifindex";
             DEVICE_HEADER_BYTES = "net_device" "hard_header_len";
@@ -63,7 +72,10 @@ macro_rules! for_each_offset {
 }
 
 /// Members of what may be a module: the kernel's own BTF need not have them.
-pub const OPTIONAL: &[&str] = &["PACKET_DEVICE", "PACKET_PROTOCOL"];
+pub const OPTIONAL: &[&str] = &["PACKET_DEVICE", "PACKET_PROTOCOL", "RT6_FLAGS"];
+
+/// Members of one bit: (global, struct, member path). The global has the number of the bit.
+pub const BITS: &[(&str, &str, &str)] = &[("SOCK_V6_ONLY_BIT", "sock", "__sk_common.skc_ipv6only")];
 
 macro_rules! table {
     ($($name:ident = $of:literal $path:literal;)*) => {

@@ -25,4 +25,6 @@ pub struct Stats {
     pub calls_lost: u64,
     /// Shadows of tags that others pushed out.
     pub shadows_lost: u64,
+    /// Bound ports and listeners for which there was no room.
+    pub ports_full: u64,
 }

@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::Netns;
+use crate::{Netns, ports::Address};
 
 /// How an owner was found, weakest first.
 pub mod evidence {
@@ -19,17 +19,17 @@ pub mod evidence {
 }
 
 /// What was received before the daemon came is known: bytes consumed are a plain difference.
-pub const BASED: u16 = 1;
+pub const BASED: u8 = 1;
 /// The socket listens. A child that inherits this mark knows itself a child.
-pub const LISTENING: u16 = 2;
+pub const LISTENING: u8 = 2;
 
 /// A shadow of the tag was made.
-pub const SHADOWED: u16 = 4;
+pub const SHADOWED: u8 = 4;
 
 /// A raw or ping socket: others may receive the same packet.
-pub const SHARES: u16 = 8;
+pub const SHARES: u8 = 8;
 /// A raw socket for a protocol whose own sockets receive the same packets.
-pub const COPIES: u16 = 16;
+pub const COPIES: u8 = 16;
 
 /// A slot and its generation, read and written as one word. All zero: nothing.
 #[repr(transparent)]
@@ -73,7 +73,10 @@ pub struct SocketTag {
     pub consumed_bytes: u64,
     pub netns: Netns,
     pub evidence: u32,
-    pub flags: u16,
+    pub flags: u8,
     /// [`crate::Family`] of the last packet.
-    pub family: u16,
+    pub family: u8,
+    /// Where the socket was bound when it was noted, see [`crate::ports`]; 0 if it was not. A connection has its listener's.
+    pub bound_port: u16,
+    pub bound_address: Address,
 }

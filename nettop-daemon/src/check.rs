@@ -15,13 +15,13 @@ use crate::{
     kernel::{
         attach::Prototype,
         preflight::{self, Refusal},
-        programs::{HookState, Kernel, Programs},
+        programs::{HookState, Kernel, Limits, Programs},
     },
     ledger::Ledger,
 };
 
 /// Rows are needed for one process only.
-const ROWS: u32 = 64;
+const LIMITS: Limits = Limits { rows: 64, drops: 64 };
 
 /// The document `nettop.check/1`.
 #[derive(Serialize, Debug)]
@@ -106,7 +106,7 @@ fn check(cli: &Cli) -> (Report, Option<anyhow::Error>) {
     };
     let refusal = Kernel::examine(cli.backend).and_then(|kernel| {
         report.prototypes = kernel.prototypes();
-        let programs = kernel.start(ROWS)?;
+        let programs = kernel.start(LIMITS)?;
         fill(&mut report, &programs);
         report.proof = proof::prove(Ledger::new(programs))?;
         let broken: Vec<&str> = report.proof.iter().filter(|proof| !proof.holds).map(|proof| proof.what).collect();

@@ -29,6 +29,9 @@ pub struct Cli {
     /// Do not look up user names
     #[arg(short, long)]
     pub numeric: bool,
+    /// Also show columns of drops and of segments sent again
+    #[arg(short, long)]
+    pub drops: bool,
     /// Sort rows by this column
     #[arg(short, long, value_name = "COLUMN", default_value = "packets")]
     pub sort: Sort,
@@ -38,6 +41,10 @@ pub struct Cli {
     /// Most rows for processes; what does not fit is counted in overflow rows
     #[arg(long, default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(64..=1_000_000))]
     pub rows: u32,
+    /// Most kinds of drops that are told apart; what does not fit is counted as others
+    #[arg(long, value_name = "KINDS", default_value_t = 8192, global = true)]
+    #[arg(value_parser = clap::value_parser!(u32).range(64..=1_000_000))]
+    pub drop_kinds: u32,
     /// Use this back end where there are several, and no other; `nettopd check` tells what there is
     #[arg(long, value_name = "BACKEND", env = "NETTOPD_BACKEND", global = true)]
     pub backend: Option<Backend>,
@@ -134,6 +141,8 @@ pub enum Sort {
     RecvPk,
     XmitKb,
     RecvKb,
+    Drops,
+    Retrans,
     Command,
 }
 

@@ -1,7 +1,9 @@
-//! Dropped packets: where, why, and whose.
+//! Dropped packets: where, why, and whose; and what TCP did about losses.
 
-pub mod reader;
-pub mod reasons;
+mod listeners;
+mod reader;
+mod reasons;
 
-pub use reader::{DropReading, Drops, DropsReading};
+pub use listeners::ListenerReading;
+pub use reader::{DropReading, Drops, DropsReading, What};
 pub use reasons::{Class, Reasons};

@@ -8,4 +8,4 @@ pub mod mapping;
 pub mod misses;
 pub mod preflight;
 pub mod programs;
-pub mod symbols;
+pub mod questions;

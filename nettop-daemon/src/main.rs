@@ -40,7 +40,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Some(Command::Check { format }) => check::run(&cli, format),
         Some(Command::Drops { format, all, .. }) => run::run(&cli, Output::Drops { format, all }),
-        None => run::run(&cli, Output::Report(cli.format())),
+        None => run::run(&cli, Output::Report { format: cli.format(), drops: cli.drops }),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,6 +4,7 @@ mod balance;
 mod collect;
 mod csv;
 mod drops;
+mod dropwatch;
 mod model;
 mod sink;
 mod table;

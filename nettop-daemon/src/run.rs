@@ -14,7 +14,7 @@ use crate::{
     cli::{Cli, Selection},
     drops::{Drops, Reasons},
     identity::devices::Devices,
-    kernel::programs::{HookState, Kernel},
+    kernel::programs::{HookState, Kernel, Limits},
     ledger::Ledger,
     report::{Balance, Collector, Filter, HookReport, Output, Sink, Snapshot},
 };
@@ -24,7 +24,8 @@ struct Sampler {
     ledger: Ledger,
     devices: Devices,
     balance: Balance,
-    drops: Drops,
+    /// Read only where they are shown.
+    drops: Option<Drops>,
     collector: Collector,
 }
 
@@ -42,7 +43,7 @@ pub fn run(cli: &Cli, output: Output) -> anyhow::Result<()> {
         // From here on a signal ends the loop below, and not the process with its hooks half attached.
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
         let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
-        let mut sampler = Sampler::start(cli, filter)?;
+        let mut sampler = Sampler::start(cli, filter, output.shows_drops())?;
         let (mut sink, mut writer) = Sink::new(output);
         let period = Duration::from_secs_f64(timing.interval_s());
         let mut ticks = interval_at(Instant::now() + period, period);
@@ -64,17 +65,17 @@ pub fn run(cli: &Cli, output: Output) -> anyhow::Result<()> {
 }
 
 impl Sampler {
-    fn start(cli: &Cli, filter: Filter) -> anyhow::Result<Self> {
+    fn start(cli: &Cli, filter: Filter, with_drops: bool) -> anyhow::Result<Self> {
         let kernel = Kernel::examine(cli.backend)?;
         let devices = Devices::new()?;
-        let mut programs = kernel.start(cli.rows)?;
+        let mut programs = kernel.start(Limits { rows: cli.rows, drops: cli.drop_kinds })?;
         if cli.second_look {
             programs.look_twice();
         }
         let hooks = programs.hooks.iter().map(hook_report).collect();
         let mut sampler = Self {
             balance: Balance::new(&devices),
-            drops: Drops::new(Reasons::new(kernel.types())),
+            drops: with_drops.then(|| Drops::new(Reasons::new(kernel.types()))),
             ledger: Ledger::new(programs),
             devices,
             collector: Collector::new(cli, filter, hooks),
@@ -92,10 +93,13 @@ impl Sampler {
     }
 
     fn sample(&mut self, reports_skipped: u64) -> anyhow::Result<Snapshot> {
-        let reading = self.ledger.read(|row| self.collector.wants(row), |netns| self.devices.is_fresh(netns));
+        let drops = self.drops.as_mut().map(|drops| drops.read(self.ledger.programs())).unwrap_or_default();
+        let mut reading = self.ledger.read(|row| self.collector.wants(row), |netns| self.devices.is_fresh(netns));
+        for (netns, pid) in drops.namespaces() {
+            reading.namespaces.entry(netns).or_default().extend(pid);
+        }
         self.devices.update(&reading.namespaces)?;
         let books = self.balance.update(&reading, &self.devices);
-        let drops = self.drops.read(self.ledger.programs());
         Ok(self.collector.collect(reading, &drops, &self.devices, books, reports_skipped))
     }
 }

@@ -1,12 +1,16 @@
 //! One file per hook family. An entry function names its hook and hands over to the ledger.
 
+mod bind;
 pub mod copies;
 mod create;
+mod destination;
 mod drops;
 mod freed;
+mod listeners;
 mod packet;
 mod process;
 mod seed;
 mod socketless;
 mod symbols;
+mod tcp;
 pub mod transfer;

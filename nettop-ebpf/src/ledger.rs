@@ -12,7 +12,7 @@ use nettop_common::{
 use crate::{
     kernel::{self, probe},
     maps::{FREE_ROWS, ROW_INDEX, ROW_LIMIT, ROWS, add, next, stats},
-    owners,
+    owners, ports,
     task::Task,
 };
 
@@ -90,8 +90,8 @@ pub fn count(tag: &mut SocketTag, sk: *const c_void, listens: bool, way: Directi
             }
         }
     };
-    if tag.family != packet.family as u16 {
-        tag.family = packet.family as u16;
+    if tag.family != packet.family as u8 {
+        tag.family = packet.family as u8;
     }
     add_packet(&mut row.flows[way as usize], way, packet);
 }
@@ -191,12 +191,22 @@ fn settle(tag: &mut SocketTag, sk: *const c_void, listens: bool) {
         tag.owner = Ref::NONE;
         tag.evidence = evidence::NONE;
     }
+    ports::note(tag);
+}
+
+/// The device of a socket's last packet, 0 if none is known.
+#[inline(always)]
+pub fn device(tag: &SocketTag) -> u32 {
+    let rows = tag.rows[tag.family as usize & 1];
+    row_at(rows[Direction::Tx as usize])
+        .or_else(|| row_at(rows[Direction::Rx as usize]))
+        .map_or(0, |row| row.key.ifindex)
 }
 
 /// Whether others receive what this socket receives: `raw_v4_input`, `raw6_local_deliver` and `ping_rcv` hand out clones.
 /// And whether a TCP socket that no hook saw at birth, as the kernel's, is new all the same.
 #[inline(always)]
-fn traits(sk: u64) -> u16 {
+fn traits(sk: u64) -> u8 {
     const SOCK_RAW: u16 = 3;
     const IPPROTO_ICMP: u16 = 1;
     const IPPROTO_TCP: u16 = 6;

@@ -10,6 +10,7 @@ mod kernel;
 mod ledger;
 mod maps;
 mod owners;
+mod ports;
 mod second_look;
 mod shadow;
 mod task;

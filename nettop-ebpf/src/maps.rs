@@ -9,7 +9,9 @@ use aya_ebpf::{
     macros::{btf_map, map},
     maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, Queue},
 };
-use nettop_common::{DropCount, DropKey, Owner, OwnerKey, Row, RowKey, SocketTag, Stats};
+use nettop_common::{
+    DropCount, DropKey, Listener, Owner, OwnerKey, PortHolder, PortKey, Row, RowKey, SocketTag, Stats,
+};
 
 use crate::hooks::copies::Shared;
 
@@ -50,12 +52,18 @@ pub static LAST_SHARED: PerCpuArray<Shared> = PerCpuArray::with_max_entries(1, 0
 /// Drops. Each CPU adds to its own counts.
 #[map]
 pub static DROPS: PerCpuHashMap<DropKey, DropCount> = PerCpuHashMap::with_max_entries(1, 0);
-/// Drops for which the table had no room.
+/// Drops, and events, for which the table had no room.
 #[map]
-pub static OTHER_DROPS: PerCpuArray<DropCount> = PerCpuArray::with_max_entries(1, 0);
-/// Addresses that the daemon wants to have the names of, see `hooks/symbols.rs`.
+pub static OTHER_DROPS: PerCpuArray<DropCount> = PerCpuArray::with_max_entries(2, 0);
+/// Bound ports, see `ports.rs`. Not filled beforehand: most machines have few.
 #[map]
-pub static ADDRESSES: Array<u64> = Array::with_max_entries(256, 0);
+pub static PORTS: HashMap<PortKey, PortHolder> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC as u32);
+/// Listeners by cookie.
+#[map]
+pub static LISTENERS: HashMap<u64, Listener> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC as u32);
+/// Addresses that the daemon asks about, see `hooks/{symbols,listeners}.rs`.
+#[map]
+pub static ADDRESSES: Array<u64> = Array::with_max_entries(64, 0);
 
 #[map]
 pub static STATS: Array<Stats> = Array::with_max_entries(1, BPF_F_MMAPABLE);
@@ -151,10 +159,10 @@ impl SocketStorage {
 
     /// The tag of a socket, if it has one.
     #[inline(always)]
-    pub fn find(&self, sk: *mut c_void) -> Option<&'static SocketTag> {
+    pub fn find(&self, sk: *mut c_void) -> Option<&'static mut SocketTag> {
         let map = ptr::from_ref(self).cast_mut().cast();
         // SAFETY: as in `get`; without the flag nothing is made.
-        unsafe { bpf_sk_storage_get(map, sk, ptr::null_mut(), 0).cast::<SocketTag>().as_ref() }
+        unsafe { bpf_sk_storage_get(map, sk, ptr::null_mut(), 0).cast::<SocketTag>().as_mut() }
     }
 
     #[inline(always)]
@@ -174,6 +182,14 @@ pub fn add(counter: *mut u64, n: u64) {
     use core::intrinsics::{AtomicOrdering, atomic_xadd};
     // SAFETY: the verifier knows the counter to lie in a map value.
     unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, n) };
+}
+
+/// Adds one to a word that other CPUs add to as well.
+#[inline(always)]
+pub fn add_word(counter: *mut u32) {
+    use core::intrinsics::{AtomicOrdering, atomic_xadd};
+    // SAFETY: as in `add`.
+    unsafe { atomic_xadd::<u32, u32, { AtomicOrdering::Relaxed }>(counter, 1) };
 }
 
 /// Adds one and returns the value before.

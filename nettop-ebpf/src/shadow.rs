@@ -131,7 +131,7 @@ fn with(sk: u64, then: impl FnOnce(&mut SocketTag)) {
     }
     let mut tag = SocketTag::zeroed();
     tag.netns = ledger::netns_of(sk);
-    tag.family = u16::from(family == AF_INET6);
+    tag.family = u8::from(family == AF_INET6);
     then(&mut tag);
     if cookie != 0 {
         let _ = SHADOWS.insert(cookie, tag, 0);

@@ -63,7 +63,7 @@ impl Task {
     /// The network namespace new sockets are made in; nothing while exiting.
     #[inline(always)]
     pub fn netns(self) -> Netns {
-        let nsproxy: u64 = load(self.0, &kernel::TASK_NSPROXY);
+        let nsproxy: u64 = probe(self.0 as u64, &kernel::TASK_NSPROXY);
         if nsproxy == 0 {
             return Netns::default();
         }
@@ -86,9 +86,16 @@ impl Task {
         load(self.leader(), &kernel::TASK_START_BOOTTIME)
     }
 
+    /// Through numbers: each pointer that is loaded with its type costs the verifier a search through all of the kernel's
+    /// types (`btf_nested_type_is_trusted`, 6.3 and later), about a millisecond.
     #[inline(always)]
     pub fn key(self) -> OwnerKey {
-        OwnerKey { start_time_ns: self.start_time_ns(), tgid: self.tgid(), uid: self.uid() }
+        let task = self.0 as u64;
+        OwnerKey {
+            start_time_ns: probe(probe(task, &kernel::TASK_GROUP_LEADER), &kernel::TASK_START_BOOTTIME),
+            tgid: self.tgid(),
+            uid: probe(probe(task, &kernel::TASK_CRED), &kernel::CRED_UID),
+        }
     }
 
     #[inline(always)]
@@ -99,8 +106,8 @@ impl Task {
     /// Copies the name of the thread-group leader.
     #[inline(always)]
     pub fn copy_comm(self, comm: &mut [u8; 16]) {
-        let leader = self.leader();
-        let from = leader as u64 + u64::from(kernel::TASK_COMM.load());
+        let leader: u64 = probe(self.0 as u64, &kernel::TASK_GROUP_LEADER);
+        let from = leader + u64::from(kernel::TASK_COMM.load());
         // SAFETY: the helper checks the source; the destination is 16 bytes of a map value.
         unsafe { bpf_probe_read_kernel(comm.as_mut_ptr().cast(), 16, from as *const c_void) };
     }

@@ -72,6 +72,15 @@ impl Namespace {
         self.inside(command).status().unwrap().success()
     }
 
+    /// Runs a program inside and returns what it printed.
+    pub fn run(&self, program: &str, args: &str) -> String {
+        let mut command = Command::new(program);
+        command.args(args.split_whitespace());
+        let output = self.inside(command).output().unwrap();
+        assert!(output.status.success(), "{program} {args}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     /// A command that will run inside.
     pub fn inside(&self, mut command: Command) -> Command {
         let file = self.file();

@@ -1,9 +1,10 @@
 //! Two processes that talk over lo and know what they moved, and sockets beyond what the standard library opens.
 
 use std::{
+    fs::File,
     io::Read as _,
     net::{TcpListener, TcpStream, UdpSocket},
-    os::fd::{FromRawFd as _, OwnedFd, RawFd},
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
 };
 
 use serde_json::Value;
@@ -107,4 +108,20 @@ pub fn socket(family: i32, kind: i32, protocol: i32) -> OwnedFd {
         assert!(fd >= 0, "{}", std::io::Error::last_os_error());
         OwnedFd::from_raw_fd(fd)
     }
+}
+
+/// A new tun device of the calling thread's namespace, as long as the file is open.
+pub fn tun(name: &str) -> File {
+    /// linux/if_tun.h.
+    const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
+    let tun = File::options().read(true).write(true).open("/dev/net/tun").unwrap();
+    // SAFETY: all zero is a valid request.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_flags = i16::try_from(libc::IFF_TUN | libc::IFF_NO_PI).unwrap();
+    // SAFETY: the request is a live ifreq, which is what TUNSETIFF takes.
+    check(unsafe { libc::ioctl(tun.as_raw_fd(), TUNSETIFF, &raw mut request) } as isize);
+    tun
 }

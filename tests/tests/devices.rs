@@ -4,16 +4,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a scenario that cannot be set up has failed")]
 
 use std::{
-    fs::File,
     io::{Read as _, Write as _},
     net::UdpSocket,
-    os::fd::AsRawFd as _,
     time::Duration,
 };
 
 use nettop_tests::{
     Moved, Namespace, Nettopd, Process, assert_app, device, owner_row,
-    pairs::{check, finish_at},
+    pairs::{finish_at, tun},
     skip, wire,
 };
 use serde_json::Value;
@@ -179,22 +177,12 @@ fn gretap_has_the_row_and_the_device_below_the_outer_packets() {
 
 #[test]
 fn a_tun_device_has_the_row_of_who_sends_through_it_and_not_of_who_carries() {
-    /// linux/if_tun.h.
-    const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
     let nettopd = Nettopd::start(&[]);
     let namespace = Namespace::new();
     namespace.write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
     // The far end: sends each packet back with its addresses and ports exchanged.
     let carrier = Process::start(Some(&namespace), |parent| {
-        let mut tun = File::options().read(true).write(true).open("/dev/net/tun").unwrap();
-        // SAFETY: all zero is a valid request.
-        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-        for (to, from) in request.ifr_name.iter_mut().zip(b"tun0") {
-            *to = from.cast_signed();
-        }
-        request.ifr_ifru.ifru_flags = i16::try_from(libc::IFF_TUN | libc::IFF_NO_PI).unwrap();
-        // SAFETY: the request is a live ifreq, which is what TUNSETIFF takes.
-        check(unsafe { libc::ioctl(tun.as_raw_fd(), TUNSETIFF, &raw mut request) } as isize);
+        let mut tun = tun("tun0");
         parent.tell();
         let mut packet = [0; 2000];
         for _ in 0..DATAGRAMS {

@@ -9,39 +9,14 @@ use std::{
     time::Duration,
 };
 
-use nettop_tests::{Moved, Namespace, Nettopd, Process, kernel};
+use nettop_tests::{
+    Moved, Namespace, Nettopd, Process,
+    drops::{drops, function, lost, netstat, nft_counted, packets, snmp},
+    kernel,
+    pairs::tun,
+};
 use nix::sys::socket::{setsockopt, sockopt};
 use serde_json::Value;
-
-/// Drops of a namespace that lost something, by reason.
-fn drops<'a>(document: &'a Value, namespace: &Namespace, reason: &str) -> Vec<&'a Value> {
-    let drops = document["drops"].as_array().unwrap().iter();
-    drops.filter(|drop| drop["netns"] == namespace.inode() && drop["reason"] == reason).collect()
-}
-
-fn packets(drops: &[&Value]) -> u64 {
-    drops.iter().map(|drop| drop["total"]["packets"].as_u64().unwrap()).sum()
-}
-
-/// A counter of /proc/net/snmp.
-fn snmp(namespace: &Namespace, protocol: &str, counter: &str) -> u64 {
-    let text = namespace.enter(|| std::fs::read_to_string("/proc/thread-self/net/snmp").unwrap());
-    let mut lines = text.lines().filter(|line| line.starts_with(&format!("{protocol}:")));
-    let names = lines.next().unwrap().split_whitespace();
-    let values = lines.next().unwrap().split_whitespace();
-    names.zip(values).find(|(name, _)| *name == counter).unwrap().1.parse().unwrap()
-}
-
-fn run(namespace: &Namespace, program: &str, args: &str) {
-    let mut command = Command::new(program);
-    command.args(args.split_whitespace());
-    assert!(namespace.inside(command).status().unwrap().success(), "{program} {args}");
-}
-
-/// The function in which a drop happened.
-fn function(drop: &Value) -> &str {
-    drop["location"].as_str().unwrap().split('+').next().unwrap()
-}
 
 /// Before 6.11 the kernel does not say whose socket was to receive.
 fn tells_receivers() -> bool {
@@ -109,9 +84,9 @@ fn packets_to_closed_ports_are_nobodys() {
 fn what_a_firewall_drops_on_output_is_the_senders() {
     let nettopd = Nettopd::start(&[]);
     let alone = Namespace::new();
-    run(&alone, "nft", "add table ip t");
-    run(&alone, "nft", "add chain ip t out { type filter hook output priority 0 ; }");
-    run(&alone, "nft", "add rule ip t out udp dport 4000 counter drop");
+    alone.run("nft", "add table ip t");
+    alone.run("nft", "add chain ip t out { type filter hook output priority 0 ; }");
+    alone.run("nft", "add rule ip t out udp dport 4000 counter drop");
     let (pid, _) = Process::run(Some(&alone), |_| {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         for _ in 0..11 {
@@ -134,7 +109,7 @@ fn what_a_full_queue_drops_is_the_senders_though_send_succeeded() {
     let nettopd = Nettopd::start(&[]);
     let (a, _b) = nettop_tests::veth_pair();
     // Room for the first datagrams only, and then nothing for seconds.
-    run(&a, "tc", "qdisc add dev v0 root tbf rate 8kbit burst 1600 limit 3200");
+    a.run("tc", "qdisc add dev v0 root tbf rate 8kbit burst 1600 limit 3200");
     a.ip("neigh add 10.0.0.2 lladdr 02:00:00:00:00:02 dev v0 nud permanent");
     let (pid, _) = Process::run(Some(&a), |_| {
         let socket = UdpSocket::bind("10.0.0.1:0").unwrap();
@@ -236,4 +211,131 @@ fn names_of_functions_need_no_open_kallsyms() {
     let document = nettopd.settled();
     let drop = drops(&document, &alone, "NO_SOCKET")[0];
     assert!(function(drop).contains("udp"), "{drop:#}");
+}
+
+/// A process that binds UDP sockets to these addresses, and then waits.
+fn holder(namespace: &Namespace, addresses: &[&str]) -> Process {
+    let holder = Process::start(Some(namespace), |parent| {
+        let _sockets: Vec<UdpSocket> = addresses.iter().map(|address| UdpSocket::bind(address).unwrap()).collect();
+        parent.tell();
+        parent.wait_for_parent();
+        Moved::default()
+    });
+    holder.wait_until_ready();
+    holder
+}
+
+#[test]
+fn what_a_firewall_drops_on_input_is_whose_port_it_was_for() {
+    let alone = Namespace::new();
+    let before = holder(&alone, &["0.0.0.0:4000"]);
+    let nettopd = Nettopd::start(&[]);
+    let one = holder(&alone, &["127.0.0.2:4001"]);
+    let both = holder(&alone, &["[::]:4002", "127.0.0.3:4001"]);
+    alone.run("nft", "add table inet t");
+    alone.run("nft", "add chain inet t in { type filter hook input priority 0 ; }");
+    alone.run("nft", "add rule inet t in udp dport 4000-4009 counter drop");
+    let send = |to: &[(&str, usize)]| {
+        alone.enter(|| {
+            for (address, packets) in to {
+                let socket = UdpSocket::bind(if address.contains('[') { "[::1]:0" } else { "127.0.0.1:0" }).unwrap();
+                (0..*packets).for_each(|_| assert_eq!(socket.send_to(&[0; 10], address).unwrap(), 10));
+            }
+        });
+    };
+    send(&[("127.0.0.1:4000", 3), ("127.0.0.2:4001", 5), ("127.0.0.3:4001", 7), ("127.0.0.4:4001", 2)]);
+    send(&[("127.0.0.1:4002", 11), ("[::1]:4002", 13), ("127.0.0.1:4009", 17)]);
+    let document = nettopd.settled();
+    let dropped = drops(&document, &alone, "NETFILTER_DROP");
+    let of = |pid: &Value| packets(&dropped.iter().copied().filter(|drop| &drop["pid"] == pid).collect::<Vec<_>>());
+    assert_eq!(of(&before.pid().into()), 3, "{dropped:#?}");
+    assert_eq!(of(&one.pid().into()), 5, "{dropped:#?}");
+    assert_eq!(of(&both.pid().into()), 7 + 11 + 13, "{dropped:#?}");
+    assert_eq!(of(&Value::Null), 2 + 17, "{dropped:#?}");
+    assert_eq!(packets(&dropped), nft_counted(&alone));
+    for drop in &dropped {
+        let owner = if drop["pid"].is_null() { "none" } else { "address" };
+        assert_eq!((&drop["owner"], &drop["device"], &drop["class"]), (&owner.into(), &"lo".into(), &"policy".into()));
+    }
+    // What is closed is nobody's any more.
+    both.go();
+    both.finish();
+    send(&[("127.0.0.1:4002", 1)]);
+    let document = nettopd.settled();
+    let dropped = drops(&document, &alone, "NETFILTER_DROP");
+    let nobodys: Vec<&Value> = dropped.iter().copied().filter(|drop| drop["pid"].is_null()).collect();
+    assert_eq!(packets(&nobodys), 2 + 17 + 1, "{dropped:#?}");
+}
+
+/// Two namespaces with a router between: 10.1.0.2 behind `v0` and 10.2.0.2 behind `v1` of the router.
+fn routed() -> (Namespace, Namespace, Namespace) {
+    let (a, router, b) = (Namespace::new(), Namespace::new(), Namespace::new());
+    for (number, (host, device)) in [(&a, "v0"), (&b, "v1")].into_iter().enumerate() {
+        let network = format!("10.{}.0", number + 1);
+        router.ip(&format!("link add {device} type veth peer name v netns {}", host.pid()));
+        router.ip(&format!("addr add {network}.1/24 dev {device}"));
+        router.ip(&format!("link set {device} up"));
+        host.ip(&format!("addr add {network}.2/24 dev v"));
+        host.ip("link set v up");
+        host.wait_until_up("v");
+        host.ip(&format!("route add default via {network}.1"));
+    }
+    router.write("/proc/sys/net/ipv4/ip_forward", "1");
+    (a, router, b)
+}
+
+#[test]
+fn what_a_router_cannot_pass_on_is_nobodys_and_on_its_device() {
+    let (a, router, _b) = routed();
+    // A server of the router's on the same port has nothing to do with it.
+    let _bystander = holder(&router, &["0.0.0.0:4000"]);
+    let nettopd = Nettopd::start(&[]);
+    a.enter(|| {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        // Answers come back as errors, which the next call returns.
+        let send = |to: &str| while socket.send_to(&[0; 10], to).is_err() {};
+        socket.set_ttl(1).unwrap();
+        (0..5).for_each(|_| send("10.2.0.2:4000"));
+        socket.set_ttl(64).unwrap();
+        (0..7).for_each(|_| send("192.0.2.1:4000"));
+    });
+    let document = nettopd.settled();
+    let lost = lost(&document, &router);
+    for drop in &lost {
+        assert_eq!((&drop["pid"], &drop["device"]), (&Value::Null, &"v0".into()), "{drop:#}");
+    }
+    let (expired, unroutable): (Vec<&Value>, Vec<&Value>) =
+        lost.into_iter().partition(|drop| function(drop) == "ip_forward");
+    assert_eq!(packets(&expired), snmp(&router, "Ip", "InHdrErrors"), "{expired:#?}");
+    assert_eq!(packets(&expired), 5);
+    assert_eq!((&expired[0]["reason"], &expired[0]["class"]), (&"IP_INHDR".into(), &"routing".into()));
+    assert_eq!(packets(&unroutable), netstat(&router, "IpExt", "InNoRoutes"), "{unroutable:#?}");
+    assert_eq!(packets(&unroutable), 7);
+}
+
+#[test]
+fn a_bad_checksum_is_found_on_the_device_and_told_to_whom_it_was_for() {
+    let nettopd = Nettopd::start(&[]);
+    let alone = Namespace::new();
+    alone.write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
+    let mut tun = alone.enter(|| tun("tun0"));
+    alone.ip("addr add 10.3.0.1/24 dev tun0");
+    alone.ip("link set tun0 up");
+    let server = holder(&alone, &["10.3.0.1:4000"]);
+    for _ in 0..9 {
+        // Of 10.3.0.2 to 10.3.0.1, port 4000, with 4 bytes, and a checksum that is none.
+        let mut packet =
+            *b"\x45\0\0\x20\0\0\0\0\x40\x11\0\0\x0a\x03\0\x02\x0a\x03\0\x01\x30\x39\x0f\xa0\0\x0c\xba\xdeabcd";
+        let sum: u32 = packet[..20].chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum();
+        let sum = (sum & 0xffff) + (sum >> 16);
+        packet[10..12].copy_from_slice(&(!u16::try_from(sum).unwrap()).to_be_bytes());
+        tun.write_all(&packet).unwrap();
+    }
+    let document = nettopd.settled();
+    let damaged = drops(&document, &alone, "UDP_CSUM");
+    assert_eq!(packets(&damaged), 9, "{:#?}", lost(&document, &alone));
+    assert_eq!(snmp(&alone, "Udp", "InCsumErrors"), 9);
+    let drop = damaged[0];
+    assert_eq!((&drop["pid"], &drop["class"]), (&server.pid().into(), &"corruption".into()), "{drop:#}");
+    assert_eq!((&drop["device"], &drop["owner"]), (&"tun0".into(), &"address".into()), "{drop:#}");
 }

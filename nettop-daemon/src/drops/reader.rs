@@ -2,24 +2,37 @@
 
 use std::collections::HashMap;
 
-use nettop_common::{DropCount, DropKey, Ref, owner};
-
-use super::reasons::{Class, Reasons, class};
-use crate::{
-    kernel::programs::{DROPS, Programs},
-    ledger::OwnerReading,
+use nettop_common::{
+    DropCount, DropKey, Netns,
+    drops::event::{self, is_event},
 };
+
+use super::{
+    listeners::{ListenerReading, Listeners},
+    reasons::{Class, Reasons, class},
+};
+use crate::{kernel::programs::Programs, ledger::OwnerReading};
 
 /// Intervals after which a quiet entry may be given back.
 const QUIET: u32 = 60;
 
-/// One kind of drop at one time.
+/// What a count is of.
+#[derive(Clone, Debug)]
+pub enum What {
+    Drop {
+        reason: String,
+        class: Class,
+        location: String,
+    },
+    /// Of TCP's.
+    Event(&'static str),
+}
+
+/// One kind of drop, or event, at one time.
 #[derive(Clone, Debug)]
 pub struct DropReading {
     pub key: DropKey,
-    pub reason: String,
-    pub class: Class,
-    pub location: String,
+    pub what: What,
     /// Of a process; what the key names otherwise is the kernel's or nobody's.
     pub owner: Option<OwnerReading>,
     pub interval: DropCount,
@@ -30,9 +43,22 @@ pub struct DropReading {
 #[derive(Clone, Default, Debug)]
 pub struct DropsReading {
     pub drops: Vec<DropReading>,
+    pub listeners: Vec<ListenerReading>,
     /// What the table had no room for.
     pub other: DropCount,
     pub other_total: DropCount,
+    /// The same of events.
+    pub other_events: DropCount,
+    /// Runs at `kfree_skb` that the kernel skipped.
+    pub uncounted: u64,
+}
+
+impl DropsReading {
+    /// Namespaces of this interval's drops, each with the process that it concerned: they may have no traffic else.
+    pub fn namespaces(&self) -> impl Iterator<Item = (Netns, Option<u32>)> {
+        let busy = self.drops.iter().filter(|drop| drop.interval.packets > 0 && drop.key.netns != Netns::default());
+        busy.map(|drop| (drop.key.netns, drop.owner.map(|owner| owner.key.tgid)))
+    }
 }
 
 struct Known {
@@ -49,11 +75,18 @@ pub struct Drops {
     known: HashMap<DropKey, Known>,
     locations: HashMap<u64, String>,
     other: DropCount,
+    listeners: Listeners,
 }
 
 impl Drops {
     pub fn new(reasons: Reasons) -> Self {
-        Self { reasons, known: HashMap::new(), locations: HashMap::new(), other: DropCount::default() }
+        Self {
+            reasons,
+            known: HashMap::new(),
+            locations: HashMap::new(),
+            other: DropCount::default(),
+            listeners: Listeners::default(),
+        }
     }
 
     /// The drops of the interval, and those before that are still remembered.
@@ -68,19 +101,26 @@ impl Drops {
         for (key, count) in &counts {
             self.note(programs, key, *count);
         }
-        if counts.len() * 4 > DROPS as usize * 3 {
+        if counts.len() * 4 > programs.drops_limit as usize * 3 {
             self.make_room(programs);
         }
-        let other_total = programs.other_drops.get(&0, 0).map(|values| sum(values.iter())).unwrap_or_default();
+        let others = |index| programs.other_drops.get(&index, 0).map(|values| sum(values.iter())).unwrap_or_default();
+        let (other_total, other_events) = (others(0), others(1));
         let other = difference(other_total, self.other);
         self.other = other_total;
-        let drops = self.known.values().map(|known| known.drop.clone()).collect();
-        DropsReading { drops, other, other_total }
+        DropsReading {
+            drops: self.known.values().map(|known| known.drop.clone()).collect(),
+            listeners: self.listeners.read(programs),
+            other,
+            other_total,
+            other_events,
+            uncounted: programs.misses.of("packet_freed"),
+        }
     }
 
     fn name_locations(&mut self, programs: &mut Programs, counts: &[(DropKey, DropCount)]) {
         let mut unknown: Vec<u64> = counts.iter().map(|(key, _)| key.location).collect();
-        unknown.retain(|location| !self.locations.contains_key(location));
+        unknown.retain(|location| *location != 0 && !self.locations.contains_key(location));
         unknown.sort_unstable();
         unknown.dedup();
         if unknown.is_empty() {
@@ -94,20 +134,13 @@ impl Drops {
 
     fn note(&mut self, programs: &Programs, key: &DropKey, count: DropCount) {
         let known = self.known.entry(*key).or_insert_with(|| {
-            let location = self.locations.get(&key.location);
-            let location = location.cloned().unwrap_or_else(|| format!("{:#x}", key.location));
-            let reason = self.reasons.name(key.reason);
-            let drop = DropReading {
-                key: *key,
-                class: class(&reason, &location, key.protocol),
-                reason,
-                location,
-                owner: owner(programs, key.owner),
-                interval: DropCount::default(),
-                total: DropCount::default(),
-            };
+            let what = what(key, &mut self.reasons, &self.locations);
+            let (interval, total) = Default::default();
+            let drop = DropReading { key: *key, what, owner: None, interval, total };
             Known { drop, quiet: 0, counted: DropCount::default() }
         });
+        // While its slot is its own: it may have another name by now.
+        known.drop.owner = OwnerReading::of(programs, key.owner).or(known.drop.owner);
         let interval = difference(count, known.counted);
         known.counted = count;
         if interval != DropCount::default() {
@@ -131,10 +164,18 @@ impl Drops {
     }
 }
 
-/// The process behind an owner, while its slot is still its own.
-fn owner(programs: &Programs, owner: Ref) -> Option<OwnerReading> {
-    let entry = programs.owners.read(owner.slot() as usize)?;
-    (owner.slot() >= owner::FIRST && entry.generation == owner.generation()).then(|| OwnerReading::new(&entry))
+fn what(key: &DropKey, reasons: &mut Reasons, locations: &HashMap<u64, String>) -> What {
+    if is_event(key.reason) {
+        return What::Event(match key.reason {
+            event::RETRANSMIT => "retransmit",
+            event::RESET_SENT => "reset_sent",
+            event::RESET_RECEIVED => "reset_received",
+            _ => "unknown",
+        });
+    }
+    let location = locations.get(&key.location).cloned().unwrap_or_else(|| format!("{:#x}", key.location));
+    let reason = reasons.name(key.reason);
+    What::Drop { class: class(&reason, &location, key.protocol), reason, location }
 }
 
 fn sum<'a>(values: impl Iterator<Item = &'a [u64; 2]>) -> DropCount {

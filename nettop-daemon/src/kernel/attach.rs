@@ -87,7 +87,7 @@ impl Kernel {
 
     fn prototype(&self, hook: &Hook) -> Option<Result<String, BtfError>> {
         match hook.place {
-            Place::PacketsTx | Place::PacketsRx | Place::SocketCreate => None,
+            Place::PacketsTx | Place::PacketsRx | Place::Socket => None,
             Place::Tracepoint => Some(self.types.tracepoint(hook.target)),
             _ => Some(self.types.function(hook.target)),
         }
@@ -125,7 +125,7 @@ impl Kernel {
                 let link = program.attach(&self.cgroup, way, CgroupAttachMode::Single)?;
                 Box::new(program.take_link(link)?)
             }
-            Place::SocketCreate => {
+            Place::Socket => {
                 let program: &mut CgroupSock = program.try_into()?;
                 program.load()?;
                 let link = program.attach(&self.cgroup, CgroupAttachMode::Single)?;

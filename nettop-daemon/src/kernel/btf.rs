@@ -124,6 +124,16 @@ impl Btf {
     ///
     /// If the struct or the member does not exist, or is a bit field.
     pub fn offset(&self, of: &str, path: &str) -> Result<u32, BtfError> {
+        let bit = self.bit(of, path)?;
+        if bit % 8 == 0 { Ok(bit / 8) } else { Err(BtfError::Missing(format!("{of}.{path}"))) }
+    }
+
+    /// Number of the bit where a member begins, for bit fields.
+    ///
+    /// # Errors
+    ///
+    /// If the struct or the member does not exist.
+    pub fn bit(&self, of: &str, path: &str) -> Result<u32, BtfError> {
         let missing = || BtfError::Missing(format!("{of}.{path}"));
         let mut id = self.find(kind::STRUCT, of).ok_or_else(missing)?;
         let mut bits = 0;
@@ -132,7 +142,7 @@ impl Btf {
             bits += offset;
             id = member;
         }
-        if bits % 8 == 0 { Ok(bits / 8) } else { Err(missing()) }
+        Ok(bits)
     }
 
     /// Value of an enumerator of a named 32-bit enum.

@@ -17,7 +17,7 @@ pub enum Backend {
 pub enum Place {
     PacketsTx,
     PacketsRx,
-    SocketCreate,
+    Socket,
     Tracepoint,
     Fentry,
     Fexit,
@@ -87,7 +87,17 @@ pub const BEFORE_SEEDING: &[Purpose] = &[
         name: "socket birth",
         needed: true,
         lacks: "owners of new sockets",
-        ways: &[only(&[hook("socket_create", Place::SocketCreate, "sock_create", &[])])],
+        ways: &[only(&[hook("socket_create", Place::Socket, "sock_create", &[])])],
+    },
+    Purpose {
+        name: "bound ports",
+        needed: false,
+        lacks: "owners by address of dropped packets, and drops of listeners that end",
+        ways: &[only(&[
+            hook("socket_release", Place::Socket, "sock_release", &[]),
+            hook("bind_v4", Place::Socket, "post_bind4", &[]),
+            hook("bind_v6", Place::Socket, "post_bind6", &[]),
+        ])],
     },
     Purpose {
         name: "process rename",
@@ -137,6 +147,34 @@ pub const AFTER_SEEDING: &[Purpose] = &[
                 "void (sk_buff *, void *)",
             ],
         )])],
+    },
+    Purpose {
+        name: "tcp troubles",
+        needed: false,
+        lacks: "segments sent again and resets of TCP",
+        ways: &[only(&[
+            hook(
+                "tcp_retransmit",
+                Place::Tracepoint,
+                "tcp_retransmit_skb",
+                // The error since 6.17.
+                &["void (sock *, sk_buff *)", "void (sock *, sk_buff *, int)"],
+            ),
+            hook(
+                "tcp_retransmit_synack",
+                Place::Tracepoint,
+                "tcp_retransmit_synack",
+                &["void (sock *, request_sock *)"],
+            ),
+            hook(
+                "tcp_reset_sent",
+                Place::Tracepoint,
+                "tcp_send_reset",
+                // The reason since 6.10.
+                &["void (sock *, sk_buff *)", "void (sock *, sk_buff *, sk_rst_reason)"],
+            ),
+            hook("tcp_reset_received", Place::Tracepoint, "tcp_receive_reset", &["void (sock *)"]),
+        ])],
     },
     Purpose {
         name: "app tx",
@@ -228,7 +266,7 @@ impl Place {
     pub const fn name(self) -> &'static str {
         match self {
             Self::PacketsTx | Self::PacketsRx => "cgroup_skb",
-            Self::SocketCreate => "cgroup",
+            Self::Socket => "cgroup",
             Self::Tracepoint => "tp_btf",
             Self::Fentry => "fentry",
             Self::Fexit => "fexit",

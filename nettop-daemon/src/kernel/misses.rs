@@ -11,7 +11,7 @@ use aya::{Ebpf, programs::Program};
 
 /// The programs that count calls.
 pub struct Misses {
-    programs: Vec<OwnedFd>,
+    programs: Vec<(String, OwnedFd)>,
 }
 
 impl Misses {
@@ -29,7 +29,7 @@ impl Misses {
             );
             if let (true, Ok(fd)) = (is_tracing, program.fd()) {
                 let fd = fd.try_clone().with_context(|| format!("cannot watch program {name}"))?;
-                programs.push(std::os::fd::AsFd::as_fd(&fd).try_clone_to_owned()?);
+                programs.push((name.to_owned(), std::os::fd::AsFd::as_fd(&fd).try_clone_to_owned()?));
             }
         }
         Ok(Self { programs })
@@ -37,12 +37,17 @@ impl Misses {
 
     /// All that were skipped so far. Kernels before 5.12 do not tell.
     pub fn count(&self) -> u64 {
-        self.programs.iter().filter_map(|fd| misses(&fs::read_to_string(fdinfo(fd)).ok()?)).sum()
+        self.programs.iter().filter_map(|(_, fd)| skipped(fd)).sum()
+    }
+
+    /// Those of one program.
+    pub fn of(&self, program: &str) -> u64 {
+        self.programs.iter().find(|(name, _)| name == program).and_then(|(_, fd)| skipped(fd)).unwrap_or(0)
     }
 }
 
-fn fdinfo(fd: &OwnedFd) -> String {
-    format!("/proc/self/fdinfo/{}", fd.as_raw_fd())
+fn skipped(fd: &OwnedFd) -> Option<u64> {
+    misses(&fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?)
 }
 
 fn misses(fdinfo: &str) -> Option<u64> {

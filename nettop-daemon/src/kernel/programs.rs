@@ -15,7 +15,7 @@ use aya::{
     maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuHashMap, Queue},
     programs::{BtfTracePoint, Iter, Program},
 };
-use nettop_common::{DropKey, Owner, Row, RowKey, Stats, offsets, owner, row};
+use nettop_common::{DropKey, Listener, Owner, Row, RowKey, Stats, offsets, owner, row};
 
 use super::{
     btf::{self, Btf, BtfError},
@@ -24,13 +24,13 @@ use super::{
     mapping::Mapping,
     misses::Misses,
     preflight::{self, Refusal},
-    symbols,
+    questions,
 };
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NETTOP_EBPF"));
 
-/// Kinds of drops that are told apart.
-pub const DROPS: u32 = 8192;
+/// Bound ports, and listeners, that are known at a time.
+const PORTS: u32 = 65_536;
 
 /// Calls under way that kprobes can remember.
 const CALLS: u32 = 65_536;
@@ -47,6 +47,26 @@ pub struct HookState {
     pub attached: bool,
     /// Each way that was not taken, and why.
     pub refused: Vec<(String, Reason)>,
+}
+
+/// How large tables are made.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Rows of processes.
+    pub rows: u32,
+    /// Kinds of drops that are told apart.
+    pub drops: u32,
+}
+
+impl Limits {
+    const fn row_entries(self) -> u32 {
+        self.rows + row::FIRST + row::RESERVED
+    }
+
+    /// Owners stay a little longer than their rows, and sockets that are never used have one, too.
+    const fn owner_entries(self) -> u32 {
+        self.rows + self.rows / 4 + owner::FIRST
+    }
 }
 
 /// What loading cost.
@@ -71,6 +91,8 @@ pub struct Programs {
     pub free_owners: Queue<MapData, u32>,
     pub drops: PerCpuHashMap<MapData, [u64; size_of::<DropKey>() / 8], [u64; 2]>,
     pub other_drops: PerCpuArray<MapData, [u64; 2]>,
+    pub listeners: HashMap<MapData, u64, [u64; size_of::<Listener>() / 8]>,
+    pub drops_limit: u32,
     pub(super) addresses: Array<MapData, u64>,
     pub hooks: Vec<HookState>,
     pub load: LoadState,
@@ -142,40 +164,37 @@ impl Kernel {
         &self.types
     }
 
-    /// Loads and attaches everything, for at most `row_limit` process rows, through the forced back end or the best.
+    /// Loads and attaches everything through the forced back end or the best.
     ///
     /// # Errors
     ///
     /// [`Refusal`] where the kernel forbids something that is needed, else what it said.
-    pub fn start(&self, row_limit: u32) -> anyhow::Result<Programs> {
+    pub fn start(&self, limits: Limits) -> anyhow::Result<Programs> {
         let is_kprobe = |backend: Option<Backend>| backend == Some(Backend::Kprobe);
-        let programs = self.start_with(row_limit, is_kprobe(self.forced))?;
+        let programs = self.start_with(limits, is_kprobe(self.forced))?;
         if programs.hooks.iter().any(|hook| is_kprobe(hook.backend)) && !is_kprobe(self.forced) {
             // Packet hooks have to keep shadows for kprobes, which is decided when they are loaded.
             drop(programs);
-            return self.start_with(row_limit, true);
+            return self.start_with(limits, true);
         }
         Ok(programs)
     }
 
-    fn start_with(&self, row_limit: u32, with_shadows: bool) -> anyhow::Result<Programs> {
+    fn start_with(&self, limits: Limits, with_shadows: bool) -> anyhow::Result<Programs> {
         let begun = Instant::now();
-        let row_entries = row_limit + row::FIRST + row::RESERVED;
-        // Owners stay a little longer than their rows, and sockets that are never used have one, too.
-        let owner_entries = row_limit + row_limit / 4 + owner::FIRST;
-        let mut ebpf = self.load(row_limit, row_entries, owner_entries, with_shadows)?;
+        let mut ebpf = self.load(limits, with_shadows)?;
         let mut choices = self.attach_all(&mut ebpf, BEFORE_SEEDING)?;
         self.seed(&mut ebpf).context("cannot walk the open sockets")?;
         choices.extend(self.attach_all(&mut ebpf, AFTER_SEEDING)?);
         let misses = Misses::watch(&ebpf)?;
         let second_looks = self.load_second_looks(&mut ebpf)?;
-        symbols::load(&mut ebpf, &self.kernel_btf)?;
+        questions::load(&mut ebpf, &self.kernel_btf)?;
         let load = LoadState { took: begun.elapsed(), verified: verified(&ebpf) };
         let hooks = choices.iter().map(state).collect();
         let links = choices.into_iter().flat_map(|choice| choice.links).map(|(_, link)| link).collect();
         Ok(Programs {
-            rows: map(&mut ebpf, "ROWS", row_entries)?,
-            owners: map(&mut ebpf, "OWNERS", owner_entries)?,
+            rows: map(&mut ebpf, "ROWS", limits.row_entries())?,
+            owners: map(&mut ebpf, "OWNERS", limits.owner_entries())?,
             stats: map(&mut ebpf, "STATS", 1)?,
             row_index: HashMap::try_from(take(&mut ebpf, "ROW_INDEX")?)?,
             owner_index: HashMap::try_from(take(&mut ebpf, "OWNER_INDEX")?)?,
@@ -183,6 +202,8 @@ impl Kernel {
             free_owners: Queue::try_from(take(&mut ebpf, "FREE_OWNERS")?)?,
             drops: PerCpuHashMap::try_from(take(&mut ebpf, "DROPS")?)?,
             other_drops: PerCpuArray::try_from(take(&mut ebpf, "OTHER_DROPS")?)?,
+            listeners: HashMap::try_from(take(&mut ebpf, "LISTENERS")?)?,
+            drops_limit: limits.drops,
             addresses: Array::try_from(take(&mut ebpf, "ADDRESSES")?)?,
             hooks,
             load,
@@ -193,8 +214,9 @@ impl Kernel {
         })
     }
 
-    fn load(&self, row_limit: u32, row_entries: u32, owner_entries: u32, with_shadows: bool) -> anyhow::Result<Ebpf> {
+    fn load(&self, limits: Limits, with_shadows: bool) -> anyhow::Result<Ebpf> {
         let types = &self.types;
+        let (row_entries, owner_entries) = (limits.row_entries(), limits.owner_entries());
         let offsets = offsets::ALL
             .iter()
             .map(|(global, of, path)| match types.offset(of, path) {
@@ -203,26 +225,33 @@ impl Kernel {
             })
             .collect::<Result<Vec<_>, BtfError>>()
             .map_err(|error| Refusal::Kernel(error.to_string()))?;
-        let limit = u64::from(row_limit);
+        let bits = offsets::BITS
+            .iter()
+            .map(|(global, of, path)| Ok((*global, types.bit(of, path)?)))
+            .collect::<Result<Vec<_>, BtfError>>()
+            .map_err(|error| Refusal::Kernel(error.to_string()))?;
+        let row_limit = u64::from(limits.rows);
         let no_socket = types.enumerator("skb_drop_reason", "SKB_DROP_REASON_NO_SOCKET").unwrap_or(u32::MAX);
         let has_reason = u32::from(types.tracepoint("kfree_skb").is_ok_and(|prototype| prototype.contains("reason")));
         let has_rx_sk = u32::from(types.tracepoint("kfree_skb").is_ok_and(|prototype| prototype.contains("sock *")));
         let shadow = u32::from(with_shadows);
         let mut loader = EbpfLoader::new();
-        for (global, offset) in &offsets {
+        for (global, offset) in offsets.iter().chain(&bits) {
             loader.override_global(global, offset, true);
         }
         loader
-            .override_global("ROW_LIMIT", &limit, true)
+            .override_global("ROW_LIMIT", &row_limit, true)
             .override_global("REASON_NO_SOCKET", &no_socket, true)
             .override_global("HAS_REASON", &has_reason, true)
             .override_global("HAS_RX_SK", &has_rx_sk, true)
             .override_global("SHADOW", &shadow, true)
             // Task storage has no type in aya and needs none: only programs use it.
             .allow_unsupported_maps()
-            .map_max_entries("SHADOWS", if with_shadows { row_limit } else { 1 })
+            .map_max_entries("SHADOWS", if with_shadows { limits.rows } else { 1 })
             .map_max_entries("CALLS", if with_shadows { CALLS } else { 1 })
-            .map_max_entries("DROPS", DROPS)
+            .map_max_entries("DROPS", limits.drops)
+            .map_max_entries("PORTS", PORTS)
+            .map_max_entries("LISTENERS", PORTS)
             .map_max_entries("ROWS", row_entries)
             .map_max_entries("ROW_INDEX", row_entries)
             .map_max_entries("FREE_ROWS", row_entries)

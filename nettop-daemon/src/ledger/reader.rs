@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nettop_common::{Flow, Netns, Owner, OwnerKey, RowKey, Stats, owner, row};
+use nettop_common::{Flow, Netns, Owner, OwnerKey, Ref, RowKey, Stats, owner, row};
 
 use super::retire::Retirement;
 use crate::kernel::programs::Programs;
@@ -24,8 +24,14 @@ pub struct OwnerReading {
 }
 
 impl OwnerReading {
+    /// The process behind a reference, while the slot is still its own. The kernel is none.
+    pub fn of(programs: &Programs, owner: Ref) -> Option<Self> {
+        let entry = programs.owners.read(owner.slot() as usize)?;
+        (owner.slot() >= owner::FIRST && entry.generation == owner.generation()).then(|| Self::new(&entry))
+    }
+
     /// Of an owner whose other entries may know more of its end.
-    pub fn new(entry: &Owner) -> Self {
+    fn new(entry: &Owner) -> Self {
         Self {
             key: entry.key,
             comm: entry.comm,
@@ -44,6 +50,13 @@ pub struct RowReading {
     pub evidence: u32,
     pub interval: Flows,
     pub total: Flows,
+}
+
+impl RowReading {
+    /// Of an owner that moved nothing.
+    pub fn empty(key: RowKey, owner: OwnerReading) -> Self {
+        Self { key, owner, evidence: 0, interval: Flows::default(), total: Flows::default() }
+    }
 }
 
 /// What all rows of one device moved in the interval.

@@ -2,10 +2,13 @@
 
 use std::{cmp::Reverse, fs, time::SystemTime};
 
-use nettop_common::{Direction, owner, tag::evidence};
+use nettop_common::{Direction, RowKey, owner, tag::evidence};
 use time::{OffsetDateTime, UtcDateTime, format_description::well_known::Rfc3339};
 
-use super::model::{Amount, DeviceReport, HookReport, Loss, RowReport, SCHEMA, Snapshot, Traffic};
+use super::{
+    drops::Tally,
+    model::{Amount, DeviceReport, HookReport, Loss, RowReport, SCHEMA, Snapshot, Traffic},
+};
 use crate::{
     cli::{Cli, Format, Sort},
     drops::DropsReading,
@@ -62,12 +65,16 @@ impl Collector {
 
     /// Whether a report may show the row. Its device's name is not known yet.
     pub fn wants(&self, row: &RowReading) -> bool {
-        let is_process = row.key.owner >= owner::FIRST;
-        let Filter { pids, uids, hidden_families, .. } = &self.filter;
-        !hidden_families[row.key.family as usize & 1]
-            && (pids.is_empty() || is_process && pids.contains(&row.owner.key.tgid))
-            && (uids.is_empty() || is_process && uids.contains(&row.owner.key.uid))
+        !self.filter.hidden_families[row.key.family as usize & 1]
+            && self.selects(row)
             && (!self.only_busy || row.interval != Flows::default())
+    }
+
+    fn selects(&self, row: &RowReading) -> bool {
+        let is_process = row.key.owner >= owner::FIRST;
+        let Filter { pids, uids, .. } = &self.filter;
+        (pids.is_empty() || is_process && pids.contains(&row.owner.key.tgid))
+            && (uids.is_empty() || is_process && uids.contains(&row.owner.key.uid))
     }
 
     /// The snapshot of one reading.
@@ -81,7 +88,20 @@ impl Collector {
     ) -> Snapshot {
         let clock = BootClock::now();
         join_families(&mut reading.rows);
-        let mut rows: Vec<RowReport> = reading.rows.iter().filter_map(|row| self.row(row, devices, &clock)).collect();
+        let mut tallies = super::drops::tallies(drops);
+        let row = |row: &RowReading| {
+            let (_, tally) = tallies.remove(&(row.key.owner, row.key.netns, row.key.ifindex)).unzip();
+            self.row(row, tally.unwrap_or_default(), devices, &clock)
+        };
+        let mut rows: Vec<RowReport> = reading.rows.iter().filter_map(row).collect();
+        // Those that had nothing but drops.
+        for ((slot, netns, ifindex), (owner, tally)) in tallies {
+            let row = RowReading::empty(RowKey { owner: slot, netns, ifindex, family: 0 }, owner);
+            let is_busy = tally.drops.interval + tally.retransmits.interval > 0;
+            if self.selects(&row) && (is_busy || !self.only_busy) {
+                rows.extend(self.row(&row, tally, devices, &clock));
+            }
+        }
         self.processes.forget_unused();
         sort(&mut rows, self.sort);
         let is_shown = |name: &String| self.filter.devices.is_empty() || self.filter.devices.contains(name);
@@ -100,12 +120,14 @@ impl Collector {
             devices: books.into_iter().filter(|books| is_shown(&books.device)).collect(),
             drops: super::drops::reports(drops, devices, &self.filter),
             other_drops: super::drops::other(drops),
+            uncounted_drops: drops.uncounted,
+            tcp: super::drops::events(drops, devices, &self.filter),
             exited: self.exited(&reading.exited),
-            loss: self.loss(&reading, devices, reports_skipped),
+            loss: self.loss(&reading, drops, devices, reports_skipped),
         }
     }
 
-    fn row(&mut self, row: &RowReading, devices: &Devices, clock: &BootClock) -> Option<RowReport> {
+    fn row(&mut self, row: &RowReading, tally: Tally, devices: &Devices, clock: &BootClock) -> Option<RowReport> {
         let is_process = row.key.owner >= owner::FIRST;
         let (pid, uid) = (row.owner.key.tgid, row.owner.key.uid);
         let device = devices.get((row.key.netns, row.key.ifindex)).map(|device| device.name.clone());
@@ -139,10 +161,12 @@ impl Collector {
             exited: row.owner.exited && is_process,
             interval: traffic(&row.interval),
             total: traffic(&row.total),
+            drops: tally.drops,
+            retransmits: tally.retransmits,
         })
     }
 
-    fn loss(&self, reading: &Reading, devices: &Devices, reports_skipped: u64) -> Loss {
+    fn loss(&self, reading: &Reading, drops: &DropsReading, devices: &Devices, reports_skipped: u64) -> Loss {
         let overflow = traffic(&reading.overflow);
         Loss {
             rows_full: reading.stats.rows_full,
@@ -156,6 +180,8 @@ impl Collector {
             calls_lost: reading.stats.calls_lost,
             shadows_lost: reading.stats.shadows_lost,
             namespaces_unread: devices.unread,
+            ports_full: reading.stats.ports_full,
+            tcp_uncounted: drops.other_events.packets,
             hooks_missing: self.hooks.iter().filter(|hook| !hook.attached).count() as u64,
         }
     }
@@ -223,6 +249,8 @@ fn sort(rows: &mut [RowReport], by: Sort) {
         Sort::RecvPk => rows.sort_by_key(|row| Reverse(interval(row).rx.packets)),
         Sort::XmitKb => rows.sort_by_key(|row| Reverse(interval(row).tx.bytes)),
         Sort::RecvKb => rows.sort_by_key(|row| Reverse(interval(row).rx.bytes)),
+        Sort::Drops => rows.sort_by_key(|row| Reverse(row.drops.interval)),
+        Sort::Retrans => rows.sort_by_key(|row| Reverse(row.retransmits.interval)),
         Sort::Command => rows.sort_by(|a, b| a.comm.cmp(&b.comm)),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::model::{Amount, Side, Snapshot};
 
-const HEADER: [&str; 31] = [
+const HEADER: [&str; 35] = [
     "time",
     "interval_ms",
     "record",
@@ -33,6 +33,10 @@ const HEADER: [&str; 31] = [
     "rx_unattributed_bytes",
     "total_tx_bytes",
     "total_rx_bytes",
+    "drops",
+    "retransmits",
+    "total_drops",
+    "total_retransmits",
     "value",
 ];
 
@@ -71,6 +75,10 @@ pub(super) fn csv(snapshot: &Snapshot, with_header: bool) -> anyhow::Result<Vec<
             ("owner", row.owner.to_owned()),
             ("total_tx_bytes", row.total.tx.bytes.to_string()),
             ("total_rx_bytes", row.total.rx.bytes.to_string()),
+            ("drops", row.drops.interval.to_string()),
+            ("retransmits", row.retransmits.interval.to_string()),
+            ("total_drops", row.drops.total.to_string()),
+            ("total_retransmits", row.retransmits.total.to_string()),
         ];
         fields.extend(amount(["tx_bytes", "tx_packets", "tx_app_bytes"], &row.interval.tx));
         fields.extend(amount(["rx_bytes", "rx_packets", "rx_app_bytes"], &row.interval.rx));

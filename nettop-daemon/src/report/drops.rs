@@ -1,44 +1,35 @@
-//! Reports of drops: what a snapshot has of them, the document `nettop.drops/1`, and dropwatch's lines.
+//! What a snapshot has of drops, and of what TCP did about losses.
 
-use std::{cmp::Reverse, fmt::Write as _};
+use std::{cmp::Reverse, collections::HashMap};
 
-use nettop_common::{DropCount, drops::found, owner};
-use serde::Serialize;
+use nettop_common::{DropCount, Netns, Ref, drops::found, owner};
 
 use super::{
     collect::Filter,
-    csv::{number, text as safe},
-    model::{DropAmount, DropAmounts, DropReport, Loss, Snapshot},
+    model::{Count, DropAmount, DropAmounts, DropReport, TcpReport},
 };
 use crate::{
-    cli::DropsFormat,
-    drops::{Class, DropReading, DropsReading},
+    drops::{Class, DropReading, DropsReading, ListenerReading, What},
     identity::{devices::Devices, escape::escape_c},
+    ledger::OwnerReading,
 };
-
-/// `nettopd drops --format json`: of a snapshot, what concerns drops.
-#[derive(Serialize)]
-struct Document<'a> {
-    schema: &'static str,
-    version: &'static str,
-    host: &'a str,
-    boot_id: &'a str,
-    kernel: &'a str,
-    time: &'a str,
-    interval_ms: u64,
-    accounting_since: &'a str,
-    drops: Vec<&'a DropReport>,
-    /// Packets of class lifecycle in the interval that are not listed.
-    lifecycle_hidden: u64,
-    other_drops: DropAmounts,
-    loss: &'a Loss,
-}
 
 /// All drops that the filter lets through, most of the interval first.
 pub(super) fn reports(reading: &DropsReading, devices: &Devices, filter: &Filter) -> Vec<DropReport> {
-    let reports = reading.drops.iter().map(|drop| report(drop, devices));
-    let mut reports: Vec<DropReport> = reports.filter(|report| is_wanted(report, filter)).collect();
+    let drops = reading.drops.iter().filter_map(|drop| report(drop, devices));
+    let all = drops.chain(reading.listeners.iter().map(overflow));
+    let mut reports: Vec<DropReport> =
+        all.filter(|drop| is_wanted(filter, drop.pid, drop.uid, drop.device.as_ref())).collect();
     reports.sort_by_key(|report| Reverse((report.interval.packets, report.total.packets)));
+    reports
+}
+
+/// All events of TCP that the filter lets through, most of the interval first.
+pub(super) fn events(reading: &DropsReading, devices: &Devices, filter: &Filter) -> Vec<TcpReport> {
+    let events = reading.drops.iter().filter_map(|drop| event(drop, devices));
+    let mut reports: Vec<TcpReport> =
+        events.filter(|event| is_wanted(filter, event.pid, event.uid, event.device.as_ref())).collect();
+    reports.sort_by_key(|report| Reverse((report.count.interval, report.count.total)));
     reports
 }
 
@@ -46,51 +37,142 @@ pub(super) const fn other(reading: &DropsReading) -> DropAmounts {
     DropAmounts { interval: amount(reading.other), total: amount(reading.other_total) }
 }
 
-fn is_wanted(report: &DropReport, filter: &Filter) -> bool {
+/// Drops and retransmits of a process on a device.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Tally {
+    pub(super) drops: Count,
+    pub(super) retransmits: Count,
+}
+
+/// Slot of the owner, as rows have it; namespace and device.
+pub(super) type TallyKey = (u32, Netns, u32);
+
+/// What stands in the rows of processes, with each process.
+pub(super) fn tallies(reading: &DropsReading) -> HashMap<TallyKey, (OwnerReading, Tally)> {
+    let mut tallies: HashMap<TallyKey, (OwnerReading, Tally)> = HashMap::new();
+    let mut add = |owner: &Option<OwnerReading>, key: TallyKey, of: fn(&mut Tally) -> &mut Count, more: Count| {
+        if let Some(owner) = owner {
+            let (_, tally) = tallies.entry(key).or_insert((*owner, Tally::default()));
+            let count = of(tally);
+            count.interval += more.interval;
+            count.total += more.total;
+        }
+    };
+    for drop in &reading.drops {
+        let key = (drop.key.owner.slot(), drop.key.netns, drop.key.ifindex);
+        let packets = Count { interval: drop.interval.packets, total: drop.total.packets };
+        match drop.what {
+            What::Drop { class: Class::Lifecycle, .. } => {}
+            What::Drop { .. } => add(&drop.owner, key, |tally| &mut tally.drops, packets),
+            What::Event("retransmit") => add(&drop.owner, key, |tally| &mut tally.retransmits, packets),
+            What::Event(_) => {}
+        }
+    }
+    for turned_away in &reading.listeners {
+        let key = (turned_away.listener.owner.slot(), turned_away.listener.netns, 0);
+        let packets = Count { interval: turned_away.interval, total: turned_away.total };
+        add(&turned_away.owner, key, |tally| &mut tally.drops, packets);
+    }
+    tallies
+}
+
+fn is_wanted(filter: &Filter, pid: Option<u32>, uid: Option<u32>, device: Option<&String>) -> bool {
     fn one_of<T: PartialEq>(wanted: &[T], found: Option<&T>) -> bool {
         wanted.is_empty() || found.is_some_and(|found| wanted.contains(found))
     }
-    one_of(&filter.pids, report.pid.as_ref())
-        && one_of(&filter.uids, report.uid.as_ref())
-        && one_of(&filter.devices, report.device.as_ref())
+    one_of(&filter.pids, pid.as_ref()) && one_of(&filter.uids, uid.as_ref()) && one_of(&filter.devices, device)
 }
 
-fn report(drop: &DropReading, devices: &Devices) -> DropReport {
+fn report(drop: &DropReading, devices: &Devices) -> Option<DropReport> {
+    let What::Drop { reason, class, location } = &drop.what else { return None };
     let key = &drop.key;
-    let netns = (key.netns.inode != 0).then_some(key.netns);
     let process = drop.owner.as_ref();
-    DropReport {
-        reason: drop.reason.clone(),
-        reason_code: key.reason,
-        class: drop.class,
-        location: drop.location.clone(),
+    Some(DropReport {
+        reason: reason.clone(),
+        reason_code: Some(key.reason),
+        class: *class,
+        location: location.clone(),
         protocol: protocol(key.protocol, key.transport),
-        netns: netns.map(|netns| netns.inode),
-        netns_cookie: netns.map(|netns| netns.cookie),
+        netns: known(key.netns).map(|netns| netns.inode),
+        netns_cookie: known(key.netns).map(|netns| netns.cookie),
         device: devices.get((key.netns, key.ifindex)).map(|device| device.name.clone()),
         ifindex: (key.ifindex != 0).then_some(key.ifindex),
         pid: process.map(|owner| owner.key.tgid),
         start_time_ns: process.map(|owner| owner.key.start_time_ns),
         uid: process.map(|owner| owner.key.uid),
-        comm: match process {
-            Some(owner) if owner.is_kernel_thread => Some(format!("[{}]", escape_c(&owner.comm))),
-            Some(owner) => Some(escape_c(&owner.comm)),
-            None if key.found == found::NONE => None,
-            None if key.owner.slot() == owner::OVERFLOW => Some("[overflow]".into()),
-            None => Some("[kernel]".into()),
-        },
+        comm: comm(process, key.owner, key.found != found::NONE),
         owner: match key.found {
             found::RECEIVER => "receiver",
             found::PACKET => "packet",
+            found::ADDRESS => "address",
             _ => "none",
         },
+        local_port: None,
         interval: amount(drop.interval),
         total: amount(drop.total),
+    })
+}
+
+/// `tcp_conn_request` and `tcp_v4_syn_recv_sock` count what they turn away, and name no reason.
+fn overflow(turned_away: &ListenerReading) -> DropReport {
+    let listener = &turned_away.listener;
+    let process = turned_away.owner.as_ref();
+    let amount = |packets| DropAmount { packets, bytes: None };
+    DropReport {
+        reason: "LISTEN_OVERFLOW".into(),
+        reason_code: None,
+        class: Class::Capacity,
+        location: "tcp_conn_request".into(),
+        protocol: Some("TCP".into()),
+        netns: Some(listener.netns.inode),
+        netns_cookie: Some(listener.netns.cookie),
+        device: None,
+        ifindex: None,
+        pid: process.map(|owner| owner.key.tgid),
+        start_time_ns: process.map(|owner| owner.key.start_time_ns),
+        uid: process.map(|owner| owner.key.uid),
+        comm: comm(process, listener.owner, true),
+        owner: "listener",
+        local_port: Some(listener.port),
+        interval: amount(turned_away.interval),
+        total: amount(turned_away.total),
+    }
+}
+
+fn event(event: &DropReading, devices: &Devices) -> Option<TcpReport> {
+    let What::Event(name) = event.what else { return None };
+    let key = &event.key;
+    let process = event.owner.as_ref();
+    Some(TcpReport {
+        event: name,
+        netns: known(key.netns).map(|netns| netns.inode),
+        netns_cookie: known(key.netns).map(|netns| netns.cookie),
+        device: devices.get((key.netns, key.ifindex)).map(|device| device.name.clone()),
+        ifindex: (key.ifindex != 0).then_some(key.ifindex),
+        pid: process.map(|owner| owner.key.tgid),
+        start_time_ns: process.map(|owner| owner.key.start_time_ns),
+        uid: process.map(|owner| owner.key.uid),
+        comm: comm(process, key.owner, key.found != found::NONE),
+        count: Count { interval: event.interval.packets, total: event.total.packets },
+    })
+}
+
+fn known(netns: Netns) -> Option<Netns> {
+    (netns.inode != 0).then_some(netns)
+}
+
+fn comm(process: Option<&OwnerReading>, owner: Ref, is_found: bool) -> Option<String> {
+    match process {
+        Some(owner) if owner.is_kernel_thread => Some(format!("[{}]", escape_c(&owner.comm))),
+        Some(owner) => Some(escape_c(&owner.comm)),
+        None if !is_found => None,
+        None if owner.slot() == owner::OVERFLOW => Some("[overflow]".into()),
+        None => Some("[kernel]".into()),
     }
 }
 
 const fn amount(count: DropCount) -> DropAmount {
-    DropAmount { packets: count.packets, bytes: count.bytes }
+    DropAmount { packets: count.packets, bytes: Some(count.bytes) }
 }
 
 /// By the numbers of IEEE 802 and of IANA.
@@ -109,130 +191,4 @@ fn protocol(ethernet: u16, transport: u16) -> Option<String> {
         (number, _) => return Some(format!("{number:#06x}")),
     };
     Some(name.into())
-}
-
-/// One report of `nettopd drops`. Frees that lost nothing are left out unless `all` are wanted.
-///
-/// # Errors
-///
-/// If it cannot be encoded.
-pub(super) fn encode(snapshot: &Snapshot, format: DropsFormat, all: bool, first: bool) -> anyhow::Result<Vec<u8>> {
-    let is_shown = |drop: &&DropReport| all || drop.class != Class::Lifecycle;
-    let shown: Vec<&DropReport> = snapshot.drops.iter().filter(is_shown).collect();
-    let hidden: u64 = snapshot.drops.iter().filter(|drop| !is_shown(drop)).map(|drop| drop.interval.packets).sum();
-    Ok(match format {
-        DropsFormat::Text => text(snapshot, &shown, hidden, first).into_bytes(),
-        DropsFormat::Csv => csv(snapshot, &shown, first)?,
-        DropsFormat::Json | DropsFormat::Ndjson => {
-            let document = Document {
-                schema: "nettop.drops/1",
-                version: snapshot.version,
-                host: &snapshot.host,
-                boot_id: &snapshot.boot_id,
-                kernel: &snapshot.kernel,
-                time: &snapshot.time,
-                interval_ms: snapshot.interval_ms,
-                accounting_since: &snapshot.accounting_since,
-                drops: shown,
-                lifecycle_hidden: hidden,
-                other_drops: snapshot.other_drops,
-                loss: &snapshot.loss,
-            };
-            let mut encoded = match format {
-                DropsFormat::Json => serde_json::to_vec_pretty(&document)?,
-                _ => serde_json::to_vec(&document)?,
-            };
-            encoded.push(b'\n');
-            encoded
-        }
-    })
-}
-
-/// As dropwatch.stp prints, with what it does not know behind.
-fn text(snapshot: &Snapshot, shown: &[&DropReport], hidden: u64, first: bool) -> String {
-    let mut text = String::new();
-    if first {
-        text += "Monitoring for dropped packets\n";
-    }
-    let _ = writeln!(text, "\n{}", snapshot.time);
-    for drop in shown.iter().filter(|drop| drop.interval.packets > 0) {
-        let whose = match (&drop.comm, drop.pid) {
-            (Some(comm), Some(pid)) => format!("{comm}({pid})"),
-            (Some(comm), None) => comm.clone(),
-            (None, _) => "-".into(),
-        };
-        let _ = writeln!(
-            text,
-            "{} packets dropped at {} {} {} {} {whose} {}",
-            drop.interval.packets,
-            drop.location,
-            drop.reason,
-            drop.class.name(),
-            drop.protocol.as_deref().unwrap_or("-"),
-            drop.device.as_deref().unwrap_or("-"),
-        );
-    }
-    let other = snapshot.other_drops.interval.packets;
-    if other > 0 {
-        let _ = writeln!(text, "{other} packets dropped at other places than the table has room for");
-    }
-    if hidden > 0 {
-        let _ = writeln!(text, "{hidden} frees lost nothing (ends of connections and the like; --all shows them)");
-    }
-    text
-}
-
-const HEADER: [&str; 20] = [
-    "time",
-    "interval_ms",
-    "packets",
-    "bytes",
-    "total_packets",
-    "total_bytes",
-    "location",
-    "reason",
-    "reason_code",
-    "class",
-    "protocol",
-    "netns",
-    "netns_cookie",
-    "device",
-    "ifindex",
-    "pid",
-    "start_time_ns",
-    "uid",
-    "comm",
-    "owner",
-];
-
-fn csv(snapshot: &Snapshot, shown: &[&DropReport], with_header: bool) -> anyhow::Result<Vec<u8>> {
-    let mut writer = ::csv::Writer::from_writer(Vec::new());
-    if with_header {
-        writer.write_record(HEADER)?;
-    }
-    for drop in shown {
-        writer.write_record([
-            snapshot.time.clone(),
-            snapshot.interval_ms.to_string(),
-            drop.interval.packets.to_string(),
-            drop.interval.bytes.to_string(),
-            drop.total.packets.to_string(),
-            drop.total.bytes.to_string(),
-            safe(Some(&drop.location)),
-            safe(Some(&drop.reason)),
-            drop.reason_code.to_string(),
-            drop.class.name().to_owned(),
-            safe(drop.protocol.as_deref()),
-            number(drop.netns),
-            number(drop.netns_cookie),
-            safe(drop.device.as_deref()),
-            number(drop.ifindex),
-            number(drop.pid),
-            number(drop.start_time_ns),
-            number(drop.uid),
-            safe(drop.comm.as_deref()),
-            drop.owner.to_owned(),
-        ])?;
-    }
-    Ok(writer.into_inner()?)
 }

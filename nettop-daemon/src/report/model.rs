@@ -35,6 +35,10 @@ pub struct Snapshot {
     pub drops: Vec<DropReport>,
     /// Drops for which the kernel's table had no room.
     pub other_drops: DropAmounts,
+    /// Drops that the kernel did not let nettopd see, since the start.
+    pub uncounted_drops: u64,
+    /// What TCP did about losses.
+    pub tcp: Vec<TcpReport>,
     /// What rows had counted that were given back: of ended processes, and of namespaces that are gone.
     pub exited: Traffic,
     pub loss: Loss,
@@ -83,15 +87,27 @@ pub struct RowReport {
     pub interval: Traffic,
     /// Since `accounting_since`.
     pub total: Traffic,
+    /// Its packets, by those in `drops` that are not of class lifecycle.
+    pub drops: Count,
+    /// Its segments, by those in `tcp`.
+    pub retransmits: Count,
+}
+
+/// How often.
+#[derive(Serialize, JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Count {
+    pub interval: u64,
+    /// Since `accounting_since`.
+    pub total: u64,
 }
 
 /// Packets dropped at one place, for one reason, of one owner, on one device.
 #[derive(Serialize, JsonSchema, Debug, Clone)]
 pub struct DropReport {
-    /// Name in the kernel's enum, or the number it has no name for.
+    /// Name in the kernel's enum, or the number it has no name for; `LISTEN_OVERFLOW` for what a listener turned away.
     pub reason: String,
     /// As the running kernel numbers it.
-    pub reason_code: u32,
+    pub reason_code: Option<u32>,
     pub class: Class,
     /// Function and offset in it.
     pub location: String,
@@ -106,11 +122,33 @@ pub struct DropReport {
     pub start_time_ns: Option<u64>,
     pub uid: Option<u32>,
     pub comm: Option<String>,
-    /// How the owner was found: receiver (the kernel said for whose socket it was), packet (it had its socket), none.
+    /// How the owner was found: receiver (the kernel said for whose socket it was), packet (it had its socket), address
+    /// (of those who bound where it was going, the first), listener, none.
     pub owner: &'static str,
+    /// Of a listener.
+    pub local_port: Option<u16>,
     pub interval: DropAmount,
     /// Since `accounting_since`.
     pub total: DropAmount,
+}
+
+/// What TCP did about losses, for one process on one device.
+#[derive(Serialize, JsonSchema, Debug, Clone)]
+pub struct TcpReport {
+    /// retransmit, reset_sent, reset_received.
+    pub event: &'static str,
+    pub netns: Option<u32>,
+    pub netns_cookie: Option<u32>,
+    /// Of the socket's last packet.
+    pub device: Option<String>,
+    pub ifindex: Option<u32>,
+    pub pid: Option<u32>,
+    pub start_time_ns: Option<u64>,
+    pub uid: Option<u32>,
+    /// Null where there was no socket, as for a closed port.
+    pub comm: Option<String>,
+    /// Segments of retransmits, else how often.
+    pub count: Count,
 }
 
 /// An interval's drops and all.
@@ -124,7 +162,8 @@ pub struct DropAmounts {
 #[derive(Serialize, JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DropAmount {
     pub packets: u64,
-    pub bytes: u64,
+    /// Null where only packets are known.
+    pub bytes: Option<u64>,
 }
 
 /// Both ways.
@@ -214,13 +253,17 @@ pub struct Loss {
     pub shadows_lost: u64,
     /// Namespaces with traffic whose devices could not be read.
     pub namespaces_unread: u64,
+    /// Bound ports and listeners for which there was no room: owners by address, and what those turn away, may be missing.
+    pub ports_full: u64,
+    /// Events of TCP for which the table of drops had no room.
+    pub tcp_uncounted: u64,
     /// Hooks that this kernel has not, or refused.
     pub hooks_missing: u64,
 }
 
 impl Loss {
     /// Counters by name.
-    pub const fn entries(&self) -> [(&'static str, u64); 12] {
+    pub const fn entries(&self) -> [(&'static str, u64); 14] {
         [
             ("rows_full", self.rows_full),
             ("owners_full", self.owners_full),
@@ -233,6 +276,8 @@ impl Loss {
             ("calls_lost", self.calls_lost),
             ("shadows_lost", self.shadows_lost),
             ("namespaces_unread", self.namespaces_unread),
+            ("ports_full", self.ports_full),
+            ("tcp_uncounted", self.tcp_uncounted),
             ("hooks_missing", self.hooks_missing),
         ]
     }

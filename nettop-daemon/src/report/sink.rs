@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context as _;
 use tokio::sync::oneshot;
 
-use super::{csv::csv, drops, model::Snapshot, table::table};
+use super::{csv::csv, dropwatch, model::Snapshot, table::table};
 use crate::cli::{DropsFormat, Format};
 
 /// Reports that may wait for the reader.
@@ -18,12 +18,23 @@ const QUEUED: usize = 16;
 /// What is written of each snapshot.
 #[derive(Clone, Copy, Debug)]
 pub enum Output {
-    Report(Format),
+    Report {
+        format: Format,
+        /// Also columns of drops in the table.
+        drops: bool,
+    },
     Drops {
         format: DropsFormat,
         /// Also frees that lost nothing.
         all: bool,
     },
+}
+
+impl Output {
+    /// Whether anything of drops is written.
+    pub const fn shows_drops(self) -> bool {
+        !matches!(self, Self::Report { format: Format::Table, drops: false })
+    }
 }
 
 /// Encodes snapshots and queues them.
@@ -73,11 +84,13 @@ impl Sink {
 
     fn encode(&self, snapshot: &Snapshot) -> anyhow::Result<Vec<u8>> {
         let encoded = match self.output {
-            Output::Report(Format::Table) => table(snapshot).into_bytes(),
-            Output::Report(Format::Json) => [serde_json::to_vec_pretty(snapshot)?, vec![b'\n']].concat(),
-            Output::Report(Format::Ndjson) => [serde_json::to_vec(snapshot)?, vec![b'\n']].concat(),
-            Output::Report(Format::Csv) => csv(snapshot, self.first)?,
-            Output::Drops { format, all } => drops::encode(snapshot, format, all, self.first)?,
+            Output::Report { format, drops } => match format {
+                Format::Table => table(snapshot, drops).into_bytes(),
+                Format::Json => [serde_json::to_vec_pretty(snapshot)?, vec![b'\n']].concat(),
+                Format::Ndjson => [serde_json::to_vec(snapshot)?, vec![b'\n']].concat(),
+                Format::Csv => csv(snapshot, self.first)?,
+            },
+            Output::Drops { format, all } => dropwatch::encode(snapshot, format, all, self.first)?,
         };
         Ok(encoded)
     }

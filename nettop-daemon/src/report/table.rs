@@ -6,22 +6,27 @@ use super::model::{Books, DeviceReport, RowReport, Side, Snapshot, Traffic};
 
 const KIB: u64 = 1024;
 
-/// One report. Rows without traffic in the interval are left out.
-pub(super) fn table(snapshot: &Snapshot) -> String {
+/// One report, with columns for drops and retransmits if they are wanted. Rows with nothing to show are left out.
+pub(super) fn table(snapshot: &Snapshot, with_drops: bool) -> String {
     let mut text = String::new();
     // Writing to a String does not fail.
-    let _ = write(&mut text, snapshot);
+    let _ = write(&mut text, snapshot, with_drops);
     text
 }
 
-fn write(text: &mut String, snapshot: &Snapshot) -> std::fmt::Result {
-    writeln!(
+fn write(text: &mut String, snapshot: &Snapshot, with_drops: bool) -> std::fmt::Result {
+    write!(
         text,
-        "{:>7} {:>5} {:<7} {:>7} {:>7} {:>7} {:>7} COMMAND",
+        "{:>7} {:>5} {:<7} {:>7} {:>7} {:>7} {:>7} ",
         "PID", "UID", "DEV", "XMIT_PK", "RECV_PK", "XMIT_KB", "RECV_KB"
     )?;
-    for row in snapshot.rows.iter().filter(|row| row.interval != Traffic::default()) {
-        write_row(text, row)?;
+    if with_drops {
+        write!(text, "{:>7} {:>7} ", "DROPS", "RETRANS")?;
+    }
+    writeln!(text, "COMMAND")?;
+    let has_drops = |row: &RowReport| with_drops && row.drops.interval + row.retransmits.interval > 0;
+    for row in snapshot.rows.iter().filter(|row| row.interval != Traffic::default() || has_drops(row)) {
+        write_row(text, row, with_drops)?;
     }
     writeln!(text)?;
     for device in snapshot.devices.iter().filter(|device| device.interval != Books::default()) {
@@ -37,11 +42,11 @@ fn write(text: &mut String, snapshot: &Snapshot) -> std::fmt::Result {
     writeln!(text, "loss: {}\n", if losses.is_empty() { "none".into() } else { losses.join(", ") })
 }
 
-fn write_row(text: &mut String, row: &RowReport) -> std::fmt::Result {
+fn write_row(text: &mut String, row: &RowReport, with_drops: bool) -> std::fmt::Result {
     let Traffic { tx, rx } = row.interval;
-    writeln!(
+    write!(
         text,
-        "{:>7} {:>5} {:<7} {:>7} {:>7} {:>7} {:>7} {}",
+        "{:>7} {:>5} {:<7} {:>7} {:>7} {:>7} {:>7} ",
         row.pid,
         row.uid.map_or_else(|| "-".into(), |uid| uid.to_string()),
         row.device.as_deref().unwrap_or("-"),
@@ -49,8 +54,11 @@ fn write_row(text: &mut String, row: &RowReport) -> std::fmt::Result {
         rx.packets,
         tx.bytes / KIB,
         rx.bytes / KIB,
-        row.comm
-    )
+    )?;
+    if with_drops {
+        write!(text, "{:>7} {:>7} ", row.drops.interval, row.retransmits.interval)?;
+    }
+    writeln!(text, "{}", row.comm)
 }
 
 fn write_device(text: &mut String, device: &DeviceReport) -> std::fmt::Result {

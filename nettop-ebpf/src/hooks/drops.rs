@@ -1,28 +1,37 @@
-//! Drops, added up in the kernel: no event leaves it. `current` says nothing here; the packet and its sockets do.
+//! Drops, added up in the kernel: no event leaves it. `current` says nothing here; the packet, its sockets and its
+//! addresses do.
 
 use core::ffi::c_void;
 
 use aya_ebpf::{Global, programs::BtfTracePointContext};
-use nettop_common::{DropCount, DropKey, Netns, Ref, drops::found};
+use nettop_common::{
+    DropCount, DropKey, Netns, Ref,
+    drops::{event, found},
+};
 
+use super::destination;
 use crate::{
     kernel::{self, load, probe},
+    ledger,
     maps::{DROPS, OTHER_DROPS, SOCKETS},
+    ports,
 };
 
 /// Whether the tracepoint has a reason, its third argument (5.17).
 #[unsafe(no_mangle)]
 static HAS_REASON: Global<u32> = Global::new(0);
+/// Value of `SKB_DROP_REASON_NO_SOCKET` in the running kernel; it is renumbered even by stable releases.
+#[unsafe(no_mangle)]
+pub static REASON_NO_SOCKET: Global<u32> = Global::new(u32::MAX);
 /// Whether the tracepoint has `rx_sk`, its fourth argument (6.11).
 #[unsafe(no_mangle)]
 static HAS_RX_SK: Global<u32> = Global::new(0);
 
 pub const TCP_TIME_WAIT: u8 = 6;
 const TCP_NEW_SYN_RECV: u8 = 12;
-const ETH_P_IP: u16 = 0x0800;
-const ETH_P_IPV6: u16 = 0x86dd;
 /// The low bit of `_skb_refdst` says that no reference is held.
 pub const SKB_DST_NOREF: u64 = 1;
+const TCP_LISTEN: u8 = 10;
 /// Inode numbers of namespaces begin a little below `PROC_DYNAMIC_FIRST`: the first ones have fixed ones there since 6.18.
 const FIRST_INODE: u32 = 0xefff_fff0;
 
@@ -70,6 +79,9 @@ pub fn count(freed: &Freed) {
     };
     if is_full(freed.rx_sk, freed.rx_state) {
         bill(&mut key, freed.rx_sk, found::RECEIVER);
+        if freed.rx_state == TCP_LISTEN {
+            ports::freed_at_listener(freed.rx_sk as u64);
+        }
     }
     if key.found == found::NONE {
         let sk: *const c_void = load(skb, &kernel::SKB_SK);
@@ -78,8 +90,43 @@ pub fn count(freed: &Freed) {
         }
     }
     place(&mut key, skb);
-    key.transport = transport(key.protocol, skb);
-    add(&key, u64::from(load::<u32>(skb, &kernel::SKB_LEN)));
+    let packet = destination::of(key.protocol, skb);
+    key.transport = u16::from(packet.transport);
+    // Where nobody was found to listen, whoever holds the port holds it at another address.
+    if key.found == found::NONE
+        && freed.reason != REASON_NO_SOCKET.load()
+        && let Some((address, port)) = destination::local(key.protocol, &packet, skb)
+        && let Some(owner) = ports::find(key.netns, packet.transport, address, port)
+    {
+        key.owner = owner;
+        key.found = found::ADDRESS;
+    }
+    add(&key, 1, u64::from(load::<u32>(skb, &kernel::SKB_LEN)));
+}
+
+/// Adds what TCP did to the count of a socket's owner. There may be no full socket: then it is nobody's.
+#[inline(always)]
+pub fn count_event(sk: *const c_void, event: u32, packets: u64, bytes: u64) {
+    const IPPROTO_TCP: u16 = 6;
+    let mut key = DropKey {
+        location: 0,
+        owner: Ref::NONE,
+        netns: Netns::default(),
+        reason: event,
+        ifindex: 0,
+        found: found::NONE,
+        protocol: 0,
+        transport: IPPROTO_TCP,
+    };
+    if !sk.is_null() && is_full(sk, probe(sk as u64, &kernel::SOCK_STATE)) {
+        key.netns = ledger::netns_of(sk as u64);
+        if let Some(tag) = SOCKETS.find(sk.cast_mut()) {
+            key.owner = tag.owner;
+            key.found = found::PACKET;
+            key.ifindex = ledger::device(tag);
+        }
+    }
+    add(&key, packets, bytes);
 }
 
 #[inline(always)]
@@ -107,7 +154,7 @@ fn place(key: &mut DropKey, skb: *const c_void) {
     let route = load::<u64>(skb, &kernel::SKB_DST) & !SKB_DST_NOREF;
     let by_route: u64 = if route == 0 { 0 } else { probe(route, &kernel::DST_DEV) };
     if !take_device(key, by_route) {
-        take_device(key, load(skb, &kernel::SKB_DEV));
+        take_device(key, probe(skb as u64, &kernel::SKB_DEV));
     }
 }
 
@@ -131,39 +178,22 @@ fn take_device(key: &mut DropKey, device: u64) -> bool {
     true
 }
 
-/// The IP header's protocol number.
 #[inline(always)]
-fn transport(protocol: u16, skb: *const c_void) -> u16 {
-    const UNSET: u16 = u16::MAX;
-    let at = match protocol {
-        ETH_P_IP => 9,
-        ETH_P_IPV6 => 6,
-        _ => return 0,
-    };
-    let network: u16 = load(skb, &kernel::SKB_NETWORK_HEADER);
-    if network == 0 || network == UNSET {
-        return 0;
-    }
-    let head: u64 = probe(skb as u64, &kernel::SKB_HEAD);
-    u16::from(kernel::probe_at::<u8>(head + u64::from(network) + at))
-}
-
-#[inline(always)]
-fn add(key: &DropKey, bytes: u64) {
+fn add(key: &DropKey, packets: u64, bytes: u64) {
     const BPF_NOEXIST: u64 = 1;
-    let one = DropCount { packets: 1, bytes };
+    let one = DropCount { packets, bytes };
     let mut count = DROPS.get_ptr_mut(key);
     if count.is_none() {
         if DROPS.insert(key, one, BPF_NOEXIST).is_ok() {
             return;
         }
         // Another CPU was first, or there is no room.
-        count = DROPS.get_ptr_mut(key).or_else(|| OTHER_DROPS.get_ptr_mut(0));
+        count = DROPS.get_ptr_mut(key).or_else(|| OTHER_DROPS.get_ptr_mut(event::is_event(key.reason).into()));
     }
     if let Some(count) = count {
         // SAFETY: an element of this CPU's, and a program that is interrupted by itself is not entered again.
         unsafe {
-            (*count).packets += 1;
+            (*count).packets += packets;
             (*count).bytes += bytes;
         }
     }

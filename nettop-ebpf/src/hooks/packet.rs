@@ -4,7 +4,10 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    EbpfContext as _, bindings::bpf_sock, helpers::generated::bpf_skc_to_tcp_sock, macros::cgroup_skb,
+    EbpfContext as _,
+    bindings::bpf_sock,
+    helpers::generated::{bpf_get_socket_cookie, bpf_skc_to_tcp_sock},
+    macros::cgroup_skb,
     programs::SkBuffContext,
 };
 use nettop_common::{Direction, Family, Ref, SocketTag, tag::evidence};
@@ -14,7 +17,7 @@ use crate::{
     kernel::{self, load},
     ledger::{self, Packet},
     maps::SOCKETS,
-    owners, shadow,
+    owners, ports, shadow,
     task::Task,
 };
 
@@ -51,6 +54,10 @@ fn count(ctx: &SkBuffContext, way: Direction) {
     let listens = unsafe { (*sk).state } == TCP_LISTEN;
     let packet = packet(ctx);
     ledger::count(tag, sk.cast(), listens, way, &packet);
+    if listens && way == Direction::Rx {
+        // SAFETY: the context of the program.
+        ports::note_listener(tag, unsafe { bpf_get_socket_cookie(ctx.as_ptr()) });
+    }
     if way == Direction::Rx && copies::is_copy(ctx, tag, tag.address, packet.family) {
         ledger::count_copy(tag.netns, &packet);
     }

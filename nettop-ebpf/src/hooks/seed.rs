@@ -13,7 +13,7 @@ use crate::{
     kernel::{self, load},
     ledger,
     maps::SOCKETS,
-    shadow,
+    ports, shadow,
     task::Task,
 };
 
@@ -55,6 +55,8 @@ pub fn seed(ctx: *const TaskFile) -> i32 {
         tag.consumed_bytes = consumed_bytes(sk);
         tag.flags |= BASED;
     }
+    ledger::address(tag, sk);
+    ports::note(tag);
     shadow::seed(sk.cast_mut(), tag);
     0
 }

@@ -3,18 +3,15 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::{Global, helpers::bpf_probe_read_kernel};
+use aya_ebpf::helpers::bpf_probe_read_kernel;
 use nettop_common::{Direction, Family};
 
-use super::drops::{Freed, SKB_DST_NOREF, TCP_TIME_WAIT};
+use super::drops::{Freed, REASON_NO_SOCKET, SKB_DST_NOREF, TCP_TIME_WAIT};
 use crate::{
     kernel::{self, load, probe},
     ledger::{self, Packet},
 };
 
-/// Value of `SKB_DROP_REASON_NO_SOCKET` in the running kernel; it is renumbered even by stable releases.
-#[unsafe(no_mangle)]
-static REASON_NO_SOCKET: Global<u32> = Global::new(u32::MAX);
 const ETH_P_IP_BE: u16 = 0x0800_u16.to_be();
 const ETH_P_IPV6_BE: u16 = 0x86dd_u16.to_be();
 

@@ -22,26 +22,37 @@ pub struct Context {
     map: *const c_void,
 }
 
+impl Context {
+    /// Where to print to in the first visit; nothing in the others.
+    ///
+    /// # Safety
+    ///
+    /// The pointer has to be the context of an iterator over maps.
+    #[inline(always)]
+    pub unsafe fn first(context: *const Self) -> Option<*mut c_void> {
+        // SAFETY: as the caller says; the map is null in the last call.
+        let (meta, map) = unsafe { ((*context).meta, (*context).map) };
+        // SAFETY: the kernel's own, read through a typed pointer.
+        unsafe { (!map.is_null() && (*meta).seq_num == 0).then(|| (*meta).seq) }
+    }
+}
+
 /// `%pB` takes the address for one that a call returns to, which may already be another function's.
 static FORMAT: [u8; 5] = *b"%pB\n\0";
 
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/bpf_map")]
 pub fn symbols(ctx: *const Context) -> i32 {
-    // SAFETY: the context is valid for the run; the map is null in the last call.
-    let (meta, map) = unsafe { ((*ctx).meta, (*ctx).map) };
-    // SAFETY: the kernel's own, read through a typed pointer.
-    if map.is_null() || unsafe { (*meta).seq_num } != 0 {
-        return 0;
-    }
-    for index in 0..256 {
+    // SAFETY: the context is valid for the run.
+    let Some(seq) = (unsafe { Context::first(ctx) }) else { return 0 };
+    for index in 0..64 {
         let Some(address) = ADDRESSES.get_ptr(index) else { break };
         // SAFETY: an element of a map.
         if unsafe { *address } == 0 {
             break;
         }
         // SAFETY: the kernel checks all arguments; the address is only printed.
-        unsafe { bpf_seq_printf((*meta).seq.cast(), FORMAT.as_ptr().cast(), 5, address.cast(), 8) };
+        unsafe { bpf_seq_printf(seq.cast(), FORMAT.as_ptr().cast(), 5, address.cast(), 8) };
     }
     0
 }

@@ -1,0 +1,40 @@
+//! Ports as they are bound (`__inet_bind`) and sockets as they are closed (`inet_release`), in the process that asks.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{EbpfContext as _, macros::cgroup_sock, programs::SockContext};
+use nettop_common::SocketTag;
+
+use crate::{ledger, maps::SOCKETS, ports};
+
+const PASS: i32 = 1;
+
+#[cgroup_sock(post_bind4)]
+pub fn bind_v4(ctx: SockContext) -> i32 {
+    with(&ctx, ports::note);
+    PASS
+}
+
+#[cgroup_sock(post_bind6)]
+pub fn bind_v6(ctx: SockContext) -> i32 {
+    with(&ctx, ports::note);
+    PASS
+}
+
+#[cgroup_sock(sock_release)]
+pub fn socket_release(ctx: SockContext) -> i32 {
+    with(&ctx, |tag| {
+        ports::end_listener(tag);
+        ports::forget(tag);
+    });
+    PASS
+}
+
+#[inline(always)]
+fn with(ctx: &SockContext, then: impl FnOnce(&mut SocketTag)) {
+    let sk: *mut c_void = ctx.as_ptr();
+    if let Some(tag) = SOCKETS.find(sk) {
+        ledger::address(tag, sk);
+        then(tag);
+    }
+}

@@ -1,0 +1,76 @@
+//! Where a packet was going, by its own headers.
+
+use core::ffi::c_void;
+
+use nettop_common::{
+    offsets::ABSENT,
+    ports::{Address, MAPPED},
+};
+
+use super::drops::SKB_DST_NOREF;
+use crate::kernel::{self, load, probe, probe_at};
+
+const ETH_P_IP: u16 = 0x0800;
+const ETH_P_IPV6: u16 = 0x86dd;
+const IPPROTO_TCP: u8 = 6;
+const IPPROTO_UDP: u8 = 17;
+
+/// Where the headers are, and what follows the IP header.
+pub struct Headers {
+    /// Address of the IP header, 0 if there is none.
+    network: u64,
+    pub transport: u8,
+}
+
+/// Looks at the IP header of a packet with this protocol of the Ethernet header.
+#[inline(always)]
+pub fn of(protocol: u16, skb: *const c_void) -> Headers {
+    const UNSET: u16 = u16::MAX;
+    let at = match protocol {
+        ETH_P_IP => 9,
+        ETH_P_IPV6 => 6,
+        _ => return Headers { network: 0, transport: 0 },
+    };
+    let offset: u16 = load(skb, &kernel::SKB_NETWORK_HEADER);
+    if offset == 0 || offset == UNSET {
+        return Headers { network: 0, transport: 0 };
+    }
+    // Read as numbers: arithmetic on the buffer's typed pointers is not allowed.
+    let network = probe::<u64>(skb as u64, &kernel::SKB_HEAD) + u64::from(offset);
+    Headers { network, transport: probe_at(network + at) }
+}
+
+/// Address and port that a packet of TCP or UDP goes to, if that is this machine: only a route tells.
+#[inline(always)]
+pub fn local(protocol: u16, headers: &Headers, skb: *const c_void) -> Option<(Address, u16)> {
+    const V4_OFFSET_MASK: u16 = 0x1fff;
+    const V6_HEADER: u64 = 40;
+    let Headers { network, transport } = *headers;
+    if network == 0 || transport != IPPROTO_TCP && transport != IPPROTO_UDP || !is_local(protocol, skb) {
+        return None;
+    }
+    let (address, header_bytes) = if protocol == ETH_P_IP {
+        let fragment = u16::from_be(probe_at(network + 6));
+        if fragment & V4_OFFSET_MASK != 0 {
+            return None;
+        }
+        ([0, 0, MAPPED, probe_at::<u32>(network + 16)], u64::from(probe_at::<u8>(network) & 0x0f) * 4)
+    } else {
+        (probe_at::<Address>(network + 24), V6_HEADER)
+    };
+    // What lies in pages is not looked for.
+    let linear_bytes = load::<u32>(skb, &kernel::SKB_LEN).wrapping_sub(load(skb, &kernel::SKB_DATA_LEN));
+    let linear_end = probe::<u64>(skb as u64, &kernel::SKB_DATA) + u64::from(linear_bytes);
+    let ports = network + header_bytes;
+    (ports + 4 <= linear_end).then(|| (address, u16::from_be(probe_at(ports + 2))))
+}
+
+/// Whether the packet's route ends here.
+#[inline(always)]
+fn is_local(protocol: u16, skb: *const c_void) -> bool {
+    /// `RTCF_LOCAL` and `RTF_LOCAL` are the same bit.
+    const LOCAL: u32 = 0x8000_0000;
+    let route = load::<u64>(skb, &kernel::SKB_DST) & !SKB_DST_NOREF;
+    let flags = if protocol == ETH_P_IP { &kernel::RTABLE_FLAGS } else { &kernel::RT6_FLAGS };
+    route != 0 && flags.load() != ABSENT && probe::<u32>(route, flags) & LOCAL != 0
+}

@@ -1,0 +1,152 @@
+//! The tables of bound ports and of listeners. A port is noted when it is bound, when its socket's first packet passes, or
+//! by the walk over open files, and forgotten when the socket is closed.
+
+use aya_ebpf::Global;
+use nettop_common::{
+    Listener, Netns, PortHolder, PortKey, Ref, SocketTag,
+    ports::{Address, MAPPED},
+};
+
+use crate::{
+    kernel::{self, probe},
+    maps::{LISTENERS, PORTS, add_word, count},
+};
+
+/// Which bit of a socket says that it takes no IPv4.
+#[unsafe(no_mangle)]
+static SOCK_V6_ONLY_BIT: Global<u32> = Global::new(0);
+
+const AF_INET6: u16 = 10;
+const BPF_NOEXIST: u64 = 1;
+const EEXIST: i32 = 17;
+const ANY: Address = [0; 4];
+const ANY_V4: Address = mapped(0);
+
+const fn mapped(address: u32) -> Address {
+    [0, 0, MAPPED, address]
+}
+
+/// Notes where a socket is bound, and whose it is by now. The first to bind a port keeps it.
+#[inline(always)]
+pub fn note(tag: &mut SocketTag) {
+    let sk = tag.address;
+    let port: u16 = probe(sk, &kernel::SOCK_NUM);
+    if port == 0 || tag.owner == Ref::NONE {
+        return;
+    }
+    if tag.bound_port == 0 {
+        tag.bound_port = port;
+        tag.bound_address = if probe::<u16>(sk, &kernel::SOCK_FAMILY) == AF_INET6 {
+            probe(sk, &kernel::SOCK_V6_RCV_SADDR)
+        } else {
+            mapped(probe(sk, &kernel::SOCK_RCV_SADDR))
+        };
+    }
+    let key = key(tag);
+    let holder = PortHolder { owner: tag.owner, socket: sk };
+    match PORTS.get_ptr_mut(key) {
+        // SAFETY: an entry stays readable and writable while the program runs. Of two writers either may win.
+        Some(known) => unsafe {
+            if (*known).socket == sk && (*known).owner != tag.owner {
+                (*known).owner = tag.owner;
+            }
+        },
+        None => {
+            if PORTS.insert(key, holder, BPF_NOEXIST).is_err_and(|error| error != -EEXIST) {
+                count(|stats| &raw mut stats.ports_full);
+            }
+        }
+    }
+}
+
+/// The socket is being closed.
+#[inline(always)]
+pub fn forget(tag: &SocketTag) {
+    if tag.bound_port == 0 {
+        return;
+    }
+    let key = key(tag);
+    // SAFETY: the value is copied at once.
+    if unsafe { PORTS.get(key) }.is_some_and(|holder| holder.socket == tag.address) {
+        let _ = PORTS.remove(key);
+    }
+}
+
+#[inline(always)]
+fn key(tag: &SocketTag) -> PortKey {
+    let byte = SOCK_V6_ONLY_BIT.load() / 8;
+    let is_v6_only = kernel::probe_at::<u8>(tag.address + u64::from(byte)) >> (SOCK_V6_ONLY_BIT.load() % 8) & 1;
+    PortKey {
+        netns: tag.netns,
+        address: tag.bound_address,
+        port: tag.bound_port,
+        transport: probe::<u16>(tag.address, &kernel::SOCK_PROTOCOL) as u8,
+        is_v6_only: u8::from(tag.bound_address == ANY && is_v6_only != 0),
+    }
+}
+
+/// Who holds a local address and port.
+#[inline(always)]
+pub fn find(netns: Netns, transport: u8, address: Address, port: u16) -> Option<Ref> {
+    let is_v4 = address[0] | address[1] == 0 && address[2] == MAPPED;
+    let at = |address: Address, is_v6_only: u8| {
+        let key = PortKey { netns, address, port, transport, is_v6_only };
+        // SAFETY: the value is copied at once.
+        unsafe { PORTS.get(key) }.map(|holder| holder.owner)
+    };
+    at(address, 0).or_else(|| if is_v4 { at(ANY_V4, 0) } else { at(ANY, 1) }).or_else(|| at(ANY, 0))
+}
+
+/// A packet came to a listener: from now on the daemon looks at its drops.
+#[inline(always)]
+pub fn note_listener(tag: &SocketTag, cookie: u64) {
+    match LISTENERS.get_ptr_mut(cookie) {
+        // SAFETY: as in `note`.
+        Some(listener) => unsafe {
+            if (*listener).owner != tag.owner {
+                (*listener).owner = tag.owner;
+            }
+        },
+        None => {
+            // Without a packet there is no drop: those until now are older than nettopd.
+            let listener = Listener {
+                owner: tag.owner,
+                netns: tag.netns,
+                socket: tag.address,
+                drops_before: probe(tag.address, &kernel::SOCK_DROPS),
+                freed: 0,
+                drops_at_end: 0,
+                has_ended: 0,
+                port: tag.bound_port,
+            };
+            if LISTENERS.insert(cookie, listener, BPF_NOEXIST).is_err_and(|error| error != -EEXIST) {
+                count(|stats| &raw mut stats.ports_full);
+            }
+        }
+    }
+}
+
+/// A packet to the listener at an address was freed as dropped, and stands in its own count of drops as well.
+#[inline(always)]
+pub fn freed_at_listener(sk: u64) {
+    if let Some(listener) = LISTENERS.get_ptr_mut(probe::<u64>(sk, &kernel::SOCK_COOKIE)) {
+        // SAFETY: a field of the entry, added to atomically.
+        unsafe { add_word(&raw mut (*listener).freed) };
+    }
+}
+
+/// The listener is being closed: its last count is kept for the daemon.
+#[inline(always)]
+pub fn end_listener(tag: &SocketTag) {
+    const TCP_LISTEN: u8 = 10;
+    if probe::<u8>(tag.address, &kernel::SOCK_STATE) != TCP_LISTEN {
+        return;
+    }
+    if let Some(listener) = LISTENERS.get_ptr_mut(probe::<u64>(tag.address, &kernel::SOCK_COOKIE)) {
+        // SAFETY: as in `note`.
+        unsafe {
+            (*listener).drops_at_end = probe(tag.address, &kernel::SOCK_DROPS);
+            (*listener).has_ended = 1;
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! What TCP does about losses, and what listeners turn away, against the kernel's own statistics; and a storm of drops.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a scenario that cannot be set up has failed")]
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::fd::{AsRawFd as _, OwnedFd},
+};
+
+use nettop_tests::{
+    Moved, Namespace, Nettopd, Process,
+    drops::{drops, lost, netstat, nft_counted, packets, snmp, tcp},
+    pairs::{read_all, socket},
+    rows_of, veth_pair,
+};
+use nix::sys::socket::{Backlog, SockaddrIn, bind, connect, listen};
+
+/// A listener that has room for one connection and accepts none.
+fn deaf(namespace: &Namespace, port: u16) -> Process {
+    let process = Process::start(Some(namespace), move |parent| {
+        let listener = socket(libc::AF_INET, libc::SOCK_STREAM, 0);
+        let address: SocketAddr = ([0, 0, 0, 0], port).into();
+        let SocketAddr::V4(address) = address else { unreachable!() };
+        bind(listener.as_raw_fd(), &SockaddrIn::from(address)).unwrap();
+        listen(&listener, Backlog::new(0).unwrap()).unwrap();
+        parent.tell();
+        parent.wait_for_parent();
+        Moved::default()
+    });
+    process.wait_until_ready();
+    process
+}
+
+/// Asks for connections, and keeps the first: the others do not ask again.
+fn knock(port: u16, times: usize) -> OwnedFd {
+    let mut clients: Vec<OwnedFd> = (0..times)
+        .map(|_| {
+            let client = socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_NONBLOCK, 0);
+            let _ = connect(client.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, port));
+            client
+        })
+        .collect();
+    clients.swap_remove(0)
+}
+
+#[test]
+fn connections_that_a_full_listener_turns_away_are_its_drops() {
+    let alone = Namespace::new();
+    let before = deaf(&alone, 4000);
+    // Those are older than nettopd: the first is queued, two are turned away.
+    let _queued = alone.enter(|| knock(4000, 3));
+    let old = netstat(&alone, "TcpExt", "ListenDrops");
+    assert_eq!(old, 2);
+    let nettopd = Nettopd::start(&[]);
+    let other = deaf(&alone, 4001);
+    drop(alone.enter(|| knock(4000, 8)));
+    let _accepted = alone.enter(|| knock(4001, 6));
+    let turned_away = netstat(&alone, "TcpExt", "ListenDrops") - old;
+    let document = nettopd.settled();
+    let overflows = drops(&document, &alone, "LISTEN_OVERFLOW");
+    assert_eq!(packets(&overflows), turned_away, "{overflows:#?}");
+    let of = |pid: u32| overflows.iter().find(|drop| drop["pid"] == pid).unwrap();
+    for (listener, port, count) in [(&before, 4000, 8), (&other, 4001, 5)] {
+        let drop = of(listener.pid());
+        assert_eq!((&drop["local_port"], &drop["total"]["packets"]), (&port.into(), &count.into()), "{drop:#}");
+        assert_eq!((&drop["class"], &drop["owner"]), (&"capacity".into(), &"listener".into()), "{drop:#}");
+        let rows = rows_of(&document, listener.pid());
+        assert!(rows.iter().any(|row| row["drops"]["total"] == count), "{rows:#?}");
+    }
+    // One that ends right after is counted all the same.
+    drop(alone.enter(|| knock(4001, 4)));
+    let turned_away = netstat(&alone, "TcpExt", "ListenDrops") - old;
+    let pid = other.pid();
+    other.go();
+    other.finish();
+    let document = nettopd.settled();
+    let overflows = drops(&document, &alone, "LISTEN_OVERFLOW");
+    assert_eq!(packets(&overflows), turned_away, "{overflows:#?}");
+    assert_eq!(overflows.iter().find(|drop| drop["pid"] == pid).unwrap()["total"]["packets"], 9);
+}
+
+#[test]
+fn segments_sent_again_are_their_senders_and_what_was_lost_the_receivers() {
+    const BYTES: usize = 1 << 20;
+    let nettopd = Nettopd::start(&[]);
+    let (a, b) = veth_pair();
+    // Of each eight packets one, by the number in its header: sent again, it has another.
+    b.run("nft", "add table ip t");
+    b.run("nft", "add chain ip t in { type filter hook input priority 0 ; }");
+    b.run("nft", "add rule ip t in tcp dport 4000 @nh,32,16 & 0x7 == 3 counter drop");
+    let server = Process::start(Some(&b), |parent| {
+        let listener = TcpListener::bind("10.0.0.2:4000").unwrap();
+        parent.tell();
+        read_all(listener.accept().unwrap().0)
+    });
+    server.wait_until_ready();
+    let (client, _) = Process::run(Some(&a), |_| {
+        let mut stream = TcpStream::connect("10.0.0.2:4000").unwrap();
+        stream.write_all(&vec![1; BYTES]).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+        Moved { sent: BYTES as u64, received: 0 }
+    });
+    let server_pid = server.pid();
+    assert_eq!(server.finish().received, BYTES as u64);
+    let document = nettopd.settled();
+    let again = snmp(&a, "Tcp", "RetransSegs");
+    assert!(again > 0);
+    assert_eq!(tcp(&document, "retransmit", client), again, "{:#}", document["tcp"]);
+    let row = rows_of(&document, client)[0];
+    assert_eq!((&row["device"], &row["retransmits"]["total"]), (&"v0".into(), &again.into()), "{row:#}");
+    let dropped = drops(&document, &b, "NETFILTER_DROP");
+    assert_eq!(packets(&dropped), nft_counted(&b), "{dropped:#?}");
+    assert!(dropped.iter().all(|drop| drop["pid"] == server_pid && drop["device"] == "v1"), "{dropped:#?}");
+}
+
+#[test]
+fn resets_are_told_on_both_sides() {
+    const CONNECTIONS: u64 = 5;
+    let nettopd = Nettopd::start(&[]);
+    let alone = Namespace::new();
+    let server = Process::start(Some(&alone), |parent| {
+        let listener = TcpListener::bind("127.0.0.1:4000").unwrap();
+        parent.tell();
+        for _ in 0..CONNECTIONS {
+            let stream = listener.accept().unwrap().0;
+            // Closed with data unread: the kernel resets the connection.
+            while stream.peek(&mut [0; 2]).unwrap() < 2 {}
+        }
+        Moved::default()
+    });
+    server.wait_until_ready();
+    let (client, _) = Process::run(Some(&alone), |_| {
+        for _ in 0..CONNECTIONS {
+            let mut stream = TcpStream::connect("127.0.0.1:4000").unwrap();
+            stream.write_all(b"hi").unwrap();
+            assert!(stream.read(&mut [0]).is_err());
+        }
+        Moved::default()
+    });
+    let pid = server.pid();
+    server.finish();
+    let document = nettopd.settled();
+    assert_eq!(snmp(&alone, "Tcp", "OutRsts"), CONNECTIONS);
+    assert_eq!(tcp(&document, "reset_sent", pid), CONNECTIONS, "{:#}", document["tcp"]);
+    assert_eq!(tcp(&document, "reset_received", client), CONNECTIONS, "{:#}", document["tcp"]);
+    assert!(lost(&document, &alone).is_empty());
+}
+
+#[test]
+fn a_storm_is_counted_whole_though_the_table_is_small() {
+    const KINDS: u64 = 64;
+    let (sources, each) = if std::env::var_os("NETTOP_VM").is_some() { (200, 50) } else { (1000, 1000) };
+    let small = Nettopd::start(&["--drop-kinds", &KINDS.to_string()]);
+    let large = Nettopd::start(&[]);
+    let alone = Namespace::new();
+    alone.run("nft", "add table ip t");
+    alone.run("nft", "add chain ip t out { type filter hook output priority 0 ; }");
+    alone.run("nft", "add rule ip t out udp dport 4000 counter drop");
+    for _ in 0..sources {
+        Process::run(Some(&alone), |_| {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            (0..each).for_each(|_| assert!(socket.send_to(&[0; 10], "127.0.0.1:4000").is_err()));
+            Moved::default()
+        });
+    }
+    let storm = nft_counted(&alone);
+    assert_eq!(storm, sources * each);
+    let document = large.settled();
+    let told = drops(&document, &alone, "NETFILTER_DROP");
+    assert_eq!((told.len() as u64, packets(&told)), (sources, storm));
+    assert!(told.iter().all(|drop| drop["total"]["packets"] == each), "{told:#?}");
+    let document = small.settled();
+    let told = drops(&document, &alone, "NETFILTER_DROP");
+    assert!((1..=KINDS).contains(&(told.len() as u64)), "{}", told.len());
+    let other = document["other_drops"]["total"]["packets"].as_u64().unwrap();
+    // What the rest of the machine drops meanwhile stands there as well, and is no storm.
+    let missing = storm - packets(&told);
+    assert!((missing..missing + each).contains(&other), "{other} of {missing}");
+}
