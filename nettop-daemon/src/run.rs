@@ -87,6 +87,9 @@ impl Sampler {
     /// The first reading is the base of all later differences.
     fn begin(&mut self) -> anyhow::Result<()> {
         let reading = self.ledger.read(|_| false, |_| true);
+        if let Some(drops) = &mut self.drops {
+            drops.read(self.ledger.programs());
+        }
         self.devices.update(&reading.namespaces)?;
         self.balance = Balance::new(&self.devices);
         Ok(())

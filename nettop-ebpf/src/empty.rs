@@ -37,6 +37,11 @@ pub fn tcp_rcv_space_adjust(_: BtfTracePointContext) -> i32 {
     0
 }
 
+#[btf_tracepoint(function = "kfree_skb")]
+pub fn kfree_skb(_: BtfTracePointContext) -> i32 {
+    0
+}
+
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     loop {}

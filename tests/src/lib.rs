@@ -17,6 +17,11 @@ pub fn kernel() -> (u32, u32) {
     (numbers.next().unwrap(), numbers.next().unwrap())
 }
 
+/// How much of something: an emulated machine takes ten times as long for it.
+pub fn amount(here: u64, emulated: u64) -> u64 {
+    if std::env::var_os("NETTOP_VM").is_some() { emulated } else { here }
+}
+
 /// Says that this kernel lacks what a scenario needs. Who runs all counts them.
 pub fn skip(what_lacks: &str) {
     use std::io::Write as _;

@@ -11,7 +11,8 @@ use std::{
 };
 
 use nettop_tests::{
-    Moved, Namespace, Nettopd, Process, Sniffer, app, assert_app, device, join, kernel, rows_of, veth_pair, wire,
+    Moved, Namespace, Nettopd, Process, Sniffer, amount, app, assert_app, device, join, kernel, rows_of, veth_pair,
+    wire,
 };
 use serde_json::Value;
 
@@ -204,11 +205,10 @@ fn a_super_packet_counts_as_its_segments() {
 #[test]
 fn udp_balances_connected_and_unconnected_both_ways() {
     const SIZE: usize = 333;
-    // An emulated machine takes ten times as long.
-    let datagrams: u64 = if std::env::var_os("NETTOP_VM").is_some() { 100 } else { 500 };
+    let datagrams = amount(500, 100);
+    let nettopd = Nettopd::start(&[]);
     for (bind, ip_header) in [("127.0.0.1:0", 20), ("[::1]:0", 40)] {
         for connected in [true, false] {
-            let nettopd = Nettopd::start(&[]);
             let alone = Namespace::new();
             let echo = Process::start(Some(&alone), move |parent| {
                 let socket = UdpSocket::bind(bind).unwrap();
@@ -251,14 +251,15 @@ fn udp_balances_connected_and_unconnected_both_ways() {
 }
 
 #[test]
-fn five_thousand_small_connections_of_fifty_processes_balance() {
+fn thousands_of_small_connections_of_fifty_processes_balance() {
+    let each = amount(100, 20);
     let nettopd = Nettopd::start(&[]);
     let alone = Namespace::new();
     let server = Process::start(Some(&alone), |parent| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         parent.tell_number(listener.local_addr().unwrap().port().into());
         let mut moved = Moved::default();
-        for _ in 0..5_000 {
+        for _ in 0..50 * each {
             let (mut stream, _) = listener.accept().unwrap();
             moved.received += read_all(&mut stream);
             stream.write_all(b"done").unwrap();
@@ -271,7 +272,7 @@ fn five_thousand_small_connections_of_fifty_processes_balance() {
         .map(|number| {
             Process::start(Some(&alone), move |_| {
                 let mut moved = Moved::default();
-                for _ in 0..100 {
+                for _ in 0..each {
                     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
                     stream.write_all(&vec![0; number + 1]).unwrap();
                     stream.shutdown(Shutdown::Write).unwrap();
@@ -286,7 +287,7 @@ fn five_thousand_small_connections_of_fifty_processes_balance() {
     let server_pid = server.pid();
     let served = server.finish();
     let document = nettopd.settled();
-    assert_eq!(served, Moved { sent: 20_000, received: 100 * (1..=50).sum::<u64>() });
+    assert_eq!(served, Moved { sent: 50 * each * 4, received: each * (1..=50).sum::<u64>() });
     assert_app(&document, server_pid, served);
     for (pid, moved) in clients {
         assert_app(&document, pid, moved);

@@ -9,7 +9,7 @@ use std::{
 };
 
 use nettop_tests::{
-    Moved, Namespace, Nettopd, Process,
+    Moved, Namespace, Nettopd, Process, amount,
     drops::{drops, lost, netstat, nft_counted, packets, snmp, tcp},
     pairs::{read_all, socket},
     rows_of, veth_pair,
@@ -151,7 +151,7 @@ fn resets_are_told_on_both_sides() {
 #[test]
 fn a_storm_is_counted_whole_though_the_table_is_small() {
     const KINDS: u64 = 64;
-    let (sources, each) = if std::env::var_os("NETTOP_VM").is_some() { (200, 50) } else { (1000, 1000) };
+    let (sources, each) = (amount(1000, 200), amount(1000, 50));
     let small = Nettopd::start(&["--drop-kinds", &KINDS.to_string()]);
     let large = Nettopd::start(&[]);
     let alone = Namespace::new();

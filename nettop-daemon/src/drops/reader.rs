@@ -46,6 +46,7 @@ pub struct DropsReading {
     pub listeners: Vec<ListenerReading>,
     /// What the table had no room for.
     pub other: DropCount,
+    /// With what it has given back.
     pub other_total: DropCount,
     /// The same of events.
     pub other_events: DropCount,
@@ -75,6 +76,8 @@ pub struct Drops {
     known: HashMap<DropKey, Known>,
     locations: HashMap<u64, String>,
     other: DropCount,
+    /// What the table has given back.
+    folded: DropCount,
     listeners: Listeners,
 }
 
@@ -85,6 +88,7 @@ impl Drops {
             known: HashMap::new(),
             locations: HashMap::new(),
             other: DropCount::default(),
+            folded: DropCount::default(),
             listeners: Listeners::default(),
         }
     }
@@ -105,14 +109,14 @@ impl Drops {
             self.make_room(programs);
         }
         let others = |index| programs.other_drops.get(&index, 0).map(|values| sum(values.iter())).unwrap_or_default();
-        let (other_total, other_events) = (others(0), others(1));
-        let other = difference(other_total, self.other);
-        self.other = other_total;
+        let (other_now, other_events) = (others(0), others(1));
+        let other = difference(other_now, self.other);
+        self.other = other_now;
         DropsReading {
             drops: self.known.values().map(|known| known.drop.clone()).collect(),
             listeners: self.listeners.read(programs),
             other,
-            other_total,
+            other_total: total([other_now, self.folded]),
             other_events,
             uncounted: programs.misses.of("packet_freed"),
         }
@@ -158,6 +162,9 @@ impl Drops {
             let goes = known.quiet >= QUIET;
             if goes {
                 let _ = programs.drops.remove(&bytemuck::cast(*key));
+                if !is_event(key.reason) {
+                    self.folded = total([self.folded, known.drop.total]);
+                }
             }
             !goes
         });
@@ -179,9 +186,13 @@ fn what(key: &DropKey, reasons: &mut Reasons, locations: &HashMap<u64, String>) 
 }
 
 fn sum<'a>(values: impl Iterator<Item = &'a [u64; 2]>) -> DropCount {
-    values.fold(DropCount::default(), |sum, [packets, bytes]| DropCount {
-        packets: sum.packets + packets,
-        bytes: sum.bytes + bytes,
+    total(values.map(|[packets, bytes]| DropCount { packets: *packets, bytes: *bytes }))
+}
+
+fn total(counts: impl IntoIterator<Item = DropCount>) -> DropCount {
+    counts.into_iter().fold(DropCount::default(), |sum, more| DropCount {
+        packets: sum.packets + more.packets,
+        bytes: sum.bytes + more.bytes,
     })
 }
 

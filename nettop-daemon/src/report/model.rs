@@ -33,7 +33,7 @@ pub struct Snapshot {
     pub devices: Vec<DeviceReport>,
     /// Packets that the kernel dropped, by all that is known of them.
     pub drops: Vec<DropReport>,
-    /// Drops for which the kernel's table had no room.
+    /// Drops for which the kernel's table had no room; in `total` also those it has given back since.
     pub other_drops: DropAmounts,
     /// Drops that the kernel did not let nettopd see, since the start.
     pub uncounted_drops: u64,

@@ -59,10 +59,10 @@ fn run() -> anyhow::Result<()> {
     let words = |name: &'static str| arguments.iter().filter_map(move |word| word.strip_prefix(name));
     let filters: Vec<&str> = words("filter=").collect();
     let backend = words("backend=").next();
-    let with_usage = words("usage").next().is_some();
+    let is_first = words("first").next().is_some();
     let is_wanted = |test: &&Test| {
         (filters.is_empty() || filters.iter().any(|filter| test.full_name.contains(filter)))
-            && (with_usage || !test.full_name.starts_with("usage::"))
+            && (is_first || !test.full_name.starts_with("check::"))
     };
     for test in list_tests(backend.is_none())?.iter().filter(is_wanted) {
         let mut run = run_test(backend, test)?;

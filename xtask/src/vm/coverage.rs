@@ -13,7 +13,7 @@ use crate::command::root;
 const BEGIN: &str = "<!-- written by cargo xtask vm -->\n";
 const END: &str = "<!-- end -->\n";
 /// Files of scenarios that count something.
-const FILES: [&str; 7] = ["paths", "layers", "devices", "shared", "owners", "balance", "bounds"];
+const FILES: [&str; 9] = ["paths", "layers", "devices", "shared", "owners", "balance", "bounds", "drops", "troubles"];
 
 /// Compares the document's table with what the matrix found, or renews it where `UPDATE_GOLDEN` is set.
 ///

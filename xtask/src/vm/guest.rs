@@ -65,7 +65,9 @@ pub fn run(machine: &Machine) -> anyhow::Result<Report> {
     qemu.arg("-kernel").arg(&machine.image).arg("-initrd").arg(&machine.initrd);
     let arguments = machine.arguments.join(" ");
     qemu.arg("-append");
-    qemu.arg(format!("console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off rdinit=/init -- {arguments}"));
+    qemu.arg(format!(
+        "console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off rcupdate.rcu_expedited=1 rdinit=/init -- {arguments}"
+    ));
     let mut child = Stopped(qemu.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot run QEMU")?);
     let stdout = child.0.stdout.take().context("QEMU has no output")?;
     let mut log = File::create(&machine.log)?;

@@ -27,7 +27,7 @@ fn main() -> anyhow::Result<()> {
     let empty = std::env::var("NETTOP_EMPTY").context("NETTOP_EMPTY is not set; run `cargo xtask bench`")?;
     let only = std::env::args().nth(1);
     let wants = |name: &str| only.as_deref().is_none_or(|only| only == name);
-    for load in [Load::Udp, Load::Tcp] {
+    for load in Load::ALL {
         if wants("cost") {
             cost(&nettopd, &empty, load)?;
         }
@@ -57,9 +57,10 @@ fn cost(nettopd: &str, empty: &str, load: Load) -> anyhow::Result<()> {
     for (index, mode) in modes.iter().enumerate() {
         let added = added(&ns, index);
         println!(
-            "  {:<16} {:>6.0} ns  added {:>+6.0} ns  {:>5.2} x empty",
+            "  {:<16} {:>6.0} ns  {:>5.2} x empty  added {:>+6.0} ns  {:>5.2} x empty",
             mode.name(),
             median(ns[index].clone()),
+            median(ns[index].iter().zip(&ns[1]).map(|(with, empty)| with / empty).collect()),
             added,
             added / floor
         );

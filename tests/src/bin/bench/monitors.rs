@@ -123,7 +123,11 @@ fn attach_empty(object: &str, load: Load) -> anyhow::Result<Ebpf> {
         program.load()?;
         program.attach(&cgroup, way, CgroupAttachMode::Single)?;
     }
-    let receive = if load == Load::Udp { "sock_recv_length" } else { "tcp_rcv_space_adjust" };
+    let receive = match load {
+        Load::Udp => "sock_recv_length",
+        Load::Tcp => "tcp_rcv_space_adjust",
+        Load::Drop => "kfree_skb",
+    };
     for name in ["sock_send_length", receive] {
         let program: &mut BtfTracePoint = ebpf.program_mut(name).context("no such program")?.try_into()?;
         program.load(name, &btf)?;

@@ -7,6 +7,8 @@ use std::{
     time::Instant,
 };
 
+use nix::sys::socket::{setsockopt, sockopt};
+
 /// What one operation is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Load {
@@ -14,6 +16,12 @@ pub enum Load {
     Udp,
     /// Write and read 128 bytes, without delay.
     Tcp,
+    /// Send a datagram of 64 bytes to a socket whose buffer is full.
+    Drop,
+}
+
+impl Load {
+    pub const ALL: [Self; 3] = [Self::Udp, Self::Tcp, Self::Drop];
 }
 
 impl fmt::Display for Load {
@@ -21,6 +29,7 @@ impl fmt::Display for Load {
         f.write_str(match self {
             Self::Udp => "UDP send + receive, 64 bytes",
             Self::Tcp => "TCP_NODELAY write + read, 128 bytes",
+            Self::Drop => "UDP send, 64 bytes, and drop",
         })
     }
 }
@@ -54,6 +63,16 @@ impl Load {
                 Ok(Box::new(move || {
                     from.send(&buffer)?;
                     to.recv(&mut buffer)?;
+                    Ok(())
+                }))
+            }
+            Self::Drop => {
+                let (from, to) = (UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?);
+                from.connect(to.local_addr()?)?;
+                setsockopt(&to, sockopt::RcvBuf, &0)?;
+                Ok(Box::new(move || {
+                    let _is_full = &to;
+                    from.send(&[0; 64])?;
                     Ok(())
                 }))
             }
