@@ -18,7 +18,7 @@ use clap::Parser as _;
 use thiserror::Error;
 
 use crate::{
-    cli::{Cli, Command},
+    cli::{Cli, Command, Sort},
     identity::escape::escape,
     kernel::preflight::Refusal,
     report::Output,
@@ -40,7 +40,10 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Some(Command::Check { format }) => check::run(&cli, format),
         Some(Command::Drops { format, all, .. }) => run::run(&cli, Output::Drops { format, all }),
-        None => run::run(&cli, Output::Report { format: cli.format(), drops: cli.drops }),
+        None => {
+            let drops = cli.drops || matches!(cli.sort, Sort::Drops | Sort::Retrans);
+            run::run(&cli, Output::Report { format: cli.format(), drops })
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

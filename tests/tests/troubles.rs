@@ -11,6 +11,7 @@ use std::{
 use nettop_tests::{
     Moved, Namespace, Nettopd, Process, amount,
     drops::{drops, lost, netstat, nft_counted, packets, snmp, tcp},
+    kernel,
     pairs::{read_all, socket},
     rows_of, veth_pair,
 };
@@ -141,11 +142,18 @@ fn resets_are_told_on_both_sides() {
     });
     let pid = server.pid();
     server.finish();
+    let refused = alone.enter(|| (0..3).filter(|_| TcpStream::connect("127.0.0.1:9").is_err()).count());
     let document = nettopd.settled();
-    assert_eq!(snmp(&alone, "Tcp", "OutRsts"), CONNECTIONS);
+    assert_eq!(snmp(&alone, "Tcp", "OutRsts"), CONNECTIONS + refused as u64);
     assert_eq!(tcp(&document, "reset_sent", pid), CONNECTIONS, "{:#}", document["tcp"]);
+    if kernel() >= (6, 10) {
+        let mut events = document["tcp"].as_array().unwrap().iter();
+        let nobodys = events
+            .find(|event| event["event"] == "reset_sent" && event["netns"] == alone.inode() && event["pid"].is_null());
+        assert_eq!(nobodys.unwrap()["count"]["total"], refused, "{:#}", document["tcp"]);
+    }
     assert_eq!(tcp(&document, "reset_received", client), CONNECTIONS, "{:#}", document["tcp"]);
-    assert!(lost(&document, &alone).is_empty());
+    assert!(lost(&document, &alone).iter().all(|drop| drop["reason"] == "NO_SOCKET"));
 }
 
 #[test]

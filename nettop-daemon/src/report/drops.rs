@@ -166,8 +166,10 @@ fn comm(process: Option<&OwnerReading>, owner: Ref, is_found: bool) -> Option<St
         Some(owner) if owner.is_kernel_thread => Some(format!("[{}]", escape_c(&owner.comm))),
         Some(owner) => Some(escape_c(&owner.comm)),
         None if !is_found => None,
+        None if owner.slot() == owner::KERNEL => Some("[kernel]".into()),
         None if owner.slot() == owner::OVERFLOW => Some("[overflow]".into()),
-        None => Some("[kernel]".into()),
+        // It ended long before the drop, and its socket lives on elsewhere.
+        None => None,
     }
 }
 

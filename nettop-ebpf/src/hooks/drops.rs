@@ -104,9 +104,10 @@ pub fn count(freed: &Freed) {
     add(&key, 1, u64::from(load::<u32>(skb, &kernel::SKB_LEN)));
 }
 
-/// Adds what TCP did to the count of a socket's owner. There may be no full socket: then it is nobody's.
+/// Adds what TCP did to the count of a socket's owner. There may be no full socket: then it is nobody's, where the packet
+/// was that it answers, if there is one.
 #[inline(always)]
-pub fn count_event(sk: *const c_void, event: u32, packets: u64, bytes: u64) {
+pub fn count_event(sk: *const c_void, skb: *const c_void, event: u32, packets: u64, bytes: u64) {
     const IPPROTO_TCP: u16 = 6;
     let mut key = DropKey {
         location: 0,
@@ -125,6 +126,8 @@ pub fn count_event(sk: *const c_void, event: u32, packets: u64, bytes: u64) {
             key.found = found::PACKET;
             key.ifindex = ledger::device(tag);
         }
+    } else if !skb.is_null() {
+        place(&mut key, skb);
     }
     add(&key, packets, bytes);
 }

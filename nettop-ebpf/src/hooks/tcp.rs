@@ -1,7 +1,7 @@
 //! What TCP does about losses: segments sent again, connections reset. All of these run in softirq as well as in calls;
 //! the socket says whose they are.
 
-use core::ffi::c_void;
+use core::{ffi::c_void, ptr};
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use nettop_common::drops::event;
@@ -16,14 +16,15 @@ pub fn tcp_retransmit(ctx: BtfTracePointContext) -> i32 {
     // As `RetransSegs` counts: `tcp_skb_pcount`.
     let at = skb as u64 + u64::from(kernel::SKB_CB.load());
     let segments = u64::from(probe::<u16>(at, &kernel::TCP_CB_SEGMENTS)).max(1);
-    drops::count_event(ctx.arg(0), event::RETRANSMIT, segments, load::<u32>(skb, &kernel::SKB_LEN).into());
+    let bytes = u64::from(load::<u32>(skb, &kernel::SKB_LEN));
+    drops::count_event(ctx.arg(0), ptr::null(), event::RETRANSMIT, segments, bytes);
     0
 }
 
 /// `tcp_rtx_synack`: of a listener.
 #[btf_tracepoint(function = "tcp_retransmit_synack")]
 pub fn tcp_retransmit_synack(ctx: BtfTracePointContext) -> i32 {
-    drops::count_event(ctx.arg(0), event::RETRANSMIT, 1, 0);
+    drops::count_event(ctx.arg(0), ptr::null(), event::RETRANSMIT, 1, 0);
     0
 }
 
@@ -31,13 +32,13 @@ pub fn tcp_retransmit_synack(ctx: BtfTracePointContext) -> i32 {
 /// closed port's answer and nobody's.
 #[btf_tracepoint(function = "tcp_send_reset")]
 pub fn tcp_reset_sent(ctx: BtfTracePointContext) -> i32 {
-    drops::count_event(ctx.arg(0), event::RESET_SENT, 1, 0);
+    drops::count_event(ctx.arg(0), ctx.arg(1), event::RESET_SENT, 1, 0);
     0
 }
 
 /// `tcp_reset`.
 #[btf_tracepoint(function = "tcp_receive_reset")]
 pub fn tcp_reset_received(ctx: BtfTracePointContext) -> i32 {
-    drops::count_event(ctx.arg(0), event::RESET_RECEIVED, 1, 0);
+    drops::count_event(ctx.arg(0), ptr::null(), event::RESET_RECEIVED, 1, 0);
     0
 }
