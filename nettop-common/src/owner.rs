@@ -23,7 +23,7 @@ pub const EXITED: u32 = 2;
 
 /// Key of the owner index. The start time makes a reused pid another process.
 #[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Pod, Zeroable)]
 pub struct OwnerKey {
     /// `task_struct.start_boottime` of the thread-group leader.
     pub start_time_ns: u64,

@@ -90,12 +90,12 @@ impl Collector {
         join_families(&mut reading.rows);
         let mut tallies = super::drops::tallies(drops);
         let row = |row: &RowReading| {
-            let (_, tally) = tallies.remove(&(row.key.owner, row.key.netns, row.key.ifindex)).unzip();
-            self.row(row, tally.unwrap_or_default(), devices, &clock)
+            let tally = tallies.remove(&(row.owner.key, row.key.netns, row.key.ifindex));
+            self.row(row, tally.map(|(_, _, tally)| tally).unwrap_or_default(), devices, &clock)
         };
         let mut rows: Vec<RowReport> = reading.rows.iter().filter_map(row).collect();
         // Those that had nothing but drops.
-        for ((slot, netns, ifindex), (owner, tally)) in tallies {
+        for ((_, netns, ifindex), (slot, owner, tally)) in tallies {
             let row = RowReading::empty(RowKey { owner: slot, netns, ifindex, family: 0 }, owner);
             let is_busy = tally.drops.interval + tally.retransmits.interval > 0;
             if self.selects(&row) && (is_busy || !self.only_busy) {

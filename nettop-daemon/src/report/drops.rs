@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, collections::HashMap};
 
-use nettop_common::{DropCount, Netns, Ref, drops::found, owner};
+use nettop_common::{DropCount, Netns, OwnerKey, Ref, drops::found, owner};
 
 use super::{
     collect::Filter,
@@ -44,20 +44,22 @@ pub(super) struct Tally {
     pub(super) retransmits: Count,
 }
 
-/// Slot of the owner, as rows have it; namespace and device.
-pub(super) type TallyKey = (u32, Netns, u32);
+/// Process as one user; namespace and device. A slot will not do: what was dropped outlives its owner's.
+pub(super) type TallyKey = (OwnerKey, Netns, u32);
 
-/// What stands in the rows of processes, with each process.
-pub(super) fn tallies(reading: &DropsReading) -> HashMap<TallyKey, (OwnerReading, Tally)> {
-    let mut tallies: HashMap<TallyKey, (OwnerReading, Tally)> = HashMap::new();
-    let mut add = |owner: &Option<OwnerReading>, key: TallyKey, of: fn(&mut Tally) -> &mut Count, more: Count| {
-        if let Some(owner) = owner {
-            let (_, tally) = tallies.entry(key).or_insert((*owner, Tally::default()));
-            let count = of(tally);
-            count.interval += more.interval;
-            count.total += more.total;
-        }
-    };
+/// What stands in the rows of processes, with each process and its slot.
+pub(super) fn tallies(reading: &DropsReading) -> HashMap<TallyKey, (u32, OwnerReading, Tally)> {
+    let mut tallies: HashMap<TallyKey, (u32, OwnerReading, Tally)> = HashMap::new();
+    let mut add =
+        |owner: &Option<OwnerReading>, (slot, netns, ifindex), of: fn(&mut Tally) -> &mut Count, more: Count| {
+            if let Some(owner) = owner {
+                let (_, _, tally) =
+                    tallies.entry((owner.key, netns, ifindex)).or_insert((slot, *owner, Tally::default()));
+                let count = of(tally);
+                count.interval += more.interval;
+                count.total += more.total;
+            }
+        };
     for drop in &reading.drops {
         let key = (drop.key.owner.slot(), drop.key.netns, drop.key.ifindex);
         let packets = Count { interval: drop.interval.packets, total: drop.total.packets };
@@ -193,4 +195,46 @@ fn protocol(ethernet: u16, transport: u16) -> Option<String> {
         (number, _) => return Some(format!("{number:#06x}")),
     };
     Some(name.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use nettop_common::{DropKey, drops::event};
+
+    use super::*;
+
+    fn drop(slot: u32, tgid: u32, what: What, packets: u64) -> DropReading {
+        let key = OwnerKey { start_time_ns: 7, tgid, uid: 0 };
+        let owner = OwnerReading { key, comm: [0; 16], comm_time_ns: 0, is_kernel_thread: false, exited: false };
+        let count = DropCount { packets, bytes: 0 };
+        let key = DropKey {
+            location: 0,
+            owner: Ref::new(slot, tgid),
+            netns: Netns::default(),
+            reason: event::RETRANSMIT,
+            ifindex: 1,
+            found: found::PACKET,
+            protocol: 0,
+            transport: 0,
+        };
+        DropReading { key, what, owner: Some(owner), interval: count, total: count }
+    }
+
+    #[test]
+    fn who_got_anothers_slot_has_not_its_drops() {
+        let lost = |class| What::Drop { reason: String::new(), class, location: String::new() };
+        let drops = vec![
+            drop(5, 100, lost(Class::Capacity), 3),
+            drop(5, 200, lost(Class::Policy), 4),
+            drop(5, 200, lost(Class::Lifecycle), 8),
+            drop(5, 200, What::Event("retransmit"), 16),
+        ];
+        let tallies = tallies(&DropsReading { drops, ..DropsReading::default() });
+        let of = |tgid| {
+            let key = (OwnerKey { start_time_ns: 7, tgid, uid: 0 }, Netns::default(), 1);
+            let (_, _, tally) = tallies[&key];
+            (tally.drops.total, tally.retransmits.interval)
+        };
+        assert_eq!((of(100), of(200)), ((3, 0), (4, 16)));
+    }
 }
