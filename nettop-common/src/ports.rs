@@ -24,7 +24,7 @@ pub struct PortKey {
     pub is_v6_only: u8,
 }
 
-/// Who was the first to bind it.
+/// Who was the last to bind it.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
 pub struct PortHolder {
@@ -43,7 +43,7 @@ pub struct Listener {
     pub socket: u64,
     /// Its own count of drops when it was first seen.
     pub drops_before: u32,
-    /// Packets among its drops that were freed as dropped, too, and are counted there.
+    /// How much of its drops is of packets that were freed as dropped, and are counted there.
     pub freed: u32,
     /// Its own count of drops when it was closed.
     pub drops_at_end: u32,

@@ -31,6 +31,11 @@ pub const SHARES: u8 = 8;
 /// A raw socket for a protocol whose own sockets receive the same packets.
 pub const COPIES: u8 = 16;
 
+/// A connection that a listener made. It never moves on to another port.
+pub const CHILD: u8 = 32;
+/// The program has closed it.
+pub const RELEASED: u8 = 64;
+
 /// A slot and its generation, read and written as one word. All zero: nothing.
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Pod, Zeroable)]

@@ -6,7 +6,7 @@ use nettop_common::{
     Direction, Family, Flow, Netns, Ref, Row, RowKey, SocketTag,
     owner::{self, OVERFLOW},
     row,
-    tag::{BASED, COPIES, LISTENING, SHARES, evidence},
+    tag::{BASED, CHILD, COPIES, LISTENING, SHARES, evidence},
 };
 
 use crate::{
@@ -67,16 +67,19 @@ pub fn used(tag: &mut SocketTag, task: Task) -> bool {
     true
 }
 
-/// Counts a packet of a tagged socket.
+/// Counts a packet of a tagged socket. Returns whether its row had to be looked for: the first packet, or that of another
+/// owner, or on another device.
 #[inline(always)]
-pub fn count(tag: &mut SocketTag, sk: *const c_void, listens: bool, way: Direction, packet: &Packet) {
+pub fn count(tag: &mut SocketTag, sk: *const c_void, listens: bool, way: Direction, packet: &Packet) -> bool {
     // SAFETY: a field of a live value. Volatile, or the compiler, which knows that there are two families, would leave out
     // the mask that the verifier wants to see.
     let family = unsafe { (&raw const packet.family).cast::<u32>().read_volatile() } as usize & 1;
     let known = row_at(tag.rows[family][way as usize]);
+    let mut was_known = true;
     let row = match known {
         Some(row) if row.key.ifindex == packet.ifindex && row.key.owner == tag.owner.slot() => row,
         _ => {
+            was_known = false;
             settle(tag, sk, listens);
             match bind(tag, packet.ifindex, packet.family as u32) {
                 Some((row, reference)) => {
@@ -86,7 +89,7 @@ pub fn count(tag: &mut SocketTag, sk: *const c_void, listens: bool, way: Directi
                     }
                     row
                 }
-                None => return,
+                None => return true,
             }
         }
     };
@@ -94,6 +97,7 @@ pub fn count(tag: &mut SocketTag, sk: *const c_void, listens: bool, way: Directi
         tag.family = packet.family as u8;
     }
     add_packet(&mut row.flows[way as usize], way, packet);
+    !was_known
 }
 
 /// Counts a packet that met no socket: the kernel's.
@@ -179,7 +183,7 @@ fn settle(tag: &mut SocketTag, sk: *const c_void, listens: bool) {
     if listens {
         tag.flags |= LISTENING;
     } else if tag.flags & LISTENING != 0 {
-        tag.flags &= !LISTENING;
+        tag.flags = tag.flags & !LISTENING | CHILD;
         tag.evidence = evidence::LISTENER;
     }
     let address = address(tag, sk);
@@ -187,11 +191,14 @@ fn settle(tag: &mut SocketTag, sk: *const c_void, listens: bool) {
     if tag.netns.inode == 0 {
         tag.netns = netns_of(address);
     }
+    if listens && let Some(heir) = ports::heir(tag) {
+        tag.owner = heir;
+        tag.evidence = evidence::USER;
+    }
     if owners::get(tag.owner).is_none() {
         tag.owner = Ref::NONE;
         tag.evidence = evidence::NONE;
     }
-    ports::note(tag);
 }
 
 /// The device of a socket's last packet, 0 if none is known.

@@ -184,12 +184,12 @@ pub fn add(counter: *mut u64, n: u64) {
     unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, n) };
 }
 
-/// Adds one to a word that other CPUs add to as well.
+/// Adds to a word that other CPUs add to as well.
 #[inline(always)]
-pub fn add_word(counter: *mut u32) {
+pub fn add_word(counter: *mut u32, n: u32) {
     use core::intrinsics::{AtomicOrdering, atomic_xadd};
     // SAFETY: as in `add`.
-    unsafe { atomic_xadd::<u32, u32, { AtomicOrdering::Relaxed }>(counter, 1) };
+    unsafe { atomic_xadd::<u32, u32, { AtomicOrdering::Relaxed }>(counter, n) };
 }
 
 /// Adds one and returns the value before.

@@ -4,19 +4,33 @@
 use aya_ebpf::Global;
 use nettop_common::{
     Listener, Netns, PortHolder, PortKey, Ref, SocketTag,
+    owner::LIVE,
     ports::{Address, MAPPED},
+    tag::{CHILD, RELEASED},
 };
 
 use crate::{
     kernel::{self, probe},
     maps::{LISTENERS, PORTS, add_word, count},
+    owners,
 };
 
 /// Which bit of a socket says that it takes no IPv4.
 #[unsafe(no_mangle)]
 static SOCK_V6_ONLY_BIT: Global<u32> = Global::new(0);
 
+/// Values of `enum skb_drop_reason` in the running kernel.
+#[unsafe(no_mangle)]
+static REASON_TCP_FLAGS: Global<u32> = Global::new(u32::MAX);
+#[unsafe(no_mangle)]
+static REASON_TCP_CSUM: Global<u32> = Global::new(u32::MAX);
+#[unsafe(no_mangle)]
+static REASON_TCP_LISTEN_OVERFLOW: Global<u32> = Global::new(u32::MAX);
+
 const AF_INET6: u16 = 10;
+const IPPROTO_TCP: u16 = 6;
+const TCP_LISTEN: u8 = 10;
+const BPF_ANY: u64 = 0;
 const BPF_NOEXIST: u64 = 1;
 const EEXIST: i32 = 17;
 const ANY: Address = [0; 4];
@@ -26,15 +40,54 @@ const fn mapped(address: u32) -> Address {
     [0, 0, MAPPED, address]
 }
 
-/// Notes where a socket is bound, and whose it is by now. The first to bind a port keeps it.
+/// Notes where a socket has been bound: of several that share a port, the last has it.
+#[inline(always)]
+pub fn bind(tag: &mut SocketTag) {
+    if record(tag) {
+        let holder = PortHolder { owner: tag.owner, socket: tag.address };
+        count_error(PORTS.insert(key(tag), holder, BPF_ANY));
+    }
+}
+
+/// Notes where a socket is, if nobody is known to be there, and whose it is by now.
 #[inline(always)]
 pub fn note(tag: &mut SocketTag) {
-    let sk = tag.address;
-    let port: u16 = probe(sk, &kernel::SOCK_NUM);
-    if port == 0 || tag.owner == Ref::NONE {
+    if !record(tag) {
         return;
     }
-    if tag.bound_port == 0 {
+    let key = key(tag);
+    if let Some(known) = PORTS.get_ptr_mut(key) {
+        // SAFETY: an entry stays readable and writable while the program runs. Of two writers either may win.
+        let known = unsafe { &mut *known };
+        // A program may end that others have inherited a listener from: who takes its connections is the heir.
+        if known.owner != tag.owner && (known.socket == tag.address || !is_alive(known.owner)) {
+            known.owner = tag.owner;
+        }
+        return;
+    }
+    let is_tcp = probe::<u16>(tag.address, &kernel::SOCK_PROTOCOL) == IPPROTO_TCP;
+    let listens = probe::<u8>(tag.address, &kernel::SOCK_STATE) == TCP_LISTEN;
+    // A connection older than nettopd, beside its listener.
+    let is_child =
+        is_tcp && !listens && find(tag.netns, IPPROTO_TCP as u8, tag.bound_address, tag.bound_port).is_some();
+    if tag.flags & CHILD == 0 && !is_child {
+        let holder = PortHolder { owner: tag.owner, socket: tag.address };
+        count_error(PORTS.insert(key, holder, BPF_NOEXIST));
+    }
+}
+
+/// Writes into a tag where its socket is bound. Returns whether that is to be noted.
+#[inline(always)]
+fn record(tag: &mut SocketTag) -> bool {
+    let sk = tag.address;
+    let port: u16 = probe(sk, &kernel::SOCK_NUM);
+    // What the kernel uses itself is not told when it is closed.
+    let is_kernels = owners::get(tag.owner).is_none_or(|owner| owner.is_kernel_thread != 0);
+    if port == 0 || is_kernels || tag.flags & RELEASED != 0 {
+        return false;
+    }
+    if tag.bound_port != port && tag.flags & CHILD == 0 {
+        forget(tag);
         tag.bound_port = port;
         tag.bound_address = if probe::<u16>(sk, &kernel::SOCK_FAMILY) == AF_INET6 {
             probe(sk, &kernel::SOCK_V6_RCV_SADDR)
@@ -42,20 +95,28 @@ pub fn note(tag: &mut SocketTag) {
             mapped(probe(sk, &kernel::SOCK_RCV_SADDR))
         };
     }
-    let key = key(tag);
-    let holder = PortHolder { owner: tag.owner, socket: sk };
-    match PORTS.get_ptr_mut(key) {
-        // SAFETY: an entry stays readable and writable while the program runs. Of two writers either may win.
-        Some(known) => unsafe {
-            if (*known).socket == sk && (*known).owner != tag.owner {
-                (*known).owner = tag.owner;
-            }
-        },
-        None => {
-            if PORTS.insert(key, holder, BPF_NOEXIST).is_err_and(|error| error != -EEXIST) {
-                count(|stats| &raw mut stats.ports_full);
-            }
-        }
+    tag.bound_port != 0
+}
+
+#[inline(always)]
+fn is_alive(owner: Ref) -> bool {
+    owners::get(owner).is_some_and(|owner| owner.state == LIVE)
+}
+
+/// Who has taken over the listener of a process that ended.
+#[inline(always)]
+pub fn heir(tag: &SocketTag) -> Option<Ref> {
+    if tag.bound_port == 0 || is_alive(tag.owner) {
+        return None;
+    }
+    // SAFETY: the value is copied at once.
+    unsafe { PORTS.get(key(tag)) }.map(|holder| holder.owner).filter(|owner| is_alive(*owner))
+}
+
+#[inline(always)]
+fn count_error(inserted: Result<(), i32>) {
+    if inserted.is_err_and(|error| error != -EEXIST) {
+        count(|stats| &raw mut stats.ports_full);
     }
 }
 
@@ -117,28 +178,32 @@ pub fn note_listener(tag: &SocketTag, cookie: u64) {
                 freed: 0,
                 drops_at_end: 0,
                 has_ended: 0,
-                port: tag.bound_port,
+                port: probe(tag.address, &kernel::SOCK_NUM),
             };
-            if LISTENERS.insert(cookie, listener, BPF_NOEXIST).is_err_and(|error| error != -EEXIST) {
-                count(|stats| &raw mut stats.ports_full);
-            }
+            count_error(LISTENERS.insert(cookie, listener, BPF_NOEXIST));
         }
     }
 }
 
-/// A packet to the listener at an address was freed as dropped, and stands in its own count of drops as well.
+/// A packet to the listener at an address was freed as dropped. Most stand in its own count of drops as well
+/// (`tcp_v4_rcv`, `discard_and_relse`), some do not (`tcp_v4_do_rcv`, `discard`), and what finds the queue full with the
+/// last packet of its handshake stands there twice.
 #[inline(always)]
-pub fn freed_at_listener(sk: u64) {
+pub fn freed_at_listener(sk: u64, reason: u32) {
+    let drops = match reason {
+        _ if reason == REASON_TCP_FLAGS.load() || reason == REASON_TCP_CSUM.load() => return,
+        _ if reason == REASON_TCP_LISTEN_OVERFLOW.load() => 2,
+        _ => 1,
+    };
     if let Some(listener) = LISTENERS.get_ptr_mut(probe::<u64>(sk, &kernel::SOCK_COOKIE)) {
         // SAFETY: a field of the entry, added to atomically.
-        unsafe { add_word(&raw mut (*listener).freed) };
+        unsafe { add_word(&raw mut (*listener).freed, drops) };
     }
 }
 
 /// The listener is being closed: its last count is kept for the daemon.
 #[inline(always)]
 pub fn end_listener(tag: &SocketTag) {
-    const TCP_LISTEN: u8 = 10;
     if probe::<u8>(tag.address, &kernel::SOCK_STATE) != TCP_LISTEN {
         return;
     }

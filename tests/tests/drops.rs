@@ -5,6 +5,7 @@
 use std::{
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream, UdpSocket},
+    os::fd::AsRawFd as _,
     process::Command,
     time::Duration,
 };
@@ -13,9 +14,9 @@ use nettop_tests::{
     Moved, Namespace, Nettopd, Process,
     drops::{drops, function, lost, netstat, nft_counted, packets, snmp},
     kernel,
-    pairs::tun,
+    pairs::{socket, tun},
 };
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{SockaddrIn, bind, setsockopt, sockopt};
 use serde_json::Value;
 
 /// Before 6.11 the kernel does not say whose socket was to receive.
@@ -281,6 +282,34 @@ fn what_a_firewall_drops_on_input_is_whose_port_it_was_for() {
     let dropped = drops(&document, &alone, "NETFILTER_DROP");
     let nobodys: Vec<&Value> = dropped.iter().copied().filter(|drop| drop["pid"].is_null()).collect();
     assert_eq!(packets(&nobodys), 2 + 17 + 1, "{dropped:#?}");
+}
+
+#[test]
+fn a_port_that_several_share_is_the_lasts_to_bind_it() {
+    let nettopd = Nettopd::start(&[]);
+    let alone = Namespace::new();
+    let worker = || {
+        let worker = Process::start(Some(&alone), |parent| {
+            let socket = socket(libc::AF_INET, libc::SOCK_DGRAM, 0);
+            setsockopt(&socket, sockopt::ReusePort, &true).unwrap();
+            bind(socket.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 4000)).unwrap();
+            parent.tell();
+            parent.wait_for_parent();
+            Moved::default()
+        });
+        worker.wait_until_ready();
+        worker
+    };
+    let (old, new) = (worker(), worker());
+    old.go();
+    old.finish();
+    alone.run("nft", "add table ip t");
+    alone.run("nft", "add chain ip t in { type filter hook input priority 0 ; }");
+    alone.run("nft", "add rule ip t in udp dport 4000 counter drop");
+    alone.enter(|| UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[0; 10], "127.0.0.1:4000").unwrap());
+    let document = nettopd.settled();
+    let dropped = drops(&document, &alone, "NETFILTER_DROP");
+    assert_eq!((packets(&dropped), &dropped[0]["pid"]), (1, &new.pid().into()), "{dropped:#?}");
 }
 
 /// Two namespaces with a router between: 10.1.0.2 behind `v0` and 10.2.0.2 behind `v1` of the router.

@@ -15,7 +15,10 @@ use nettop_tests::{
     pairs::{read_all, socket},
     rows_of, veth_pair,
 };
-use nix::sys::socket::{Backlog, SockaddrIn, bind, connect, listen};
+use nix::{
+    sys::socket::{Backlog, SockaddrIn, bind, connect, listen},
+    unistd::{ForkResult, fork},
+};
 
 /// A listener that has room for one connection and accepts none.
 fn deaf(namespace: &Namespace, port: u16) -> Process {
@@ -79,6 +82,43 @@ fn connections_that_a_full_listener_turns_away_are_its_drops() {
     let overflows = drops(&document, &alone, "LISTEN_OVERFLOW");
     assert_eq!(packets(&overflows), turned_away, "{overflows:#?}");
     assert_eq!(overflows.iter().find(|drop| drop["pid"] == pid).unwrap()["total"]["packets"], 9);
+}
+
+#[test]
+fn a_listener_whose_maker_has_ended_is_its_heirs() {
+    let nettopd = Nettopd::start(&[]);
+    let alone = Namespace::new();
+    let server = Process::start(Some(&alone), |parent| {
+        let listener = TcpListener::bind("127.0.0.1:4000").unwrap();
+        listen(&listener, Backlog::new(0).unwrap()).unwrap();
+        // As daemons do.
+        // SAFETY: the process has one thread.
+        if let ForkResult::Parent { .. } = unsafe { fork() }.unwrap() {
+            // SAFETY: ends the process at once.
+            unsafe { libc::_exit(0) }
+        }
+        parent.tell_number(std::process::id().into());
+        let mut stream = listener.accept().unwrap().0;
+        stream.read_exact(&mut [0; 2]).unwrap();
+        stream.write_all(b"ok").unwrap();
+        parent.tell();
+        parent.wait_for_parent();
+        Moved::default()
+    });
+    let heir = server.wait_until_ready();
+    alone.enter(|| {
+        let mut client = TcpStream::connect("127.0.0.1:4000").unwrap();
+        client.write_all(b"hi").unwrap();
+        client.read_exact(&mut [0; 2]).unwrap();
+    });
+    server.wait_until_ready();
+    drop(alone.enter(|| knock(4000, 5)));
+    let document = nettopd.settled();
+    let overflows = drops(&document, &alone, "LISTEN_OVERFLOW");
+    assert_eq!(packets(&overflows), netstat(&alone, "TcpExt", "ListenDrops"));
+    assert!(overflows.iter().all(|drop| drop["pid"] == heir), "{heir}: {overflows:#?}");
+    server.go();
+    server.finish();
 }
 
 #[test]

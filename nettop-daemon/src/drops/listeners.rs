@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use nettop_common::Listener;
+use nettop_common::{DropCount, Listener};
 
 use crate::{kernel::programs::Programs, ledger::OwnerReading};
 
@@ -32,8 +32,8 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Reads the drops of all that ever got a packet.
-    pub fn read(&mut self, programs: &mut Programs) -> Vec<ListenerReading> {
+    /// Reads the drops of all that ever got a packet. What is forgotten is added to `folded`.
+    pub fn read(&mut self, programs: &mut Programs, folded: &mut DropCount) -> Vec<ListenerReading> {
         for known in self.known.values_mut() {
             known.reading.interval = 0;
             known.quiet = known.quiet.saturating_add(1);
@@ -59,7 +59,11 @@ impl Listeners {
                 }
             }
         }
-        self.known.retain(|_, known| !known.has_ended || known.quiet < QUIET && known.reading.total > 0);
+        self.known.retain(|_, known| {
+            let stays = !known.has_ended || known.quiet < QUIET;
+            folded.packets += if stays { 0 } else { known.reading.total };
+            stays
+        });
         let turned_away = self.known.values().filter(|known| known.reading.total > 0);
         turned_away.map(|known| known.reading.clone()).collect()
     }

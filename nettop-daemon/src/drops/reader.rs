@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use bytemuck::Zeroable as _;
 use nettop_common::{
     DropCount, DropKey, Netns,
     drops::event::{self, is_event},
@@ -11,7 +12,10 @@ use super::{
     listeners::{ListenerReading, Listeners},
     reasons::{Class, Reasons, class},
 };
-use crate::{kernel::programs::Programs, ledger::OwnerReading};
+use crate::{
+    kernel::{misses, programs::Programs},
+    ledger::OwnerReading,
+};
 
 /// Intervals after which a quiet entry may be given back.
 const QUIET: u32 = 60;
@@ -48,8 +52,8 @@ pub struct DropsReading {
     pub other: DropCount,
     /// With what it has given back.
     pub other_total: DropCount,
-    /// The same of events.
-    pub other_events: DropCount,
+    /// Events for which it had no room, and runs for them that the kernel skipped.
+    pub events_uncounted: u64,
     /// Runs at `kfree_skb` that the kernel skipped.
     pub uncounted: u64,
 }
@@ -108,17 +112,18 @@ impl Drops {
         if counts.len() * 4 > programs.drops_limit as usize * 3 {
             self.make_room(programs);
         }
+        let listeners = self.listeners.read(programs, &mut self.folded);
         let others = |index| programs.other_drops.get(&index, 0).map(|values| sum(values.iter())).unwrap_or_default();
         let (other_now, other_events) = (others(0), others(1));
         let other = difference(other_now, self.other);
         self.other = other_now;
         DropsReading {
             drops: self.known.values().map(|known| known.drop.clone()).collect(),
-            listeners: self.listeners.read(programs),
+            listeners,
             other,
             other_total: total([other_now, self.folded]),
-            other_events,
-            uncounted: programs.misses.of("packet_freed"),
+            events_uncounted: other_events.packets + programs.misses.of(&misses::TCP),
+            uncounted: programs.misses.of(&[misses::DROPS]),
         }
     }
 
@@ -137,14 +142,10 @@ impl Drops {
     }
 
     fn note(&mut self, programs: &Programs, key: &DropKey, count: DropCount) {
-        let known = self.known.entry(*key).or_insert_with(|| {
-            let what = what(key, &mut self.reasons, &self.locations);
-            let (interval, total) = Default::default();
-            let drop = DropReading { key: *key, what, owner: None, interval, total };
-            Known { drop, quiet: 0, counted: DropCount::default() }
-        });
+        let owner = OwnerReading::of(programs, key.owner);
+        let known = self.known(key);
         // While its slot is its own: it may have another name by now.
-        known.drop.owner = OwnerReading::of(programs, key.owner).or(known.drop.owner);
+        known.drop.owner = owner.or(known.drop.owner);
         let interval = difference(count, known.counted);
         known.counted = count;
         if interval != DropCount::default() {
@@ -156,19 +157,41 @@ impl Drops {
     }
 
     /// Gives back entries that were quiet for long. Were one to come between the last look and now, it would be lost: after
-    /// so long nothing is expected.
+    /// so long nothing is expected. Totals go on without what was known of them.
     fn make_room(&mut self, programs: &mut Programs) {
+        let mut forgotten = Vec::new();
         self.known.retain(|key, known| {
-            let goes = known.quiet >= QUIET;
+            let goes = known.quiet >= QUIET && *key != nobodys(key.reason);
             if goes {
                 let _ = programs.drops.remove(&bytemuck::cast(*key));
-                if !is_event(key.reason) {
-                    self.folded = total([self.folded, known.drop.total]);
-                }
+                forgotten.push((key.reason, known.drop.total));
             }
             !goes
         });
+        for (reason, count) in forgotten {
+            if is_event(reason) {
+                let key = nobodys(reason);
+                self.known(&key).drop.total = total([self.known(&key).drop.total, count]);
+            } else {
+                self.folded = total([self.folded, count]);
+            }
+        }
     }
+
+    fn known(&mut self, key: &DropKey) -> &mut Known {
+        self.known.entry(*key).or_insert_with(|| {
+            let what = what(key, &mut self.reasons, &self.locations);
+            let (interval, total) = Default::default();
+            let drop = DropReading { key: *key, what, owner: None, interval, total };
+            Known { drop, quiet: 0, counted: DropCount::default() }
+        })
+    }
+}
+
+/// The key of an event of which nothing else is known.
+fn nobodys(event: u32) -> DropKey {
+    const IPPROTO_TCP: u16 = 6;
+    DropKey { reason: event, transport: IPPROTO_TCP, ..DropKey::zeroed() }
 }
 
 fn what(key: &DropKey, reasons: &mut Reasons, locations: &HashMap<u64, String>) -> What {

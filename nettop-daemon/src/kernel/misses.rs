@@ -9,7 +9,11 @@ use std::{
 use anyhow::Context as _;
 use aya::{Ebpf, programs::Program};
 
-/// The programs that count calls.
+/// Programs that count something else than calls, see [`Misses::of`].
+pub const DROPS: &str = "packet_freed";
+pub const TCP: [&str; 4] = ["tcp_retransmit", "tcp_retransmit_synack", "tcp_reset_sent", "tcp_reset_received"];
+
+/// The programs whose runs may be skipped.
 pub struct Misses {
     programs: Vec<(String, OwnedFd)>,
 }
@@ -35,14 +39,18 @@ impl Misses {
         Ok(Self { programs })
     }
 
-    /// All that were skipped so far. Kernels before 5.12 do not tell.
-    pub fn count(&self) -> u64 {
-        self.programs.iter().filter_map(|(_, fd)| skipped(fd)).sum()
+    /// Calls that were skipped so far. Kernels before 5.12 do not tell.
+    pub fn calls(&self) -> u64 {
+        self.sum(|name| name != DROPS && !TCP.contains(&name))
     }
 
-    /// Those of one program.
-    pub fn of(&self, program: &str) -> u64 {
-        self.programs.iter().find(|(name, _)| name == program).and_then(|(_, fd)| skipped(fd)).unwrap_or(0)
+    /// Runs of some programs that were skipped so far.
+    pub fn of(&self, programs: &[&str]) -> u64 {
+        self.sum(|name| programs.contains(&name))
+    }
+
+    fn sum(&self, is_wanted: impl Fn(&str) -> bool) -> u64 {
+        self.programs.iter().filter(|(name, _)| is_wanted(name)).filter_map(|(_, fd)| skipped(fd)).sum()
     }
 }
 

@@ -107,7 +107,7 @@ pub struct Programs {
 impl Programs {
     /// Runs that the kernel skipped and nothing made good. The first makes second looks attached.
     pub fn runs_skipped(&mut self) -> u64 {
-        let skipped = self.misses.count();
+        let skipped = self.misses.calls();
         let Some(stats) = self.stats.read(0) else { return skipped };
         if skipped > 0 && stats.second_look == 0 {
             self.look_twice();
@@ -231,19 +231,28 @@ impl Kernel {
             .collect::<Result<Vec<_>, BtfError>>()
             .map_err(|error| Refusal::Kernel(error.to_string()))?;
         let row_limit = u64::from(limits.rows);
-        let no_socket = types.enumerator("skb_drop_reason", "SKB_DROP_REASON_NO_SOCKET").unwrap_or(u32::MAX);
-        let has_reason = u32::from(types.tracepoint("kfree_skb").is_ok_and(|prototype| prototype.contains("reason")));
-        let has_rx_sk = u32::from(types.tracepoint("kfree_skb").is_ok_and(|prototype| prototype.contains("sock *")));
+        let reasons = ["NO_SOCKET", "TCP_FLAGS", "TCP_CSUM", "TCP_LISTEN_OVERFLOW"].map(|reason| {
+            let value = types.enumerator("skb_drop_reason", &format!("SKB_DROP_REASON_{reason}"));
+            (format!("REASON_{reason}"), value.unwrap_or(u32::MAX))
+        });
+        let has = |tracepoint: &str, what: &str| {
+            u32::from(types.tracepoint(tracepoint).is_ok_and(|prototype| prototype.contains(what)))
+        };
+        let (has_reason, has_rx_sk) = (has("kfree_skb", "reason"), has("kfree_skb", "sock *"));
+        let has_retransmit_error = has("tcp_retransmit_skb", ", int)");
         let shadow = u32::from(with_shadows);
         let mut loader = EbpfLoader::new();
         for (global, offset) in offsets.iter().chain(&bits) {
             loader.override_global(global, offset, true);
         }
+        for (global, reason) in &reasons {
+            loader.override_global(global, reason, true);
+        }
         loader
             .override_global("ROW_LIMIT", &row_limit, true)
-            .override_global("REASON_NO_SOCKET", &no_socket, true)
             .override_global("HAS_REASON", &has_reason, true)
             .override_global("HAS_RX_SK", &has_rx_sk, true)
+            .override_global("HAS_RETRANSMIT_ERROR", &has_retransmit_error, true)
             .override_global("SHADOW", &shadow, true)
             // Task storage has no type in aya and needs none: only programs use it.
             .allow_unsupported_maps()

@@ -181,7 +181,7 @@ impl Collector {
             shadows_lost: reading.stats.shadows_lost,
             namespaces_unread: devices.unread,
             ports_full: reading.stats.ports_full,
-            tcp_uncounted: drops.other_events.packets,
+            tcp_uncounted: drops.events_uncounted,
             hooks_missing: self.hooks.iter().filter(|hook| !hook.attached).count() as u64,
         }
     }

@@ -115,7 +115,8 @@ fn report(drop: &DropReading, devices: &Devices) -> Option<DropReport> {
     })
 }
 
-/// `tcp_conn_request` and `tcp_v4_syn_recv_sock` count what they turn away, and name no reason.
+/// `tcp_conn_request` and `tcp_v4_syn_recv_sock` count what they turn away, and name no reason: hardly ever it is another
+/// than a full queue.
 fn overflow(turned_away: &ListenerReading) -> DropReport {
     let listener = &turned_away.listener;
     let process = turned_away.owner.as_ref();
@@ -133,7 +134,8 @@ fn overflow(turned_away: &ListenerReading) -> DropReport {
         pid: process.map(|owner| owner.key.tgid),
         start_time_ns: process.map(|owner| owner.key.start_time_ns),
         uid: process.map(|owner| owner.key.uid),
-        comm: comm(process, listener.owner, true),
+        // A listener of nobody's may be a program's by way of MPTCP.
+        comm: comm(process, listener.owner, listener.owner.slot() != owner::KERNEL),
         owner: "listener",
         local_port: Some(listener.port),
         interval: amount(turned_away.interval),

@@ -87,7 +87,7 @@ pub struct RowReport {
     pub interval: Traffic,
     /// Since `accounting_since`.
     pub total: Traffic,
-    /// Its packets, by those in `drops` that are not of class lifecycle.
+    /// Its packets, by those in `drops` that are not of class lifecycle. What the table gives back is no longer there.
     pub drops: Count,
     /// Its segments, by those in `tcp`.
     pub retransmits: Count,
@@ -123,7 +123,7 @@ pub struct DropReport {
     pub uid: Option<u32>,
     pub comm: Option<String>,
     /// How the owner was found: receiver (the kernel said for whose socket it was), packet (it had its socket), address
-    /// (of those who bound where it was going, the first), listener, none.
+    /// (of those who bound where it was going, the last), listener, none.
     pub owner: &'static str,
     /// Of a listener.
     pub local_port: Option<u16>,
@@ -255,7 +255,7 @@ pub struct Loss {
     pub namespaces_unread: u64,
     /// Bound ports and listeners for which there was no room: owners by address, and what those turn away, may be missing.
     pub ports_full: u64,
-    /// Events of TCP for which the table of drops had no room.
+    /// Events of TCP for which the table of drops had no room, or that the kernel did not let nettopd see.
     pub tcp_uncounted: u64,
     /// Hooks that this kernel has not, or refused.
     pub hooks_missing: u64,

@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{EbpfContext as _, macros::cgroup_sock, programs::SockContext};
-use nettop_common::SocketTag;
+use nettop_common::{SocketTag, tag::RELEASED};
 
 use crate::{ledger, maps::SOCKETS, ports};
 
@@ -11,19 +11,20 @@ const PASS: i32 = 1;
 
 #[cgroup_sock(post_bind4)]
 pub fn bind_v4(ctx: SockContext) -> i32 {
-    with(&ctx, ports::note);
+    with(&ctx, ports::bind);
     PASS
 }
 
 #[cgroup_sock(post_bind6)]
 pub fn bind_v6(ctx: SockContext) -> i32 {
-    with(&ctx, ports::note);
+    with(&ctx, ports::bind);
     PASS
 }
 
 #[cgroup_sock(sock_release)]
 pub fn socket_release(ctx: SockContext) -> i32 {
     with(&ctx, |tag| {
+        tag.flags |= RELEASED;
         ports::end_listener(tag);
         ports::forget(tag);
     });

@@ -13,7 +13,7 @@ use super::destination;
 use crate::{
     kernel::{self, load, probe},
     ledger,
-    maps::{DROPS, OTHER_DROPS, SOCKETS},
+    maps::{self, DROPS, OTHER_DROPS, SOCKETS},
     ports,
 };
 
@@ -80,7 +80,7 @@ pub fn count(freed: &Freed) {
     if is_full(freed.rx_sk, freed.rx_state) {
         bill(&mut key, freed.rx_sk, found::RECEIVER);
         if freed.rx_state == TCP_LISTEN {
-            ports::freed_at_listener(freed.rx_sk as u64);
+            ports::freed_at_listener(freed.rx_sk as u64, freed.reason);
         }
     }
     if key.found == found::NONE {
@@ -194,10 +194,11 @@ fn add(key: &DropKey, packets: u64, bytes: u64) {
         count = DROPS.get_ptr_mut(key).or_else(|| OTHER_DROPS.get_ptr_mut(event::is_event(key.reason).into()));
     }
     if let Some(count) = count {
-        // SAFETY: an element of this CPU's, and a program that is interrupted by itself is not entered again.
+        // Atomic: one program may interrupt another on this CPU, and before 6.2 itself.
+        // SAFETY: an element of a map.
         unsafe {
-            (*count).packets += packets;
-            (*count).bytes += bytes;
+            maps::add(&raw mut (*count).packets, packets);
+            maps::add(&raw mut (*count).bytes, bytes);
         }
     }
 }

@@ -53,15 +53,19 @@ fn count(ctx: &SkBuffContext, way: Direction) {
     // SAFETY: a checked bpf_sock; the verifier rewrites the load. Only TCP has the state.
     let listens = unsafe { (*sk).state } == TCP_LISTEN;
     let packet = packet(ctx);
-    ledger::count(tag, sk.cast(), listens, way, &packet);
-    if listens && way == Direction::Rx {
-        // SAFETY: the context of the program.
-        ports::note_listener(tag, unsafe { bpf_get_socket_cookie(ctx.as_ptr()) });
-    }
+    let is_new = ledger::count(tag, sk.cast(), listens, way, &packet);
     if way == Direction::Rx && copies::is_copy(ctx, tag, tag.address, packet.family) {
         ledger::count_copy(tag.netns, &packet);
     }
     shadow::after(ctx.as_ptr(), tag, sk);
+    if listens && way == Direction::Rx {
+        // SAFETY: the context of the program.
+        ports::note_listener(tag, unsafe { bpf_get_socket_cookie(ctx.as_ptr()) });
+    }
+    // Last, since the verifier follows each of its branches to the end.
+    if is_new {
+        ports::note(tag);
+    }
 }
 
 /// A process that sends through another's socket owns it from this packet on, and not only from when its

@@ -17,6 +17,9 @@ use crate::{
     task::Task,
 };
 
+const IPPROTO_TCP: u16 = 6;
+const TCP_LISTEN: u8 = 10;
+
 /// `struct bpf_iter__task_file`, kernel/bpf/task_iter.c.
 #[repr(C)]
 pub struct TaskFile {
@@ -56,7 +59,10 @@ pub fn seed(ctx: *const TaskFile) -> i32 {
         tag.flags |= BASED;
     }
     ledger::address(tag, sk);
-    ports::note(tag);
+    // A connection may come before its listener: it is noted at its next packet.
+    if load::<u16>(sk, &kernel::SOCK_PROTOCOL) != IPPROTO_TCP || load::<u8>(sk, &kernel::SOCK_STATE) == TCP_LISTEN {
+        ports::note(tag);
+    }
     shadow::seed(sk.cast_mut(), tag);
     0
 }

@@ -3,15 +3,22 @@
 
 use core::{ffi::c_void, ptr};
 
-use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::{Global, macros::btf_tracepoint, programs::BtfTracePointContext};
 use nettop_common::drops::event;
 
 use super::drops;
 use crate::kernel::{self, load, probe};
 
-/// `__tcp_retransmit_skb`.
+/// Whether `tcp_retransmit_skb` has an error, its third argument (6.17). Before, it is silent where there is one.
+#[unsafe(no_mangle)]
+static HAS_RETRANSMIT_ERROR: Global<u32> = Global::new(0);
+
+/// `__tcp_retransmit_skb`. What could not be sent is not counted.
 #[btf_tracepoint(function = "tcp_retransmit_skb")]
 pub fn tcp_retransmit(ctx: BtfTracePointContext) -> i32 {
+    if HAS_RETRANSMIT_ERROR.load() != 0 && ctx.arg::<i32>(2) != 0 {
+        return 0;
+    }
     let skb: *const c_void = ctx.arg(1);
     // As `RetransSegs` counts: `tcp_skb_pcount`.
     let at = skb as u64 + u64::from(kernel::SKB_CB.load());
