@@ -9,6 +9,7 @@ pub mod offsets;
 pub mod owner;
 pub mod ports;
 pub mod row;
+pub mod socket;
 pub mod stats;
 pub mod tag;
 
@@ -16,6 +17,7 @@ pub use drops::{DropCount, DropKey};
 pub use owner::{Owner, OwnerKey};
 pub use ports::{Listener, PortHolder, PortKey};
 pub use row::{Flow, Netns, Row, RowKey};
+pub use socket::SocketRecord;
 pub use stats::Stats;
 pub use tag::{Ref, SocketTag};
 

@@ -19,6 +19,23 @@ macro_rules! for_each_offset {
             SOCK_NUM = "sock" "__sk_common.skc_num";
             SOCK_RCV_SADDR = "sock" "__sk_common.skc_rcv_saddr";
             SOCK_V6_RCV_SADDR = "sock" "__sk_common.skc_v6_rcv_saddr";
+            SOCK_DPORT = "sock" "__sk_common.skc_dport";
+            SOCK_DADDR = "sock" "__sk_common.skc_daddr";
+            SOCK_V6_DADDR = "sock" "__sk_common.skc_v6_daddr";
+            SOCK_BOUND_DEVICE = "sock" "__sk_common.skc_bound_dev_if";
+            SOCK_UID = "sock" "sk_uid.val";
+            SOCK_RMEM = "sock" "sk_backlog.rmem_alloc.counter";
+            SOCK_WMEM = "sock" "sk_wmem_alloc.refs.counter";
+            SOCK_ACK_BACKLOG = "sock" "sk_ack_backlog";
+            SOCK_MAX_ACK_BACKLOG = "sock" "sk_max_ack_backlog";
+            TCP_WRITE_SEQ = "tcp_sock" "write_seq";
+            TCP_SND_UNA = "tcp_sock" "snd_una";
+            TCP_SRTT = "tcp_sock" "srtt_us";
+            TCP_SND_CWND = "tcp_sock" "snd_cwnd";
+            TCP_TOTAL_RETRANS = "tcp_sock" "total_retrans";
+            TCP_BYTES_ACKED = "tcp_sock" "bytes_acked";
+            FILE_INODE = "file" "f_inode";
+            INODE_NUMBER = "inode" "i_ino";
             SOCK_DROPS = "sock" "sk_drops.counter";
             SOCK_FLAGS = "sock" "__sk_common.skc_flags";
             SOCK_SOCKET = "sock" "sk_socket";
@@ -71,8 +88,20 @@ macro_rules! for_each_offset {
     };
 }
 
-/// Members of what may be a module: the kernel's own BTF need not have them.
-pub const OPTIONAL: &[&str] = &["PACKET_DEVICE", "PACKET_PROTOCOL", "RT6_FLAGS"];
+/// Members of what may be a module: the kernel's own BTF need not have them. And those that only tell more of a socket.
+pub const OPTIONAL: &[&str] = &[
+    "PACKET_DEVICE",
+    "PACKET_PROTOCOL",
+    "RT6_FLAGS",
+    "SOCK_RMEM",
+    "SOCK_WMEM",
+    "SOCK_ACK_BACKLOG",
+    "SOCK_MAX_ACK_BACKLOG",
+    "TCP_SRTT",
+    "TCP_SND_CWND",
+    "TCP_TOTAL_RETRANS",
+    "TCP_BYTES_ACKED",
+];
 
 /// Members of one bit: (global, struct, member path). The global has the number of the bit.
 pub const BITS: &[(&str, &str, &str)] = &[("SOCK_V6_ONLY_BIT", "sock", "__sk_common.skc_ipv6only")];

@@ -2,7 +2,10 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::kernel::hooks::Backend;
+use crate::{
+    kernel::hooks::Backend,
+    sockets::{LISTEN, Selector, Socket, is_tcp},
+};
 
 /// Account every packet to the process, user and network device it belongs to.
 ///
@@ -41,10 +44,8 @@ pub struct Cli {
     /// Most rows for processes; what does not fit is counted in overflow rows
     #[arg(long, default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(64..=1_000_000))]
     pub rows: u32,
-    /// Most kinds of drops that are told apart; what does not fit is counted as others
-    #[arg(long, value_name = "KINDS", default_value_t = 8192, global = true)]
-    #[arg(value_parser = clap::value_parser!(u32).range(64..=1_000_000))]
-    pub drop_kinds: u32,
+    #[command(flatten)]
+    pub table: DropsTable,
     /// Use this back end where there are several, and no other; `nettopd check` tells what there is
     #[arg(long, value_name = "BACKEND", env = "NETTOPD_BACKEND", global = true)]
     pub backend: Option<Backend>,
@@ -65,6 +66,15 @@ pub struct Timing {
     /// Number of reports before nettopd ends
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
+}
+
+/// How much is told of drops.
+#[derive(Args, Debug, Clone)]
+pub struct DropsTable {
+    /// Most kinds of drops that are told apart; what does not fit is counted as others
+    #[arg(long, value_name = "KINDS", default_value_t = 8192)]
+    #[arg(value_parser = clap::value_parser!(u32).range(64..=1_000_000))]
+    pub drop_kinds: u32,
 }
 
 /// What reports show.
@@ -90,17 +100,61 @@ pub enum Command {
         timing: Timing,
         #[command(flatten)]
         selection: Selection,
+        #[command(flatten)]
+        table: DropsTable,
         /// Also show frees that lost nothing: ends of connections and the like
         #[arg(long)]
         all: bool,
         #[arg(long, default_value = "text")]
         format: DropsFormat,
     },
+    /// List sockets with all processes that hold them
+    Sockets(SocketsArgs),
     /// Tell what this kernel offers, which hooks are used, and whether they count right; attach nothing for good
     Check {
         #[arg(long, default_value = "text")]
         format: CheckFormat,
     },
+}
+
+/// Which sockets are listed, and how.
+#[derive(Args, Debug, Clone)]
+pub struct SocketsArgs {
+    /// Only listeners, and UDP sockets that are not connected
+    #[arg(short, long)]
+    pub listening: bool,
+    /// What one end has to be, in lsof's words
+    #[arg(short, long, value_name = "SPEC")]
+    #[arg(help = "Only these: [4|6][PROTOCOL][@HOST][:PORT], as for lsof; may be repeated")]
+    pub internet: Vec<Selector>,
+    /// Only those that this process holds; may be repeated
+    #[arg(short, long, value_name = "PID")]
+    pub pid: Vec<u32>,
+    /// Only those of this user, by name or number; may be repeated
+    #[arg(short, long, value_name = "USER")]
+    pub user: Vec<String>,
+    /// Only those that a process holds whose name begins with this; may be repeated
+    #[arg(short, long, value_name = "NAME")]
+    pub command: Vec<String>,
+    /// Do not look up names of users and ports
+    #[arg(short, long)]
+    pub numeric: bool,
+    #[arg(long, default_value = "table")]
+    pub format: Format,
+}
+
+impl SocketsArgs {
+    /// Whether a socket is asked for. `uids` are those of the users.
+    pub fn selects(&self, socket: &Socket, uids: &[u32]) -> bool {
+        let Socket { record, holders } = socket;
+        let listens = record.state == LISTEN || record.remote_port == 0 && !is_tcp(record);
+        let is_named = |name: &String| holders.iter().any(|holder| holder.comm.starts_with(name.as_bytes()));
+        (!self.listening || listens)
+            && (self.internet.is_empty() || self.internet.iter().any(|selector| selector.selects(record)))
+            && (self.pid.is_empty() || holders.iter().any(|holder| self.pid.contains(&holder.tgid)))
+            && (uids.is_empty() || uids.contains(&record.uid))
+            && (self.command.is_empty() || self.command.iter().any(is_named))
+    }
 }
 
 /// How `nettopd check` prints.
@@ -169,6 +223,14 @@ impl Cli {
                 (Timing { interval, count: Some(1) }, &self.selection)
             }
             _ => (self.timing.clone(), &self.selection),
+        }
+    }
+
+    /// How many kinds of drops are told apart.
+    pub const fn drop_kinds(&self) -> u32 {
+        match &self.command {
+            Some(Command::Drops { table, .. }) => table.drop_kinds,
+            _ => self.table.drop_kinds,
         }
     }
 

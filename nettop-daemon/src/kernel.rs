@@ -4,6 +4,7 @@ pub mod attach;
 pub mod btf;
 pub mod choose;
 pub mod hooks;
+pub mod listing;
 pub mod mapping;
 pub mod misses;
 pub mod preflight;

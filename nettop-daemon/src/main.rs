@@ -11,6 +11,7 @@ mod kernel;
 mod ledger;
 mod report;
 mod run;
+mod sockets;
 
 use std::process::ExitCode;
 
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).init();
     let done = match cli.command {
         Some(Command::Check { format }) => check::run(&cli, format),
+        Some(Command::Sockets(ref args)) => sockets::run(&cli, args),
         Some(Command::Drops { format, all, .. }) => run::run(&cli, Output::Drops { format, all }),
         None => {
             let drops = cli.drops || matches!(cli.sort, Sort::Drops | Sort::Retrans);

@@ -7,6 +7,7 @@ mod drops;
 mod dropwatch;
 mod model;
 mod sink;
+pub mod sockets;
 mod table;
 
 pub use balance::Balance;

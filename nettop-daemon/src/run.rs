@@ -68,7 +68,7 @@ impl Sampler {
     fn start(cli: &Cli, filter: Filter, with_drops: bool) -> anyhow::Result<Self> {
         let kernel = Kernel::examine(cli.backend)?;
         let devices = Devices::new()?;
-        let mut programs = kernel.start(Limits { rows: cli.rows, drops: cli.drop_kinds })?;
+        let mut programs = kernel.start(Limits { rows: cli.rows, drops: cli.drop_kinds() })?;
         if cli.second_look {
             programs.look_twice();
         }
@@ -128,7 +128,12 @@ fn filter(cli: &Cli, selection: &Selection) -> anyhow::Result<Filter> {
     })
 }
 
-fn uid(user: &str) -> anyhow::Result<u32> {
+/// The number of a user.
+///
+/// # Errors
+///
+/// [`Usage`] if there is none.
+pub fn uid(user: &str) -> anyhow::Result<u32> {
     if let Ok(uid) = user.parse() {
         return Ok(uid);
     }

@@ -11,6 +11,7 @@ mod packet;
 mod process;
 mod seed;
 mod socketless;
+mod sockets;
 mod symbols;
 mod tcp;
 pub mod transfer;

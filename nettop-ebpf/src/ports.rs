@@ -135,15 +135,20 @@ pub fn forget(tag: &SocketTag) {
 
 #[inline(always)]
 fn key(tag: &SocketTag) -> PortKey {
-    let byte = SOCK_V6_ONLY_BIT.load() / 8;
-    let is_v6_only = kernel::probe_at::<u8>(tag.address + u64::from(byte)) >> (SOCK_V6_ONLY_BIT.load() % 8) & 1;
     PortKey {
         netns: tag.netns,
         address: tag.bound_address,
         port: tag.bound_port,
         transport: probe::<u16>(tag.address, &kernel::SOCK_PROTOCOL) as u8,
-        is_v6_only: u8::from(tag.bound_address == ANY && is_v6_only != 0),
+        is_v6_only: u8::from(tag.bound_address == ANY && is_v6_only(tag.address)),
     }
+}
+
+/// Whether an IPv6 socket takes no IPv4.
+#[inline(always)]
+pub fn is_v6_only(sk: u64) -> bool {
+    let bit = SOCK_V6_ONLY_BIT.load();
+    kernel::probe_at::<u8>(sk + u64::from(bit / 8)) >> (bit % 8) & 1 != 0
 }
 
 /// Who holds a local address and port.

@@ -36,7 +36,7 @@ struct Latest {
 impl Nettopd {
     /// Starts it and waits for its first report: everything from here on is counted.
     pub fn start(args: &[&str]) -> Self {
-        let mut child = command()
+        let mut child = nettopd_command()
             .args(["--format", "ndjson"])
             .args(args)
             .arg("0.2")
@@ -118,10 +118,11 @@ impl Drop for Nettopd {
 
 /// Runs nettopd to its end.
 pub fn run_nettopd(args: &[&str]) -> Output {
-    command().args(args).output().expect("nettopd does not start")
+    nettopd_command().args(args).output().expect("nettopd does not start")
 }
 
-fn command() -> Command {
+/// nettopd, to be given arguments.
+pub fn nettopd_command() -> Command {
     let built = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/nettopd"));
     Command::new(std::env::var_os("NETTOPD_BIN").map_or(built, PathBuf::from))
 }

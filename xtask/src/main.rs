@@ -50,7 +50,7 @@ enum Task {
     },
     /// What nettopd costs, next to empty programs and to its peers; needs root
     Bench {
-        /// `cost` or `scale`; both if left out
+        /// `cost`, `scale` or `sockets`; all if left out
         #[arg(trailing_var_arg = true)]
         args: Vec<String>,
     },

@@ -37,7 +37,14 @@ pub fn run() -> anyhow::Result<()> {
 ///
 /// One line with the remedy.
 pub fn test_tools() -> anyhow::Result<()> {
-    install(&[("ip", "iproute2"), ("nft", "nftables"), ("setpriv", "util-linux"), ("tc", "iproute2")])
+    install(&[
+        ("ip", "iproute2"),
+        ("lsof", "lsof"),
+        ("nft", "nftables"),
+        ("setpriv", "util-linux"),
+        ("ss", "iproute2"),
+        ("tc", "iproute2"),
+    ])
 }
 
 /// Installs what virtual machines need.

@@ -214,7 +214,7 @@ impl Kernel {
         })
     }
 
-    fn load(&self, limits: Limits, with_shadows: bool) -> anyhow::Result<Ebpf> {
+    pub(super) fn load(&self, limits: Limits, with_shadows: bool) -> anyhow::Result<Ebpf> {
         let types = &self.types;
         let (row_entries, owner_entries) = (limits.row_entries(), limits.owner_entries());
         let offsets = offsets::ALL

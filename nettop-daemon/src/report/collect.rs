@@ -276,12 +276,12 @@ impl BootClock {
     }
 }
 
-fn now() -> String {
+pub(super) fn now() -> String {
     let now = UtcDateTime::now();
     now.replace_millisecond(now.millisecond()).unwrap_or(now).format(&Rfc3339).unwrap_or_default()
 }
 
-fn kernel_string(name: &str) -> String {
+pub(super) fn kernel_string(name: &str) -> String {
     let text = fs::read(format!("/proc/sys/kernel/{name}")).unwrap_or_default();
     escape(text.trim_ascii())
 }

@@ -9,7 +9,10 @@ use nettop_common::{
 };
 
 use crate::{
-    hooks::transfer::{consumed_bytes, is_inet},
+    hooks::{
+        symbols::Meta,
+        transfer::{consumed_bytes, is_inet},
+    },
     kernel::{self, load},
     ledger,
     maps::SOCKETS,
@@ -23,10 +26,10 @@ const TCP_LISTEN: u8 = 10;
 /// `struct bpf_iter__task_file`, kernel/bpf/task_iter.c.
 #[repr(C)]
 pub struct TaskFile {
-    meta: *const c_void,
-    task: *const c_void,
-    fd: u32,
-    file: *const c_void,
+    pub meta: *const Meta,
+    pub task: *const c_void,
+    pub fd: u32,
+    pub file: *const c_void,
 }
 
 #[unsafe(no_mangle)]

@@ -9,8 +9,8 @@ use crate::maps::ADDRESSES;
 
 /// `struct bpf_iter_meta`, include/linux/bpf.h.
 #[repr(C)]
-struct Meta {
-    seq: *mut c_void,
+pub struct Meta {
+    pub seq: *mut c_void,
     session_id: u64,
     seq_num: u64,
 }

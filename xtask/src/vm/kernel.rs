@@ -35,8 +35,10 @@ const MODULES: &[&str] = &[
     "sch_netem",
     "sch_tbf",
     "sctp",
+    "tcp_diag",
     "tls",
     "tun",
+    "udp_diag",
     "veth",
     "vxlan",
 ];

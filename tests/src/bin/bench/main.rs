@@ -6,6 +6,7 @@
 
 mod monitors;
 mod scale;
+mod sockets;
 mod traffic;
 
 use anyhow::Context as _;
@@ -20,8 +21,11 @@ const ROUNDS: usize = 21;
 const WINDOWS: usize = 100;
 
 fn main() -> anyhow::Result<()> {
-    if std::env::args().nth(1).as_deref() == Some("busy-peer") {
-        return scale::busy_peer();
+    let mut args = std::env::args().skip(1);
+    match (args.next().as_deref(), args.next()) {
+        (Some("busy-peer"), _) => return scale::busy_peer(),
+        (Some("hold-sockets"), Some(number)) => return sockets::hold(&number),
+        _ => {}
     }
     let nettopd = std::env::var("NETTOPD_BIN").context("NETTOPD_BIN is not set; run `cargo xtask bench`")?;
     let empty = std::env::var("NETTOP_EMPTY").context("NETTOP_EMPTY is not set; run `cargo xtask bench`")?;
@@ -34,6 +38,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wants("scale") {
         scale::run(&nettopd)?;
+    }
+    if wants("sockets") {
+        sockets::run(&nettopd)?;
     }
     Ok(())
 }

@@ -1,0 +1,179 @@
+//! Lists sockets: one walk over every open file tells who holds which, walks over the tables of TCP and UDP tell what
+//! nobody holds. Records go out as they are, see [`SocketRecord`].
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    Global,
+    helpers::generated::{bpf_probe_read_kernel, bpf_seq_write, bpf_sock_from_file},
+};
+use bytemuck::Zeroable as _;
+use nettop_common::{
+    SocketRecord,
+    ports::{Address, MAPPED},
+};
+
+use super::{seed::TaskFile, symbols::Meta};
+use crate::{kernel, ledger, ports, task::Task};
+
+const AF_INET: u16 = 2;
+const AF_INET6: u16 = 10;
+const AF_PACKET: u16 = 17;
+const IPPROTO_TCP: u16 = 6;
+const TCP_TIME_WAIT: u16 = 6;
+const TCP_LISTEN: u16 = 10;
+const TCP_NEW_SYN_RECV: u16 = 12;
+
+/// `struct bpf_iter__tcp` and `struct bpf_iter__udp`.
+#[repr(C)]
+pub struct Table {
+    meta: *const Meta,
+    sk: *const c_void,
+    uid: u32,
+}
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task_file")]
+pub fn held_sockets(ctx: *const TaskFile) -> i32 {
+    // SAFETY: the context is valid for the run; both pointers are null in the last call.
+    let (meta, task, file) = unsafe { ((*ctx).meta, (*ctx).task, (*ctx).file) };
+    if task.is_null() || file.is_null() {
+        return 0;
+    }
+    // SAFETY: a file of the program's context; the helper answers null for what is no socket.
+    let socket = unsafe { bpf_sock_from_file(file.cast_mut().cast()) } as u64;
+    if socket == 0 {
+        return 0;
+    }
+    let sk: u64 = probe(socket, &kernel::SOCKET_SK);
+    let mut record = SocketRecord::zeroed();
+    if sk == 0 || !describe(sk, &mut record) {
+        return 0;
+    }
+    // SAFETY: a task of the program's context.
+    let task = unsafe { Task::from_ptr(task) };
+    let key = task.key();
+    record.tgid = key.tgid;
+    record.start_time_ns = key.start_time_ns;
+    // SAFETY: as above.
+    record.fd = unsafe { (*ctx).fd };
+    record.inode = probe(probe(file as u64, &kernel::FILE_INODE), &kernel::INODE_NUMBER);
+    task.copy_comm(&mut record.comm);
+    write(meta, &record)
+}
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/tcp")]
+pub fn tcp_sockets(ctx: *const Table) -> i32 {
+    from_table(ctx)
+}
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/udp")]
+pub fn udp_sockets(ctx: *const Table) -> i32 {
+    from_table(ctx)
+}
+
+#[inline(always)]
+fn from_table(ctx: *const Table) -> i32 {
+    // SAFETY: the context is valid for the run; the socket is null in the last call.
+    let (meta, sk, uid) = unsafe { ((*ctx).meta, (*ctx).sk, (*ctx).uid) };
+    let mut record = SocketRecord::zeroed();
+    if sk.is_null() || !describe(sk as u64, &mut record) {
+        return 0;
+    }
+    record.uid = uid;
+    write(meta, &record)
+}
+
+/// 1 has the kernel come again once there is room.
+#[inline(always)]
+fn write(meta: *const Meta, record: &SocketRecord) -> i32 {
+    // SAFETY: the kernel's own, read through a typed pointer; the record is a live value of this size.
+    let result = unsafe {
+        bpf_seq_write((*meta).seq.cast(), core::ptr::from_ref(record).cast(), size_of::<SocketRecord>() as u32)
+    };
+    i32::from(result != 0)
+}
+
+/// Fills in all that the socket itself knows. Returns whether it is of a family that is listed.
+#[inline(always)]
+fn describe(sk: u64, record: &mut SocketRecord) -> bool {
+    let family: u16 = probe(sk, &kernel::SOCK_FAMILY);
+    record.socket = sk;
+    record.family = family;
+    record.netns = ledger::netns_of(sk);
+    record.state = u16::from(probe::<u8>(sk, &kernel::SOCK_STATE));
+    record.ifindex = probe(sk, &kernel::SOCK_BOUND_DEVICE);
+    match family {
+        AF_INET => {
+            record.local = mapped(probe(sk, &kernel::SOCK_RCV_SADDR));
+            record.remote = mapped(probe(sk, &kernel::SOCK_DADDR));
+        }
+        AF_INET6 => {
+            record.local = probe(sk, &kernel::SOCK_V6_RCV_SADDR);
+            record.remote = probe(sk, &kernel::SOCK_V6_DADDR);
+            record.is_v6_only = u32::from(ports::is_v6_only(sk));
+        }
+        AF_PACKET => {}
+        _ => return false,
+    }
+    record.local_port = probe(sk, &kernel::SOCK_NUM);
+    record.remote_port = u16::from_be(probe(sk, &kernel::SOCK_DPORT));
+    // Those are no full sockets, and of TCP.
+    if family != AF_PACKET && (record.state == TCP_TIME_WAIT || record.state == TCP_NEW_SYN_RECV) {
+        record.protocol = IPPROTO_TCP;
+        return true;
+    }
+    record.uid = probe(sk, &kernel::SOCK_UID);
+    record.kind = probe(sk, &kernel::SOCK_TYPE);
+    if family == AF_PACKET {
+        record.protocol = u16::from_be(probe(sk, &kernel::PACKET_PROTOCOL));
+        let device: u64 = probe(sk, &kernel::PACKET_DEVICE);
+        record.ifindex = if device == 0 { 0 } else { probe(device, &kernel::DEVICE_IFINDEX) };
+        (record.local_port, record.remote_port) = (0, 0);
+    } else {
+        record.protocol = probe(sk, &kernel::SOCK_PROTOCOL);
+    }
+    if record.protocol == IPPROTO_TCP && family != AF_PACKET && record.kind == 1 {
+        describe_tcp(sk, record);
+    } else {
+        record.receive_queue = probe(sk, &kernel::SOCK_RMEM);
+        record.send_queue = probe::<u32>(sk, &kernel::SOCK_WMEM).saturating_sub(1);
+    }
+    true
+}
+
+#[inline(always)]
+fn describe_tcp(sk: u64, record: &mut SocketRecord) {
+    if record.state == TCP_LISTEN {
+        record.receive_queue = probe(sk, &kernel::SOCK_ACK_BACKLOG);
+        record.send_queue = probe(sk, &kernel::SOCK_MAX_ACK_BACKLOG);
+        return;
+    }
+    let received: u32 = probe::<u32>(sk, &kernel::TCP_RCV_NXT).wrapping_sub(probe(sk, &kernel::TCP_COPIED_SEQ));
+    record.receive_queue = received;
+    record.send_queue = probe::<u32>(sk, &kernel::TCP_WRITE_SEQ).wrapping_sub(probe(sk, &kernel::TCP_SND_UNA));
+    record.rtt_us = probe::<u32>(sk, &kernel::TCP_SRTT) >> 3;
+    record.cwnd_segments = probe(sk, &kernel::TCP_SND_CWND);
+    record.retransmits = probe(sk, &kernel::TCP_TOTAL_RETRANS);
+    record.acked_bytes = probe(sk, &kernel::TCP_BYTES_ACKED);
+    record.received_bytes = probe(sk, &kernel::TCP_BYTES_RECEIVED);
+    record.has_tcp = 1;
+}
+
+/// Reads a member at an address; a fault reads as zero. Without a branch for it: twenty of those in a row are more than
+/// verifiers before 6.3 can follow.
+#[inline(always)]
+fn probe<T: bytemuck::Pod>(base: u64, offset: &Global<u32>) -> T {
+    let mut value = T::zeroed();
+    let from = (base + u64::from(offset.load())) as *const c_void;
+    // SAFETY: the helper checks the source, and zeroes the destination where it faults.
+    unsafe { bpf_probe_read_kernel((&raw mut value).cast(), size_of::<T>() as u32, from) };
+    value
+}
+
+#[inline(always)]
+fn mapped(address: u32) -> Address {
+    [0, 0, MAPPED, address]
+}
