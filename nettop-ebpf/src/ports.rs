@@ -36,7 +36,8 @@ const EEXIST: i32 = 17;
 const ANY: Address = [0; 4];
 const ANY_V4: Address = mapped(0);
 
-const fn mapped(address: u32) -> Address {
+/// An IPv4 address as one of IPv6.
+pub const fn mapped(address: u32) -> Address {
     [0, 0, MAPPED, address]
 }
 

@@ -50,6 +50,13 @@ fn statistic(namespace: &Namespace, file: &str, protocol: &str, counter: &str) -
     names.zip(values).find(|(name, _)| *name == counter).unwrap().1.parse().unwrap()
 }
 
+/// Has nftables count and drop what passes a hook and matches.
+pub fn nft_drop(namespace: &Namespace, hook: &str, matches: &str) {
+    namespace.run("nft", "add table inet t");
+    namespace.run("nft", &format!("add chain inet t c {{ type filter hook {hook} priority 0 ; }}"));
+    namespace.run("nft", &format!("add rule inet t c {matches} counter drop"));
+}
+
 /// Packets that the rules of nftables in a namespace have counted.
 pub fn nft_counted(namespace: &Namespace) -> u64 {
     let rules = namespace.run("nft", "list ruleset");

@@ -12,7 +12,7 @@ use std::{
 
 use nettop_tests::{
     Moved, Namespace, Nettopd, Process,
-    drops::{drops, function, lost, netstat, nft_counted, packets, snmp},
+    drops::{drops, function, lost, netstat, nft_counted, nft_drop, packets, snmp},
     kernel,
     pairs::{socket, tun},
 };
@@ -85,9 +85,7 @@ fn packets_to_closed_ports_are_nobodys() {
 fn what_a_firewall_drops_on_output_is_the_senders() {
     let nettopd = Nettopd::start(&[]);
     let alone = Namespace::new();
-    alone.run("nft", "add table ip t");
-    alone.run("nft", "add chain ip t out { type filter hook output priority 0 ; }");
-    alone.run("nft", "add rule ip t out udp dport 4000 counter drop");
+    nft_drop(&alone, "output", "udp dport 4000");
     let (pid, _) = Process::run(Some(&alone), |_| {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         for _ in 0..11 {
@@ -249,9 +247,7 @@ fn what_a_firewall_drops_on_input_is_whose_port_it_was_for() {
     let nettopd = Nettopd::start(&[]);
     let one = holder(&alone, &["127.0.0.2:4001"]);
     let both = holder(&alone, &["[::]:4002", "127.0.0.3:4001"]);
-    alone.run("nft", "add table inet t");
-    alone.run("nft", "add chain inet t in { type filter hook input priority 0 ; }");
-    alone.run("nft", "add rule inet t in udp dport 4000-4009 counter drop");
+    nft_drop(&alone, "input", "udp dport 4000-4009");
     let send = |to: &[(&str, usize)]| {
         alone.enter(|| {
             for (address, packets) in to {
@@ -303,9 +299,7 @@ fn a_port_that_several_share_is_the_lasts_to_bind_it() {
     let (old, new) = (worker(), worker());
     old.go();
     old.finish();
-    alone.run("nft", "add table ip t");
-    alone.run("nft", "add chain ip t in { type filter hook input priority 0 ; }");
-    alone.run("nft", "add rule ip t in udp dport 4000 counter drop");
+    nft_drop(&alone, "input", "udp dport 4000");
     alone.enter(|| UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[0; 10], "127.0.0.1:4000").unwrap());
     let document = nettopd.settled();
     let dropped = drops(&document, &alone, "NETFILTER_DROP");

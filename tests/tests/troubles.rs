@@ -10,7 +10,7 @@ use std::{
 
 use nettop_tests::{
     Moved, Namespace, Nettopd, Process, amount,
-    drops::{drops, lost, netstat, nft_counted, packets, snmp, tcp},
+    drops::{drops, lost, netstat, nft_counted, nft_drop, packets, snmp, tcp},
     kernel,
     pairs::{read_all, socket},
     rows_of, veth_pair,
@@ -127,9 +127,7 @@ fn segments_sent_again_are_their_senders_and_what_was_lost_the_receivers() {
     let nettopd = Nettopd::start(&[]);
     let (a, b) = veth_pair();
     // Of each eight packets one, by the number in its header: sent again, it has another.
-    b.run("nft", "add table ip t");
-    b.run("nft", "add chain ip t in { type filter hook input priority 0 ; }");
-    b.run("nft", "add rule ip t in tcp dport 4000 @nh,32,16 & 0x7 == 3 counter drop");
+    nft_drop(&b, "input", "tcp dport 4000 @nh,32,16 & 0x7 == 3");
     let server = Process::start(Some(&b), |parent| {
         let listener = TcpListener::bind("10.0.0.2:4000").unwrap();
         parent.tell();
@@ -203,9 +201,7 @@ fn a_storm_is_counted_whole_though_the_table_is_small() {
     let small = Nettopd::start(&["--drop-kinds", &KINDS.to_string()]);
     let large = Nettopd::start(&[]);
     let alone = Namespace::new();
-    alone.run("nft", "add table ip t");
-    alone.run("nft", "add chain ip t out { type filter hook output priority 0 ; }");
-    alone.run("nft", "add rule ip t out udp dport 4000 counter drop");
+    nft_drop(&alone, "output", "udp dport 4000");
     for _ in 0..sources {
         Process::run(Some(&alone), |_| {
             let socket = UdpSocket::bind("127.0.0.1:0").unwrap();

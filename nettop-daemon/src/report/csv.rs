@@ -50,14 +50,7 @@ pub(super) fn csv(snapshot: &Snapshot, with_header: bool) -> anyhow::Result<Vec<
     if with_header {
         writer.write_record(HEADER)?;
     }
-    let line = |record: &str, fields: &[(&str, String)]| {
-        HEADER.map(|column| match column {
-            "time" => snapshot.time.clone(),
-            "interval_ms" => snapshot.interval_ms.to_string(),
-            "record" => record.to_owned(),
-            _ => fields.iter().find(|(name, _)| *name == column).map(|(_, value)| value.clone()).unwrap_or_default(),
-        })
-    };
+    let line = |record, fields: &[(&str, String)]| line(&HEADER, snapshot, record, fields);
     for row in &snapshot.rows {
         let mut fields = vec![
             ("netns", row.netns.to_string()),
@@ -124,6 +117,21 @@ fn side(names: [&'static str; 3], side: &Side) -> [(&'static str, String); 3] {
         (kernel, side.kernel_bytes.to_string()),
         (unattributed, side.unattributed_bytes.to_string()),
     ]
+}
+
+/// A record with these fields; columns that are not named stay empty.
+pub(super) fn line<const N: usize>(
+    header: &[&str; N],
+    snapshot: &Snapshot,
+    record: &str,
+    fields: &[(&str, String)],
+) -> [String; N] {
+    header.map(|column| match column {
+        "time" => snapshot.time.clone(),
+        "interval_ms" => snapshot.interval_ms.to_string(),
+        "record" => record.to_owned(),
+        _ => fields.iter().find(|(name, _)| *name == column).map(|(_, value)| value.clone()).unwrap_or_default(),
+    })
 }
 
 pub(super) fn number(value: Option<impl ToString>) -> String {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::{
-    csv::{number, text as safe},
+    csv::{line, number, text as safe},
     model::{DropAmounts, DropReport, Loss, Snapshot, TcpReport},
 };
 use crate::{cli::DropsFormat, drops::Class};
@@ -182,14 +182,7 @@ fn csv(snapshot: &Snapshot, shown: &[&DropReport], with_header: bool) -> anyhow:
             String::new(),
         ])?;
     }
-    let line = |record: &str, fields: &[(&str, String)]| {
-        HEADER.map(|column| match column {
-            "time" => snapshot.time.clone(),
-            "interval_ms" => snapshot.interval_ms.to_string(),
-            "record" => record.to_owned(),
-            _ => fields.iter().find(|(name, _)| *name == column).map(|(_, value)| value.clone()).unwrap_or_default(),
-        })
-    };
+    let line = |record, fields: &[(&str, String)]| line(&HEADER, snapshot, record, fields);
     for event in &snapshot.tcp {
         writer.write_record(line(
             "tcp",

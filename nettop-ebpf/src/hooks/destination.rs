@@ -2,13 +2,13 @@
 
 use core::ffi::c_void;
 
-use nettop_common::{
-    offsets::ABSENT,
-    ports::{Address, MAPPED},
-};
+use nettop_common::{offsets::ABSENT, ports::Address};
 
 use super::drops::SKB_DST_NOREF;
-use crate::kernel::{self, load, probe, probe_at};
+use crate::{
+    kernel::{self, load, probe, probe_at},
+    ports,
+};
 
 const ETH_P_IP: u16 = 0x0800;
 const ETH_P_IPV6: u16 = 0x86dd;
@@ -54,15 +54,15 @@ pub fn local(protocol: u16, headers: &Headers, skb: *const c_void) -> Option<(Ad
         if fragment & V4_OFFSET_MASK != 0 {
             return None;
         }
-        ([0, 0, MAPPED, probe_at::<u32>(network + 16)], u64::from(probe_at::<u8>(network) & 0x0f) * 4)
+        (ports::mapped(probe_at(network + 16)), u64::from(probe_at::<u8>(network) & 0x0f) * 4)
     } else {
         (probe_at::<Address>(network + 24), V6_HEADER)
     };
     // What lies in pages is not looked for.
     let linear_bytes = load::<u32>(skb, &kernel::SKB_LEN).wrapping_sub(load(skb, &kernel::SKB_DATA_LEN));
     let linear_end = probe::<u64>(skb as u64, &kernel::SKB_DATA) + u64::from(linear_bytes);
-    let ports = network + header_bytes;
-    (ports + 4 <= linear_end).then(|| (address, u16::from_be(probe_at(ports + 2))))
+    let transport = network + header_bytes;
+    (transport + 4 <= linear_end).then(|| (address, u16::from_be(probe_at(transport + 2))))
 }
 
 /// Whether the packet's route ends here.

@@ -8,10 +8,7 @@ use aya_ebpf::{
     helpers::generated::{bpf_probe_read_kernel, bpf_seq_write, bpf_sock_from_file},
 };
 use bytemuck::Zeroable as _;
-use nettop_common::{
-    SocketRecord,
-    ports::{Address, MAPPED},
-};
+use nettop_common::SocketRecord;
 
 use super::{seed::TaskFile, symbols::Meta};
 use crate::{kernel, ledger, ports, task::Task};
@@ -107,8 +104,8 @@ fn describe(sk: u64, record: &mut SocketRecord) -> bool {
     record.ifindex = probe(sk, &kernel::SOCK_BOUND_DEVICE);
     match family {
         AF_INET => {
-            record.local = mapped(probe(sk, &kernel::SOCK_RCV_SADDR));
-            record.remote = mapped(probe(sk, &kernel::SOCK_DADDR));
+            record.local = ports::mapped(probe(sk, &kernel::SOCK_RCV_SADDR));
+            record.remote = ports::mapped(probe(sk, &kernel::SOCK_DADDR));
         }
         AF_INET6 => {
             record.local = probe(sk, &kernel::SOCK_V6_RCV_SADDR);
@@ -171,9 +168,4 @@ fn probe<T: bytemuck::Pod>(base: u64, offset: &Global<u32>) -> T {
     // SAFETY: the helper checks the source, and zeroes the destination where it faults.
     unsafe { bpf_probe_read_kernel((&raw mut value).cast(), size_of::<T>() as u32, from) };
     value
-}
-
-#[inline(always)]
-fn mapped(address: u32) -> Address {
-    [0, 0, MAPPED, address]
 }
