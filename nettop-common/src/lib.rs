@@ -4,6 +4,7 @@
 
 #![no_std]
 
+pub mod connection;
 pub mod drops;
 pub mod offsets;
 pub mod owner;
@@ -13,6 +14,7 @@ pub mod socket;
 pub mod stats;
 pub mod tag;
 
+pub use connection::{Association, AssociationKey, Connection, ConnectionEvent};
 pub use drops::{DropCount, DropKey};
 pub use owner::{Owner, OwnerKey};
 pub use ports::{Listener, PortHolder, PortKey};

@@ -36,6 +36,17 @@ macro_rules! for_each_offset {
             TCP_BYTES_ACKED = "tcp_sock" "bytes_acked";
             FILE_INODE = "file" "f_inode";
             INODE_NUMBER = "inode" "i_ino";
+            INET_SPORT = "inet_sock" "inet_sport";
+            SOCK_ERROR = "sock" "sk_err";
+            TCP_BYTES_SENT = "tcp_sock" "bytes_sent";
+            TCP_BYTES_RETRANS = "tcp_sock" "bytes_retrans";
+            TCP_SEGMENTS_OUT = "tcp_sock" "segs_out";
+            TASK_FILES = "task_struct" "files";
+            FILES_TABLE = "files_struct" "fdt";
+            FILES_MOST = "fdtable" "max_fds";
+            FILES_FD = "fdtable" "fd";
+            FILE_PRIVATE = "file" "private_data";
+            SYSCALL_NUMBER = "pt_regs" "orig_ax";
             SOCK_DROPS = "sock" "sk_drops.counter";
             SOCK_FLAGS = "sock" "__sk_common.skc_flags";
             SOCK_SOCKET = "sock" "sk_socket";
@@ -101,6 +112,7 @@ pub const OPTIONAL: &[&str] = &[
     "TCP_SND_CWND",
     "TCP_TOTAL_RETRANS",
     "TCP_BYTES_ACKED",
+    "SYSCALL_NUMBER",
 ];
 
 /// Members of one bit: (global, struct, member path). The global has the number of the bit.

@@ -27,4 +27,8 @@ pub struct Stats {
     pub shadows_lost: u64,
     /// Bound ports and listeners for which there was no room.
     pub ports_full: u64,
+    /// Events for which the ring had no room.
+    pub events_lost: u64,
+    /// Associations for which there was no room.
+    pub associations_full: u64,
 }

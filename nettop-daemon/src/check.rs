@@ -106,7 +106,7 @@ fn check(cli: &Cli) -> (Report, Option<anyhow::Error>) {
     };
     let refusal = Kernel::examine(cli.backend).and_then(|kernel| {
         report.prototypes = kernel.prototypes();
-        let programs = kernel.start(LIMITS)?;
+        let programs = kernel.start(LIMITS, None)?;
         fill(&mut report, &programs);
         report.proof = proof::prove(Ledger::new(programs))?;
         let broken: Vec<&str> = report.proof.iter().filter(|proof| !proof.holds).map(|proof| proof.what).collect();

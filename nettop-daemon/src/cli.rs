@@ -3,7 +3,8 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
-    kernel::hooks::Backend,
+    connections::ConnectionsArgs,
+    kernel::{hooks::Backend, programs::Limits},
     sockets::{LISTEN, Selector, Socket, is_tcp},
 };
 
@@ -108,6 +109,8 @@ pub enum Command {
         #[arg(long, default_value = "text")]
         format: DropsFormat,
     },
+    /// Tell of connections as they are accepted, opened, closed, or come to nothing
+    Connections(ConnectionsArgs),
     /// List sockets with all processes that hold them
     Sockets(SocketsArgs),
     /// Tell what this kernel offers, which hooks are used, and whether they count right; attach nothing for good
@@ -226,8 +229,13 @@ impl Cli {
         }
     }
 
+    /// How large tables are made.
+    pub const fn limits(&self) -> Limits {
+        Limits { rows: self.rows, drops: self.drop_kinds() }
+    }
+
     /// How many kinds of drops are told apart.
-    pub const fn drop_kinds(&self) -> u32 {
+    const fn drop_kinds(&self) -> u32 {
         match &self.command {
             Some(Command::Drops { table, .. }) => table.drop_kinds,
             _ => self.table.drop_kinds,

@@ -10,3 +10,4 @@ pub mod misses;
 pub mod preflight;
 pub mod programs;
 pub mod questions;
+pub mod telling;

@@ -5,6 +5,7 @@
 
 mod check;
 mod cli;
+mod connections;
 mod drops;
 mod identity;
 mod kernel;
@@ -12,6 +13,7 @@ mod ledger;
 mod report;
 mod run;
 mod sockets;
+mod stream;
 
 use std::process::ExitCode;
 
@@ -30,6 +32,12 @@ use crate::{
 #[error("{0}")]
 pub struct Usage(String);
 
+impl Usage {
+    pub fn new(what: impl Into<String>) -> Self {
+        Self(what.into())
+    }
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let level = match cli.verbose {
@@ -40,6 +48,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).init();
     let done = match cli.command {
         Some(Command::Check { format }) => check::run(&cli, format),
+        Some(Command::Connections(ref args)) => connections::run(&cli, args),
         Some(Command::Sockets(ref args)) => sockets::run(&cli, args),
         Some(Command::Drops { format, all, .. }) => run::run(&cli, Output::Drops { format, all }),
         None => {

@@ -2,7 +2,7 @@
 
 mod balance;
 mod collect;
-mod csv;
+pub mod csv;
 mod drops;
 mod dropwatch;
 mod model;
@@ -11,6 +11,6 @@ pub mod sockets;
 mod table;
 
 pub use balance::Balance;
-pub use collect::{Collector, Filter};
+pub use collect::{Collector, Filter, host_name, kernel_release, now};
 pub use model::{HookReport, Snapshot};
 pub use sink::{Output, Sink};

@@ -14,7 +14,7 @@ use crate::{
     cli::{Cli, Selection},
     drops::{Drops, Reasons},
     identity::devices::Devices,
-    kernel::programs::{HookState, Kernel, Limits},
+    kernel::programs::{HookState, Kernel},
     ledger::Ledger,
     report::{Balance, Collector, Filter, HookReport, Output, Sink, Snapshot},
 };
@@ -68,7 +68,7 @@ impl Sampler {
     fn start(cli: &Cli, filter: Filter, with_drops: bool) -> anyhow::Result<Self> {
         let kernel = Kernel::examine(cli.backend)?;
         let devices = Devices::new()?;
-        let mut programs = kernel.start(Limits { rows: cli.rows, drops: cli.drop_kinds() })?;
+        let mut programs = kernel.start(cli.limits(), None)?;
         if cli.second_look {
             programs.look_twice();
         }

@@ -20,7 +20,7 @@ use crate::{
 
 pub use disguise::Disguise;
 pub use list::{Holder, LISTEN, Socket, is_tcp};
-pub use select::{Address, Selector};
+pub use select::{Address, Selector, resolve};
 
 /// `nettopd sockets`.
 ///

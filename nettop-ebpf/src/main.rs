@@ -5,6 +5,8 @@
 #![allow(internal_features, reason = "atomic_xadd: the target has no AtomicU64::fetch_add")]
 #![feature(core_intrinsics)]
 
+mod ends;
+mod events;
 mod hooks;
 mod kernel;
 mod ledger;

@@ -7,10 +7,10 @@ use aya_ebpf::{
     bindings::bpf_sock,
     helpers::generated::{bpf_get_current_task_btf, bpf_sk_fullsock, bpf_sk_storage_get, bpf_task_storage_get},
     macros::{btf_map, map},
-    maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, Queue},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, Queue, RingBuf},
 };
 use nettop_common::{
-    DropCount, DropKey, Listener, Owner, OwnerKey, PortHolder, PortKey, Row, RowKey, SocketTag, Stats,
+    Association, AssociationKey, Connection, DropCount, DropKey, Listener, Owner, OwnerKey, PortHolder, PortKey, Row, RowKey, SocketTag, Stats,
 };
 
 use crate::hooks::copies::Shared;
@@ -65,6 +65,14 @@ pub static LISTENERS: HashMap<u64, Listener> = HashMap::with_max_entries(1, BPF_
 #[map]
 pub static ADDRESSES: Array<u64> = Array::with_max_entries(64, 0);
 
+/// What is told event by event; one page where nothing is.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
+/// Who talks to whom without connections, for `hooks/associations.rs`. Not filled beforehand.
+#[map]
+pub static ASSOCIATIONS: HashMap<AssociationKey, Association> =
+    HashMap::with_max_entries(1, BPF_F_NO_PREALLOC as u32);
+
 #[map]
 pub static STATS: Array<Stats> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
@@ -110,30 +118,57 @@ impl TaskStorage {
     }
 }
 
-/// Definition of the socket storage. aya's own has no flags, and without `BPF_F_CLONE` an accepted
+/// Definition of a socket storage. aya's own has no flags, and without `BPF_F_CLONE` an accepted
 /// connection would not inherit its listener's owner.
 #[repr(C)]
-pub struct SocketStorage {
+pub struct SocketStorage<T, const FLAGS: usize> {
     r#type: *const [i32; BPF_MAP_TYPE_SK_STORAGE],
     key: *const i32,
-    value: *const SocketTag,
+    value: *const T,
     max_entries: *const [i32; 0],
-    map_flags: *const [i32; BPF_F_NO_PREALLOC | BPF_F_CLONE],
+    map_flags: *const [i32; FLAGS],
 }
 
 // SAFETY: the pointers only carry types for the loader and are never followed.
-unsafe impl Sync for SocketStorage {}
+unsafe impl<T, const FLAGS: usize> Sync for SocketStorage<T, FLAGS> {}
+
+impl<T, const FLAGS: usize> SocketStorage<T, FLAGS> {
+    const fn new() -> Self {
+        Self {
+            r#type: ptr::null(),
+            key: ptr::null(),
+            value: ptr::null(),
+            max_entries: ptr::null(),
+            map_flags: ptr::null(),
+        }
+    }
+
+    /// What a socket has, if it has anything.
+    #[inline(always)]
+    pub fn find(&self, sk: *mut c_void) -> Option<&'static mut T> {
+        let map = ptr::from_ref(self).cast_mut().cast();
+        // SAFETY: as in `get`; without the flag nothing is made.
+        unsafe { bpf_sk_storage_get(map, sk, ptr::null_mut(), 0).cast::<T>().as_mut() }
+    }
+
+    /// The same, made of zeroes if there is nothing.
+    #[inline(always)]
+    pub fn get(&self, sk: *mut c_void) -> Option<&'static mut T> {
+        let map = ptr::from_ref(self).cast_mut().cast();
+        // SAFETY: the verifier admits only typed, live sockets here. The value lives as long as the program
+        // runs; others may write it meanwhile, a word at a time.
+        unsafe { bpf_sk_storage_get(map, sk, ptr::null_mut(), BPF_SK_STORAGE_GET_F_CREATE).cast::<T>().as_mut() }
+    }
+}
 
 #[btf_map]
-pub static SOCKETS: SocketStorage = SocketStorage {
-    r#type: ptr::null(),
-    key: ptr::null(),
-    value: ptr::null(),
-    max_entries: ptr::null(),
-    map_flags: ptr::null(),
-};
+pub static SOCKETS: SocketStorage<SocketTag, { BPF_F_NO_PREALLOC | BPF_F_CLONE }> = SocketStorage::new();
 
-impl SocketStorage {
+/// Connections, for `hooks/connections.rs`. What is accepted is another connection than its listener.
+#[btf_map]
+pub static CONNECTIONS: SocketStorage<Connection, BPF_F_NO_PREALLOC> = SocketStorage::new();
+
+impl SocketStorage<SocketTag, { BPF_F_NO_PREALLOC | BPF_F_CLONE }> {
     /// The tag of a full socket, made of zeroes if it has none; `None` if the kernel has no memory for it
     /// or the socket is being freed.
     #[inline(always)]
@@ -155,24 +190,6 @@ impl SocketStorage {
             count(|stats| &raw mut stats.tags_refused);
         }
         tag
-    }
-
-    /// The tag of a socket, if it has one.
-    #[inline(always)]
-    pub fn find(&self, sk: *mut c_void) -> Option<&'static mut SocketTag> {
-        let map = ptr::from_ref(self).cast_mut().cast();
-        // SAFETY: as in `get`; without the flag nothing is made.
-        unsafe { bpf_sk_storage_get(map, sk, ptr::null_mut(), 0).cast::<SocketTag>().as_mut() }
-    }
-
-    #[inline(always)]
-    fn get(&self, sk: *mut c_void) -> Option<&'static mut SocketTag> {
-        let map = ptr::from_ref(self).cast_mut().cast();
-        // SAFETY: the verifier admits only typed, live sockets here. The tag lives as long as the program
-        // runs; others may write it meanwhile, a word at a time.
-        unsafe {
-            bpf_sk_storage_get(map, sk, ptr::null_mut(), BPF_SK_STORAGE_GET_F_CREATE).cast::<SocketTag>().as_mut()
-        }
     }
 }
 

@@ -70,6 +70,12 @@ impl Task {
         kernel::netns(probe(nsproxy, &kernel::NSPROXY_NET))
     }
 
+    /// Its open files, as an address.
+    #[inline(always)]
+    pub fn files(self) -> u64 {
+        probe(self.0 as u64, &kernel::TASK_FILES)
+    }
+
     #[inline(always)]
     fn tgid(self) -> u32 {
         load(self.0, &kernel::TASK_TGID)

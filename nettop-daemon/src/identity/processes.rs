@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, os::unix::ffi::OsStrExt as _, path::PathBuf};
 
+use nettop_common::OwnerKey;
 use procfs::{ProcResult, process::Process};
 
 use super::{cgroup, escape::escape};
@@ -18,6 +19,7 @@ pub struct Details {
 
 struct Entry {
     details: Details,
+    comm: [u8; 16],
     comm_time_ns: u64,
     generation: u64,
 }
@@ -41,6 +43,7 @@ impl Processes {
         let generation = self.generation;
         if let Some(entry) = self.entries.get_mut(&key)
             && entry.comm_time_ns >= owner.comm_time_ns
+            && entry.comm == owner.comm
         {
             entry.generation = generation;
             return entry.details.clone();
@@ -49,8 +52,14 @@ impl Processes {
         let old = self.entries.remove(&key).map(|entry| entry.details).unwrap_or_default();
         // After exit only what was read before is left.
         let details = if fresh == Details::default() { old } else { fresh };
-        self.entries.insert(key, Entry { details: details.clone(), comm_time_ns: owner.comm_time_ns, generation });
+        let entry = Entry { details: details.clone(), comm: owner.comm, comm_time_ns: owner.comm_time_ns, generation };
+        self.entries.insert(key, entry);
         details
+    }
+
+    /// The details of a process that an event names.
+    pub fn of(&mut self, key: &OwnerKey, comm: [u8; 16]) -> Details {
+        self.details(&OwnerReading { key: *key, comm, comm_time_ns: 0, is_kernel_thread: false, exited: false })
     }
 
     /// Ends a round: forgets processes that it did not ask for.

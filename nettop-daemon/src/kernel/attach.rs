@@ -57,10 +57,7 @@ impl Kernel {
                     Some(backend) => {
                         format!("back end {} cannot be used for {}: {reason}", backend.name(), purpose.name)
                     }
-                    None => format!(
-                        "cannot attach {}: {reason}; the kernel must be built with CONFIG_CGROUP_BPF=y",
-                        purpose.name
-                    ),
+                    None => format!("cannot attach {}: {reason}{}", purpose.name, remedy(purpose)),
                 };
                 return Err(Refusal::Kernel(what).into());
             }
@@ -172,6 +169,15 @@ impl Kernel {
             }
         }
         Ok(loaded)
+    }
+}
+
+fn remedy(purpose: &Purpose) -> &'static str {
+    let is_cgroup = |hook: &Hook| matches!(hook.place, Place::PacketsTx | Place::PacketsRx | Place::Socket);
+    if purpose.ways.iter().flat_map(|way| way.hooks).any(is_cgroup) {
+        "; the kernel must be built with CONFIG_CGROUP_BPF=y"
+    } else {
+        ""
     }
 }
 

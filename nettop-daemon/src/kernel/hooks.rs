@@ -55,20 +55,20 @@ pub struct Purpose {
     pub ways: &'static [Way],
 }
 
-const fn hook(program: &'static str, place: Place, target: &'static str, prototypes: &'static [&'static str]) -> Hook {
+pub(super) const fn hook(program: &'static str, place: Place, target: &'static str, prototypes: &'static [&'static str]) -> Hook {
     Hook { program, target, place, prototypes, optional: false }
 }
 
-const fn optional(mut hook: Hook) -> Hook {
+pub(super) const fn optional(mut hook: Hook) -> Hook {
     hook.optional = true;
     hook
 }
 
-const fn way(backend: Backend, hooks: &'static [Hook]) -> Way {
+pub(super) const fn way(backend: Backend, hooks: &'static [Hook]) -> Way {
     Way { backend: Some(backend), hooks }
 }
 
-const fn only(hooks: &'static [Hook]) -> Way {
+pub(super) const fn only(hooks: &'static [Hook]) -> Way {
     Way { backend: None, hooks }
 }
 

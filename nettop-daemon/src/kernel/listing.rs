@@ -26,7 +26,7 @@ impl Kernel {
     ///
     /// What the kernel said.
     pub fn walks(&self) -> anyhow::Result<Walks> {
-        let mut ebpf = self.load(LIMITS, false)?;
+        let mut ebpf = self.load(LIMITS, None, false)?;
         for (name, target) in WALKS {
             let program = iterator(&mut ebpf, name)?;
             program.load(target, &self.kernel_btf).with_context(|| format!("cannot load {name}"))?;

@@ -13,6 +13,9 @@ use aya::{Ebpf, programs::Program};
 pub const DROPS: &str = "packet_freed";
 pub const TCP: [&str; 4] = ["tcp_retransmit", "tcp_retransmit_synack", "tcp_reset_sent", "tcp_reset_received"];
 
+/// Programs that tell events.
+pub const TELLING: [&str; 4] = ["connection_state", "accept_leave", "accept_return", "syscall_exit"];
+
 /// The programs whose runs may be skipped.
 pub struct Misses {
     programs: Vec<(String, OwnedFd)>,
@@ -41,7 +44,7 @@ impl Misses {
 
     /// Calls that were skipped so far. Kernels before 5.12 do not tell.
     pub fn calls(&self) -> u64 {
-        self.sum(|name| name != DROPS && !TCP.contains(&name))
+        self.sum(|name| name != DROPS && !TCP.contains(&name) && !TELLING.contains(&name))
     }
 
     /// Runs of some programs that were skipped so far.

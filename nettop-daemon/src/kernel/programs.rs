@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, anyhow, bail};
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuHashMap, Queue},
+    maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuHashMap, Queue, RingBuf},
     programs::{BtfTracePoint, Iter, Program},
 };
 use nettop_common::{DropKey, Listener, Owner, Row, RowKey, Stats, offsets, owner, row};
@@ -22,9 +22,10 @@ use super::{
     choose::{Choice, Reason},
     hooks::{AFTER_SEEDING, BEFORE_SEEDING, Backend, Hook, Place},
     mapping::Mapping,
-    misses::Misses,
+    misses::{self, Misses},
     preflight::{self, Refusal},
     questions,
+    telling::{self, AssociationMap, Associations, Telling},
 };
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NETTOP_EBPF"));
@@ -94,6 +95,9 @@ pub struct Programs {
     pub listeners: HashMap<MapData, u64, [u64; size_of::<Listener>() / 8]>,
     pub drops_limit: u32,
     pub(super) addresses: Array<MapData, u64>,
+    /// Both are taken by who reads them.
+    events: Option<RingBuf<MapData>>,
+    associations: Option<AssociationMap>,
     pub hooks: Vec<HookState>,
     pub load: LoadState,
     pub misses: Misses,
@@ -113,6 +117,41 @@ impl Programs {
             self.look_twice();
         }
         skipped.saturating_sub(stats.healed)
+    }
+
+    /// The ring in which events are told.
+    ///
+    /// # Errors
+    ///
+    /// If it was taken before.
+    pub fn take_events(&mut self) -> anyhow::Result<RingBuf<MapData>> {
+        self.events.take().context("the ring was taken before")
+    }
+
+    /// The conversations of UDP.
+    ///
+    /// # Errors
+    ///
+    /// If they were taken before.
+    pub fn take_associations(&mut self) -> anyhow::Result<Associations> {
+        Ok(Associations::new(self.associations.take().context("the table was taken before")?))
+    }
+
+    /// By which hooks these purposes are served.
+    pub fn hook_kinds(&self, purposes: &[&str]) -> Vec<(&'static str, String)> {
+        let wanted = self.hooks.iter().filter(|hook| purposes.contains(&hook.purpose));
+        wanted.map(|hook| (hook.purpose, hook.kind.clone())).collect()
+    }
+
+    /// Events that could not be told so far.
+    pub fn events_lost(&self) -> u64 {
+        let stats = self.stats.read(0).unwrap_or_default();
+        stats.events_lost + stats.associations_full + self.misses.of(&misses::TELLING)
+    }
+
+    /// Ends accounting; what was counted can still be read.
+    pub fn detach(&mut self) {
+        self.links.clear();
     }
 
     /// Attaches a second program behind each tracepoint program that counts calls.
@@ -169,23 +208,28 @@ impl Kernel {
     /// # Errors
     ///
     /// [`Refusal`] where the kernel forbids something that is needed, else what it said.
-    pub fn start(&self, limits: Limits) -> anyhow::Result<Programs> {
+    pub fn start(&self, limits: Limits, telling: Option<Telling>) -> anyhow::Result<Programs> {
         let is_kprobe = |backend: Option<Backend>| backend == Some(Backend::Kprobe);
-        let programs = self.start_with(limits, is_kprobe(self.forced))?;
-        if programs.hooks.iter().any(|hook| is_kprobe(hook.backend)) && !is_kprobe(self.forced) {
+        let programs = self.start_with(limits, telling, is_kprobe(self.forced))?;
+        let counts_by_kprobe =
+            |hook: &HookState| is_kprobe(hook.backend) && AFTER_SEEDING.iter().any(|purpose| purpose.name == hook.purpose);
+        if programs.hooks.iter().any(counts_by_kprobe) && !is_kprobe(self.forced) {
             // Packet hooks have to keep shadows for kprobes, which is decided when they are loaded.
             drop(programs);
-            return self.start_with(limits, true);
+            return self.start_with(limits, telling, true);
         }
         Ok(programs)
     }
 
-    fn start_with(&self, limits: Limits, with_shadows: bool) -> anyhow::Result<Programs> {
+    fn start_with(&self, limits: Limits, telling: Option<Telling>, with_shadows: bool) -> anyhow::Result<Programs> {
         let begun = Instant::now();
-        let mut ebpf = self.load(limits, with_shadows)?;
+        let mut ebpf = self.load(limits, telling, with_shadows)?;
         let mut choices = self.attach_all(&mut ebpf, BEFORE_SEEDING)?;
         self.seed(&mut ebpf).context("cannot walk the open sockets")?;
         choices.extend(self.attach_all(&mut ebpf, AFTER_SEEDING)?);
+        if let Some(telling) = telling {
+            choices.extend(self.attach_all(&mut ebpf, telling.purposes())?);
+        }
         let misses = Misses::watch(&ebpf)?;
         let second_looks = self.load_second_looks(&mut ebpf)?;
         questions::load(&mut ebpf, &self.kernel_btf)?;
@@ -205,6 +249,8 @@ impl Kernel {
             listeners: HashMap::try_from(take(&mut ebpf, "LISTENERS")?)?,
             drops_limit: limits.drops,
             addresses: Array::try_from(take(&mut ebpf, "ADDRESSES")?)?,
+            events: Some(RingBuf::try_from(take(&mut ebpf, "EVENTS")?)?),
+            associations: Some(HashMap::try_from(take(&mut ebpf, "ASSOCIATIONS")?)?),
             hooks,
             load,
             misses,
@@ -214,7 +260,12 @@ impl Kernel {
         })
     }
 
-    pub(super) fn load(&self, limits: Limits, with_shadows: bool) -> anyhow::Result<Ebpf> {
+    pub(super) fn load(
+        &self,
+        limits: Limits,
+        telling: Option<Telling>,
+        with_shadows: bool,
+    ) -> anyhow::Result<Ebpf> {
         let types = &self.types;
         let (row_entries, owner_entries) = (limits.row_entries(), limits.owner_entries());
         let offsets = offsets::ALL
@@ -241,6 +292,10 @@ impl Kernel {
         let (has_reason, has_rx_sk) = (has("kfree_skb", "reason"), has("kfree_skb", "sock *"));
         let has_retransmit_error = has("tcp_retransmit_skb", ", int)");
         let shadow = u32::from(with_shadows);
+        let associate = u32::from(telling.is_some_and(Telling::wants_associations));
+        // From 6.10 on, what `accept` asks for is one argument.
+        let accepts_by_one = types.function("inet_csk_accept").is_ok_and(|found| found.contains("proto_accept_arg"));
+        let accept_result: u32 = if accepts_by_one { 2 } else { 4 };
         let mut loader = EbpfLoader::new();
         for (global, offset) in offsets.iter().chain(&bits) {
             loader.override_global(global, offset, true);
@@ -254,6 +309,10 @@ impl Kernel {
             .override_global("HAS_RX_SK", &has_rx_sk, true)
             .override_global("HAS_RETRANSMIT_ERROR", &has_retransmit_error, true)
             .override_global("SHADOW", &shadow, true)
+            .override_global("ASSOCIATE", &associate, true)
+            .override_global("ACCEPT_RESULT", &accept_result, true)
+            .override_global("SYS_ACCEPT", &telling::SYS_ACCEPT, true)
+            .override_global("SYS_ACCEPT4", &telling::SYS_ACCEPT4, true)
             // Task storage has no type in aya and needs none: only programs use it.
             .allow_unsupported_maps()
             .map_max_entries("SHADOWS", if with_shadows { limits.rows } else { 1 })
@@ -261,6 +320,8 @@ impl Kernel {
             .map_max_entries("DROPS", limits.drops)
             .map_max_entries("PORTS", PORTS)
             .map_max_entries("LISTENERS", PORTS)
+            .map_max_entries("EVENTS", telling.map_or(telling::PAGE_BYTES, Telling::ring_bytes))
+            .map_max_entries("ASSOCIATIONS", if associate == 0 { 1 } else { telling::ASSOCIATIONS })
             .map_max_entries("ROWS", row_entries)
             .map_max_entries("ROW_INDEX", row_entries)
             .map_max_entries("FREE_ROWS", row_entries)

@@ -50,9 +50,9 @@ impl Collector {
     /// Prepares for the options of the command line.
     pub fn new(cli: &Cli, filter: Filter, hooks: Vec<HookReport>) -> Self {
         Self {
-            host: kernel_string("hostname"),
+            host: host_name(),
             boot_id: kernel_string("random/boot_id"),
-            kernel: kernel_string("osrelease"),
+            kernel: kernel_release(),
             since: now(),
             hooks,
             filter,
@@ -276,12 +276,23 @@ impl BootClock {
     }
 }
 
-pub(super) fn now() -> String {
+/// The time of day, RFC 3339 in UTC.
+pub fn now() -> String {
     let now = UtcDateTime::now();
     now.replace_millisecond(now.millisecond()).unwrap_or(now).format(&Rfc3339).unwrap_or_default()
 }
 
-pub(super) fn kernel_string(name: &str) -> String {
+/// What this machine is called.
+pub fn host_name() -> String {
+    kernel_string("hostname")
+}
+
+/// Of the running kernel.
+pub fn kernel_release() -> String {
+    kernel_string("osrelease")
+}
+
+fn kernel_string(name: &str) -> String {
     let text = fs::read(format!("/proc/sys/kernel/{name}")).unwrap_or_default();
     escape(text.trim_ascii())
 }

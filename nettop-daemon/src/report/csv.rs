@@ -134,12 +134,23 @@ pub(super) fn line<const N: usize>(
     })
 }
 
-pub(super) fn number(value: Option<impl ToString>) -> String {
+/// Empty where there is none.
+pub fn number(value: Option<impl ToString>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
 }
 
 /// A spreadsheet takes a leading `=`, `+`, `-` or `@` for a formula; a name never is one.
-pub(super) fn text(value: Option<&str>) -> String {
+pub fn text(value: Option<&str>) -> String {
     let value = value.unwrap_or_default();
     if value.starts_with(['=', '+', '-', '@']) { format!("'{value}") } else { value.to_owned() }
+}
+
+/// Appends a record.
+pub fn push<const N: usize>(text: &mut String, record: [impl AsRef<[u8]>; N]) {
+    let mut writer = ::csv::Writer::from_writer(Vec::new());
+    let written = writer.write_record(record).map_err(anyhow::Error::from);
+    match written.and_then(|()| Ok(String::from_utf8(writer.into_inner()?)?)) {
+        Ok(line) => text.push_str(&line),
+        Err(error) => tracing::warn!("cannot encode an event: {error}"),
+    }
 }

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
-    collect::{kernel_string, now},
+    collect::{host_name, kernel_release, now},
     csv::{number, text as safe},
 };
 use crate::{
@@ -119,8 +119,8 @@ pub fn document(sockets: &[Socket], namespaces_unread: u64, namer: &mut Namer<'_
     Document {
         schema: SCHEMA,
         version: env!("CARGO_PKG_VERSION"),
-        host: kernel_string("hostname"),
-        kernel: kernel_string("osrelease"),
+        host: host_name(),
+        kernel: kernel_release(),
         time: now(),
         sockets: sockets.iter().map(|socket| report(socket, namer)).collect(),
         namespaces_unread,

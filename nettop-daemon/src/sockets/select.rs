@@ -31,6 +31,13 @@ impl From<ports::Address> for Address {
     }
 }
 
+impl Address {
+    /// `10.0.0.1:80` or `[fd00::1]:80`.
+    pub fn with_port(self, port: u16) -> String {
+        std::net::SocketAddr::new(self.0, port).to_string()
+    }
+}
+
 /// One `-i`.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Selector {
@@ -105,7 +112,12 @@ fn host(text: &str) -> Result<(&str, &str), String> {
     Ok(text.split_at(text.find(':').unwrap_or(text.len())))
 }
 
-fn resolve(host: &str) -> Result<Vec<IpAddr>, String> {
+/// All addresses of a host.
+///
+/// # Errors
+///
+/// In words, if there is none.
+pub fn resolve(host: &str) -> Result<Vec<IpAddr>, String> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![address]);
     }

@@ -13,7 +13,7 @@ use aya_ebpf::{
 use nettop_common::{Direction, Family, Ref, SocketTag, tag::evidence};
 
 use crate::{
-    hooks::copies,
+    hooks::{associations, copies},
     kernel::{self, load},
     ledger::{self, Packet},
     maps::SOCKETS,
@@ -58,6 +58,7 @@ fn count(ctx: &SkBuffContext, way: Direction) {
         ledger::count_copy(tag.netns, &packet);
     }
     shadow::after(ctx.as_ptr(), tag, sk);
+    associations::note(ctx, tag, way, &packet);
     if listens && way == Direction::Rx {
         // SAFETY: the context of the program.
         ports::note_listener(tag, unsafe { bpf_get_socket_cookie(ctx.as_ptr()) });

@@ -1,0 +1,133 @@
+//! What the kernel side tells event by event, for the commands that ask for it: hooks beside those of the ledger.
+
+use std::collections::HashSet;
+
+use anyhow::Context as _;
+use aya::maps::{HashMap, MapData};
+use nettop_common::{Association, AssociationKey};
+use nix::{
+    sys::time::TimeValLike as _,
+    time::{ClockId, clock_gettime},
+};
+
+use super::hooks::{Backend, Place, Purpose, hook, only, way};
+
+/// The least that a ring can have.
+pub const PAGE_BYTES: u32 = 4096;
+/// Conversations of UDP that are known at a time.
+pub const ASSOCIATIONS: u32 = 65_536;
+
+/// Numbers of system calls on this machine.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "numbers of system calls are small")]
+mod number {
+    pub const SYS_ACCEPT: u32 = libc::SYS_accept as u32;
+    pub const SYS_ACCEPT4: u32 = libc::SYS_accept4 as u32;
+}
+pub use number::{SYS_ACCEPT, SYS_ACCEPT4};
+
+/// What is told.
+#[derive(Clone, Copy, Debug)]
+pub enum Telling {
+    Connections {
+        /// Also conversations of UDP.
+        associations: bool,
+    },
+}
+
+/// One argument for three from 6.10 on.
+const ACCEPT: &[&str] = &["sock * (sock *, int, int *, bool)", "sock * (sock *, proto_accept_arg *)"];
+
+const CONNECTIONS: &[Purpose] = &[
+    Purpose {
+        name: "connections",
+        needed: true,
+        lacks: "connections opened, closed and failed",
+        ways: &[only(&[hook(
+            "connection_state",
+            Place::Tracepoint,
+            "inet_sock_set_state",
+            &["void (sock *, int, int)"],
+        )])],
+    },
+    Purpose {
+        name: "accept",
+        needed: true,
+        lacks: "connections accepted",
+        ways: &[
+            way(
+                Backend::Fentry,
+                &[hook("accept_leave", Place::Fexit, "inet_csk_accept", ACCEPT)],
+            ),
+            way(Backend::Kprobe, &[hook("accept_return", Place::Kretprobe, "inet_csk_accept", ACCEPT)]),
+            way(
+                Backend::Tracepoint,
+                &[hook("syscall_exit", Place::Tracepoint, "sys_exit", &["void (pt_regs *, long int)", "void (pt_regs *, long)"])],
+            ),
+        ],
+    },
+];
+
+/// Conversations of UDP.
+pub struct Associations {
+    table: AssociationMap,
+    /// Ticks until silence is looked for.
+    ticks: u64,
+}
+
+/// Its map, in words.
+pub type AssociationMap =
+    HashMap<MapData, [u64; size_of::<AssociationKey>() / 8], [u64; size_of::<Association>() / 8]>;
+
+impl Associations {
+    pub const fn new(table: AssociationMap) -> Self {
+        Self { table, ticks: 0 }
+    }
+
+    /// Takes out those in which nothing was said for 30 s, or all, and says whether it was so long. Looks once in 5 calls.
+    ///
+    /// # Errors
+    ///
+    /// If the table cannot be read.
+    pub fn ended(&mut self, all: bool) -> anyhow::Result<Vec<(Association, bool)>> {
+        const SILENCE_NS: u64 = 30_000_000_000;
+        const TICKS: u64 = 5;
+        self.ticks += 1;
+        if !all && !self.ticks.is_multiple_of(TICKS) {
+            return Ok(Vec::new());
+        }
+        let now = clock_gettime(ClockId::CLOCK_BOOTTIME).context("cannot read the clock")?;
+        let now_ns = u64::try_from(now.num_nanoseconds()).unwrap_or(0);
+        let mut ended = Vec::new();
+        // Whoever takes an entry out while others are put in may meet another twice.
+        let keys: HashSet<_> = self.table.keys().filter_map(Result::ok).collect();
+        for key in keys {
+            // What comes in between is not counted: after this silence, hardly ever anything.
+            let Ok(association) = self.table.get(&key, 0).map(bytemuck::cast::<_, Association>) else { continue };
+            let is_silent = now_ns.saturating_sub(association.last_ns) > SILENCE_NS;
+            if (all || is_silent) && self.table.remove(&key).is_ok() {
+                ended.push((association, is_silent));
+            }
+        }
+        Ok(ended)
+    }
+}
+
+impl Telling {
+    /// The hooks it needs.
+    pub const fn purposes(self) -> &'static [Purpose] {
+        match self {
+            Self::Connections { .. } => CONNECTIONS,
+        }
+    }
+
+    /// Room for events that wait to be read.
+    pub const fn ring_bytes(self) -> u32 {
+        match self {
+            Self::Connections { .. } => 4 << 20,
+        }
+    }
+
+    pub const fn wants_associations(self) -> bool {
+        matches!(self, Self::Connections { associations: true })
+    }
+}

@@ -1,0 +1,61 @@
+//! What documents of all streams have in common: one that comes first, and those that tell of losses.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::report::{host_name, kernel_release, now};
+
+/// The first line of a stream of documents.
+#[derive(Serialize, JsonSchema, Debug)]
+pub struct Head {
+    pub schema: &'static str,
+    pub version: &'static str,
+    pub host: String,
+    pub kernel: String,
+    /// nettopd is listening from then on.
+    pub time: String,
+    pub hooks: Vec<HeadHook>,
+}
+
+/// By which hook something is seen.
+#[derive(Serialize, JsonSchema, Debug)]
+pub struct HeadHook {
+    pub purpose: &'static str,
+    pub kind: String,
+}
+
+/// Events that could not be told since the line before.
+#[derive(Serialize, JsonSchema, Debug)]
+pub struct Lost {
+    pub event: &'static str,
+    pub time: String,
+    pub events_lost: u64,
+}
+
+impl Head {
+    pub fn new(schema: &'static str, hooks: &[(&'static str, String)]) -> Self {
+        let hooks = hooks.iter().map(|(purpose, kind)| HeadHook { purpose, kind: kind.clone() }).collect();
+        let version = env!("CARGO_PKG_VERSION");
+        Self { schema, version, host: host_name(), kernel: kernel_release(), time: now(), hooks }
+    }
+
+    pub fn write(&self, text: &mut String) {
+        push_json(text, self);
+    }
+}
+
+/// Appends that events were lost.
+pub fn push_lost(text: &mut String, events_lost: u64) {
+    push_json(text, &Lost { event: "lost", time: now(), events_lost });
+}
+
+/// Appends a line.
+pub fn push_json(text: &mut String, document: &impl Serialize) {
+    match serde_json::to_string(document) {
+        Ok(line) => {
+            text.push_str(&line);
+            text.push('\n');
+        }
+        Err(error) => tracing::warn!("cannot encode an event: {error}"),
+    }
+}

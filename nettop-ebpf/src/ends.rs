@@ -1,0 +1,37 @@
+//! The two ends of a socket.
+
+use nettop_common::ports::Address;
+
+use crate::{
+    kernel::{self, probe},
+    ports::mapped,
+};
+
+pub const AF_INET: u16 = 2;
+pub const AF_INET6: u16 = 10;
+
+/// Addresses, and ports as numbers.
+pub struct Ends {
+    pub family: u16,
+    pub local: Address,
+    pub remote: Address,
+    pub local_port: u16,
+    pub remote_port: u16,
+}
+
+impl Ends {
+    /// Nothing for a socket of another family than those of IP.
+    #[inline(always)]
+    pub fn of(sk: u64) -> Option<Self> {
+        let family: u16 = probe(sk, &kernel::SOCK_FAMILY);
+        let (local, remote) = match family {
+            AF_INET => (mapped(probe(sk, &kernel::SOCK_RCV_SADDR)), mapped(probe(sk, &kernel::SOCK_DADDR))),
+            AF_INET6 => (probe(sk, &kernel::SOCK_V6_RCV_SADDR), probe(sk, &kernel::SOCK_V6_DADDR)),
+            _ => return None,
+        };
+        // `tcp_set_state` gives the port back, which zeroes `inet_num`, before it tells that a connection is closed.
+        let local_port = u16::from_be(probe(sk, &kernel::INET_SPORT));
+        let remote_port = u16::from_be(probe(sk, &kernel::SOCK_DPORT));
+        Some(Self { family, local, remote, local_port, remote_port })
+    }
+}

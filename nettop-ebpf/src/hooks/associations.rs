@@ -1,0 +1,88 @@
+//! UDP has no connections, but it has conversations: the first datagram between a socket and somebody is told, and all are
+//! counted until the daemon has seen enough silence.
+
+use aya_ebpf::{
+    EbpfContext as _, Global,
+    helpers::{bpf_ktime_get_boot_ns, generated::bpf_get_socket_cookie},
+    programs::SkBuffContext,
+};
+use nettop_common::{Association, AssociationKey, ConnectionEvent, Direction, Family, SocketTag, connection::kind};
+
+use super::headers::{Headers, IPPROTO_UDP};
+use crate::{
+    ends::{AF_INET, AF_INET6},
+    events::{Named, tell},
+    ledger::Packet,
+    maps::{ASSOCIATIONS, add, count},
+};
+
+/// Whether anybody asked for them.
+#[unsafe(no_mangle)]
+static ASSOCIATE: Global<u32> = Global::new(0);
+
+const BPF_NOEXIST: u64 = 1;
+
+#[inline(always)]
+pub fn note(ctx: &SkBuffContext, tag: &SocketTag, way: Direction, packet: &Packet) {
+    if ASSOCIATE.load() == 0 {
+        return;
+    }
+    let headers = Headers::of(ctx, packet.family);
+    if headers.protocol != IPPROTO_UDP {
+        return;
+    }
+    // SAFETY: both helpers have no preconditions but the program's context.
+    let (socket, last_ns) = unsafe { (bpf_get_socket_cookie(ctx.as_ptr()), bpf_ktime_get_boot_ns()) };
+    let (local_port, remote, remote_port) = match way {
+        Direction::Tx => (headers.source_port, headers.destination, headers.destination_port),
+        Direction::Rx => (headers.destination_port, headers.source, headers.source_port),
+    };
+    let key = AssociationKey { socket, remote, remote_port, local_port, reserved: 0 };
+    let known = ASSOCIATIONS.get_ptr_mut(key).or_else(|| begin(&key, &headers, tag, way, packet.family, last_ns));
+    if let Some(known) = known {
+        // SAFETY: an entry stays readable and writable while the program runs.
+        let known = unsafe { &mut *known };
+        known.last_ns = last_ns;
+        add(&raw mut known.packets[way as usize], 1);
+        add(&raw mut known.bytes[way as usize], u64::from(packet.bytes));
+    }
+}
+
+#[inline(always)]
+fn begin(
+    key: &AssociationKey,
+    headers: &Headers,
+    tag: &SocketTag,
+    way: Direction,
+    family: Family,
+    time_ns: u64,
+) -> Option<*mut Association> {
+    let mut association: Association = bytemuck::Zeroable::zeroed();
+    let first = &mut association.first;
+    (first.time_ns, first.begun_ns, first.netns) = (time_ns, time_ns, tag.netns);
+    first.protocol = IPPROTO_UDP;
+    first.family = match family {
+        Family::V4 => AF_INET,
+        Family::V6 => AF_INET6,
+    };
+    first.local = match way {
+        Direction::Tx => headers.source,
+        Direction::Rx => headers.destination,
+    };
+    first.kind = match way {
+        Direction::Tx => kind::SENT,
+        Direction::Rx => kind::RECEIVED,
+    };
+    first.remote = key.remote;
+    (first.local_port, first.remote_port) = (key.local_port, key.remote_port);
+    if let Some(named) = Named::of(tag.owner) {
+        (first.owner, first.comm) = (named.owner, named.comm);
+    }
+    match ASSOCIATIONS.insert(key, association, BPF_NOEXIST) {
+        Ok(()) => tell(|event: &mut ConnectionEvent| *event = association.first),
+        // Another CPU was first, or there is no room.
+        Err(_) if ASSOCIATIONS.get_ptr_mut(key).is_none() => count(|stats| &raw mut stats.associations_full),
+        Err(_) => {}
+    }
+    ASSOCIATIONS.get_ptr_mut(key)
+}

@@ -1,0 +1,211 @@
+//! Connections, told one by one: `inet_sock_set_state` for their lives, and what returns from `accept` for who took them.
+//!
+//! The state changes in softirq as well as in calls, so `current` counts only where a call asks for a connection.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    Global,
+    helpers::{bpf_ktime_get_boot_ns, generated::bpf_skc_to_tcp_sock},
+    macros::{btf_tracepoint, fexit, kretprobe},
+    programs::{BtfTracePointContext, FExitContext, RetProbeContext},
+};
+use nettop_common::{Connection, ConnectionEvent, connection::kind};
+
+use crate::{
+    ends::Ends,
+    events::{Named, tell},
+    kernel::{self, load, probe, probe_at},
+    ledger,
+    maps::{CONNECTIONS, SOCKETS, count},
+    task::Task,
+};
+
+const IPPROTO_TCP: u16 = 6;
+const TCP_ESTABLISHED: i32 = 1;
+const TCP_SYN_SENT: i32 = 2;
+const TCP_SYN_RECV: i32 = 3;
+const TCP_FIN_WAIT1: i32 = 4;
+const TCP_CLOSE: i32 = 7;
+const TCP_CLOSE_WAIT: i32 = 8;
+const TCP_LISTEN: i32 = 10;
+/// `SOCK_DONE` of enum sock_flags: `tcp_fin` has run.
+const SOCK_DONE: u64 = 1 << 1;
+
+/// Which argument of a program behind `inet_csk_accept` is its result: 4, and 2 from 6.10 on.
+#[unsafe(no_mangle)]
+static ACCEPT_RESULT: Global<u32> = Global::new(4);
+/// Numbers of the system calls.
+#[unsafe(no_mangle)]
+static SYS_ACCEPT: Global<u32> = Global::new(u32::MAX);
+#[unsafe(no_mangle)]
+static SYS_ACCEPT4: Global<u32> = Global::new(u32::MAX);
+
+/// `inet_sk_set_state`, `inet_sk_state_store`.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn connection_state(ctx: BtfTracePointContext) -> i32 {
+    let sk: *const c_void = ctx.arg(0);
+    if load::<u16>(sk, &kernel::SOCK_PROTOCOL) == IPPROTO_TCP {
+        change(sk, ctx.arg(1), ctx.arg(2));
+    }
+    0
+}
+
+#[inline(always)]
+fn change(sk: *const c_void, old: i32, new: i32) {
+    match new {
+        TCP_SYN_SENT => ask(sk),
+        TCP_ESTABLISHED => establish(sk, old),
+        TCP_FIN_WAIT1 | TCP_CLOSE_WAIT => keep_owner(sk),
+        TCP_CLOSE if old != TCP_CLOSE && old != TCP_LISTEN => end(sk, old),
+        _ => {}
+    }
+}
+
+/// `tcp_v4_connect`, `tcp_v6_connect`: in the call.
+#[inline(always)]
+fn ask(sk: *const c_void) {
+    if let Some(connection) = connection(sk) {
+        let Named { owner, comm } = Named::current();
+        *connection = Connection { begun_ns: now(), owner, comm, is_opening: 1 };
+    }
+}
+
+#[inline(always)]
+fn establish(sk: *const c_void, old: i32) {
+    let Some(connection) = connection(sk) else { return };
+    if old == TCP_SYN_SENT || connection.is_opening != 0 {
+        let Connection { begun_ns, owner, comm, .. } = *connection;
+        describe(sk, kind::OPENED, old, begun_ns, Some(Named { owner, comm }));
+    }
+    connection.begun_ns = now();
+    connection.is_opening = 0;
+}
+
+/// Its end may come when the owner has long been forgotten.
+#[inline(always)]
+fn keep_owner(sk: *const c_void) {
+    if let Some(connection) = connection(sk)
+        && let Some(named) = owner(sk)
+    {
+        (connection.owner, connection.comm) = (named.owner, named.comm);
+    }
+}
+
+#[inline(always)]
+fn end(sk: *const c_void, old: i32) {
+    let known = CONNECTIONS.find(sk.cast_mut());
+    let (begun_ns, is_opening) = known.as_ref().map_or((0, 0), |known| (known.begun_ns, known.is_opening));
+    let last = known.as_ref().map(|known| Named { owner: known.owner, comm: known.comm });
+    if let Some(known) = known {
+        (known.begun_ns, known.is_opening) = (0, 0);
+    }
+    if old == TCP_SYN_SENT || is_opening != 0 {
+        describe(sk, kind::FAILED, old, begun_ns, last.or_else(|| owner(sk)));
+    } else if old != TCP_SYN_RECV {
+        describe(sk, kind::CLOSED, old, begun_ns, owner(sk).or(last));
+    }
+}
+
+#[inline(always)]
+fn connection(sk: *const c_void) -> Option<&'static mut Connection> {
+    let connection = CONNECTIONS.get(sk.cast_mut());
+    if connection.is_none() {
+        count(|stats| &raw mut stats.tags_refused);
+    }
+    connection
+}
+
+#[inline(always)]
+fn owner(sk: *const c_void) -> Option<Named> {
+    SOCKETS.find(sk.cast_mut()).and_then(|tag| Named::of(tag.owner))
+}
+
+#[inline(always)]
+fn now() -> u64 {
+    // SAFETY: the helper has no preconditions; it exists since 5.8.
+    unsafe { bpf_ktime_get_boot_ns() }
+}
+
+#[inline(always)]
+fn describe(sk: *const c_void, kind: u32, old: i32, begun_ns: u64, named: Option<Named>) {
+    let Some(ends) = Ends::of(sk as u64) else { return };
+    tell(|event: &mut ConnectionEvent| {
+        fill(event, sk as u64, kind, &ends, named);
+        event.begun_ns = begun_ns;
+        event.old_state = old as u8;
+        event.error = probe(sk as u64, &kernel::SOCK_ERROR);
+    });
+}
+
+/// All that does not depend on what happened.
+#[inline(always)]
+fn fill(event: &mut ConnectionEvent, sk: u64, kind: u32, ends: &Ends, named: Option<Named>) {
+    event.time_ns = now();
+    event.kind = kind;
+    event.protocol = IPPROTO_TCP as u8;
+    event.netns = ledger::netns_of(sk);
+    event.family = ends.family;
+    (event.local, event.remote) = (ends.local, ends.remote);
+    (event.local_port, event.remote_port) = (ends.local_port, ends.remote_port);
+    if let Some(named) = named {
+        (event.owner, event.comm) = (named.owner, named.comm);
+    }
+    let sent: u64 = probe(sk, &kernel::TCP_BYTES_SENT);
+    event.sent_bytes = sent.saturating_sub(probe(sk, &kernel::TCP_BYTES_RETRANS));
+    // The FIN takes a number as a byte does.
+    let fin = u64::from(probe::<u64>(sk, &kernel::SOCK_FLAGS) & SOCK_DONE != 0);
+    event.received_bytes = probe::<u64>(sk, &kernel::TCP_BYTES_RECEIVED).saturating_sub(fin);
+    event.retransmits = probe(sk, &kernel::TCP_TOTAL_RETRANS);
+    event.sent_segments = probe(sk, &kernel::TCP_SEGMENTS_OUT);
+}
+
+/// A connection was taken from its listener, in the call.
+#[inline(always)]
+fn accepted(sk: u64) {
+    if sk != 0
+        && probe::<u16>(sk, &kernel::SOCK_PROTOCOL) == IPPROTO_TCP
+        && let Some(ends) = Ends::of(sk)
+    {
+        tell(|event: &mut ConnectionEvent| fill(event, sk, kind::ACCEPTED, &ends, Some(Named::current())));
+    }
+}
+
+/// Null is an answer, too: nobody was waiting.
+#[fexit(function = "inet_csk_accept")]
+pub fn accept_leave(ctx: FExitContext) -> i32 {
+    let sk: *const c_void = if ACCEPT_RESULT.load() == 2 { ctx.arg(2) } else { ctx.arg(4) };
+    accepted(sk as u64);
+    0
+}
+
+#[kretprobe]
+pub fn accept_return(ctx: RetProbeContext) -> u32 {
+    accepted(ctx.ret());
+    0
+}
+
+/// Where neither can be had. Not seen here: what io_uring and the kernel accept, and programs of 32 bits.
+#[btf_tracepoint(function = "sys_exit")]
+pub fn syscall_exit(ctx: BtfTracePointContext) -> i32 {
+    let registers: *const c_void = ctx.arg(0);
+    let result: i64 = ctx.arg(1);
+    let number = load::<u64>(registers, &kernel::SYSCALL_NUMBER) as u32;
+    if result >= 0 && (number == SYS_ACCEPT4.load() || number == SYS_ACCEPT.load()) {
+        accepted(socket_of(result as u64));
+    }
+    0
+}
+
+/// The socket that a file descriptor of the running process stands for, or 0.
+#[inline(always)]
+fn socket_of(fd: u64) -> u64 {
+    let table: u64 = probe(Task::current().files(), &kernel::FILES_TABLE);
+    if fd >= u64::from(probe::<u32>(table, &kernel::FILES_MOST)) {
+        return 0;
+    }
+    let file: u64 = probe_at(probe::<u64>(table, &kernel::FILES_FD) + fd * 8);
+    let socket: u64 = probe(file, &kernel::FILE_PRIVATE);
+    // Another thread may have put another file there by now.
+    if file == 0 || probe::<u64>(socket, &kernel::SOCKET_FILE) != file { 0 } else { probe(socket, &kernel::SOCKET_SK) }
+}
