@@ -49,6 +49,7 @@ macro_rules! for_each_offset {
             SYSCALL_NUMBER = "pt_regs" "orig_ax";
             SOCK_DROPS = "sock" "sk_drops.counter";
             SOCK_FLAGS = "sock" "__sk_common.skc_flags";
+            SOCK_LISTENER = "sock" "__sk_common.skc_listener";
             SOCK_SOCKET = "sock" "sk_socket";
             SOCK_COOKIE = "sock" "__sk_common.skc_cookie";
             SOCK_LOCK_OWNED = "sock" "sk_lock.owned";
@@ -86,6 +87,7 @@ macro_rules! for_each_offset {
             SKB_DST = "sk_buff" "_skb_refdst";
             SKB_NETWORK_HEADER = "sk_buff" "network_header";
             SKB_PROTOCOL = "sk_buff" "protocol";
+            SHINFO_GSO_SEGMENTS = "skb_shared_info" "gso_segs";
             SHINFO_GSO_SIZE = "skb_shared_info" "gso_size";
             RTABLE_FLAGS = "rtable" "rt_flags";
             RT6_FLAGS = "rt6_info" "rt6i_flags";

@@ -5,6 +5,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::{
     connections::ConnectionsArgs,
     kernel::{hooks::Backend, programs::Limits},
+    packets::PacketsArgs,
     sockets::{LISTEN, Selector, Socket, is_tcp},
 };
 
@@ -111,6 +112,8 @@ pub enum Command {
     },
     /// Tell of connections as they are accepted, opened, closed, or come to nothing
     Connections(ConnectionsArgs),
+    /// Tell of packets as they pass, headers only, with the process that each belongs to
+    Packets(PacketsArgs),
     /// List sockets with all processes that hold them
     Sockets(SocketsArgs),
     /// Tell what this kernel offers, which hooks are used, and whether they count right; attach nothing for good

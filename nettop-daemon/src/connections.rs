@@ -80,7 +80,7 @@ pub fn run(cli: &Cli, args: &ConnectionsArgs) -> anyhow::Result<()> {
         filter,
         clock: Clock::new(args.stream.utc),
         names: Names { users: (!args.numeric).then(Users::default), processes: Processes::new("/proc"), host },
-        hooks: programs.hook_kinds(&["connections", "accept"]),
+        hooks: programs.hook_kinds(&["connections", "accept", "udp"]),
         associations,
     };
     stream::run(ring, &mut programs, log, args.stream.count)
@@ -125,8 +125,8 @@ impl Lines for Log {
 
     fn lost(&mut self, events: u64, text: &mut String) {
         match self.args.stream.format {
-            StreamFormat::Text => text::lost(text, events),
-            StreamFormat::Ndjson => record::lost(text, events),
+            StreamFormat::Text => stream::head::push_lost_text(text, events),
+            StreamFormat::Ndjson => stream::head::push_lost(text, events),
             StreamFormat::Csv => record::csv_lost(text, events),
         }
     }

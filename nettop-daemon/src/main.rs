@@ -9,6 +9,7 @@ mod connections;
 mod drops;
 mod identity;
 mod kernel;
+mod packets;
 mod ledger;
 mod report;
 mod run;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Some(Command::Check { format }) => check::run(&cli, format),
         Some(Command::Connections(ref args)) => connections::run(&cli, args),
+        Some(Command::Packets(ref args)) => packets::run(&cli, args),
         Some(Command::Sockets(ref args)) => sockets::run(&cli, args),
         Some(Command::Drops { format, all, .. }) => run::run(&cli, Output::Drops { format, all }),
         None => {

@@ -11,6 +11,7 @@ mod freed;
 mod headers;
 mod listeners;
 mod packet;
+mod packets;
 mod process;
 mod seed;
 mod socketless;

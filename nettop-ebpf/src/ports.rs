@@ -104,6 +104,14 @@ fn is_alive(owner: Ref) -> bool {
     owners::get(owner).is_some_and(|owner| owner.state == LIVE)
 }
 
+/// The owner of a listener, by its address as a socket.
+#[inline(always)]
+pub fn owner_of_listener(sk: u64) -> Option<Ref> {
+    let cookie: u64 = probe(sk, &kernel::SOCK_COOKIE);
+    // SAFETY: the value is copied at once.
+    unsafe { LISTENERS.get(cookie) }.map(|listener| listener.owner)
+}
+
 /// Who has taken over the listener of a process that ended.
 #[inline(always)]
 pub fn heir(tag: &SocketTag) -> Option<Ref> {

@@ -9,7 +9,10 @@ use crate::{
     identity::escape::escape_c,
     report::csv,
     sockets::Address,
-    stream::{clock::Clock, head::Head},
+    stream::{
+        clock::Clock,
+        head::{Head, push_json},
+    },
 };
 
 const SCHEMA: &str = "nettop.connections/1";
@@ -86,7 +89,7 @@ fn record(event: &ConnectionEvent, packets: [u64; 2], names: &mut Names) -> Reco
         received_packets: (is_closed && !is_tcp).then_some(packets[1]),
         retransmits: (is_closed && is_tcp).then_some(event.retransmits),
         outcome: outcome(event),
-        error: errno(event.error),
+        error: if is_tcp { errno(event.error) } else { None },
     }
 }
 
@@ -96,11 +99,7 @@ pub fn header(text: &mut String, hooks: &[(&'static str, String)]) {
 }
 
 pub fn line(text: &mut String, event: &ConnectionEvent, packets: [u64; 2], names: &mut Names) {
-    crate::stream::head::push_json(text, &record(event, packets, names));
-}
-
-pub fn lost(text: &mut String, events: u64) {
-    crate::stream::head::push_lost(text, events);
+    push_json(text, &record(event, packets, names));
 }
 
 const COLUMNS: [&str; 24] = [
@@ -168,12 +167,5 @@ pub fn csv_line(text: &mut String, event: &ConnectionEvent, packets: [u64; 2], n
 }
 
 pub fn csv_lost(text: &mut String, events: u64) {
-    csv::push(
-        text,
-        COLUMNS.map(|column| match column {
-            "event" => "lost".to_owned(),
-            "events_lost" => events.to_string(),
-            _ => String::new(),
-        }),
-    );
+    csv::push_lost(text, COLUMNS, events);
 }

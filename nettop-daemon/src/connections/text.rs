@@ -34,10 +34,6 @@ pub fn accepted(text: &mut String, event: &ConnectionEvent) {
     );
 }
 
-pub fn lost(text: &mut String, events: u64) {
-    let _ = writeln!(text, "[{events} events lost: the reader is too slow]");
-}
-
 /// One event.
 pub fn line(text: &mut String, event: &ConnectionEvent, packets: [u64; 2], clock: &Clock, names: &mut Names) {
     let is_known = event.owner.tgid != 0;

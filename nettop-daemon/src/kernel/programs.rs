@@ -15,7 +15,7 @@ use aya::{
     maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuHashMap, Queue, RingBuf},
     programs::{BtfTracePoint, Iter, Program},
 };
-use nettop_common::{DropKey, Listener, Owner, Row, RowKey, Stats, offsets, owner, row};
+use nettop_common::{DropKey, Listener, Owner, PacketFilter, Row, RowKey, Stats, offsets, owner, row};
 
 use super::{
     btf::{self, Btf, BtfError},
@@ -292,7 +292,8 @@ impl Kernel {
         let (has_reason, has_rx_sk) = (has("kfree_skb", "reason"), has("kfree_skb", "sock *"));
         let has_retransmit_error = has("tcp_retransmit_skb", ", int)");
         let shadow = u32::from(with_shadows);
-        let associate = u32::from(telling.is_some_and(Telling::wants_associations));
+        let packet_filter: [u32; size_of::<PacketFilter>() / 4] =
+            bytemuck::cast(telling.map_or_else(PacketFilter::default, Telling::packet_filter));
         // From 6.10 on, what `accept` asks for is one argument.
         let accepts_by_one = types.function("inet_csk_accept").is_ok_and(|found| found.contains("proto_accept_arg"));
         let accept_result: u32 = if accepts_by_one { 2 } else { 4 };
@@ -309,7 +310,7 @@ impl Kernel {
             .override_global("HAS_RX_SK", &has_rx_sk, true)
             .override_global("HAS_RETRANSMIT_ERROR", &has_retransmit_error, true)
             .override_global("SHADOW", &shadow, true)
-            .override_global("ASSOCIATE", &associate, true)
+            .override_global("PACKET_FILTER", &packet_filter, true)
             .override_global("ACCEPT_RESULT", &accept_result, true)
             .override_global("SYS_ACCEPT", &telling::SYS_ACCEPT, true)
             .override_global("SYS_ACCEPT4", &telling::SYS_ACCEPT4, true)
@@ -321,7 +322,7 @@ impl Kernel {
             .map_max_entries("PORTS", PORTS)
             .map_max_entries("LISTENERS", PORTS)
             .map_max_entries("EVENTS", telling.map_or(telling::PAGE_BYTES, Telling::ring_bytes))
-            .map_max_entries("ASSOCIATIONS", if associate == 0 { 1 } else { telling::ASSOCIATIONS })
+            .map_max_entries("ASSOCIATIONS", telling.map_or(1, Telling::associations))
             .map_max_entries("ROWS", row_entries)
             .map_max_entries("ROW_INDEX", row_entries)
             .map_max_entries("FREE_ROWS", row_entries)

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use anyhow::Context as _;
 use aya::maps::{HashMap, MapData};
-use nettop_common::{Association, AssociationKey};
+use nettop_common::{Association, AssociationKey, PacketFilter};
 use nix::{
     sys::time::TimeValLike as _,
     time::{ClockId, clock_gettime},
@@ -15,7 +15,7 @@ use super::hooks::{Backend, Place, Purpose, hook, only, way};
 /// The least that a ring can have.
 pub const PAGE_BYTES: u32 = 4096;
 /// Conversations of UDP that are known at a time.
-pub const ASSOCIATIONS: u32 = 65_536;
+const ASSOCIATIONS: u32 = 65_536;
 
 /// Numbers of system calls on this machine.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "numbers of system calls are small")]
@@ -32,40 +32,65 @@ pub enum Telling {
         /// Also conversations of UDP.
         associations: bool,
     },
+    Packets(PacketFilter),
 }
 
 /// One argument for three from 6.10 on.
 const ACCEPT: &[&str] = &["sock * (sock *, int, int *, bool)", "sock * (sock *, proto_accept_arg *)"];
 
-const CONNECTIONS: &[Purpose] = &[
-    Purpose {
-        name: "connections",
-        needed: true,
-        lacks: "connections opened, closed and failed",
-        ways: &[only(&[hook(
-            "connection_state",
-            Place::Tracepoint,
-            "inet_sock_set_state",
-            &["void (sock *, int, int)"],
-        )])],
-    },
-    Purpose {
-        name: "accept",
-        needed: true,
-        lacks: "connections accepted",
-        ways: &[
-            way(
-                Backend::Fentry,
-                &[hook("accept_leave", Place::Fexit, "inet_csk_accept", ACCEPT)],
-            ),
-            way(Backend::Kprobe, &[hook("accept_return", Place::Kretprobe, "inet_csk_accept", ACCEPT)]),
-            way(
-                Backend::Tracepoint,
-                &[hook("syscall_exit", Place::Tracepoint, "sys_exit", &["void (pt_regs *, long int)", "void (pt_regs *, long)"])],
-            ),
-        ],
-    },
-];
+const STATES: Purpose = Purpose {
+    name: "connections",
+    needed: true,
+    lacks: "connections opened, closed and failed",
+    ways: &[only(&[hook(
+        "connection_state",
+        Place::Tracepoint,
+        "inet_sock_set_state",
+        &["void (sock *, int, int)"],
+    )])],
+};
+
+const ACCEPTS: Purpose = Purpose {
+    name: "accept",
+    needed: true,
+    lacks: "connections accepted",
+    ways: &[
+        way(Backend::Fentry, &[hook("accept_leave", Place::Fexit, "inet_csk_accept", ACCEPT)]),
+        way(Backend::Kprobe, &[hook("accept_return", Place::Kretprobe, "inet_csk_accept", ACCEPT)]),
+        way(
+            Backend::Tracepoint,
+            &[hook(
+                "syscall_exit",
+                Place::Tracepoint,
+                "sys_exit",
+                &["void (pt_regs *, long int)", "void (pt_regs *, long)"],
+            )],
+        ),
+    ],
+};
+
+const DATAGRAMS: Purpose = Purpose {
+    name: "udp",
+    needed: true,
+    lacks: "conversations of UDP",
+    ways: &[only(&[
+        hook("association_tx", Place::PacketsTx, "egress", &[]),
+        hook("association_rx", Place::PacketsRx, "ingress", &[]),
+    ])],
+};
+
+const CONNECTIONS: &[Purpose] = &[STATES, ACCEPTS];
+const CONNECTIONS_AND_UDP: &[Purpose] = &[STATES, ACCEPTS, DATAGRAMS];
+
+const PACKETS: &[Purpose] = &[Purpose {
+    name: "packets",
+    needed: true,
+    lacks: "packets",
+    ways: &[only(&[
+        hook("packet_received", Place::PacketsRx, "ingress", &[]),
+        hook("packet_sent", Place::Tracepoint, "net_dev_start_xmit", &["void (sk_buff *, net_device *)"]),
+    ])],
+}];
 
 /// Conversations of UDP.
 pub struct Associations {
@@ -116,7 +141,9 @@ impl Telling {
     /// The hooks it needs.
     pub const fn purposes(self) -> &'static [Purpose] {
         match self {
-            Self::Connections { .. } => CONNECTIONS,
+            Self::Connections { associations: true } => CONNECTIONS_AND_UDP,
+            Self::Connections { associations: false } => CONNECTIONS,
+            Self::Packets(_) => PACKETS,
         }
     }
 
@@ -124,10 +151,20 @@ impl Telling {
     pub const fn ring_bytes(self) -> u32 {
         match self {
             Self::Connections { .. } => 4 << 20,
+            Self::Packets(_) => 16 << 20,
         }
     }
 
-    pub const fn wants_associations(self) -> bool {
-        matches!(self, Self::Connections { associations: true })
+    /// Room for conversations.
+    pub const fn associations(self) -> u32 {
+        if matches!(self, Self::Connections { associations: true }) { ASSOCIATIONS } else { 1 }
+    }
+
+    /// Zero where no packets are told.
+    pub fn packet_filter(self) -> PacketFilter {
+        match self {
+            Self::Packets(filter) => PacketFilter { is_on: 1, ..filter },
+            Self::Connections { .. } => PacketFilter::default(),
+        }
     }
 }

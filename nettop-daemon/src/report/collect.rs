@@ -228,10 +228,17 @@ const fn owner_name(row: &RowReading) -> &'static str {
         (owner::KERNEL, _) => "kernel",
         (owner::OVERFLOW, _) => "overflow",
         _ if row.owner.is_kernel_thread => "kernel",
-        (_, evidence::USER) => "user",
-        (_, evidence::HOLDER) => "holder",
-        (_, evidence::CREATOR) => "creator",
-        (_, evidence::LISTENER) => "listener",
+        (_, evidence) => evidence_name(evidence),
+    }
+}
+
+/// How an owner was found, in a word.
+pub const fn evidence_name(evidence: u32) -> &'static str {
+    match evidence {
+        evidence::USER => "user",
+        evidence::HOLDER => "holder",
+        evidence::CREATOR => "creator",
+        evidence::LISTENER => "listener",
         _ => "none",
     }
 }

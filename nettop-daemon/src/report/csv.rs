@@ -154,3 +154,14 @@ pub fn push<const N: usize>(text: &mut String, record: [impl AsRef<[u8]>; N]) {
         Err(error) => tracing::warn!("cannot encode an event: {error}"),
     }
 }
+
+/// Appends a record of a stream that tells of lost events.
+pub fn push_lost<const N: usize>(text: &mut String, columns: [&str; N], events: u64) {
+    let record = columns.map(|column| match column {
+        "time" => super::now(),
+        "event" => "lost".to_owned(),
+        "events_lost" => events.to_string(),
+        _ => String::new(),
+    });
+    push(text, record);
+}

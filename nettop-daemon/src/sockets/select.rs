@@ -38,6 +38,17 @@ impl Address {
     }
 }
 
+impl From<Address> for ports::Address {
+    fn from(Address(address): Address) -> Self {
+        let v6 = match address {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+            IpAddr::V6(v6) => v6,
+        };
+        let octets = v6.octets();
+        std::array::from_fn(|i| u32::from_ne_bytes([octets[4 * i], octets[4 * i + 1], octets[4 * i + 2], octets[4 * i + 3]]))
+    }
+}
+
 /// One `-i`.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Selector {

@@ -53,11 +53,11 @@ pub enum StreamFormat {
 /// [`StreamArgs`] with names resolved.
 #[derive(Debug)]
 pub struct Filter {
-    pids: Vec<u32>,
-    uids: Vec<u32>,
+    pub pids: Vec<u32>,
+    pub uids: Vec<u32>,
     names: Vec<String>,
-    hosts: Vec<IpAddr>,
-    ports: Vec<u16>,
+    pub hosts: Vec<IpAddr>,
+    pub ports: Vec<u16>,
 }
 
 impl Filter {

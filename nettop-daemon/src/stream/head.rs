@@ -1,5 +1,7 @@
 //! What documents of all streams have in common: one that comes first, and those that tell of losses.
 
+use std::fmt::Write as _;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -47,6 +49,12 @@ impl Head {
 /// Appends that events were lost.
 pub fn push_lost(text: &mut String, events_lost: u64) {
     push_json(text, &Lost { event: "lost", time: now(), events_lost });
+}
+
+/// The same for people.
+pub fn push_lost_text(text: &mut String, events_lost: u64) {
+    // Writing to a String does not fail.
+    let _ = writeln!(text, "[{events_lost} events lost]");
 }
 
 /// Appends a line.

@@ -2,32 +2,48 @@
 //! counted until the daemon has seen enough silence.
 
 use aya_ebpf::{
-    EbpfContext as _, Global,
+    EbpfContext as _,
     helpers::{bpf_ktime_get_boot_ns, generated::bpf_get_socket_cookie},
+    macros::cgroup_skb,
     programs::SkBuffContext,
 };
 use nettop_common::{Association, AssociationKey, ConnectionEvent, Direction, Family, SocketTag, connection::kind};
 
-use super::headers::{Headers, IPPROTO_UDP};
+use super::{
+    headers::{Headers, IPPROTO_UDP},
+    packet::{PASS, packet},
+};
 use crate::{
     ends::{AF_INET, AF_INET6},
     events::{Named, tell},
-    ledger::Packet,
-    maps::{ASSOCIATIONS, add, count},
+    maps::{ASSOCIATIONS, SOCKETS, add, count},
 };
-
-/// Whether anybody asked for them.
-#[unsafe(no_mangle)]
-static ASSOCIATE: Global<u32> = Global::new(0);
 
 const BPF_NOEXIST: u64 = 1;
 
+/// Behind `packet_tx`, which makes the tag.
+#[cgroup_skb]
+pub fn association_tx(ctx: SkBuffContext) -> i32 {
+    note(&ctx, Direction::Tx);
+    PASS
+}
+
+#[cgroup_skb]
+pub fn association_rx(ctx: SkBuffContext) -> i32 {
+    note(&ctx, Direction::Rx);
+    PASS
+}
+
 #[inline(always)]
-pub fn note(ctx: &SkBuffContext, tag: &SocketTag, way: Direction, packet: &Packet) {
-    if ASSOCIATE.load() == 0 {
+fn note(ctx: &SkBuffContext, way: Direction) {
+    // SAFETY: the context is valid for the run.
+    let sk = unsafe { (*ctx.skb.skb).__bindgen_anon_2.sk };
+    if sk.is_null() {
         return;
     }
-    let headers = Headers::of(ctx, packet.family);
+    let Some(tag) = SOCKETS.tag_if_full(sk) else { return };
+    let packet = packet(ctx);
+    let headers = Headers::of(&|at| ctx.load(at).unwrap_or(0), packet.family);
     if headers.protocol != IPPROTO_UDP {
         return;
     }

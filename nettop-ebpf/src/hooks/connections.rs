@@ -6,7 +6,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     Global,
-    helpers::{bpf_ktime_get_boot_ns, generated::bpf_skc_to_tcp_sock},
+    helpers::bpf_ktime_get_boot_ns,
     macros::{btf_tracepoint, fexit, kretprobe},
     programs::{BtfTracePointContext, FExitContext, RetProbeContext},
 };

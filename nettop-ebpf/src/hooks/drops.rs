@@ -28,7 +28,7 @@ pub static REASON_NO_SOCKET: Global<u32> = Global::new(u32::MAX);
 static HAS_RX_SK: Global<u32> = Global::new(0);
 
 pub const TCP_TIME_WAIT: u8 = 6;
-const TCP_NEW_SYN_RECV: u8 = 12;
+pub const TCP_NEW_SYN_RECV: u8 = 12;
 /// The low bit of `_skb_refdst` says that no reference is held.
 pub const SKB_DST_NOREF: u64 = 1;
 const TCP_LISTEN: u8 = 10;
@@ -132,8 +132,9 @@ pub fn count_event(sk: *const c_void, skb: *const c_void, event: u32, packets: u
     add(&key, packets, bytes);
 }
 
+/// Whether a socket is no request and not in TIME_WAIT: those have no storage.
 #[inline(always)]
-fn is_full(sk: *const c_void, state: u8) -> bool {
+pub fn is_full(sk: *const c_void, state: u8) -> bool {
     !sk.is_null() && state != TCP_TIME_WAIT && state != TCP_NEW_SYN_RECV
 }
 

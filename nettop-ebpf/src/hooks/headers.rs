@@ -1,6 +1,5 @@
-//! What the headers of a packet say, read through the packet hooks' context.
+//! What the headers of a packet say, by whichever way its bytes are read.
 
-use aya_ebpf::programs::SkBuffContext;
 use nettop_common::{Family, ports::Address};
 
 use crate::ports;
@@ -10,7 +9,7 @@ pub const IPPROTO_UDP: u8 = 17;
 const IPPROTO_UDPLITE: u8 = 136;
 const IPPROTO_SCTP: u8 = 132;
 
-/// Addresses, and of transports that have them, ports; all zero where a packet has none.
+/// Addresses, and of transports that have them, ports; zero where a packet has none.
 #[derive(Default)]
 pub struct Headers {
     pub protocol: u8,
@@ -22,55 +21,64 @@ pub struct Headers {
 }
 
 impl Headers {
-    /// The context's data begins at the IP header.
+    /// `word` reads four bytes, at a distance from the IP header, as they lie in memory.
     #[inline(always)]
-    pub fn of(ctx: &SkBuffContext, family: Family) -> Self {
+    pub fn of(word: &impl Fn(usize) -> u32, family: Family) -> Self {
         const V4_OFFSET_MASK: u16 = 0x1fff;
-        const TCP_FLAGS: usize = 13;
         let mut headers = Self::default();
         let transport = match family {
             Family::V4 => {
-                headers.protocol = ctx.load(9).unwrap_or(0);
-                headers.source = ports::mapped(ctx.load(12).unwrap_or(0));
-                headers.destination = ports::mapped(ctx.load(16).unwrap_or(0));
-                if u16::from_be(ctx.load(6).unwrap_or(0)) & V4_OFFSET_MASK != 0 {
+                let first = word(0).to_ne_bytes();
+                headers.protocol = word(8).to_ne_bytes()[1];
+                headers.source = ports::mapped(word(12));
+                headers.destination = ports::mapped(word(16));
+                if half(word(4), 1) & V4_OFFSET_MASK != 0 {
                     return headers;
                 }
-                usize::from(ctx.load::<u8>(0).unwrap_or(0) & 0x0f) * 4
+                usize::from(first[0] & 0x0f) * 4
             }
             Family::V6 => {
-                headers.source = ctx.load(8).unwrap_or_default();
-                headers.destination = ctx.load(24).unwrap_or_default();
-                let (protocol, at) = behind_options(ctx);
+                headers.source = [word(8), word(12), word(16), word(20)];
+                headers.destination = [word(24), word(28), word(32), word(36)];
+                let (protocol, at) = behind_options(word);
                 headers.protocol = protocol;
                 at
             }
         };
         if matches!(headers.protocol, IPPROTO_TCP | IPPROTO_UDP | IPPROTO_UDPLITE | IPPROTO_SCTP) {
-            headers.source_port = u16::from_be(ctx.load(transport).unwrap_or(0));
-            headers.destination_port = u16::from_be(ctx.load(transport + 2).unwrap_or(0));
+            let ports = word(transport);
+            headers.source_port = half(ports, 0);
+            headers.destination_port = half(ports, 1);
         }
         if headers.protocol == IPPROTO_TCP {
-            headers.tcp_flags = ctx.load(transport + TCP_FLAGS).unwrap_or(0);
+            headers.tcp_flags = word(transport + 12).to_ne_bytes()[1];
         }
         headers
     }
 }
 
-/// What an IPv6 packet carries, and where: behind up to four extension headers.
+/// Two bytes of four, as a number of the network.
 #[inline(always)]
-fn behind_options(ctx: &SkBuffContext) -> (u8, usize) {
+fn half(word: u32, which: usize) -> u16 {
+    let bytes = word.to_ne_bytes();
+    u16::from_be_bytes([bytes[which * 2], bytes[which * 2 + 1]])
+}
+
+/// What an IPv6 packet carries, and where: behind up to three extension headers.
+#[inline(always)]
+fn behind_options(word: &impl Fn(usize) -> u32) -> (u8, usize) {
     const HOP_BY_HOP: u8 = 0;
     const ROUTING: u8 = 43;
     const DESTINATION: u8 = 60;
-    let mut protocol: u8 = ctx.load(6).unwrap_or(0);
+    let mut protocol = word(4).to_ne_bytes()[2];
     let mut at = 40;
-    for _ in 0..4 {
+    for _ in 0..3 {
         if !matches!(protocol, HOP_BY_HOP | ROUTING | DESTINATION) {
             break;
         }
-        protocol = ctx.load(at).unwrap_or(0);
-        at += (usize::from(ctx.load::<u8>(at + 1).unwrap_or(0)) + 1) * 8;
+        let [next, length, ..] = word(at).to_ne_bytes();
+        protocol = next;
+        at += (usize::from(length) + 1) * 8;
     }
     (protocol, at)
 }

@@ -13,7 +13,7 @@ use aya_ebpf::{
 use nettop_common::{Direction, Family, Ref, SocketTag, tag::evidence};
 
 use crate::{
-    hooks::{associations, copies},
+    hooks::copies,
     kernel::{self, load},
     ledger::{self, Packet},
     maps::SOCKETS,
@@ -21,7 +21,8 @@ use crate::{
     task::Task,
 };
 
-const PASS: i32 = 1;
+/// What every program of these hooks returns.
+pub const PASS: i32 = 1;
 const ETH_P_IPV6_BE: u32 = 0x86dd_u16.to_be() as u32;
 const IPPROTO_TCP: u32 = 6;
 const TCP_LISTEN: u32 = 10;
@@ -58,7 +59,6 @@ fn count(ctx: &SkBuffContext, way: Direction) {
         ledger::count_copy(tag.netns, &packet);
     }
     shadow::after(ctx.as_ptr(), tag, sk);
-    associations::note(ctx, tag, way, &packet);
     if listens && way == Direction::Rx {
         // SAFETY: the context of the program.
         ports::note_listener(tag, unsafe { bpf_get_socket_cookie(ctx.as_ptr()) });
@@ -95,7 +95,7 @@ fn sends_for_process(sk: *mut bpf_sock) -> bool {
 }
 
 #[inline(always)]
-fn packet(ctx: &SkBuffContext) -> Packet {
+pub fn packet(ctx: &SkBuffContext) -> Packet {
     // SAFETY: the context is valid for the run.
     let skb = unsafe { &*ctx.skb.skb };
     let family = if skb.protocol == ETH_P_IPV6_BE { Family::V6 } else { Family::V4 };

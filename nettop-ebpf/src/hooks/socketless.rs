@@ -6,7 +6,10 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 use nettop_common::{Direction, Family};
 
-use super::drops::{Freed, REASON_NO_SOCKET, SKB_DST_NOREF, TCP_TIME_WAIT};
+use super::{
+    drops::{Freed, REASON_NO_SOCKET, SKB_DST_NOREF, TCP_TIME_WAIT},
+    packets,
+};
 use crate::{
     kernel::{self, load, probe},
     ledger::{self, Packet},
@@ -54,6 +57,7 @@ fn count_packet(skb: *const c_void) {
         header_bytes,
     };
     ledger::count_kernel(netns, Direction::Rx, &packet);
+    packets::unclaimed(network, netns, &packet, probe(shared_info, &kernel::SHINFO_GSO_SEGMENTS));
 }
 
 /// Without a socket only TCP comes in super-packets, and `data` is at its header.

@@ -1,0 +1,144 @@
+//! `nettopd packets`: headers of packets as they pass, each with the process it belongs to.
+
+mod record;
+mod text;
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+use nettop_common::{Netns, PacketEvent, PacketFilter, ports};
+
+use crate::{
+    cli::Cli,
+    identity::devices::{DeviceKey, Devices},
+    kernel::{programs::Kernel, telling::Telling},
+    stream::{
+        self, Lines,
+        clock::Clock,
+        filter::{Filter, StreamArgs, StreamFormat},
+    },
+};
+
+/// Which packets are told.
+#[derive(Args, Debug, Clone)]
+pub struct PacketsArgs {
+    /// Only on this network device; may be repeated
+    #[arg(short, long, value_name = "DEVICE")]
+    pub interface: Vec<String>,
+    #[command(flatten)]
+    pub stream: StreamArgs,
+}
+
+/// `nettopd packets`.
+///
+/// # Errors
+///
+/// [`crate::Usage`] for an unknown user or host, [`crate::kernel::preflight::Refusal`] for what the kernel lacks or forbids.
+pub fn run(cli: &Cli, args: &PacketsArgs) -> anyhow::Result<()> {
+    let filter = Filter::new(&args.stream)?;
+    let kernel = Kernel::examine(cli.backend)?;
+    let mut programs = kernel.start(cli.limits(), Some(Telling::Packets(in_kernel(&filter))))?;
+    let ring = programs.take_events()?;
+    let devices = Names::new()?;
+    let log = Log {
+        format: args.stream.format,
+        wanted_devices: args.interface.clone(),
+        filter,
+        clock: Clock::new(args.stream.utc),
+        devices,
+        hooks: programs.hook_kinds(&["packets", "drops"]),
+    };
+    stream::run(ring, &mut programs, log, args.stream.count)
+}
+
+/// What the kernel can choose by: one value of each kind. It is asked first, so that in a flood others' packets take no room.
+fn in_kernel(filter: &Filter) -> PacketFilter {
+    let only = |values: &[u32]| if let [value] = values { Some(*value) } else { None };
+    PacketFilter {
+        host: if let [host] = filter.hosts[..] { ports::Address::from(crate::sockets::Address(host)) } else { [0; 4] },
+        tgid: only(&filter.pids).unwrap_or(0),
+        port: if let [port] = filter.ports[..] { port } else { 0 },
+        is_on: 1,
+        has_uid: only(&filter.uids).is_some().into(),
+        uid: only(&filter.uids).unwrap_or(0),
+    }
+}
+
+/// Names of devices, asked again when an unknown one shows up.
+struct Names {
+    devices: Devices,
+    asked: Instant,
+    /// Not found when they were asked for.
+    unknown: HashSet<DeviceKey>,
+}
+
+impl Names {
+    const PATIENCE: Duration = Duration::from_secs(1);
+
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self { devices: Devices::new()?, asked: Instant::now(), unknown: HashSet::new() })
+    }
+
+    /// The name of a device; `if7` where none can be found.
+    fn name(&mut self, netns: Netns, ifindex: u32, tgid: u32) -> String {
+        let key = (netns, ifindex);
+        if self.devices.get(key).is_none() && (self.unknown.insert(key) || self.asked.elapsed() > Self::PATIENCE) {
+            let pids = if tgid == 0 { Vec::new() } else { vec![tgid] };
+            if let Err(error) = self.devices.update(&BTreeMap::from([(netns, pids)])) {
+                tracing::warn!("cannot ask for devices: {error:#}");
+            }
+            self.asked = Instant::now();
+        }
+        self.devices.get(key).map_or_else(|| format!("if{ifindex}"), |device| device.name.clone())
+    }
+}
+
+struct Log {
+    format: StreamFormat,
+    wanted_devices: Vec<String>,
+    filter: Filter,
+    clock: Clock,
+    devices: Names,
+    /// By which hooks packets are seen.
+    hooks: Vec<(&'static str, String)>,
+}
+
+impl Lines for Log {
+    type Event = PacketEvent;
+
+    fn header(&self, text: &mut String) {
+        match self.format {
+            StreamFormat::Text => text::header(text),
+            StreamFormat::Ndjson => record::header(text, &self.hooks),
+            StreamFormat::Csv => record::csv_header(text),
+        }
+    }
+
+    fn event(&mut self, event: &PacketEvent, text: &mut String) -> bool {
+        let ends = [(event.source, event.source_port), (event.destination, event.destination_port)];
+        if !self.filter.selects_process(&event.owner, &event.comm) || !self.filter.selects_ends(ends) {
+            return false;
+        }
+        let device = self.devices.name(event.netns, event.ifindex, event.owner.tgid);
+        if !self.wanted_devices.is_empty() && !self.wanted_devices.contains(&device) {
+            return false;
+        }
+        match self.format {
+            StreamFormat::Text => text::line(text, event, &device, &self.clock),
+            StreamFormat::Ndjson => record::line(text, event, device),
+            StreamFormat::Csv => record::csv_line(text, event, device),
+        }
+        true
+    }
+
+    fn lost(&mut self, events: u64, text: &mut String) {
+        match self.format {
+            StreamFormat::Text => stream::head::push_lost_text(text, events),
+            StreamFormat::Ndjson => stream::head::push_lost(text, events),
+            StreamFormat::Csv => record::csv_lost(text, events),
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Packets, told one by one. Sent ones as a device gets them (`xmit_one`), which sees the kernel's own answers as well and
+//! is where packet sockets listen; received ones where their socket is known, and where there turns out to be none.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    Global,
+    helpers::bpf_ktime_get_boot_ns,
+    macros::{btf_tracepoint, cgroup_skb},
+    maps::ring_buf::RingBufEntry,
+    programs::{BtfTracePointContext, SkBuffContext},
+};
+use bytemuck::Zeroable as _;
+use nettop_common::{
+    Direction, Family, Netns, Owner, PacketEvent, PacketFilter, Ref,
+    owner::KERNEL as KERNEL_SLOT,
+    packet::found::{KERNEL, NOBODY},
+    tag::evidence,
+};
+
+use super::{
+    copies,
+    drops::{TCP_NEW_SYN_RECV, is_full},
+    headers::Headers,
+    packet::{PASS, packet},
+};
+use crate::{
+    kernel::{self, load, probe, probe_at},
+    ledger::Packet,
+    maps::{EVENTS, SOCKETS, count},
+    owners, ports,
+};
+
+/// What is asked for. The daemon looks at more than one value of a kind.
+#[unsafe(no_mangle)]
+static PACKET_FILTER: Global<PacketFilter> = Global::new(PacketFilter {
+    host: [0; 4],
+    tgid: 0,
+    port: 0,
+    is_on: 0,
+    has_uid: 0,
+    uid: 0,
+});
+
+const ETH_P_IP_BE: u16 = 0x0800_u16.to_be();
+const ETH_P_IPV6_BE: u16 = 0x86dd_u16.to_be();
+
+/// Where a packet is, and how large.
+struct Place {
+    netns: Netns,
+    ifindex: u32,
+    way: Direction,
+    family: Family,
+    bytes: u32,
+    segments: u16,
+    /// Whose it is if it is nobody's.
+    otherwise: u8,
+}
+
+/// Behind `packet_rx`, which makes the tag. Where several sockets receive a packet it is told for the first.
+#[cgroup_skb]
+pub fn packet_received(ctx: SkBuffContext) -> i32 {
+    received(&ctx);
+    PASS
+}
+
+#[inline(always)]
+fn received(ctx: &SkBuffContext) {
+    // SAFETY: the context is valid for the run.
+    let (sk, segments) = unsafe { ((*ctx.skb.skb).__bindgen_anon_2.sk, (*ctx.skb.skb).gso_segs as u16) };
+    if sk.is_null() {
+        return;
+    }
+    let Some(tag) = SOCKETS.tag_if_full(sk) else { return };
+    let Packet { ifindex, family, bytes, .. } = packet(ctx);
+    if copies::is_copy(ctx, tag, tag.address, family) {
+        return;
+    }
+    let place = Place { netns: tag.netns, ifindex, way: Direction::Rx, family, bytes, segments, otherwise: KERNEL };
+    tell(&place, &Headers::of(&|at| ctx.load(at).unwrap_or(0), family), tag.owner, tag.evidence);
+}
+
+/// A received packet without a socket, whose IP header is at this address.
+#[inline(always)]
+pub fn unclaimed(network: u64, netns: Netns, packet: &Packet, segments: u16) {
+    if PACKET_FILTER.load().is_on == 0 {
+        return;
+    }
+    let Packet { ifindex, family, bytes, .. } = *packet;
+    let place = Place { netns, ifindex, way: Direction::Rx, family, bytes, segments, otherwise: KERNEL };
+    tell(&place, &headers_at(network, family), Ref::NONE, 0);
+}
+
+/// `xmit_one`, behind queueing and segmentation.
+#[btf_tracepoint(function = "net_dev_start_xmit")]
+pub fn packet_sent(ctx: BtfTracePointContext) -> i32 {
+    let (skb, device): (*const c_void, *const c_void) = (ctx.arg(0), ctx.arg(1));
+    let family = match load::<u16>(skb, &kernel::SKB_PROTOCOL) {
+        ETH_P_IP_BE => Family::V4,
+        ETH_P_IPV6_BE => Family::V6,
+        _ => return 0,
+    };
+    // Read as numbers: arithmetic on the buffer's typed pointers is not allowed.
+    let head: u64 = probe(skb as u64, &kernel::SKB_HEAD);
+    let network = head + u64::from(load::<u16>(skb, &kernel::SKB_NETWORK_HEADER));
+    let link_bytes = network.wrapping_sub(probe::<u64>(skb as u64, &kernel::SKB_DATA)) as u32;
+    let shared_info = head + u64::from(load::<u32>(skb, &kernel::SKB_END));
+    let place = Place {
+        netns: kernel::netns(probe(device as u64, &kernel::DEVICE_NET)),
+        ifindex: probe(device as u64, &kernel::DEVICE_IFINDEX),
+        way: Direction::Tx,
+        family,
+        bytes: load::<u32>(skb, &kernel::SKB_LEN).wrapping_sub(link_bytes),
+        segments: probe(shared_info, &kernel::SHINFO_GSO_SEGMENTS),
+        // What was received before is only passed on.
+        otherwise: if load::<u32>(skb, &kernel::SKB_IIF) == 0 { KERNEL } else { NOBODY },
+    };
+    let sk: *const c_void = load(skb, &kernel::SKB_SK);
+    let headers = headers_at(network, family);
+    let state: u8 = if sk.is_null() { 0 } else { probe(sk as u64, &kernel::SOCK_STATE) };
+    let (owner, evidence) = if is_full(sk, state) {
+        SOCKETS.find(sk.cast_mut()).map_or((Ref::NONE, 0), |tag| (tag.owner, tag.evidence))
+    } else if state == TCP_NEW_SYN_RECV {
+        // The answer to a SYN, from a request that has no storage.
+        let listener = ports::owner_of_listener(probe(sk as u64, &kernel::SOCK_LISTENER));
+        (listener.unwrap_or(Ref::NONE), evidence::LISTENER)
+    } else {
+        (Ref::NONE, 0)
+    };
+    tell(&place, &headers, owner, evidence);
+    0
+}
+
+#[inline(always)]
+fn headers_at(network: u64, family: Family) -> Headers {
+    Headers::of(&|at| probe_at(network + at as u64), family)
+}
+
+#[inline(always)]
+fn tell(place: &Place, headers: &Headers, whose: Ref, evidence: u32) {
+    // The kernel has no number, and is not asked for by one.
+    let owner = owners::get(whose).filter(|owner| owner.key.tgid != 0);
+    if !is_wanted(headers, owner.as_deref()) {
+        return;
+    }
+    let Some(mut entry) = EVENTS.reserve::<PacketEvent>(0) else {
+        return count(|stats| &raw mut stats.events_lost);
+    };
+    let event = entry.write(PacketEvent::zeroed());
+    // SAFETY: the helper has no preconditions.
+    event.time_ns = unsafe { bpf_ktime_get_boot_ns() };
+    (event.netns, event.ifindex, event.bytes) = (place.netns, place.ifindex, place.bytes);
+    (event.segments, event.direction, event.family) = (place.segments.max(1), place.way as u8, place.family as u8);
+    (event.source, event.destination) = (headers.source, headers.destination);
+    (event.source_port, event.destination_port) = (headers.source_port, headers.destination_port);
+    (event.protocol, event.tcp_flags) = (headers.protocol, headers.tcp_flags);
+    event.found = match owner {
+        Some(_) => evidence as u8,
+        // Its process has been forgotten.
+        None if whose.slot() != KERNEL_SLOT => NOBODY,
+        None => place.otherwise,
+    };
+    if let Some(owner) = owner {
+        (event.owner, event.comm) = (owner.key, owner.comm);
+    }
+    RingBufEntry::submit(entry, 0);
+}
+
+#[inline(always)]
+fn is_wanted(headers: &Headers, owner: Option<&Owner>) -> bool {
+    let wanted = PACKET_FILTER.load();
+    wanted.is_on != 0
+        && (wanted.tgid == 0 || owner.is_some_and(|owner| owner.key.tgid == wanted.tgid))
+        && (wanted.has_uid == 0 || owner.is_some_and(|owner| owner.key.uid == wanted.uid))
+        && (wanted.port == 0 || wanted.port == headers.source_port || wanted.port == headers.destination_port)
+        && (wanted.host == [0; 4] || wanted.host == headers.source || wanted.host == headers.destination)
+}
