@@ -6,6 +6,7 @@
 
 pub mod connection;
 pub mod drops;
+pub mod filter;
 pub mod offsets;
 pub mod owner;
 pub mod packet;
@@ -17,8 +18,9 @@ pub mod tag;
 
 pub use connection::{Association, AssociationKey, Connection, ConnectionEvent};
 pub use drops::{DropCount, DropKey};
+pub use filter::EventFilter;
 pub use owner::{Owner, OwnerKey};
-pub use packet::{PacketEvent, PacketFilter};
+pub use packet::PacketEvent;
 pub use ports::{Listener, PortHolder, PortKey};
 pub use row::{Flow, Netns, Row, RowKey};
 pub use socket::SocketRecord;

@@ -44,17 +44,3 @@ pub struct PacketEvent {
     /// Keeps the size a multiple of 8.
     pub reserved: [u8; 5],
 }
-
-/// Which packets are told. Zero: any.
-#[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Pod, Zeroable)]
-pub struct PacketFilter {
-    pub host: Address,
-    pub tgid: u32,
-    pub port: u16,
-    /// 1 if any are told.
-    pub is_on: u8,
-    /// 1 if only those of `uid` are.
-    pub has_uid: u8,
-    pub uid: u32,
-}

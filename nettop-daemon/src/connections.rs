@@ -11,7 +11,7 @@ use crate::{
     identity::{namespaces, processes::Processes, users::Users},
     kernel::{
         programs::Kernel,
-        telling::{Associations, Telling},
+        telling::{Associations, Telling, What},
     },
     stream::{
         self, Lines,
@@ -71,7 +71,8 @@ impl ConnectionsArgs {
 pub fn run(cli: &Cli, args: &ConnectionsArgs) -> anyhow::Result<()> {
     let filter = Filter::new(&args.stream)?;
     let kernel = Kernel::examine(cli.backend)?;
-    let mut programs = kernel.start(cli.limits(), Some(Telling::Connections { associations: args.udp }))?;
+    let what = if args.udp { What::ConnectionsAndUdp } else { What::Connections };
+    let mut programs = kernel.start(cli.limits(), Some(Telling { what, filter: filter.in_kernel() }))?;
     let host = namespaces::current()?;
     let associations = args.udp.then(|| programs.take_associations()).transpose()?;
     let ring = programs.take_events()?;
@@ -164,8 +165,8 @@ impl Log {
         match self.args.stream.format {
             StreamFormat::Text if self.args.only_accepted() => text::accepted(text, event),
             StreamFormat::Text => text::line(text, event, packets, &self.clock, &mut self.names),
-            StreamFormat::Ndjson => record::line(text, event, packets, &mut self.names),
-            StreamFormat::Csv => record::csv_line(text, event, packets, &mut self.names),
+            StreamFormat::Ndjson => record::line(text, event, packets, &self.clock, &mut self.names),
+            StreamFormat::Csv => record::csv_line(text, event, packets, &self.clock, &mut self.names),
         }
     }
 }

@@ -9,12 +9,12 @@ use std::{
 };
 
 use clap::Args;
-use nettop_common::{Netns, PacketEvent, PacketFilter, ports};
+use nettop_common::{Netns, PacketEvent};
 
 use crate::{
     cli::Cli,
     identity::devices::{DeviceKey, Devices},
-    kernel::{programs::Kernel, telling::Telling},
+    kernel::{programs::Kernel, telling::{Telling, What}},
     stream::{
         self, Lines,
         clock::Clock,
@@ -40,7 +40,7 @@ pub struct PacketsArgs {
 pub fn run(cli: &Cli, args: &PacketsArgs) -> anyhow::Result<()> {
     let filter = Filter::new(&args.stream)?;
     let kernel = Kernel::examine(cli.backend)?;
-    let mut programs = kernel.start(cli.limits(), Some(Telling::Packets(in_kernel(&filter))))?;
+    let mut programs = kernel.start(cli.limits(), Some(Telling { what: What::Packets, filter: filter.in_kernel() }))?;
     let ring = programs.take_events()?;
     let devices = Names::new()?;
     let log = Log {
@@ -52,19 +52,6 @@ pub fn run(cli: &Cli, args: &PacketsArgs) -> anyhow::Result<()> {
         hooks: programs.hook_kinds(&["packets", "drops"]),
     };
     stream::run(ring, &mut programs, log, args.stream.count)
-}
-
-/// What the kernel can choose by: one value of each kind. It is asked first, so that in a flood others' packets take no room.
-fn in_kernel(filter: &Filter) -> PacketFilter {
-    let only = |values: &[u32]| if let [value] = values { Some(*value) } else { None };
-    PacketFilter {
-        host: if let [host] = filter.hosts[..] { ports::Address::from(crate::sockets::Address(host)) } else { [0; 4] },
-        tgid: only(&filter.pids).unwrap_or(0),
-        port: if let [port] = filter.ports[..] { port } else { 0 },
-        is_on: 1,
-        has_uid: only(&filter.uids).is_some().into(),
-        uid: only(&filter.uids).unwrap_or(0),
-    }
 }
 
 /// Names of devices, asked again when an unknown one shows up.
@@ -128,8 +115,8 @@ impl Lines for Log {
         }
         match self.format {
             StreamFormat::Text => text::line(text, event, &device, &self.clock),
-            StreamFormat::Ndjson => record::line(text, event, device),
-            StreamFormat::Csv => record::csv_line(text, event, device),
+            StreamFormat::Ndjson => record::line(text, event, device, &self.clock),
+            StreamFormat::Csv => record::csv_line(text, event, device, &self.clock),
         }
         true
     }

@@ -1,14 +1,28 @@
 //! The ring: room for an event, or a count of those that found none.
 
-use aya_ebpf::maps::ring_buf::RingBufEntry;
+use aya_ebpf::{Global, maps::ring_buf::RingBufEntry};
 use bytemuck::Zeroable;
-use nettop_common::{OwnerKey, Ref};
+use nettop_common::{EventFilter, OwnerKey, Ref, ports::Address};
 
 use crate::{
     maps::{EVENTS, count},
     owners,
     task::Task,
 };
+
+#[unsafe(no_mangle)]
+static EVENT_FILTER: Global<EventFilter> =
+    Global::new(EventFilter { host: [0; 4], tgid: 0, port: 0, has_uid: 0, uid: 0 });
+
+/// Whether events of this process between these ends are asked for.
+#[inline(always)]
+pub fn is_wanted(owner: Option<&OwnerKey>, addresses: [&Address; 2], ports: [u16; 2]) -> bool {
+    let wanted = EVENT_FILTER.load();
+    (wanted.tgid == 0 || owner.is_some_and(|owner| owner.tgid == wanted.tgid))
+        && (wanted.has_uid == 0 || owner.is_some_and(|owner| owner.uid == wanted.uid))
+        && (wanted.port == 0 || ports.contains(&wanted.port))
+        && (wanted.host == [0; 4] || addresses.contains(&&wanted.host))
+}
 
 /// Fills in an event where the daemon will read it, made of zeroes before.
 #[inline(always)]

@@ -9,6 +9,7 @@ mod nettopd;
 pub mod pairs;
 mod process;
 mod sniffer;
+mod stream;
 
 /// Version of the running kernel. Only for what a kernel is known to lack; nettopd itself never asks.
 pub fn kernel() -> (u32, u32) {
@@ -37,3 +38,4 @@ pub use namespace::{Counters, Namespace, join, veth_pair};
 pub use nettopd::{Nettopd, Row, app, assert_app, device, nettopd_command, owner_row, rows_of, run_nettopd, wire};
 pub use process::{Moved, Parent, Process, set_name};
 pub use sniffer::{Frames, Sniffer};
+pub use stream::{Stream, Told};

@@ -56,7 +56,7 @@ pub struct Record {
     error: Option<String>,
 }
 
-fn record(event: &ConnectionEvent, packets: [u64; 2], names: &mut Names) -> Record {
+fn record(event: &ConnectionEvent, packets: [u64; 2], clock: &Clock, names: &mut Names) -> Record {
     let is_known = event.owner.tgid != 0;
     let details = if is_known { names.processes.of(&event.owner, event.comm) } else { Default::default() };
     let is_closed = event.kind == kind::CLOSED;
@@ -65,7 +65,7 @@ fn record(event: &ConnectionEvent, packets: [u64; 2], names: &mut Names) -> Reco
     let user = names.users.as_mut().filter(|_| is_known).and_then(|users| users.name(event.owner.uid));
     Record {
         event: name(event.kind),
-        time: Clock::rfc3339(event.time_ns),
+        time: clock.rfc3339(event.time_ns),
         pid: is_known.then_some(event.owner.tgid),
         start_time_ns: is_known.then_some(event.owner.start_time_ns),
         comm: is_known.then(|| escape_c(&event.comm)),
@@ -98,8 +98,8 @@ pub fn header(text: &mut String, hooks: &[(&'static str, String)]) {
     Head::new(SCHEMA, hooks).write(text);
 }
 
-pub fn line(text: &mut String, event: &ConnectionEvent, packets: [u64; 2], names: &mut Names) {
-    push_json(text, &record(event, packets, names));
+pub fn line(text: &mut String, event: &ConnectionEvent, packets: [u64; 2], clock: &Clock, names: &mut Names) {
+    push_json(text, &record(event, packets, clock, names));
 }
 
 const COLUMNS: [&str; 24] = [
@@ -133,8 +133,8 @@ pub fn csv_header(text: &mut String) {
     csv::push(text, COLUMNS);
 }
 
-pub fn csv_line(text: &mut String, event: &ConnectionEvent, packets: [u64; 2], names: &mut Names) {
-    let record = record(event, packets, names);
+pub fn csv_line(text: &mut String, event: &ConnectionEvent, packets: [u64; 2], clock: &Clock, names: &mut Names) {
+    let record = record(event, packets, clock, names);
     csv::push(
         text,
         [

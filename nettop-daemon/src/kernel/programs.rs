@@ -15,7 +15,7 @@ use aya::{
     maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuHashMap, Queue, RingBuf},
     programs::{BtfTracePoint, Iter, Program},
 };
-use nettop_common::{DropKey, Listener, Owner, PacketFilter, Row, RowKey, Stats, offsets, owner, row};
+use nettop_common::{DropKey, EventFilter, Listener, Owner, Row, RowKey, Stats, offsets, owner, row};
 
 use super::{
     btf::{self, Btf, BtfError},
@@ -25,7 +25,7 @@ use super::{
     misses::{self, Misses},
     preflight::{self, Refusal},
     questions,
-    telling::{self, AssociationMap, Associations, Telling},
+    telling::{self, AssociationMap, Associations, Telling, What},
 };
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NETTOP_EBPF"));
@@ -292,8 +292,9 @@ impl Kernel {
         let (has_reason, has_rx_sk) = (has("kfree_skb", "reason"), has("kfree_skb", "sock *"));
         let has_retransmit_error = has("tcp_retransmit_skb", ", int)");
         let shadow = u32::from(with_shadows);
-        let packet_filter: [u32; size_of::<PacketFilter>() / 4] =
-            bytemuck::cast(telling.map_or_else(PacketFilter::default, Telling::packet_filter));
+        let event_filter: [u32; size_of::<EventFilter>() / 4] =
+            bytemuck::cast(telling.map(|telling| telling.filter).unwrap_or_default());
+        let tell_packets = u32::from(telling.is_some_and(|telling| telling.what == What::Packets));
         // From 6.10 on, what `accept` asks for is one argument.
         let accepts_by_one = types.function("inet_csk_accept").is_ok_and(|found| found.contains("proto_accept_arg"));
         let accept_result: u32 = if accepts_by_one { 2 } else { 4 };
@@ -310,7 +311,8 @@ impl Kernel {
             .override_global("HAS_RX_SK", &has_rx_sk, true)
             .override_global("HAS_RETRANSMIT_ERROR", &has_retransmit_error, true)
             .override_global("SHADOW", &shadow, true)
-            .override_global("PACKET_FILTER", &packet_filter, true)
+            .override_global("EVENT_FILTER", &event_filter, true)
+            .override_global("TELL_PACKETS", &tell_packets, true)
             .override_global("ACCEPT_RESULT", &accept_result, true)
             .override_global("SYS_ACCEPT", &telling::SYS_ACCEPT, true)
             .override_global("SYS_ACCEPT4", &telling::SYS_ACCEPT4, true)

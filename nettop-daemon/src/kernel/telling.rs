@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use anyhow::Context as _;
 use aya::maps::{HashMap, MapData};
-use nettop_common::{Association, AssociationKey, PacketFilter};
+use nettop_common::{Association, AssociationKey, EventFilter};
 use nix::{
     sys::time::TimeValLike as _,
     time::{ClockId, clock_gettime},
@@ -25,14 +25,20 @@ mod number {
 }
 pub use number::{SYS_ACCEPT, SYS_ACCEPT4};
 
-/// What is told.
+/// What is told, and of whom.
 #[derive(Clone, Copy, Debug)]
-pub enum Telling {
-    Connections {
-        /// Also conversations of UDP.
-        associations: bool,
-    },
-    Packets(PacketFilter),
+pub struct Telling {
+    pub what: What,
+    pub filter: EventFilter,
+}
+
+/// What is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum What {
+    Connections,
+    /// And conversations of UDP.
+    ConnectionsAndUdp,
+    Packets,
 }
 
 /// One argument for three from 6.10 on.
@@ -140,31 +146,26 @@ impl Associations {
 impl Telling {
     /// The hooks it needs.
     pub const fn purposes(self) -> &'static [Purpose] {
-        match self {
-            Self::Connections { associations: true } => CONNECTIONS_AND_UDP,
-            Self::Connections { associations: false } => CONNECTIONS,
-            Self::Packets(_) => PACKETS,
+        match self.what {
+            What::Connections => CONNECTIONS,
+            What::ConnectionsAndUdp => CONNECTIONS_AND_UDP,
+            What::Packets => PACKETS,
         }
     }
 
     /// Room for events that wait to be read.
     pub const fn ring_bytes(self) -> u32 {
-        match self {
-            Self::Connections { .. } => 4 << 20,
-            Self::Packets(_) => 16 << 20,
+        match self.what {
+            What::Connections | What::ConnectionsAndUdp => 4 << 20,
+            What::Packets => 16 << 20,
         }
     }
 
     /// Room for conversations.
     pub const fn associations(self) -> u32 {
-        if matches!(self, Self::Connections { associations: true }) { ASSOCIATIONS } else { 1 }
-    }
-
-    /// Zero where no packets are told.
-    pub fn packet_filter(self) -> PacketFilter {
-        match self {
-            Self::Packets(filter) => PacketFilter { is_on: 1, ..filter },
-            Self::Connections { .. } => PacketFilter::default(),
+        match self.what {
+            What::ConnectionsAndUdp => ASSOCIATIONS,
+            What::Connections | What::Packets => 1,
         }
     }
 }

@@ -68,14 +68,14 @@ pub fn protocol(number: u8) -> String {
     .into()
 }
 
-fn record(event: &PacketEvent, device: String) -> Record {
+fn record(event: &PacketEvent, device: String, clock: &Clock) -> Record {
     let has_ports = matches!(event.protocol, 6 | 17 | 132 | 136);
     let is_process = event.found < found::KERNEL;
     let is_kernel = event.found == found::KERNEL;
     let flags = || FLAGS.iter().zip("UAPRSF".chars()).filter(|(bit, _)| event.tcp_flags & **bit != 0);
     Record {
         event: "packet",
-        time: Clock::rfc3339(event.time_ns),
+        time: clock.rfc3339(event.time_ns),
         direction: if event.direction == Direction::Tx as u8 { "tx" } else { "rx" },
         protocol: protocol(event.protocol),
         ip_version: if event.family == 0 { 4 } else { 6 },
@@ -107,8 +107,8 @@ pub fn header(text: &mut String, hooks: &[(&'static str, String)]) {
     Head::new(SCHEMA, hooks).write(text);
 }
 
-pub fn line(text: &mut String, event: &PacketEvent, device: String) {
-    push_json(text, &record(event, device));
+pub fn line(text: &mut String, event: &PacketEvent, device: String, clock: &Clock) {
+    push_json(text, &record(event, device, clock));
 }
 
 const COLUMNS: [&str; 21] = [
@@ -139,8 +139,8 @@ pub fn csv_header(text: &mut String) {
     csv::push(text, COLUMNS);
 }
 
-pub fn csv_line(text: &mut String, event: &PacketEvent, device: String) {
-    let record = record(event, device);
+pub fn csv_line(text: &mut String, event: &PacketEvent, device: String, clock: &Clock) {
+    let record = record(event, device, clock);
     csv::push(
         text,
         [

@@ -10,34 +10,56 @@ use nix::{
 #[derive(Clone, Debug)]
 pub struct Clock {
     zone: TimeZone,
+    /// When the machine was booted, where it is not asked each time: the wall's clock may be set.
+    boot: Option<Timestamp>,
 }
 
 impl Clock {
     /// Local, or UTC.
     pub fn new(utc: bool) -> Self {
-        Self { zone: if utc { TimeZone::UTC } else { TimeZone::system() } }
+        Self { zone: if utc { TimeZone::UTC } else { TimeZone::system() }, boot: None }
     }
 
     /// `22:10:03.123456`.
     pub fn of_day(&self, since_boot_ns: u64) -> String {
-        Zoned::new(wall(since_boot_ns), self.zone.clone()).strftime("%H:%M:%S%.6f").to_string()
+        Zoned::new(self.wall(since_boot_ns), self.zone.clone()).strftime("%H:%M:%S%.6f").to_string()
     }
 
     /// RFC 3339, in UTC.
-    pub fn rfc3339(since_boot_ns: u64) -> String {
-        format!("{:.6}", wall(since_boot_ns))
+    pub fn rfc3339(&self, since_boot_ns: u64) -> String {
+        format!("{:.6}", self.wall(since_boot_ns))
+    }
+
+    fn wall(&self, since_boot_ns: u64) -> Timestamp {
+        let since_boot = SignedDuration::from_nanos(i64::try_from(since_boot_ns).unwrap_or(i64::MAX));
+        let boot = self.boot.unwrap_or_else(boot);
+        boot.checked_add(since_boot).unwrap_or(boot)
     }
 }
 
-/// The kernel's clocks are compared each time: the wall's may be set.
-fn wall(since_boot_ns: u64) -> Timestamp {
+fn boot() -> Timestamp {
     let now = Timestamp::now();
-    let since_boot = clock_gettime(ClockId::CLOCK_BOOTTIME)
-        .ok()
-        .map(|time| SignedDuration::from_nanos(time.num_nanoseconds()));
-    let since = i64::try_from(since_boot_ns).ok().map(SignedDuration::from_nanos);
-    match (since_boot, since) {
-        (Some(boot), Some(event)) => now.checked_sub(boot - event).unwrap_or(now),
-        _ => now,
+    let since_boot = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |time| time.num_nanoseconds());
+    now.checked_sub(SignedDuration::from_nanos(since_boot)).unwrap_or(now)
+}
+
+#[cfg(test)]
+pub mod fixed {
+    use jiff::{Timestamp, tz::TimeZone};
+
+    use super::Clock;
+
+    /// Of a machine that was booted when 2026 began, in UTC.
+    pub fn clock() -> Clock {
+        let boot = Timestamp::from_second(1_767_225_600).expect("a time");
+        Clock { zone: TimeZone::UTC, boot: Some(boot) }
+    }
+
+    #[test]
+    fn times_are_those_of_the_wall() {
+        assert_eq!(clock().of_day(3_661_000_002_000), "01:01:01.000002");
+        assert_eq!(clock().rfc3339(3_661_000_002_000), "2026-01-01T01:01:01.000002Z");
+        let now = Clock::new(true).wall(0);
+        assert!((now.as_second() - super::boot().as_second()).abs() <= 1);
     }
 }

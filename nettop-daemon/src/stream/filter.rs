@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use clap::{Args, ValueEnum};
-use nettop_common::{OwnerKey, ports};
+use nettop_common::{EventFilter, OwnerKey, ports};
 
 use crate::{
     run,
@@ -53,11 +53,11 @@ pub enum StreamFormat {
 /// [`StreamArgs`] with names resolved.
 #[derive(Debug)]
 pub struct Filter {
-    pub pids: Vec<u32>,
-    pub uids: Vec<u32>,
+    pids: Vec<u32>,
+    uids: Vec<u32>,
     names: Vec<String>,
-    pub hosts: Vec<IpAddr>,
-    pub ports: Vec<u16>,
+    hosts: Vec<IpAddr>,
+    ports: Vec<u16>,
 }
 
 impl Filter {
@@ -78,7 +78,20 @@ impl Filter {
         })
     }
 
-    /// Whether a process is asked for. `None`: nobody is known.
+    /// What the kernel can choose by.
+    pub fn in_kernel(&self) -> EventFilter {
+        let only = |values: &[u32]| if let [value] = values { Some(*value) } else { None };
+        let uid = only(&self.uids);
+        EventFilter {
+            host: if let [host] = self.hosts[..] { Address(host).into() } else { [0; 4] },
+            tgid: only(&self.pids).unwrap_or(0),
+            port: if let [port] = self.ports[..] { port } else { 0 },
+            has_uid: uid.is_some().into(),
+            uid: uid.unwrap_or(0),
+        }
+    }
+
+    /// Whether a process is asked for.
     pub fn selects_process(&self, owner: &OwnerKey, comm: &[u8; 16]) -> bool {
         let comm = comm.split(|byte| *byte == 0).next().unwrap_or_default();
         (self.pids.is_empty() || self.pids.contains(&owner.tgid))

@@ -7,7 +7,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
@@ -15,7 +15,9 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 /// Chunks that may wait.
 const QUEUED: usize = 4;
-/// How long a reader that is stuck is waited for at the end.
+/// What is written at once, so that it shows whether the reader is stuck.
+const PIECE_BYTES: usize = 4096;
+/// How long, at the end, a reader is waited for that takes nothing.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 struct Chunk {
@@ -27,11 +29,17 @@ struct Chunk {
 pub struct Output {
     queue: Sender<Chunk>,
     thread: JoinHandle<anyhow::Result<()>>,
-    written: Arc<AtomicU64>,
+    progress: Arc<Progress>,
     queued: u64,
     most: Option<u64>,
     /// Events that found no place in the queue in time.
     dropped: u64,
+}
+
+#[derive(Default)]
+struct Progress {
+    events: AtomicU64,
+    pieces: AtomicU64,
 }
 
 /// Events that were written, and that were not.
@@ -45,10 +53,10 @@ impl Output {
     /// Starts the thread. `most` limits the events that are written.
     pub fn start(most: Option<u64>) -> Self {
         let (queue, chunks) = channel(QUEUED);
-        let written = Arc::new(AtomicU64::new(0));
-        let count = Arc::clone(&written);
-        let thread = std::thread::spawn(move || write_all(chunks, &count));
-        Self { queue, thread, written, queued: 0, most, dropped: 0 }
+        let progress = Arc::new(Progress::default());
+        let made = Arc::clone(&progress);
+        let thread = std::thread::spawn(move || write_all(chunks, &made));
+        Self { queue, thread, progress, queued: 0, most, dropped: 0 }
     }
 
     /// Events that may still be written.
@@ -69,14 +77,24 @@ impl Output {
         self.left() != Some(0)
     }
 
-    /// The same, not waiting long: what finds no room counts as unwritten.
+    /// The same, as long as the reader takes something: what finds no room counts as unwritten.
     pub async fn put_soon(&mut self, text: &mut String, events: &mut u64) -> bool {
-        let queued = tokio::time::timeout(PATIENCE, self.put(text, events)).await;
-        if queued.is_err() {
-            text.clear();
-            self.dropped += std::mem::take(events);
+        loop {
+            let pieces = self.pieces();
+            match tokio::time::timeout(PATIENCE, self.put(text, events)).await {
+                Ok(goes_on) => return goes_on,
+                Err(_) if self.pieces() != pieces => {}
+                Err(_) => {
+                    text.clear();
+                    self.dropped += std::mem::take(events);
+                    return false;
+                }
+            }
         }
-        queued.unwrap_or(false)
+    }
+
+    fn pieces(&self) -> u64 {
+        self.progress.pieces.load(Ordering::Relaxed)
     }
 
     /// Completes when the reader is gone, or writing failed.
@@ -94,28 +112,36 @@ impl Output {
     ///
     /// If writing failed for any reason but a reader that went away.
     pub fn finish(self) -> anyhow::Result<Done> {
-        drop(self.queue);
-        let since = std::time::Instant::now();
-        while !self.thread.is_finished() && since.elapsed() < PATIENCE {
+        let Self { queue, thread, progress, queued, dropped, .. } = self;
+        drop(queue);
+        let (mut pieces, mut since) = (0, Instant::now());
+        while !thread.is_finished() && since.elapsed() < PATIENCE {
             std::thread::sleep(Duration::from_millis(1));
+            let now = progress.pieces.load(Ordering::Relaxed);
+            if now != pieces {
+                (pieces, since) = (now, Instant::now());
+            }
         }
-        if self.thread.is_finished() {
-            self.thread.join().map_err(|_| anyhow::anyhow!("the output thread panicked"))??;
+        if thread.is_finished() {
+            thread.join().map_err(|_| anyhow::anyhow!("the output thread panicked"))??;
         }
-        let written = self.written.load(Ordering::Relaxed);
-        Ok(Done { written, unwritten: (self.queued + self.dropped).saturating_sub(written) })
+        let written = progress.events.load(Ordering::Relaxed);
+        Ok(Done { written, unwritten: (queued + dropped).saturating_sub(written) })
     }
 }
 
-fn write_all(mut chunks: Receiver<Chunk>, written: &AtomicU64) -> anyhow::Result<()> {
+fn write_all(mut chunks: Receiver<Chunk>, progress: &Progress) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout().lock();
     while let Some(chunk) = chunks.blocking_recv() {
-        match stdout.write_all(chunk.text.as_bytes()).and_then(|()| stdout.flush()) {
-            Ok(()) => written.fetch_add(chunk.events, Ordering::Relaxed),
-            // `| head` has seen enough.
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
-            Err(error) => return Err(error).context("cannot write to standard output"),
-        };
+        for piece in chunk.text.as_bytes().chunks(PIECE_BYTES) {
+            match stdout.write_all(piece).and_then(|()| stdout.flush()) {
+                Ok(()) => progress.pieces.fetch_add(1, Ordering::Relaxed),
+                // `| head` has seen enough.
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+                Err(error) => return Err(error).context("cannot write to standard output"),
+            };
+        }
+        progress.events.fetch_add(chunk.events, Ordering::Relaxed);
     }
     Ok(())
 }

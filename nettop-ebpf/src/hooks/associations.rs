@@ -15,8 +15,9 @@ use super::{
 };
 use crate::{
     ends::{AF_INET, AF_INET6},
-    events::{Named, tell},
+    events::{is_wanted, tell},
     maps::{ASSOCIATIONS, SOCKETS, add, count},
+    owners,
 };
 
 const BPF_NOEXIST: u64 = 1;
@@ -73,6 +74,11 @@ fn begin(
     family: Family,
     time_ns: u64,
 ) -> Option<*mut Association> {
+    let owner = owners::get(tag.owner);
+    let key_of_owner = owner.as_deref().map(|owner| &owner.key);
+    if !is_wanted(key_of_owner, [&headers.source, &headers.destination], [key.local_port, key.remote_port]) {
+        return None;
+    }
     let mut association: Association = bytemuck::Zeroable::zeroed();
     let first = &mut association.first;
     (first.time_ns, first.begun_ns, first.netns) = (time_ns, time_ns, tag.netns);
@@ -91,8 +97,8 @@ fn begin(
     };
     first.remote = key.remote;
     (first.local_port, first.remote_port) = (key.local_port, key.remote_port);
-    if let Some(named) = Named::of(tag.owner) {
-        (first.owner, first.comm) = (named.owner, named.comm);
+    if let Some(owner) = owner {
+        (first.owner, first.comm) = (owner.key, owner.comm);
     }
     match ASSOCIATIONS.insert(key, association, BPF_NOEXIST) {
         Ok(()) => tell(|event: &mut ConnectionEvent| *event = association.first),

@@ -14,7 +14,7 @@ use nettop_common::{Connection, ConnectionEvent, connection::kind};
 
 use crate::{
     ends::Ends,
-    events::{Named, tell},
+    events::{Named, is_wanted, tell},
     kernel::{self, load, probe, probe_at},
     ledger,
     maps::{CONNECTIONS, SOCKETS, count},
@@ -130,12 +130,21 @@ fn now() -> u64 {
 #[inline(always)]
 fn describe(sk: *const c_void, kind: u32, old: i32, begun_ns: u64, named: Option<Named>) {
     let Some(ends) = Ends::of(sk as u64) else { return };
+    if !wants(&ends, named.as_ref()) {
+        return;
+    }
     tell(|event: &mut ConnectionEvent| {
         fill(event, sk as u64, kind, &ends, named);
         event.begun_ns = begun_ns;
         event.old_state = old as u8;
         event.error = probe(sk as u64, &kernel::SOCK_ERROR);
     });
+}
+
+#[inline(always)]
+fn wants(ends: &Ends, named: Option<&Named>) -> bool {
+    let owner = named.map(|named| &named.owner);
+    is_wanted(owner, [&ends.local, &ends.remote], [ends.local_port, ends.remote_port])
 }
 
 /// All that does not depend on what happened.
@@ -167,7 +176,10 @@ fn accepted(sk: u64) {
         && probe::<u16>(sk, &kernel::SOCK_PROTOCOL) == IPPROTO_TCP
         && let Some(ends) = Ends::of(sk)
     {
-        tell(|event: &mut ConnectionEvent| fill(event, sk, kind::ACCEPTED, &ends, Some(Named::current())));
+        let named = Named::current();
+        if wants(&ends, Some(&named)) {
+            tell(|event: &mut ConnectionEvent| fill(event, sk, kind::ACCEPTED, &ends, Some(named)));
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use aya_ebpf::{
 };
 use bytemuck::Zeroable as _;
 use nettop_common::{
-    Direction, Family, Netns, Owner, PacketEvent, PacketFilter, Ref,
+    Direction, Family, Netns, PacketEvent, Ref,
     owner::KERNEL as KERNEL_SLOT,
     packet::found::{KERNEL, NOBODY},
     tag::evidence,
@@ -25,22 +25,16 @@ use super::{
     packet::{PASS, packet},
 };
 use crate::{
+    events::is_wanted,
     kernel::{self, load, probe, probe_at},
     ledger::Packet,
     maps::{EVENTS, SOCKETS, count},
     owners, ports,
 };
 
-/// What is asked for. The daemon looks at more than one value of a kind.
+/// Whether packets are told: the hook of those without a socket is in use anyway.
 #[unsafe(no_mangle)]
-static PACKET_FILTER: Global<PacketFilter> = Global::new(PacketFilter {
-    host: [0; 4],
-    tgid: 0,
-    port: 0,
-    is_on: 0,
-    has_uid: 0,
-    uid: 0,
-});
+static TELL_PACKETS: Global<u32> = Global::new(0);
 
 const ETH_P_IP_BE: u16 = 0x0800_u16.to_be();
 const ETH_P_IPV6_BE: u16 = 0x86dd_u16.to_be();
@@ -83,7 +77,7 @@ fn received(ctx: &SkBuffContext) {
 /// A received packet without a socket, whose IP header is at this address.
 #[inline(always)]
 pub fn unclaimed(network: u64, netns: Netns, packet: &Packet, segments: u16) {
-    if PACKET_FILTER.load().is_on == 0 {
+    if TELL_PACKETS.load() == 0 {
         return;
     }
     let Packet { ifindex, family, bytes, .. } = *packet;
@@ -140,7 +134,9 @@ fn headers_at(network: u64, family: Family) -> Headers {
 fn tell(place: &Place, headers: &Headers, whose: Ref, evidence: u32) {
     // The kernel has no number, and is not asked for by one.
     let owner = owners::get(whose).filter(|owner| owner.key.tgid != 0);
-    if !is_wanted(headers, owner.as_deref()) {
+    let key = owner.as_deref().map(|owner| &owner.key);
+    let ports = [headers.source_port, headers.destination_port];
+    if !is_wanted(key, [&headers.source, &headers.destination], ports) {
         return;
     }
     let Some(mut entry) = EVENTS.reserve::<PacketEvent>(0) else {
@@ -164,14 +160,4 @@ fn tell(place: &Place, headers: &Headers, whose: Ref, evidence: u32) {
         (event.owner, event.comm) = (owner.key, owner.comm);
     }
     RingBufEntry::submit(entry, 0);
-}
-
-#[inline(always)]
-fn is_wanted(headers: &Headers, owner: Option<&Owner>) -> bool {
-    let wanted = PACKET_FILTER.load();
-    wanted.is_on != 0
-        && (wanted.tgid == 0 || owner.is_some_and(|owner| owner.key.tgid == wanted.tgid))
-        && (wanted.has_uid == 0 || owner.is_some_and(|owner| owner.key.uid == wanted.uid))
-        && (wanted.port == 0 || wanted.port == headers.source_port || wanted.port == headers.destination_port)
-        && (wanted.host == [0; 4] || wanted.host == headers.source || wanted.host == headers.destination)
 }
