@@ -1,7 +1,7 @@
 //! Reads kernel type information (BTF) for what aya's reader hides: offsets of members, enum values, and the
 //! prototypes of functions and tracepoints. Format: Documentation/bpf/btf.rst.
 
-use std::{collections::HashMap, fs, path::Path};
+use std::{fs, path::Path};
 
 use thiserror::Error;
 
@@ -41,7 +41,8 @@ mod kind {
     pub(super) const ENUM64: u32 = 19;
 }
 
-/// Parsed type information.
+/// Type information, as it was read, and where in it each type is. Nothing is copied out: a kernel has 100,000 types, and
+/// nettopd asks for a hundred.
 #[derive(Debug)]
 pub struct Btf {
     data: Vec<u8>,
@@ -49,11 +50,21 @@ pub struct Btf {
     strings_len: u32,
     /// Length of the strings that are in another file.
     strings_before: u32,
-    /// Byte position of each type; ids start at 1.
-    types: Vec<usize>,
-    /// First type of each name and kind.
-    names: HashMap<(u32, Vec<u8>), u32>,
+    /// Ids start at 1.
+    types: Vec<Type>,
+    /// First type of each chain of those whose names have the same hash; 0 ends a chain.
+    chains: Vec<u32>,
 }
+
+#[derive(Clone, Copy, Debug)]
+struct Type {
+    /// Byte position.
+    at: u32,
+    /// Next of its chain, by increasing id.
+    next: u32,
+}
+
+const CHAINS: usize = 1 << 15;
 
 impl Btf {
     /// Reads a BTF file.
@@ -90,10 +101,10 @@ impl Btf {
         let (type_off, type_len) = (word(8)? as usize, word(12)? as usize);
         let strings = header + word(16)? as usize;
         let end = header + type_off + type_len;
-        let mut types = vec![0];
+        let mut types = vec![Type { at: 0, next: 0 }];
         let mut at = header + type_off;
         while at < end {
-            types.push(at);
+            types.push(Type { at: u32::try_from(at).map_err(|_| "too large")?, next: 0 });
             let info = word(at + 4)?;
             let n = (info & 0xffff) as usize;
             at += 12
@@ -106,16 +117,25 @@ impl Btf {
                 };
         }
         let strings_len = word(20)?;
-        let mut btf = Self { data, strings, strings_len, strings_before, types, names: HashMap::new() };
-        for id in 1..btf.types.len() {
-            let id = u32::try_from(id).map_err(|_| "too many types")?;
-            let kind = btf.kind(id);
-            if matches!(kind, kind::STRUCT | kind::ENUM | kind::TYPEDEF | kind::FUNC) {
-                let name = btf.name(btf.field(id, 0)).to_vec();
-                btf.names.entry((kind, name)).or_insert(id);
+        let mut btf = Self { data, strings, strings_len, strings_before, types, chains: vec![0; CHAINS] };
+        btf.chain();
+        Ok(btf)
+    }
+
+    /// Chains the types that are asked for by name. Backwards: of types of the same name the first counts.
+    fn chain(&mut self) {
+        for id in (1..self.end()).rev() {
+            if matches!(self.kind(id), kind::STRUCT | kind::ENUM | kind::TYPEDEF | kind::FUNC) {
+                let chain = chain_of(self.name(self.field(id, 0)));
+                self.types[id as usize].next = self.chains[chain];
+                self.chains[chain] = id;
             }
         }
-        Ok(btf)
+    }
+
+    /// One more than the last id. There are fewer types than bytes, whose positions fit.
+    const fn end(&self) -> u32 {
+        self.types.len() as u32
     }
 
     /// Byte offset of a member, named by a dotted path; anonymous structs and unions are looked through.
@@ -162,8 +182,8 @@ impl Btf {
     /// Enum, name and value of all enumerators of the 32-bit enums that are `wanted` by name.
     pub fn enumerators(&self, wanted: impl Fn(&str) -> bool) -> Vec<(String, String, u32)> {
         let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
-        let enums = self.names.iter().filter(|((kind, _), _)| *kind == kind::ENUM);
-        let enums = enums.map(|((_, name), id)| (text(name), *id)).filter(|(name, _)| wanted(name));
+        let enums = (1..self.end()).filter(|id| self.kind(*id) == kind::ENUM);
+        let enums = enums.map(|id| (text(self.name(self.field(id, 0))), id)).filter(|(name, _)| wanted(name));
         enums
             .flat_map(|(of, id)| {
                 (0..self.len(id))
@@ -226,7 +246,11 @@ impl Btf {
     }
 
     fn find(&self, kind: u32, name: &str) -> Option<u32> {
-        self.names.get(&(kind, name.as_bytes().to_vec())).copied()
+        let mut id = self.chains[chain_of(name.as_bytes())];
+        while id != 0 && (self.kind(id) != kind || self.name(self.field(id, 0)) != name.as_bytes()) {
+            id = self.types[id as usize].next;
+        }
+        (id != 0).then_some(id)
     }
 
     /// Type and bit offset of a member, searched through anonymous members.
@@ -268,7 +292,7 @@ impl Btf {
 
     /// The `n`th word of a type; 0 where a damaged file points nowhere.
     fn field(&self, id: u32, n: usize) -> u32 {
-        self.types.get(id as usize).and_then(|at| word_at(&self.data, at + 4 * n)).unwrap_or(0)
+        self.types.get(id as usize).and_then(|of| word_at(&self.data, of.at as usize + 4 * n)).unwrap_or(0)
     }
 
     fn name(&self, offset: u32) -> &[u8] {
@@ -276,6 +300,12 @@ impl Btf {
         let rest = self.data.get(self.strings + offset as usize..).unwrap_or_default();
         rest.split(|byte| *byte == 0).next().unwrap_or_default()
     }
+}
+
+/// FNV-1a.
+fn chain_of(name: &[u8]) -> usize {
+    let hash = name.iter().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+    (hash ^ hash >> 16) as usize % CHAINS
 }
 
 fn word_at(data: &[u8], at: usize) -> Option<u32> {
