@@ -64,6 +64,9 @@ struct Type {
     next: u32,
 }
 
+const MAGIC: u16 = 0xeb9f;
+/// Length of the header.
+const HEADER: u32 = 24;
 const CHAINS: usize = 1 << 15;
 
 impl Btf {
@@ -91,7 +94,6 @@ impl Btf {
     }
 
     fn parse(data: Vec<u8>, strings_before: u32) -> Result<Self, &'static str> {
-        const MAGIC: u16 = 0xeb9f;
         const TRUNCATED: &str = "truncated";
         let word = |at: usize| word_at(&data, at).ok_or(TRUNCATED);
         if data.len() < 24 || u16::from_ne_bytes([data[0], data[1]]) != MAGIC {
@@ -220,6 +222,25 @@ impl Btf {
             return Err(missing());
         }
         self.prototype(self.field(pointer, 2), 1).ok_or_else(missing)
+    }
+
+    /// A file of BTF with nothing but the functions and typedefs of these names, without what they refer to, under the ids
+    /// that they have here.
+    pub fn only(&self, names: impl Iterator<Item = String>) -> Vec<u8> {
+        let mut types = vec![[0; 3]; self.types.len() - 1];
+        let mut strings = vec![0];
+        for name in names {
+            for kind in [kind::FUNC, kind::TYPEDEF] {
+                if let Some(id) = self.find(kind, &name) {
+                    types[id as usize - 1] = [strings.len() as u32, kind << 24, 0];
+                    strings.extend(name.bytes().chain([0]));
+                }
+            }
+        }
+        let types: &[u8] = bytemuck::cast_slice(types.as_flattened());
+        let (types_len, strings_len) = (types.len() as u32, strings.len() as u32);
+        let header = [HEADER, 0, types_len, types_len, strings_len];
+        [&MAGIC.to_ne_bytes(), &[1, 0], bytemuck::cast_slice(&header), types, &strings].concat()
     }
 
     fn prototype(&self, id: u32, skipped: usize) -> Option<String> {
@@ -370,6 +391,19 @@ mod tests {
         assert!(btf.tracepoint("u").is_err());
         assert_eq!(btf.function("f").unwrap(), "void (void *, int)");
         assert_eq!(btf.function("g").unwrap_err().to_string(), "this kernel's BTF has no function g");
+    }
+
+    #[test]
+    fn what_is_left_has_its_name_and_id() {
+        let btf = Btf::parse(fixture(), 0).unwrap();
+        let only = Btf::parse(btf.only(["f", "btf_trace_t", "s", "absent"].map(str::to_owned).into_iter()), 0).unwrap();
+        for (kind, name) in [(kind::FUNC, "f"), (kind::TYPEDEF, "btf_trace_t")] {
+            assert!(only.find(kind, name).is_some());
+            assert_eq!(only.find(kind, name), btf.find(kind, name));
+        }
+        assert_eq!(only.end(), btf.end());
+        assert_eq!((only.find(kind::STRUCT, "s"), only.find(kind::FUNC, "g")), (None, None));
+        assert!(aya::Btf::parse(&btf.only(std::iter::empty()), aya::Endianness::default()).is_ok());
     }
 
     #[test]

@@ -175,10 +175,21 @@ impl Programs {
     }
 }
 
+/// What iterators walk over.
+const WALKED: [&str; 4] = ["bpf_map", "task_file", "tcp", "udp"];
+
+/// Names in BTF of all that programs may be attached to, as aya looks for them.
+fn targets() -> impl Iterator<Item = String> {
+    let hooks = BEFORE_SEEDING.iter().chain(AFTER_SEEDING).flat_map(|purpose| purpose.ways).flat_map(|way| way.hooks);
+    let hooks = hooks.flat_map(|hook| [hook.target.to_owned(), format!("btf_trace_{}", hook.target)]);
+    hooks.chain(WALKED.map(|walked| format!("bpf_iter_{walked}")))
+}
+
 /// A kernel that has all that nettopd needs, and what programs are loaded with.
 pub struct Kernel {
     pub(super) cgroup: File,
     pub(super) types: Btf,
+    /// Of the kernel's types those that programs are attached to, see [`targets`].
     pub(super) kernel_btf: aya::Btf,
     pub(super) forced: Option<Backend>,
 }
@@ -194,7 +205,9 @@ impl Kernel {
         let cgroup = preflight::cgroup2()?;
         let types = Btf::read(Path::new(btf::VMLINUX))?;
         preflight::helpers(&types)?;
-        let kernel_btf = aya::Btf::from_sys_fs().context("cannot parse the kernel's BTF")?;
+        // aya takes apart and searches every type that it gets.
+        let kernel_btf = aya::Btf::parse(&types.only(targets()), aya::Endianness::default())
+            .context("cannot parse the kernel's BTF")?;
         Ok(Self { cgroup, types, kernel_btf, forced })
     }
 
@@ -306,6 +319,8 @@ impl Kernel {
             loader.override_global(global, reason, true);
         }
         loader
+            // In place of all of the kernel's types: the object has no relocations by type.
+            .btf(Some(&self.kernel_btf))
             .override_global("ROW_LIMIT", &row_limit, true)
             .override_global("HAS_REASON", &has_reason, true)
             .override_global("HAS_RX_SK", &has_rx_sk, true)
