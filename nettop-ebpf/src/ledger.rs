@@ -51,19 +51,22 @@ pub fn take(tag: &mut SocketTag, task: Task, found: u32) {
 /// through a program's socket (sockmap, nbd) is not the program's.
 #[inline(always)]
 pub fn used(tag: &mut SocketTag, task: Task) -> bool {
-    if !task.is_kernel_thread() {
-        take(tag, task, evidence::USER);
+    let owner = owners::get(tag.owner);
+    if owner.as_ref().is_some_and(|owner| task.is(owner)) {
+        tag.evidence = evidence::USER;
         return true;
     }
-    // A program may make a socket, hand it to the kernel and end, as rpc.nfsd does.
-    let owner = owners::get(tag.owner).filter(|owner| owner.state == owner::LIVE);
-    if owner.as_ref().is_some_and(|owner| owner.is_kernel_thread == 0) {
-        return false;
+    if task.is_kernel_thread() {
+        // A program may make a socket, hand it to the kernel and end, as rpc.nfsd does.
+        if owner.is_some_and(|owner| owner.state == owner::LIVE && owner.is_kernel_thread == 0) {
+            return false;
+        }
+        if task.is_worker() {
+            return true;
+        }
     }
-    if !task.is_worker() && !owner.is_some_and(|owner| task.is(owner)) {
-        tag.owner = owners::of(task);
-        tag.evidence = evidence::USER;
-    }
+    tag.owner = owners::of(task);
+    tag.evidence = evidence::USER;
     true
 }
 
