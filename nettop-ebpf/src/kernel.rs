@@ -1,8 +1,8 @@
 //! Reading kernel structs: offsets that the daemon filled in from the running kernel's BTF, and two ways to load.
 
-use core::ffi::c_void;
+use core::{ffi::c_void, mem::MaybeUninit};
 
-use aya_ebpf::{Global, helpers::bpf_probe_read_kernel};
+use aya_ebpf::{Global, helpers::generated::bpf_probe_read_kernel};
 use nettop_common::{Netns, offsets::ABSENT};
 
 macro_rules! globals {
@@ -26,16 +26,21 @@ pub fn load<T: Copy>(base: *const c_void, offset: &Global<u32>) -> T {
 
 /// Reads a member at an address that is only a number here; a fault reads as zero.
 #[inline(always)]
-pub fn probe<T: Copy + Default>(base: u64, offset: &Global<u32>) -> T {
-    // SAFETY: the helper checks the address and copies nothing if it faults.
-    unsafe { bpf_probe_read_kernel((base + u64::from(offset.load())) as *const T) }.unwrap_or_default()
+pub fn probe<T: bytemuck::Pod>(base: u64, offset: &Global<u32>) -> T {
+    probe_at(base + u64::from(offset.load()))
 }
 
-/// Reads what lies at an address; a fault reads as zero.
+/// Reads what lies at an address; a fault reads as zero. Without a branch for it: verifiers follow both sides of each, and
+/// before 6.3 twenty in a row are more than they can.
 #[inline(always)]
-pub fn probe_at<T: Copy + Default>(address: u64) -> T {
-    // SAFETY: as in `probe`.
-    unsafe { bpf_probe_read_kernel(address as *const T) }.unwrap_or_default()
+pub fn probe_at<T: bytemuck::Pod>(address: u64) -> T {
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: the helper checks the source, and writes all of the destination: zeroes where it faults
+    // (`bpf_probe_read_kernel_common`, since 5.5). Any bytes are a value.
+    unsafe {
+        bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, address as *const c_void);
+        value.assume_init()
+    }
 }
 
 /// Which namespace a `struct net` is.

@@ -3,15 +3,16 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::{
-    Global,
-    helpers::generated::{bpf_probe_read_kernel, bpf_seq_write, bpf_sock_from_file},
-};
+use aya_ebpf::helpers::generated::{bpf_seq_write, bpf_sock_from_file};
 use bytemuck::Zeroable as _;
 use nettop_common::SocketRecord;
 
 use super::{seed::TaskFile, symbols::Meta};
-use crate::{kernel, ledger, ports, task::Task};
+use crate::{
+    kernel::{self, probe},
+    ledger, ports,
+    task::Task,
+};
 
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
@@ -157,15 +158,4 @@ fn describe_tcp(sk: u64, record: &mut SocketRecord) {
     record.acked_bytes = probe(sk, &kernel::TCP_BYTES_ACKED);
     record.received_bytes = probe(sk, &kernel::TCP_BYTES_RECEIVED);
     record.has_tcp = 1;
-}
-
-/// Reads a member at an address; a fault reads as zero. Without a branch for it: twenty of those in a row are more than
-/// verifiers before 6.3 can follow.
-#[inline(always)]
-fn probe<T: bytemuck::Pod>(base: u64, offset: &Global<u32>) -> T {
-    let mut value = T::zeroed();
-    let from = (base + u64::from(offset.load())) as *const c_void;
-    // SAFETY: the helper checks the source, and zeroes the destination where it faults.
-    unsafe { bpf_probe_read_kernel((&raw mut value).cast(), size_of::<T>() as u32, from) };
-    value
 }
