@@ -109,7 +109,8 @@ fn print(machine: &Machine, report: &Report) -> bool {
     for skip in of(Outcome::Skip) {
         println!("{name}: {} skipped: {}", skip.test, skip.last_line());
     }
-    let [passed, failed, skipped] = [Outcome::Pass, Outcome::Fail, Outcome::Skip].map(|outcome| of(outcome).count());
+    let count = |outcome| of(outcome).count();
+    let [passed, failed, skipped, once] = [Outcome::Pass, Outcome::Fail, Outcome::Skip, Outcome::Once].map(count);
     let seconds = report.results.iter().map(|result| result.ms).sum::<u64>() / 1000;
     println!("{name:<22} {passed:>3} passed {failed:>3} failed {skipped:>3} skipped {seconds:>5} s");
     for note in &report.notes {
@@ -118,8 +119,8 @@ fn print(machine: &Machine, report: &Report) -> bool {
     if let Some(broken) = &report.broken {
         println!("{name:<22} broken: {broken}");
     }
-    // A machine that ran nothing proves nothing.
-    report.broken.is_none() && failed == 0 && passed > 0
+    // A machine that ran nothing, and left nothing to the first, proves nothing.
+    report.broken.is_none() && failed == 0 && passed + once > 0
 }
 
 impl Machine {

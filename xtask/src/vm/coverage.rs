@@ -57,6 +57,7 @@ fn table(runs: &[(&Machine, &Report)]) -> String {
                 let result = report.results.iter().find(|result| result.test == scenario);
                 let cell = match result.map(|result| (result.outcome, result.last_line())) {
                     Some((Outcome::Pass, _)) => "yes",
+                    Some((Outcome::Once, _)) => "=",
                     Some((Outcome::Skip, reason)) => {
                         skips.insert(format!("- {name}, {}: {reason}\n", machine.kernel.version));
                         "–"

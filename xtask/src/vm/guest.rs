@@ -24,6 +24,8 @@ pub enum Outcome {
     Pass,
     Fail,
     Skip,
+    /// Left to the first machine of the kernel, since it does not depend on the back end.
+    Once,
 }
 
 /// One `vm: test NAME OUTCOME MS` line.
@@ -128,6 +130,7 @@ fn parse(line: &str, output: &str) -> Option<Result> {
     let outcome = match words.next()? {
         "pass" => Outcome::Pass,
         "skip" => Outcome::Skip,
+        "once" => Outcome::Once,
         _ => Outcome::Fail,
     };
     Some(Result { test, outcome, ms: words.next()?.parse().ok()?, output: output.to_owned() })
@@ -152,6 +155,7 @@ mod tests {
         let result = parse("balance::tcp pass 1200", "said\n").unwrap();
         assert_eq!((result.test.as_str(), result.outcome, result.ms), ("balance::tcp", Outcome::Pass, 1200));
         assert!(parse("balance::tcp pass", "").is_none());
+        assert_eq!(parse("drops::tcp once 0", "").unwrap().outcome, Outcome::Once);
         assert_eq!(parse("balance::tcp timeout 1", "").unwrap().outcome, Outcome::Fail);
     }
 }
