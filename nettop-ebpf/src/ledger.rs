@@ -13,7 +13,7 @@ use crate::{
     kernel::{self, probe},
     maps::{FREE_ROWS, ROW_INDEX, ROW_LIMIT, ROWS, add, next, stats},
     owners, ports,
-    task::Task,
+    task::{Task, User},
 };
 
 const BPF_NOEXIST: u64 = 1;
@@ -42,31 +42,35 @@ pub fn take(tag: &mut SocketTag, task: Task, found: u32) {
             tag.evidence = found;
         }
     } else if !task.is_kernel_thread() {
-        tag.owner = owners::of(task);
-        tag.evidence = found;
+        give(tag, task, found);
     }
+}
+
+#[inline(always)]
+pub fn give(tag: &mut SocketTag, task: Task, found: u32) {
+    tag.owner = owners::of(task);
+    tag.evidence = found;
 }
 
 /// The current task sends or receives through a socket. Returns whether that is its owner's doing: what the kernel moves
 /// through a program's socket (sockmap, nbd) is not the program's.
 #[inline(always)]
-pub fn used(tag: &mut SocketTag, task: Task) -> bool {
+pub fn used(tag: &mut SocketTag, user: &User) -> bool {
     let owner = owners::get(tag.owner);
-    if owner.as_ref().is_some_and(|owner| task.is(owner)) {
+    if owner.as_ref().is_some_and(|owner| user.is(owner)) {
         tag.evidence = evidence::USER;
         return true;
     }
-    if task.is_kernel_thread() {
+    if user.task.is_kernel_thread() {
         // A program may make a socket, hand it to the kernel and end, as rpc.nfsd does.
         if owner.is_some_and(|owner| owner.state == owner::LIVE && owner.is_kernel_thread == 0) {
             return false;
         }
-        if task.is_worker() {
+        if user.task.is_worker() {
             return true;
         }
     }
-    tag.owner = owners::of(task);
-    tag.evidence = evidence::USER;
+    give(tag, user.task, evidence::USER);
     true
 }
 

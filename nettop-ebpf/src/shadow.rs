@@ -15,7 +15,7 @@ use crate::{
     kernel::{self, probe},
     ledger,
     maps::{SHADOWS, count},
-    task::Task,
+    task::User,
 };
 
 /// Whether a kprobe back end was chosen.
@@ -93,8 +93,9 @@ pub fn after(context: *mut c_void, tag: &mut SocketTag, sk: *mut bpf_sock) {
 /// The current process uses the socket at an address: it owns it from now on.
 #[inline(always)]
 pub fn used(sk: u64, then: impl FnOnce(&mut SocketTag)) {
+    let user = User::current();
     with(sk, |tag| {
-        if ledger::used(tag, Task::current()) {
+        if ledger::used(tag, &user) {
             then(tag);
         }
     });
@@ -106,10 +107,11 @@ pub fn consumed(sk: u64) {
     if probe::<u16>(sk, &kernel::SOCK_PROTOCOL) != IPPROTO_TCP {
         return;
     }
+    let user = User::current();
     let now = consumed_bytes(sk);
     let is_in_call = probe::<u32>(sk, &kernel::SOCK_LOCK_OWNED) != 0;
     with(sk, |tag| {
-        if is_in_call && ledger::used(tag, Task::current()) {
+        if is_in_call && ledger::used(tag, &user) {
             ledger::count_consumed(tag, now);
         } else {
             ledger::skip_consumed(tag, now);

@@ -118,3 +118,25 @@ impl Task {
         unsafe { bpf_probe_read_kernel(comm.as_mut_ptr().cast(), 16, from as *const c_void) };
     }
 }
+
+/// The current task and whose it is, loaded once and at the start of a program: each of the two pointers on the way costs
+/// the verifier searches as in [`Task::key`], again on every path that leads to it.
+pub struct User {
+    pub task: Task,
+    key: OwnerKey,
+}
+
+impl User {
+    #[inline(always)]
+    pub fn current() -> Self {
+        let task = Task::current();
+        Self { task, key: OwnerKey { start_time_ns: task.start_time_ns(), tgid: task.tgid(), uid: task.uid() } }
+    }
+
+    #[inline(always)]
+    pub fn is(&self, owner: &Owner) -> bool {
+        self.key.tgid == owner.key.tgid
+            && self.key.uid == owner.key.uid
+            && self.key.start_time_ns == owner.key.start_time_ns
+    }
+}

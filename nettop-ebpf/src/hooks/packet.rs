@@ -18,7 +18,7 @@ use crate::{
     ledger::{self, Packet},
     maps::SOCKETS,
     owners, ports, shadow,
-    task::Task,
+    task::User,
 };
 
 /// What every program of these hooks returns.
@@ -78,12 +78,12 @@ fn claim_for_sender(tag: &mut SocketTag, sk: *mut bpf_sock) {
     if tag.owner == Ref::NONE {
         return;
     }
-    let task = Task::current();
+    let user = User::current();
     let owner = owners::get(tag.owner);
     // The kernel's own sockets send from any context.
-    let stays = owner.is_some_and(|owner| owner.is_kernel_thread != 0 || task.is(owner));
-    if !stays && sends_for_process(sk) {
-        ledger::take(tag, task, evidence::USER);
+    let stays = owner.is_some_and(|owner| owner.is_kernel_thread != 0 || user.is(owner));
+    if !stays && !user.task.is_kernel_thread() && sends_for_process(sk) {
+        ledger::give(tag, user.task, evidence::USER);
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
     kernel::{self, load, probe as probe_at},
     ledger,
     maps::SOCKETS,
-    task::Task,
+    task::User,
 };
 
 const AF_INET: u16 = 2;
@@ -34,10 +34,11 @@ fn sent(sk: *const c_void, bytes: i32) {
     if bytes <= 0 || sk.is_null() {
         return;
     }
+    let user = User::current();
     if is_inet(sk) {
-        used(sk, |tag| ledger::count_app(tag, Direction::Tx, bytes as u64));
+        used(sk, &user, |tag| ledger::count_app(tag, Direction::Tx, bytes as u64));
     } else if load::<u16>(sk, &kernel::SOCK_FAMILY) == AF_PACKET {
-        frame::sent(sk, bytes as u32);
+        frame::sent(sk, &user, bytes as u32);
     }
 }
 
@@ -47,9 +48,10 @@ fn received(sk: *const c_void, bytes: i32, flags: i32) {
     if bytes <= 0 || flags & (MSG_PEEK | MSG_ERRQUEUE) != 0 || sk.is_null() || !is_inet(sk) {
         return;
     }
+    let user = User::current();
     let is_tcp = load::<u16>(sk, &kernel::SOCK_PROTOCOL) == IPPROTO_TCP;
     if !is_tcp || is_layered(sk) {
-        used(sk, |tag| {
+        used(sk, &user, |tag| {
             ledger::count_app(tag, Direction::Rx, bytes as u64);
             if is_tcp {
                 // Of TCP's own stream as much may be gone as this, or more, or less.
@@ -62,11 +64,12 @@ fn received(sk: *const c_void, bytes: i32, flags: i32) {
 /// A program took data from a TCP socket: how much is a difference, so that a look missed heals at the next.
 #[inline(always)]
 fn consumed(sk: *const c_void) {
+    let user = User::current();
     let Some(tag) = tag(sk) else { return };
     let consumed_bytes = consumed_bytes(sk);
     // Without the lock it is `tcp_read_sock` in softirq, for what the kernel builds on TCP: `current` is anybody.
     let is_in_call = load::<u32>(sk, &kernel::SOCK_LOCK_OWNED) != 0;
-    if is_in_call && ledger::used(tag, Task::current()) && !is_layered(sk) {
+    if is_in_call && ledger::used(tag, &user) && !is_layered(sk) {
         ledger::count_consumed(tag, consumed_bytes);
     } else {
         ledger::skip_consumed(tag, consumed_bytes);
@@ -127,11 +130,11 @@ pub fn is_inet(sk: *const c_void) -> bool {
     matches!(load::<u16>(sk, &kernel::SOCK_FAMILY), AF_INET | AF_INET6)
 }
 
-/// The current process uses the socket: it owns it from now on.
+/// The current task uses the socket: its process owns it from now on.
 #[inline(always)]
-fn used(sk: *const c_void, then: impl FnOnce(&mut SocketTag)) {
+fn used(sk: *const c_void, user: &User, then: impl FnOnce(&mut SocketTag)) {
     let Some(tag) = tag(sk) else { return };
-    if ledger::used(tag, Task::current()) {
+    if ledger::used(tag, user) {
         then(tag);
     }
 }

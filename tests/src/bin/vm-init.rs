@@ -77,8 +77,7 @@ fn run() -> anyhow::Result<()> {
     let filters: Vec<&str> = words("filter=").collect();
     let backend = words("backend=").next();
     let is_first = words("first").next().is_some();
-    let is_wanted =
-        |test: &&Test| filters.is_empty() || filters.iter().any(|filter| test.full_name.contains(filter));
+    let is_wanted = |test: &&Test| filters.is_empty() || filters.iter().any(|filter| test.full_name.contains(filter));
     for test in list_tests(backend.is_none())?.iter().filter(is_wanted) {
         if !is_first && test.is_run_by_the_first(backend) {
             println!("vm: test {} once 0", test.full_name);

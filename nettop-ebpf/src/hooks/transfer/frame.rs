@@ -9,6 +9,7 @@ use super::used;
 use crate::{
     kernel::{self, load, probe},
     ledger::{self, Packet},
+    task::User,
 };
 
 const SOCK_RAW: u16 = 3;
@@ -16,7 +17,7 @@ const ETH_P_IPV6_BE: u16 = 0x86dd_u16.to_be();
 
 /// A packet socket sent a frame of this many bytes; a raw one's has its link header.
 #[inline(always)]
-pub fn sent(sk: *const c_void, bytes: u32) {
+pub fn sent(sk: *const c_void, user: &User, bytes: u32) {
     if kernel::PACKET_DEVICE.load() == ABSENT {
         return;
     }
@@ -34,7 +35,7 @@ pub fn sent(sk: *const c_void, bytes: u32) {
         gso_size: 0,
         header_bytes: 0,
     };
-    used(sk, |tag| {
+    used(sk, user, |tag| {
         // One that is bound to no device names it in each call, which is not seen here.
         if ifindex != 0 {
             ledger::count(tag, sk, false, Direction::Tx, &packet);
