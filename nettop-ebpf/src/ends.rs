@@ -4,11 +4,9 @@ use nettop_common::ports::Address;
 
 use crate::{
     kernel::{self, probe},
+    numbers::{AF_INET, AF_INET6},
     ports::mapped,
 };
-
-pub const AF_INET: u16 = 2;
-pub const AF_INET6: u16 = 10;
 
 /// Addresses, and ports as numbers.
 pub struct Ends {

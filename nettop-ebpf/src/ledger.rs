@@ -12,6 +12,7 @@ use nettop_common::{
 use crate::{
     kernel::{self, probe},
     maps::{FREE_ROWS, ROW_INDEX, ROW_LIMIT, ROWS, add, next, stats},
+    numbers::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP},
     owners, ports,
     task::{Task, User},
 };
@@ -222,10 +223,6 @@ pub fn device(tag: &SocketTag) -> u32 {
 #[inline(always)]
 fn traits(sk: u64) -> u8 {
     const SOCK_RAW: u16 = 3;
-    const IPPROTO_ICMP: u16 = 1;
-    const IPPROTO_TCP: u16 = 6;
-    const IPPROTO_UDP: u16 = 17;
-    const IPPROTO_ICMPV6: u16 = 58;
     let is_raw = probe::<u16>(sk, &kernel::SOCK_TYPE) == SOCK_RAW;
     match probe::<u16>(sk, &kernel::SOCK_PROTOCOL) {
         IPPROTO_TCP | IPPROTO_UDP if is_raw => COPIES,

@@ -11,6 +11,7 @@ mod hooks;
 mod kernel;
 mod ledger;
 mod maps;
+mod numbers;
 mod owners;
 mod ports;
 mod second_look;

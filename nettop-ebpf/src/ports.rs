@@ -12,6 +12,7 @@ use nettop_common::{
 use crate::{
     kernel::{self, probe},
     maps::{LISTENERS, PORTS, add_word, count},
+    numbers::{AF_INET6, IPPROTO_TCP, TCP_LISTEN},
     owners,
 };
 
@@ -27,9 +28,6 @@ static REASON_TCP_CSUM: Global<u32> = Global::new(u32::MAX);
 #[unsafe(no_mangle)]
 static REASON_TCP_LISTEN_OVERFLOW: Global<u32> = Global::new(u32::MAX);
 
-const AF_INET6: u16 = 10;
-const IPPROTO_TCP: u16 = 6;
-const TCP_LISTEN: u8 = 10;
 const BPF_ANY: u64 = 0;
 const BPF_NOEXIST: u64 = 1;
 const EEXIST: i32 = 17;

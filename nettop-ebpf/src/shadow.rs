@@ -15,18 +15,13 @@ use crate::{
     kernel::{self, probe},
     ledger,
     maps::{SHADOWS, count},
+    numbers::{AF_INET, AF_INET6, IPPROTO_TCP, SOCK_DONE},
     task::User,
 };
 
 /// Whether a kprobe back end was chosen.
 #[unsafe(no_mangle)]
 static SHADOW: Global<u32> = Global::new(0);
-
-const AF_INET: u16 = 2;
-const AF_INET6: u16 = 10;
-const IPPROTO_TCP: u16 = 6;
-/// `SOCK_DONE` of enum sock_flags: `tcp_fin` has run.
-const SOCK_DONE: u64 = 1 << 1;
 
 /// Gives a socket its cookie at birth: without one a kprobe could not name it.
 #[inline(always)]

@@ -10,13 +10,13 @@ use aya_ebpf::{
 use nettop_common::{Association, AssociationKey, ConnectionEvent, Direction, Family, SocketTag, connection::kind};
 
 use super::{
-    headers::{Headers, IPPROTO_UDP},
+    headers::Headers,
     packet::{PASS, packet},
 };
 use crate::{
-    ends::{AF_INET, AF_INET6},
     events::{is_wanted, tell},
     maps::{ASSOCIATIONS, SOCKETS, add, count},
+    numbers::{AF_INET, AF_INET6, IPPROTO_UDP},
     owners,
 };
 
@@ -82,7 +82,7 @@ fn begin(
     let mut association: Association = bytemuck::Zeroable::zeroed();
     let first = &mut association.first;
     (first.time_ns, first.begun_ns, first.netns) = (time_ns, time_ns, tag.netns);
-    first.protocol = IPPROTO_UDP;
+    first.protocol = IPPROTO_UDP as u8;
     first.family = match family {
         Family::V4 => AF_INET,
         Family::V6 => AF_INET6,

@@ -18,19 +18,12 @@ use crate::{
     kernel::{self, load, probe, probe_at},
     ledger,
     maps::{CONNECTIONS, SOCKETS, count},
+    numbers::{
+        IPPROTO_TCP, SOCK_DONE, TCP_CLOSE, TCP_CLOSE_WAIT, TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_LISTEN, TCP_SYN_RECV,
+        TCP_SYN_SENT,
+    },
     task::Task,
 };
-
-const IPPROTO_TCP: u16 = 6;
-const TCP_ESTABLISHED: i32 = 1;
-const TCP_SYN_SENT: i32 = 2;
-const TCP_SYN_RECV: i32 = 3;
-const TCP_FIN_WAIT1: i32 = 4;
-const TCP_CLOSE: i32 = 7;
-const TCP_CLOSE_WAIT: i32 = 8;
-const TCP_LISTEN: i32 = 10;
-/// `SOCK_DONE` of enum sock_flags: `tcp_fin` has run.
-const SOCK_DONE: u64 = 1 << 1;
 
 /// Which argument of a program behind `inet_csk_accept` is its result: 4, and 2 from 6.10 on.
 #[unsafe(no_mangle)]
@@ -46,13 +39,13 @@ static SYS_ACCEPT4: Global<u32> = Global::new(u32::MAX);
 pub fn connection_state(ctx: BtfTracePointContext) -> i32 {
     let sk: *const c_void = ctx.arg(0);
     if load::<u16>(sk, &kernel::SOCK_PROTOCOL) == IPPROTO_TCP {
-        change(sk, ctx.arg(1), ctx.arg(2));
+        change(sk, ctx.arg::<i32>(1) as u8, ctx.arg::<i32>(2) as u8);
     }
     0
 }
 
 #[inline(always)]
-fn change(sk: *const c_void, old: i32, new: i32) {
+fn change(sk: *const c_void, old: u8, new: u8) {
     match new {
         TCP_SYN_SENT => ask(sk),
         TCP_ESTABLISHED => establish(sk, old),
@@ -72,7 +65,7 @@ fn ask(sk: *const c_void) {
 }
 
 #[inline(always)]
-fn establish(sk: *const c_void, old: i32) {
+fn establish(sk: *const c_void, old: u8) {
     let Some(connection) = connection(sk) else { return };
     if old == TCP_SYN_SENT || connection.is_opening != 0 {
         let Connection { begun_ns, owner, comm, .. } = *connection;
@@ -93,7 +86,7 @@ fn keep_owner(sk: *const c_void) {
 }
 
 #[inline(always)]
-fn end(sk: *const c_void, old: i32) {
+fn end(sk: *const c_void, old: u8) {
     let known = CONNECTIONS.find(sk.cast_mut());
     let (begun_ns, is_opening) = known.as_ref().map_or((0, 0), |known| (known.begun_ns, known.is_opening));
     let last = known.as_ref().map(|known| Named { owner: known.owner, comm: known.comm });
@@ -128,7 +121,7 @@ fn now() -> u64 {
 }
 
 #[inline(always)]
-fn describe(sk: *const c_void, kind: u32, old: i32, begun_ns: u64, named: Option<Named>) {
+fn describe(sk: *const c_void, kind: u32, old: u8, begun_ns: u64, named: Option<Named>) {
     let Some(ends) = Ends::of(sk as u64) else { return };
     if !wants(&ends, named.as_ref()) {
         return;
@@ -136,7 +129,7 @@ fn describe(sk: *const c_void, kind: u32, old: i32, begun_ns: u64, named: Option
     tell(|event: &mut ConnectionEvent| {
         fill(event, sk as u64, kind, &ends, named);
         event.begun_ns = begun_ns;
-        event.old_state = old as u8;
+        event.old_state = old;
         event.error = probe(sk as u64, &kernel::SOCK_ERROR);
     });
 }

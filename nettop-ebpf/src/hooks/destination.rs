@@ -7,13 +7,12 @@ use nettop_common::{offsets::ABSENT, ports::Address};
 use super::drops::SKB_DST_NOREF;
 use crate::{
     kernel::{self, load, probe, probe_at},
+    numbers::{IPPROTO_TCP, IPPROTO_UDP},
     ports,
 };
 
 const ETH_P_IP: u16 = 0x0800;
 const ETH_P_IPV6: u16 = 0x86dd;
-const IPPROTO_TCP: u8 = 6;
-const IPPROTO_UDP: u8 = 17;
 
 /// Where the headers are, and what follows the IP header.
 pub struct Headers {
@@ -46,7 +45,8 @@ pub fn local(protocol: u16, headers: &Headers, skb: *const c_void) -> Option<(Ad
     const V4_OFFSET_MASK: u16 = 0x1fff;
     const V6_HEADER: u64 = 40;
     let Headers { network, transport } = *headers;
-    if network == 0 || transport != IPPROTO_TCP && transport != IPPROTO_UDP || !is_local(protocol, skb) {
+    let has_ports = matches!(u16::from(transport), IPPROTO_TCP | IPPROTO_UDP);
+    if network == 0 || !has_ports || !is_local(protocol, skb) {
         return None;
     }
     let (address, header_bytes) = if protocol == ETH_P_IP {

@@ -14,6 +14,7 @@ use crate::{
     kernel::{self, load, probe},
     ledger,
     maps::{self, DROPS, OTHER_DROPS, SOCKETS},
+    numbers::{IPPROTO_TCP, TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_TIME_WAIT},
     ports,
 };
 
@@ -27,11 +28,8 @@ pub static REASON_NO_SOCKET: Global<u32> = Global::new(u32::MAX);
 #[unsafe(no_mangle)]
 static HAS_RX_SK: Global<u32> = Global::new(0);
 
-pub const TCP_TIME_WAIT: u8 = 6;
-pub const TCP_NEW_SYN_RECV: u8 = 12;
 /// The low bit of `_skb_refdst` says that no reference is held.
 pub const SKB_DST_NOREF: u64 = 1;
-const TCP_LISTEN: u8 = 10;
 /// Inode numbers of namespaces begin a little below `PROC_DYNAMIC_FIRST`: the first ones have fixed ones there since 6.18.
 const FIRST_INODE: u32 = 0xefff_fff0;
 
@@ -108,7 +106,6 @@ pub fn count(freed: &Freed) {
 /// was that it answers, if there is one.
 #[inline(always)]
 pub fn count_event(sk: *const c_void, skb: *const c_void, event: u32, packets: u64, bytes: u64) {
-    const IPPROTO_TCP: u16 = 6;
     let mut key = DropKey {
         location: 0,
         owner: Ref::NONE,

@@ -2,17 +2,15 @@
 
 use nettop_common::{Family, ports::Address};
 
-use crate::ports;
-
-pub const IPPROTO_TCP: u8 = 6;
-pub const IPPROTO_UDP: u8 = 17;
-const IPPROTO_UDPLITE: u8 = 136;
-const IPPROTO_SCTP: u8 = 132;
+use crate::{
+    numbers::{IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE},
+    ports,
+};
 
 /// Addresses, and of transports that have them, ports; zero where a packet has none.
 #[derive(Default)]
 pub struct Headers {
-    pub protocol: u8,
+    pub protocol: u16,
     pub tcp_flags: u8,
     pub source_port: u16,
     pub destination_port: u16,
@@ -29,7 +27,7 @@ impl Headers {
         let transport = match family {
             Family::V4 => {
                 let first = word(0).to_ne_bytes();
-                headers.protocol = word(8).to_ne_bytes()[1];
+                headers.protocol = word(8).to_ne_bytes()[1].into();
                 headers.source = ports::mapped(word(12));
                 headers.destination = ports::mapped(word(16));
                 if half(word(4), 1) & V4_OFFSET_MASK != 0 {
@@ -41,7 +39,7 @@ impl Headers {
                 headers.source = [word(8), word(12), word(16), word(20)];
                 headers.destination = [word(24), word(28), word(32), word(36)];
                 let (protocol, at) = behind_options(word);
-                headers.protocol = protocol;
+                headers.protocol = protocol.into();
                 at
             }
         };

@@ -17,6 +17,7 @@ use crate::{
     kernel::{self, load},
     ledger::{self, Packet},
     maps::SOCKETS,
+    numbers::{IPPROTO_TCP, TCP_LISTEN},
     owners, ports, shadow,
     task::User,
 };
@@ -24,8 +25,6 @@ use crate::{
 /// What every program of these hooks returns.
 pub const PASS: i32 = 1;
 const ETH_P_IPV6_BE: u32 = 0x86dd_u16.to_be() as u32;
-const IPPROTO_TCP: u32 = 6;
-const TCP_LISTEN: u32 = 10;
 
 #[cgroup_skb]
 pub fn packet_tx(ctx: SkBuffContext) -> i32 {
@@ -52,7 +51,7 @@ fn count(ctx: &SkBuffContext, way: Direction) {
         claim_for_sender(tag, sk);
     }
     // SAFETY: a checked bpf_sock; the verifier rewrites the load. Only TCP has the state.
-    let listens = unsafe { (*sk).state } == TCP_LISTEN;
+    let listens = unsafe { (*sk).state } == u32::from(TCP_LISTEN);
     let packet = packet(ctx);
     let is_new = ledger::count(tag, sk.cast(), listens, way, &packet);
     if way == Direction::Rx && copies::is_copy(ctx, tag, tag.address, packet.family) {
@@ -130,7 +129,7 @@ fn headers(ctx: &SkBuffContext, family: Family) -> Headers {
         Family::V6 if byte(6) == HOP_BY_HOP => (IPV6_HEADER, JUMBO_HEADER, byte(IPV6_HEADER)),
         Family::V6 => (IPV6_HEADER, 0, byte(6)),
     };
-    let transport_bytes = if u32::from(protocol) == IPPROTO_TCP {
+    let transport_bytes = if u16::from(protocol) == IPPROTO_TCP {
         u32::from(byte(ip_bytes + jumbo_bytes + TCP_DATA_OFFSET) >> 4) * 4
     } else {
         UDP_HEADER

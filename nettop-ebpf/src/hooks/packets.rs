@@ -20,7 +20,7 @@ use nettop_common::{
 
 use super::{
     copies,
-    drops::{TCP_NEW_SYN_RECV, is_full},
+    drops::is_full,
     headers::Headers,
     packet::{PASS, packet},
 };
@@ -29,6 +29,7 @@ use crate::{
     kernel::{self, load, probe, probe_at},
     ledger::Packet,
     maps::{EVENTS, SOCKETS, count},
+    numbers::TCP_NEW_SYN_RECV,
     owners, ports,
 };
 
@@ -149,7 +150,7 @@ fn tell(place: &Place, headers: &Headers, whose: Ref, evidence: u32) {
     (event.segments, event.direction, event.family) = (place.segments.max(1), place.way as u8, place.family as u8);
     (event.source, event.destination) = (headers.source, headers.destination);
     (event.source_port, event.destination_port) = (headers.source_port, headers.destination_port);
-    (event.protocol, event.tcp_flags) = (headers.protocol, headers.tcp_flags);
+    (event.protocol, event.tcp_flags) = (headers.protocol as u8, headers.tcp_flags);
     event.found = match owner {
         Some(_) => evidence as u8,
         // Its process has been forgotten.

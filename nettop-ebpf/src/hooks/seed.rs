@@ -16,12 +16,10 @@ use crate::{
     kernel::{self, load},
     ledger,
     maps::SOCKETS,
+    numbers::{IPPROTO_TCP, TCP_LISTEN},
     ports, shadow,
     task::Task,
 };
-
-const IPPROTO_TCP: u16 = 6;
-const TCP_LISTEN: u8 = 10;
 
 /// `struct bpf_iter__task_file`, kernel/bpf/task_iter.c.
 #[repr(C)]

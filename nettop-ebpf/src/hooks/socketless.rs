@@ -7,12 +7,13 @@ use aya_ebpf::helpers::bpf_probe_read_kernel;
 use nettop_common::{Direction, Family};
 
 use super::{
-    drops::{Freed, REASON_NO_SOCKET, SKB_DST_NOREF, TCP_TIME_WAIT},
+    drops::{Freed, REASON_NO_SOCKET, SKB_DST_NOREF},
     packets,
 };
 use crate::{
     kernel::{self, load, probe},
     ledger::{self, Packet},
+    numbers::TCP_TIME_WAIT,
 };
 
 const ETH_P_IP_BE: u16 = 0x0800_u16.to_be();

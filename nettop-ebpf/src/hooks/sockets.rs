@@ -10,17 +10,11 @@ use nettop_common::SocketRecord;
 use super::{seed::TaskFile, symbols::Meta};
 use crate::{
     kernel::{self, probe},
-    ledger, ports,
+    ledger,
+    numbers::{AF_INET, AF_INET6, AF_PACKET, IPPROTO_TCP, TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_TIME_WAIT},
+    ports,
     task::Task,
 };
-
-const AF_INET: u16 = 2;
-const AF_INET6: u16 = 10;
-const AF_PACKET: u16 = 17;
-const IPPROTO_TCP: u16 = 6;
-const TCP_TIME_WAIT: u16 = 6;
-const TCP_LISTEN: u16 = 10;
-const TCP_NEW_SYN_RECV: u16 = 12;
 
 /// `struct bpf_iter__tcp` and `struct bpf_iter__udp`.
 #[repr(C)]
@@ -101,7 +95,8 @@ fn describe(sk: u64, record: &mut SocketRecord) -> bool {
     record.socket = sk;
     record.family = family;
     record.netns = ledger::netns_of(sk);
-    record.state = u16::from(probe::<u8>(sk, &kernel::SOCK_STATE));
+    let state: u8 = probe(sk, &kernel::SOCK_STATE);
+    record.state = u16::from(state);
     record.ifindex = probe(sk, &kernel::SOCK_BOUND_DEVICE);
     match family {
         AF_INET => {
@@ -119,7 +114,7 @@ fn describe(sk: u64, record: &mut SocketRecord) -> bool {
     record.local_port = probe(sk, &kernel::SOCK_NUM);
     record.remote_port = u16::from_be(probe(sk, &kernel::SOCK_DPORT));
     // Those are no full sockets, and of TCP.
-    if family != AF_PACKET && (record.state == TCP_TIME_WAIT || record.state == TCP_NEW_SYN_RECV) {
+    if family != AF_PACKET && matches!(state, TCP_TIME_WAIT | TCP_NEW_SYN_RECV) {
         record.protocol = IPPROTO_TCP;
         return true;
     }
@@ -144,7 +139,7 @@ fn describe(sk: u64, record: &mut SocketRecord) -> bool {
 
 #[inline(always)]
 fn describe_tcp(sk: u64, record: &mut SocketRecord) {
-    if record.state == TCP_LISTEN {
+    if record.state == u16::from(TCP_LISTEN) {
         record.receive_queue = probe(sk, &kernel::SOCK_ACK_BACKLOG);
         record.send_queue = probe(sk, &kernel::SOCK_MAX_ACK_BACKLOG);
         return;

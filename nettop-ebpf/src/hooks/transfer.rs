@@ -15,18 +15,13 @@ use crate::{
     kernel::{self, load, probe as probe_at},
     ledger,
     maps::SOCKETS,
+    numbers::{AF_INET, AF_INET6, AF_PACKET, IPPROTO_TCP, SOCK_DONE},
     task::User,
 };
 
-const AF_INET: u16 = 2;
-const AF_INET6: u16 = 10;
-const AF_PACKET: u16 = 17;
-const IPPROTO_TCP: u16 = 6;
 const MSG_PEEK: i32 = 0x2;
 /// Hands back the caller's own data, with timestamps or errors.
 const MSG_ERRQUEUE: i32 = 0x2000;
-/// `SOCK_DONE` of enum sock_flags: `tcp_fin` has run.
-const SOCK_DONE: u64 = 1 << 1;
 
 /// A call sent this many bytes, or failed.
 #[inline(always)]
