@@ -44,6 +44,7 @@ pub fn test_tools() -> anyhow::Result<()> {
         ("setpriv", "util-linux"),
         ("ss", "iproute2"),
         ("tc", "iproute2"),
+        ("tcpdump", "tcpdump"),
     ])
 }
 

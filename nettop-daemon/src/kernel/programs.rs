@@ -180,7 +180,8 @@ const WALKED: [&str; 4] = ["bpf_map", "task_file", "tcp", "udp"];
 
 /// Names in BTF of all that programs may be attached to, as aya looks for them.
 fn targets() -> impl Iterator<Item = String> {
-    let hooks = BEFORE_SEEDING.iter().chain(AFTER_SEEDING).flat_map(|purpose| purpose.ways).flat_map(|way| way.hooks);
+    let purposes = BEFORE_SEEDING.iter().chain(AFTER_SEEDING).chain(telling::ALL.into_iter().flatten());
+    let hooks = purposes.flat_map(|purpose| purpose.ways).flat_map(|way| way.hooks);
     let hooks = hooks.flat_map(|hook| [hook.target.to_owned(), format!("btf_trace_{}", hook.target)]);
     hooks.chain(WALKED.map(|walked| format!("bpf_iter_{walked}")))
 }

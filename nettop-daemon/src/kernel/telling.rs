@@ -85,6 +85,9 @@ const DATAGRAMS: Purpose = Purpose {
     ])],
 };
 
+/// All purposes that anything here needs.
+pub const ALL: [&[Purpose]; 2] = [CONNECTIONS_AND_UDP, PACKETS];
+
 const CONNECTIONS: &[Purpose] = &[STATES, ACCEPTS];
 const CONNECTIONS_AND_UDP: &[Purpose] = &[STATES, ACCEPTS, DATAGRAMS];
 
