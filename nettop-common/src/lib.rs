@@ -17,7 +17,7 @@ pub use drops::{DropCount, DropKey};
 pub use owner::{Owner, OwnerKey};
 pub use ports::{Listener, PortHolder, PortKey};
 pub use row::{Flow, Netns, Row, RowKey};
-pub use socket::SocketRecord;
+pub use socket::{SocketMeter, SocketRecord, Wire};
 pub use stats::Stats;
 pub use tag::{Ref, SocketTag};
 

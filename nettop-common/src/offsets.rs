@@ -34,6 +34,10 @@ macro_rules! for_each_offset {
             TCP_SND_CWND = "tcp_sock" "snd_cwnd";
             TCP_TOTAL_RETRANS = "tcp_sock" "total_retrans";
             TCP_BYTES_ACKED = "tcp_sock" "bytes_acked";
+            TCP_SEGS_OUT = "tcp_sock" "segs_out";
+            TCP_SEGS_IN = "tcp_sock" "segs_in";
+            TCP_DATA_SEGS_OUT = "tcp_sock" "data_segs_out";
+            TCP_DATA_SEGS_IN = "tcp_sock" "data_segs_in";
             FILE_INODE = "file" "f_inode";
             INODE_NUMBER = "inode" "i_ino";
             SOCK_DROPS = "sock" "sk_drops.counter";
@@ -101,6 +105,10 @@ pub const OPTIONAL: &[&str] = &[
     "TCP_SND_CWND",
     "TCP_TOTAL_RETRANS",
     "TCP_BYTES_ACKED",
+    "TCP_SEGS_OUT",
+    "TCP_SEGS_IN",
+    "TCP_DATA_SEGS_OUT",
+    "TCP_DATA_SEGS_IN",
 ];
 
 /// Members of one bit: (global, struct, member path). The global has the number of the bit.

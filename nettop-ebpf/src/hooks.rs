@@ -7,6 +7,7 @@ mod destination;
 mod drops;
 mod freed;
 mod listeners;
+mod meter;
 mod packet;
 mod process;
 mod seed;

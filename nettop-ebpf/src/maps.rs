@@ -10,7 +10,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, Queue},
 };
 use nettop_common::{
-    DropCount, DropKey, Listener, Owner, OwnerKey, PortHolder, PortKey, Row, RowKey, SocketTag, Stats,
+    DropCount, DropKey, Listener, Owner, OwnerKey, PortHolder, PortKey, Row, RowKey, SocketMeter, SocketTag, Stats,
 };
 
 use crate::hooks::copies::Shared;
@@ -113,19 +113,19 @@ impl TaskStorage {
 /// Definition of the socket storage. aya's own has no flags, and without `BPF_F_CLONE` an accepted
 /// connection would not inherit its listener's owner.
 #[repr(C)]
-pub struct SocketStorage {
+pub struct SocketStorage<T> {
     r#type: *const [i32; BPF_MAP_TYPE_SK_STORAGE],
     key: *const i32,
-    value: *const SocketTag,
+    value: *const T,
     max_entries: *const [i32; 0],
     map_flags: *const [i32; BPF_F_NO_PREALLOC | BPF_F_CLONE],
 }
 
 // SAFETY: the pointers only carry types for the loader and are never followed.
-unsafe impl Sync for SocketStorage {}
+unsafe impl<T> Sync for SocketStorage<T> {}
 
 #[btf_map]
-pub static SOCKETS: SocketStorage = SocketStorage {
+pub static SOCKETS: SocketStorage<SocketTag> = SocketStorage {
     r#type: ptr::null(),
     key: ptr::null(),
     value: ptr::null(),
@@ -133,11 +133,21 @@ pub static SOCKETS: SocketStorage = SocketStorage {
     map_flags: ptr::null(),
 };
 
-impl SocketStorage {
+/// See `hooks/meter.rs`.
+#[btf_map]
+pub static METERS: SocketStorage<SocketMeter> = SocketStorage {
+    r#type: ptr::null(),
+    key: ptr::null(),
+    value: ptr::null(),
+    max_entries: ptr::null(),
+    map_flags: ptr::null(),
+};
+
+impl<T: 'static> SocketStorage<T> {
     /// The tag of a full socket, made of zeroes if it has none; `None` if the kernel has no memory for it
     /// or the socket is being freed.
     #[inline(always)]
-    pub fn tag(&self, sk: *mut c_void) -> Option<&'static mut SocketTag> {
+    pub fn tag(&self, sk: *mut c_void) -> Option<&'static mut T> {
         let tag = self.get(sk);
         if tag.is_none() {
             count(|stats| &raw mut stats.tags_refused);
@@ -148,7 +158,7 @@ impl SocketStorage {
     /// The same for what may be a request or timewait socket: those have no tag, and that is no loss.
     /// `bpf_sk_storage_get` itself looks whether the socket is full (net/core/bpf_sk_storage.c).
     #[inline(always)]
-    pub fn tag_if_full(&self, sk: *mut bpf_sock) -> Option<&'static mut SocketTag> {
+    pub fn tag_if_full(&self, sk: *mut bpf_sock) -> Option<&'static mut T> {
         let tag = self.get(sk.cast());
         // SAFETY: a socket of the program's context that is not null.
         if tag.is_none() && !unsafe { bpf_sk_fullsock(sk) }.is_null() {
@@ -159,20 +169,18 @@ impl SocketStorage {
 
     /// The tag of a socket, if it has one.
     #[inline(always)]
-    pub fn find(&self, sk: *mut c_void) -> Option<&'static mut SocketTag> {
+    pub fn find(&self, sk: *mut c_void) -> Option<&'static mut T> {
         let map = ptr::from_ref(self).cast_mut().cast();
         // SAFETY: as in `get`; without the flag nothing is made.
-        unsafe { bpf_sk_storage_get(map, sk, ptr::null_mut(), 0).cast::<SocketTag>().as_mut() }
+        unsafe { bpf_sk_storage_get(map, sk, ptr::null_mut(), 0).cast::<T>().as_mut() }
     }
 
     #[inline(always)]
-    fn get(&self, sk: *mut c_void) -> Option<&'static mut SocketTag> {
+    fn get(&self, sk: *mut c_void) -> Option<&'static mut T> {
         let map = ptr::from_ref(self).cast_mut().cast();
         // SAFETY: the verifier admits only typed, live sockets here. The tag lives as long as the program
         // runs; others may write it meanwhile, a word at a time.
-        unsafe {
-            bpf_sk_storage_get(map, sk, ptr::null_mut(), BPF_SK_STORAGE_GET_F_CREATE).cast::<SocketTag>().as_mut()
-        }
+        unsafe { bpf_sk_storage_get(map, sk, ptr::null_mut(), BPF_SK_STORAGE_GET_F_CREATE).cast::<T>().as_mut() }
     }
 }
 

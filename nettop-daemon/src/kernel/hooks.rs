@@ -55,7 +55,7 @@ pub struct Purpose {
     pub ways: &'static [Way],
 }
 
-const fn hook(program: &'static str, place: Place, target: &'static str, prototypes: &'static [&'static str]) -> Hook {
+pub(super) const fn hook(program: &'static str, place: Place, target: &'static str, prototypes: &'static [&'static str]) -> Hook {
     Hook { program, target, place, prototypes, optional: false }
 }
 
@@ -68,7 +68,7 @@ const fn way(backend: Backend, hooks: &'static [Hook]) -> Way {
     Way { backend: Some(backend), hooks }
 }
 
-const fn only(hooks: &'static [Hook]) -> Way {
+pub(super) const fn only(hooks: &'static [Hook]) -> Way {
     Way { backend: None, hooks }
 }
 

@@ -21,10 +21,10 @@ use crate::{
     task::Task,
 };
 
-const PASS: i32 = 1;
+pub(super) const PASS: i32 = 1;
 const ETH_P_IPV6_BE: u32 = 0x86dd_u16.to_be() as u32;
 const IPPROTO_TCP: u32 = 6;
-const TCP_LISTEN: u32 = 10;
+pub(super) const TCP_LISTEN: u32 = 10;
 
 #[cgroup_skb]
 pub fn packet_tx(ctx: SkBuffContext) -> i32 {
@@ -94,7 +94,7 @@ fn sends_for_process(sk: *mut bpf_sock) -> bool {
 }
 
 #[inline(always)]
-fn packet(ctx: &SkBuffContext) -> Packet {
+pub(super) fn packet(ctx: &SkBuffContext) -> Packet {
     // SAFETY: the context is valid for the run.
     let skb = unsafe { &*ctx.skb.skb };
     let family = if skb.protocol == ETH_P_IPV6_BE { Family::V6 } else { Family::V4 };
