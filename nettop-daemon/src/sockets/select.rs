@@ -63,7 +63,8 @@ impl FromStr for Selector {
             "icmpv6" => Some(58),
             "sctp" => Some(132),
             "udplite" => Some(136),
-            _ => return Err(format!("'{protocol}' is none of tcp, udp, udplite, sctp, icmp, icmpv6")),
+            "mptcp" => Some(262),
+            _ => return Err(format!("'{protocol}' is none of tcp, udp, udplite, sctp, mptcp, icmp, icmpv6")),
         };
         rest = after;
         if let Some(after) = rest.strip_prefix('@') {
@@ -105,12 +106,16 @@ fn host(text: &str) -> Result<(&str, &str), String> {
     Ok(text.split_at(text.find(':').unwrap_or(text.len())))
 }
 
+/// All addresses of a host, as sockets are shown to have them.
 fn resolve(host: &str) -> Result<Vec<IpAddr>, String> {
+    if host.is_empty() {
+        return Err("no host behind '@'".into());
+    }
     if let Ok(address) = host.parse::<IpAddr>() {
-        return Ok(vec![address]);
+        return Ok(vec![address.to_canonical()]);
     }
     let found = (host, 0).to_socket_addrs().map_err(|error| format!("'{host}' is not found: {error}"))?;
-    Ok(found.map(|address| address.ip()).collect())
+    Ok(found.map(|address| address.ip().to_canonical()).collect())
 }
 
 fn range(text: &str, protocol: Option<u16>) -> Result<(u16, u16), String> {
@@ -187,6 +192,7 @@ mod tests {
             "@10.0.0.1",
             "4tcp@10.0.0.1:22",
             "@[10.0.0.1]:22",
+            "@[::ffff:10.0.0.1]",
         ] {
             assert!(selects(yes), "{yes}");
         }
@@ -194,7 +200,7 @@ mod tests {
             assert!(!selects(no), "{no}");
         }
         assert!("6@[::1]:53".parse::<Selector>().unwrap().selects(&record(AF_INET6, 17, "::1", 53)));
-        for absurd in ["xyz", ":no-such-service", "tcp22", "@[::1", ":22:23"] {
+        for absurd in ["xyz", ":no-such-service", "tcp22", "@[::1", ":22:23", "@", "@:22", ":", "5tcp", ":99999"] {
             assert!(absurd.parse::<Selector>().is_err(), "{absurd}");
         }
     }
