@@ -5,7 +5,7 @@ mod list;
 mod portmap;
 mod select;
 
-use std::{collections::HashMap, fs, io::Write as _, net::IpAddr, time::Duration};
+use std::{collections::HashMap, fs, io::Write as _, net::IpAddr, path::Path, time::Duration};
 
 use anyhow::Context as _;
 use nettop_common::{Netns, Wire};
@@ -15,6 +15,7 @@ use crate::{
     cli::{Cli, SocketsArgs, SocketsFormat},
     identity::{
         devices::Devices,
+        escape::escape,
         hosts::{self, Hosts},
         processes::Processes,
         users::Users,
@@ -51,6 +52,7 @@ pub fn run(cli: &Cli, args: &SocketsArgs) -> anyhow::Result<()> {
         users: (!args.numeric).then(Users::default),
         services: if args.numeric { HashMap::new() } else { services() },
         hosts: names(args, &listing, devices.host()),
+        proc: Path::new("/proc"),
         processes: Processes::new("/proc"),
         programs,
         warnings: HashMap::new(),
@@ -75,6 +77,7 @@ fn watch(kernel: &Kernel, walks: &Walks, time: Duration) -> anyhow::Result<Listi
         let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
         let meter = walks.meter(kernel)?;
         let begun = std::time::Instant::now();
+        tracing::info!("counting the packets of each socket");
         tokio::select! {
             () = tokio::time::sleep(time) => {}
             _ = interrupt.recv() => {}
@@ -134,5 +137,5 @@ fn width(format: SocketsFormat) -> Option<usize> {
 fn services() -> HashMap<(u16, u16), String> {
     let text = fs::read_to_string("/etc/services").unwrap_or_default();
     let entries = select::services::entries(&text);
-    entries.map(|(port, name, protocol)| ((protocol, port), name.to_owned())).collect()
+    entries.map(|(port, name, protocol)| ((protocol, port), escape(name.as_bytes()))).collect()
 }

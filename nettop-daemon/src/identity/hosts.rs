@@ -52,7 +52,8 @@ impl Hosts {
         wait: Duration,
         lookup: fn(IpAddr) -> Option<String>,
     ) {
-        let asked: HashSet<IpAddr> = addresses.into_iter().filter(|address| !self.names.contains_key(address)).collect();
+        let asked: HashSet<IpAddr> =
+            addresses.into_iter().filter(|address| !self.names.contains_key(address)).collect();
         let mut missing = asked.len();
         let threads = missing.min(THREADS);
         let questions = Arc::new(Mutex::new(asked.into_iter()));
@@ -151,8 +152,8 @@ mod tests {
     fn every_address_is_asked_for_though_there_are_more_than_threads() {
         let mut hosts = Hosts::default();
         let many = (0..=255).map(|last| IpAddr::from([10, 0, 0, last]));
-        hosts.resolve(many, Duration::from_secs(60), |address| Some(format!("host-{address}")));
+        hosts.resolve(many, Duration::from_secs(60), |address| Some(format!("{address}.example")));
         assert_eq!((hosts.names.len(), hosts.unanswered), (256, 0));
-        assert_eq!(hosts.name(address("10.0.0.77")), Some("host-10.0.0.77"));
+        assert_eq!(hosts.name(address("10.0.0.77")), Some("10.0.0.77.example"));
     }
 }

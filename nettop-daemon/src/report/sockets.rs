@@ -2,6 +2,8 @@
 //! generated from these types.
 
 mod csv;
+#[cfg(test)]
+mod golden;
 mod table;
 
 use std::{collections::HashMap, path::Path};
@@ -83,7 +85,7 @@ pub struct SocketReport {
     pub tcp: Option<Tcp>,
     /// Since it was made; null if that was before the listing began to watch: the kernel does not keep it.
     pub age_ms: Option<u64>,
-    /// On the wire, while the listing watched; null if it did not, and for sockets whose packets are not theirs alone.
+    /// On the wire, while the listing watched; null if it did not, and where packets are not counted by socket.
     pub interval: Option<Moved>,
     /// Everybody that holds it. None: it is the kernel's, or its program has closed it.
     pub holders: Vec<HolderReport>,
@@ -149,6 +151,8 @@ pub struct Namer<'a> {
     pub services: HashMap<(u16, u16), String>,
     /// Of the own namespace: elsewhere the same address may be another host.
     pub hosts: Hosts,
+    /// Where /proc is.
+    pub proc: &'a Path,
     pub processes: Processes,
     /// By IP protocol and port, in the own namespace.
     pub programs: HashMap<(u16, u16), String>,
@@ -225,7 +229,7 @@ fn holder_report(holder: &Holder, namer: &mut Namer<'_>) -> HolderReport {
     let key = OwnerKey { start_time_ns: holder.start_time_ns, tgid: holder.tgid, uid: 0 };
     let owner = OwnerReading { key, comm: holder.comm, comm_time_ns: 0, is_kernel_thread: false, exited: false };
     let details = namer.processes.details(&owner);
-    let look = || Disguise::of(Path::new("/proc"), holder.tgid, &holder.comm);
+    let look = || Disguise::of(namer.proc, holder.tgid, &holder.comm);
     let warnings = namer.warnings.entry((holder.tgid, holder.start_time_ns)).or_insert_with(look).clone();
     HolderReport {
         pid: holder.tgid,
@@ -243,9 +247,10 @@ const fn is_inet(record: &SocketRecord) -> bool {
     record.family != AF_PACKET
 }
 
-/// Frames of packet sockets are no packets of IP, and the packets of MPTCP are its subflows'.
+/// Frames of packet sockets are no packets of IP, those of MPTCP are its subflows', and what is left of a connection in
+/// TIME_WAIT, or there of one that was asked for, is no full socket.
 const fn has_packets(record: &SocketRecord) -> bool {
-    is_inet(record) && record.protocol != IPPROTO_MPTCP
+    is_inet(record) && record.protocol != IPPROTO_MPTCP && !matches!(record.state, 6 | 12)
 }
 
 const fn has_ports(record: &SocketRecord) -> bool {

@@ -8,6 +8,8 @@ use super::{Document, HolderReport, SocketReport};
 
 /// Where a line goes on that does not fit: below the state.
 const INDENT: usize = 6;
+/// Room of a column on a terminal: an address of IPv4 with its port. A longer cell moves its own line's others only.
+const MOST: usize = 21;
 
 /// How the table is laid out.
 #[derive(Clone, Copy, Debug)]
@@ -24,25 +26,29 @@ pub struct Layout {
 struct Column {
     name: &'static str,
     is_number: bool,
-    cell: fn(&SocketReport) -> String,
+    cell: fn(&SocketReport, Layout) -> String,
 }
 
-const fn left(name: &'static str, cell: fn(&SocketReport) -> String) -> Column {
+const fn left(name: &'static str, cell: fn(&SocketReport, Layout) -> String) -> Column {
     Column { name, is_number: false, cell }
 }
 
-const fn right(name: &'static str, cell: fn(&SocketReport) -> String) -> Column {
+const fn right(name: &'static str, cell: fn(&SocketReport, Layout) -> String) -> Column {
     Column { name, is_number: true, cell }
 }
 
 pub fn table(document: &Document, layout: Layout) -> String {
     let columns = columns(document, layout);
-    let lines: Vec<Vec<String>> =
-        document.sockets.iter().map(|socket| columns.iter().map(|column| (column.cell)(socket)).collect()).collect();
+    let lines: Vec<Vec<String>> = document
+        .sockets
+        .iter()
+        .map(|socket| columns.iter().map(|column| (column.cell)(socket, layout)).collect())
+        .collect();
     let widths: Vec<usize> = columns
         .iter()
         .enumerate()
         .map(|(at, column)| lines.iter().map(|line| line[at].width()).max().unwrap_or(0).max(column.name.len()))
+        .map(|width| if layout.width.is_some() { width.min(MOST) } else { width })
         .collect();
     let padded = |cells: &mut dyn Iterator<Item = &str>| -> Vec<String> {
         let cells = cells.zip(&widths).zip(&columns);
@@ -71,44 +77,50 @@ fn dash() -> String {
 
 fn columns(document: &Document, layout: Layout) -> Vec<Column> {
     let mut columns = vec![
-        left("PROTO", |socket| {
+        left("PROTO", |socket, _| {
             format!("{}{}", socket.protocol, if socket.ip_version == Some(6) { "6" } else { "" })
         }),
-        left("STATE", |socket| socket.state.to_owned()),
-        right("RECV-Q", |socket| socket.receive_queue.to_string()),
-        right("SEND-Q", |socket| socket.send_queue.to_string()),
+        left("STATE", |socket, _| socket.state.to_owned()),
+        right("RECV-Q", |socket, _| socket.receive_queue.to_string()),
+        right("SEND-Q", |socket, _| socket.send_queue.to_string()),
     ];
     if document.interval_ms.is_some() {
         columns.extend([
-            right("XMIT_PK", |socket| socket.interval.map_or_else(dash, |moved| moved.tx.packets.to_string())),
-            right("RECV_PK", |socket| socket.interval.map_or_else(dash, |moved| moved.rx.packets.to_string())),
-            right("XMIT_B", |socket| socket.interval.map_or_else(dash, |moved| moved.tx.bytes.to_string())),
-            right("RECV_B", |socket| socket.interval.map_or_else(dash, |moved| moved.rx.bytes.to_string())),
-            right("AGE_S", |socket| {
+            right("XMIT_PK", |socket, _| socket.interval.map_or_else(dash, |moved| moved.tx.packets.to_string())),
+            right("RECV_PK", |socket, _| socket.interval.map_or_else(dash, |moved| moved.rx.packets.to_string())),
+            right("XMIT_B", |socket, _| socket.interval.map_or_else(dash, |moved| moved.tx.bytes.to_string())),
+            right("RECV_B", |socket, _| socket.interval.map_or_else(dash, |moved| moved.rx.bytes.to_string())),
+            right("AGE_S", |socket, _| {
                 socket.age_ms.map_or_else(dash, |ms| format!("{}.{}", ms / 1000, ms % 1000 / 100))
             }),
         ]);
     }
     columns.extend([
-        left("LOCAL", |socket| match &socket.device {
+        left("LOCAL", |socket, _| match &socket.device {
             Some(device) => format!("{}%{device}", socket.local),
             None => socket.local.clone(),
         }),
-        left("REMOTE", |socket| socket.remote.clone()),
+        left("REMOTE", |socket, _| socket.remote.clone()),
     ]);
     if document.sockets.iter().any(|socket| socket.netns != layout.netns) {
-        columns.push(left("NETNS", |socket| socket.netns.to_string()));
+        columns.push(left(
+            "NETNS",
+            |socket, layout| {
+                if socket.netns == layout.netns { dash() } else { socket.netns.to_string() }
+            },
+        ));
     }
-    columns.push(left("USER", |socket| socket.user.clone().unwrap_or_else(|| socket.uid.to_string())));
+    columns.push(left("USER", |socket, _| socket.user.clone().unwrap_or_else(|| socket.uid.to_string())));
     columns
 }
 
-/// Each with its pid, and as cells of their own: between them a line may be broken.
+/// Each with its pid. Between them a line may be broken.
 fn processes(socket: &SocketReport) -> Vec<String> {
     let mut cells: Vec<String> =
-        socket.holders.iter().map(|holder| format!("{}({})", holder.comm, holder.pid)).collect();
-    if cells.is_empty() {
-        cells.push(dash());
+        socket.holders.iter().map(|holder| format!("{}({}),", holder.comm, holder.pid)).collect();
+    match cells.last_mut() {
+        Some(last) => drop(last.pop()),
+        None => cells.push(dash()),
     }
     cells.extend(socket.rpc_program.as_ref().map(|program| format!("[{program}]")));
     cells
@@ -130,9 +142,12 @@ fn write_line(text: &mut String, cells: Vec<String>, width: Option<usize>) {
             text.push_str(&" ".repeat(INDENT));
             used = INDENT;
         }
-        used += cell.width() + 1;
         text.push_str(&cell);
-        text.push(' ');
+        used += cell.width();
+        if !cell.ends_with("),") {
+            text.push(' ');
+            used += 1;
+        }
     }
     text.truncate(text.trim_end().len());
     text.push('\n');
@@ -178,12 +193,12 @@ fn write_notes(text: &mut String, document: &Document) {
         }
     }
     for (number, what) in [
-        (document.namespaces_unread, "namespaces could not be entered"),
-        (document.packets_uncounted.unwrap_or(0), "packets could not be counted"),
-        (document.names_unanswered, "addresses stay numbers: the resolver did not answer in time"),
+        (document.namespaces_unread, "namespaces that could not be entered"),
+        (document.packets_uncounted.unwrap_or(0), "packets that could not be counted"),
+        (document.names_unanswered, "addresses for which the resolver had no answer in time"),
     ] {
         if number > 0 {
-            let _ = writeln!(text, "{number} {what}");
+            let _ = writeln!(text, "{what}: {number}");
         }
     }
 }
