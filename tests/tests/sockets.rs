@@ -647,8 +647,9 @@ fn with_hosts(namespace: &Namespace, hosts: &std::path::Path, args: &[&str]) -> 
 
 #[test]
 fn hosts_have_the_names_of_the_hosts_file_and_are_selected_by_them() {
-    if !std::path::Path::new("/etc/hosts").exists() {
-        return skip("no /etc/hosts");
+    if std::env::var_os("NETTOP_VM").is_some() {
+        // Something to mount over.
+        std::fs::write("/etc/hosts", "").unwrap();
     }
     let alone = Namespace::new();
     let hosts = tempfile::NamedTempFile::new().unwrap();

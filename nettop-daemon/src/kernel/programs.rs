@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, anyhow, bail};
 use aya::{
-    Ebpf, EbpfLoader,
+    Ebpf, EbpfError, EbpfLoader,
     maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuHashMap, Queue},
     programs::{BtfTracePoint, Iter, Program},
 };
@@ -267,7 +267,7 @@ impl Kernel {
             .map_max_entries("OWNERS", owner_entries)
             .map_max_entries("OWNER_INDEX", owner_entries)
             .map_max_entries("FREE_OWNERS", owner_entries);
-        loader.load(OBJECT).context("cannot load the eBPF object")
+        loader.load(OBJECT).map_err(refused)
     }
 
     /// Runs the iterator over open files once.
@@ -280,6 +280,18 @@ impl Kernel {
         walk.read_to_end(&mut output)?;
         Ok(())
     }
+}
+
+/// Root of a user namespace has the capabilities that were looked for, and may not use them.
+fn refused(error: EbpfError) -> anyhow::Error {
+    let error = anyhow::Error::from(error);
+    let is_forbidden = error.chain().any(|cause| {
+        cause.downcast_ref().is_some_and(|error: &std::io::Error| error.raw_os_error() == Some(libc::EPERM))
+    });
+    if is_forbidden {
+        return Refusal::Permission("CAP_BPF outside of this user namespace".into()).into();
+    }
+    error.context("cannot load the eBPF object")
 }
 
 fn state(choice: &Choice<Link>) -> HookState {

@@ -114,10 +114,12 @@ fn columns(document: &Document, layout: Layout) -> Vec<Column> {
     columns
 }
 
-/// Each with its pid. Between them a line may be broken.
+/// Each with its pid, and once however many descriptors it has. Between them a line may be broken.
 fn processes(socket: &SocketReport) -> Vec<String> {
     let mut cells: Vec<String> =
         socket.holders.iter().map(|holder| format!("{}({}),", holder.comm, holder.pid)).collect();
+    // They stand in the order of their pids.
+    cells.dedup();
     match cells.last_mut() {
         Some(last) => drop(last.pop()),
         None => cells.push(dash()),
