@@ -61,7 +61,8 @@ fn run() -> anyhow::Result<()> {
     let backend = words("backend=").next();
     let is_first = words("first").next().is_some();
     // Those have nothing to do with back ends.
-    let is_for_all = |test: &Test| !["check::", "sockets::"].iter().any(|file| test.full_name.starts_with(file));
+    let is_for_all =
+        |test: &Test| !["check::", "meters::", "sockets::"].iter().any(|file| test.full_name.starts_with(file));
     let is_wanted = |test: &&Test| {
         (filters.is_empty() || filters.iter().any(|filter| test.full_name.contains(filter)))
             && (is_first || is_for_all(test))

@@ -16,7 +16,7 @@ const END: &str = "<!-- end -->\n";
 const FILES: [&str; 9] = ["paths", "layers", "devices", "shared", "owners", "balance", "bounds", "drops", "troubles"];
 
 /// Files of scenarios that have nothing to do with back ends: they run in one machine of each kernel.
-const ONCE: [&str; 1] = ["sockets"];
+const ONCE: [&str; 2] = ["sockets", "meters"];
 
 /// Compares the document's table with what the matrix found, or renews it where `UPDATE_GOLDEN` is set.
 ///
