@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use nettop_tests::{Moved, Namespace, Process, nettopd_command};
+use nettop_tests::{Moved, Namespace, Process, kernel, nettopd_command};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -188,9 +188,12 @@ fn a_connection_has_what_tcp_says_and_its_listener_the_handshake() {
         assert_eq!(moved(&at(4000, client)), [back - 1, back_bytes - syn, out - 2, out_bytes - syn - headers]);
         let listener = at(4000, 0);
         let answers = moved(&listener);
+        // Those of IPv6 met no hook in 6.1, see docs/coverage.md.
+        let has_answers = address.is_ipv4() || kernel() != (6, 1);
         assert_eq!(answers[2..], [4, 2 * (syn + headers)], "{listener:#}");
         assert_eq!(moved(&at(4000, silent)), [0; 4]);
-        assert_eq!(moved(&at(silent, 4000)), [2, syn + headers, answers[0] / 2, answers[1] / 2]);
+        assert_eq!(answers[..2], if has_answers { [2, 2 * syn] } else { [0; 2] }, "{listener:#}");
+        assert_eq!(moved(&at(silent, 4000)), [2, syn + headers, 1, syn]);
         let [out, out_bytes, back, back_bytes] = moved(&at(old, 4000));
         assert_eq!(
             [out, out_bytes, back, back_bytes],

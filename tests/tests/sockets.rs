@@ -422,7 +422,7 @@ fn a_document_is_what_its_schema_says() {
     let schema = jsonschema::validator_for(&serde_json::from_str(schema).unwrap()).unwrap();
     for args in [&["sockets", "--format", "json"][..], &["sockets", "0.1", "--format", "ndjson"]] {
         let mut document: Value = serde_json::from_slice(&nettop_tests::run_nettopd(args).stdout).unwrap();
-        assert!(document["sockets"].as_array().unwrap().len() > 10);
+        assert!(document["sockets"].as_array().unwrap().len() >= 8);
         let errors: Vec<String> = schema.iter_errors(&document).map(|error| error.to_string()).collect();
         assert!(errors.is_empty(), "{errors:?}");
         document["sockets"][0]["holders"] = "many".into();

@@ -30,12 +30,9 @@ impl Hosts {
     /// The names of a hosts file. Of several for an address the first counts, as for the resolver.
     pub fn from_file(text: &[u8]) -> Self {
         let mut names = HashMap::new();
-        for line in text.split(|byte| *byte == b'\n') {
-            let line = line.split(|byte| *byte == b'#').next().unwrap_or_default();
-            let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-            let address = words.next().and_then(|word| str::from_utf8(word).ok()?.parse::<IpAddr>().ok());
-            if let (Some(address), Some(name)) = (address, words.next().and_then(name)) {
-                names.entry(address.to_canonical()).or_insert(name);
+        for (address, mut words) in entries(text) {
+            if let Some(name) = words.next().and_then(name) {
+                names.entry(address).or_insert(name);
             }
         }
         Self { names, unanswered: 0 }
@@ -88,6 +85,23 @@ impl Hosts {
     }
 }
 
+/// All addresses that a hosts file has for a name. The C library stops at the first line unless /etc/host.conf says
+/// `multi on`.
+pub fn addresses(text: &[u8], name: &str) -> Vec<IpAddr> {
+    let is_named = |word: &[u8]| word.eq_ignore_ascii_case(name.as_bytes());
+    entries(text).filter_map(|(address, mut words)| words.any(is_named).then_some(address)).collect()
+}
+
+/// Address and names of each line of a hosts file.
+fn entries(text: &[u8]) -> impl Iterator<Item = (IpAddr, impl Iterator<Item = &[u8]>)> {
+    text.split(|byte| *byte == b'\n').filter_map(|line| {
+        let line = line.split(|byte| *byte == b'#').next().unwrap_or_default();
+        let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+        let address: IpAddr = str::from_utf8(words.next()?).ok()?.parse().ok()?;
+        Some((address.to_canonical(), words))
+    })
+}
+
 /// What the system's resolver says: whoever has the address chose the name.
 pub fn ask(address: IpAddr) -> Option<String> {
     dns_lookup::getnameinfo(&SocketAddr::new(address, 0), libc::NI_NAMEREQD).ok().map(|(host, _)| host)
@@ -123,6 +137,14 @@ mod tests {
         assert_eq!(hosts.name(address("10.0.0.6")), Some("mapped"));
         assert_eq!(hosts.name(address("10.0.0.7")), Some("a\\x3a22"));
         assert_eq!(hosts.names.len(), 6);
+    }
+
+    #[test]
+    fn a_name_in_the_hosts_file_is_all_of_its_addresses() {
+        let text = b"127.0.0.1 a twin # b\n::1 Twin\n10.0.0.1 b\n::ffff:10.0.0.2 twin";
+        assert_eq!(addresses(text, "twin"), ["127.0.0.1", "::1", "10.0.0.2"].map(address));
+        assert_eq!(addresses(text, "b"), [address("10.0.0.1")]);
+        assert!(addresses(text, "10.0.0.1").is_empty());
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! Which sockets are asked for, in lsof's words: `[4|6][protocol][@host|address][:port|service]`.
 
 use std::{
+    fs,
     net::{IpAddr, Ipv6Addr, ToSocketAddrs as _},
     str::FromStr,
 };
 
 use nettop_common::{SocketRecord, ports};
+
+use crate::identity::hosts;
 
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
@@ -113,6 +116,11 @@ fn resolve(host: &str) -> Result<Vec<IpAddr>, String> {
     }
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![address.to_canonical()]);
+    }
+    // No name server is asked for what the hosts file has.
+    let known = hosts::addresses(&fs::read("/etc/hosts").unwrap_or_default(), host);
+    if !known.is_empty() {
+        return Ok(known);
     }
     let found = (host, 0).to_socket_addrs().map_err(|error| format!("'{host}' is not found: {error}"))?;
     Ok(found.map(|address| address.ip().to_canonical()).collect())
