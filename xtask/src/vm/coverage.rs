@@ -87,3 +87,41 @@ fn part(columns: &[Run<'_>], name: impl Fn(&Machine) -> String, files: &[&str]) 
     text.extend(skips);
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vm::{guest::Result, kernel::MATRIX};
+
+    fn machine(version: &str, backend: &'static str, is_first: bool) -> Machine {
+        let kernel = MATRIX.iter().find(|kernel| kernel.version == version).unwrap();
+        let arguments = if is_first { vec!["first".into()] } else { Vec::new() };
+        Machine { kernel, backend: Some(backend), image: "i".into(), initrd: "i".into(), log: "l".into(), arguments }
+    }
+
+    fn report(results: &[(&str, Outcome, &str)]) -> Report {
+        let result = |(test, outcome, said): &(&str, Outcome, &str)| Result {
+            test: (*test).into(),
+            outcome: *outcome,
+            ms: 1,
+            output: (*said).into(),
+        };
+        Report { results: results.iter().map(result).collect(), notes: Vec::new(), broken: None }
+    }
+
+    #[test]
+    fn what_runs_once_on_a_kernel_has_one_column_for_it() {
+        let machines = [machine("6.1", "fentry", true), machine("6.1", "kprobe", false)];
+        let reports = [
+            report(&[("paths::a_b", Outcome::Pass, ""), ("sockets::c_d", Outcome::Skip, "no D\n")]),
+            report(&[("paths::a_b", Outcome::Fail, "")]),
+        ];
+        let runs: Vec<(&Machine, &Report)> = machines.iter().zip(&reports).collect();
+        assert_eq!(
+            table(&runs),
+            "\n| scenario | 6.1 fentry | 6.1 kprobe |\n|---|---|---|\n| a b | yes | no |\n\n\
+             \nWhat does not depend on back ends, tried once on each kernel:\n\
+             \n| scenario | 6.1 |\n|---|---|\n| c d | – |\n\n- c d, 6.1: no D\n"
+        );
+    }
+}
