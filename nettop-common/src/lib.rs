@@ -23,7 +23,7 @@ pub use owner::{Owner, OwnerKey};
 pub use packet::PacketEvent;
 pub use ports::{Listener, PortHolder, PortKey};
 pub use row::{Flow, Netns, Row, RowKey};
-pub use socket::SocketRecord;
+pub use socket::{SocketMeter, SocketRecord, Wire};
 pub use stats::Stats;
 pub use tag::{Ref, SocketTag};
 

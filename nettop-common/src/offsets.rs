@@ -34,13 +34,16 @@ macro_rules! for_each_offset {
             TCP_SND_CWND = "tcp_sock" "snd_cwnd";
             TCP_TOTAL_RETRANS = "tcp_sock" "total_retrans";
             TCP_BYTES_ACKED = "tcp_sock" "bytes_acked";
+            TCP_SEGS_OUT = "tcp_sock" "segs_out";
+            TCP_SEGS_IN = "tcp_sock" "segs_in";
+            TCP_DATA_SEGS_OUT = "tcp_sock" "data_segs_out";
+            TCP_DATA_SEGS_IN = "tcp_sock" "data_segs_in";
             FILE_INODE = "file" "f_inode";
             INODE_NUMBER = "inode" "i_ino";
             INET_SPORT = "inet_sock" "inet_sport";
             SOCK_ERROR = "sock" "sk_err";
             TCP_BYTES_SENT = "tcp_sock" "bytes_sent";
             TCP_BYTES_RETRANS = "tcp_sock" "bytes_retrans";
-            TCP_SEGMENTS_OUT = "tcp_sock" "segs_out";
             TASK_FILES = "task_struct" "files";
             FILES_TABLE = "files_struct" "fdt";
             FILES_MOST = "fdtable" "max_fds";
@@ -115,6 +118,10 @@ pub const OPTIONAL: &[&str] = &[
     "TCP_TOTAL_RETRANS",
     "TCP_BYTES_ACKED",
     "SYSCALL_NUMBER",
+    "TCP_SEGS_OUT",
+    "TCP_SEGS_IN",
+    "TCP_DATA_SEGS_OUT",
+    "TCP_DATA_SEGS_IN",
 ];
 
 /// Members of one bit: (global, struct, member path). The global has the number of the bit.

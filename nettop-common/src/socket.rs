@@ -47,4 +47,36 @@ pub struct SocketRecord {
     /// Sent by TCP, and acknowledged.
     pub acked_bytes: u64,
     pub received_bytes: u64,
+    pub segments_sent: u32,
+    pub segments_received: u32,
+    pub data_segments_sent: u32,
+    pub data_segments_received: u32,
+    /// Since boot; 0 where it is not known.
+    pub born_ns: u64,
+    /// While the listing watched, indexed by [`crate::Direction`].
+    pub moved: [Wire; 2],
+}
+
+/// Packets on the wire, and their bytes from the IP header on.
+#[repr(C)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Pod, Zeroable)]
+pub struct Wire {
+    pub packets: u64,
+    pub bytes: u64,
+}
+
+/// What a listing that watches keeps in a socket's storage. A connection begins with a copy of its listener's.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+pub struct SocketMeter {
+    /// Where the socket is that was born or listens; 0 for one that is older. In a copy it is the listener.
+    pub socket: u64,
+    /// Since boot; 0 where it is not known.
+    pub born_ns: u64,
+    /// Of the last packet to a listener. A copy was made by it.
+    pub asked_ns: u64,
+    /// Indexed by [`crate::Direction`].
+    pub moved: [Wire; 2],
+    /// What it moved as a listener, of which a copy is no part.
+    pub listening: [Wire; 2],
 }

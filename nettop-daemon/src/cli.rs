@@ -126,6 +126,9 @@ pub enum Command {
 /// Which sockets are listed, and how.
 #[derive(Args, Debug, Clone)]
 pub struct SocketsArgs {
+    /// Watch for so many seconds first, and show what each socket moved meanwhile, busiest first
+    #[arg(value_parser = seconds)]
+    pub interval: Option<f64>,
     /// Only listeners, and UDP sockets that are not connected
     #[arg(short, long)]
     pub listening: bool,
@@ -142,11 +145,30 @@ pub struct SocketsArgs {
     /// Only those that a process holds whose name begins with this; may be repeated
     #[arg(short, long, value_name = "NAME")]
     pub command: Vec<String>,
-    /// Do not look up names of users and ports
+    /// Show users, ports and addresses by number
     #[arg(short, long)]
     pub numeric: bool,
+    /// Also ask the resolver for names of addresses, for 2 s at most; without it only /etc/hosts has them
+    #[arg(long, conflicts_with = "numeric")]
+    pub resolve: bool,
+    /// Below each socket, what TCP knows of it, and the files, units and containers of its processes
+    #[arg(short, long)]
+    pub extended: bool,
     #[arg(long, default_value = "table")]
-    pub format: Format,
+    pub format: SocketsFormat,
+}
+
+/// How `nettopd sockets` prints.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketsFormat {
+    /// Columns for people
+    Table,
+    /// One indented document, `nettop.sockets/1`
+    Json,
+    /// The same in one line
+    Ndjson,
+    /// One line per socket and process that holds it
+    Csv,
 }
 
 impl SocketsArgs {

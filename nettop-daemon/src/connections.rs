@@ -153,7 +153,8 @@ impl Log {
     fn end(&mut self, ended: &Association, is_silent: bool, text: &mut String) -> bool {
         let Association { last_ns, packets, bytes: [sent_bytes, received_bytes], first } = *ended;
         let error = if is_silent { 0 } else { GOES_ON };
-        let event = ConnectionEvent { time_ns: last_ns, kind: kind::CLOSED, error, sent_bytes, received_bytes, ..first };
+        let event =
+            ConnectionEvent { time_ns: last_ns, kind: kind::CLOSED, error, sent_bytes, received_bytes, ..first };
         let is_wanted = self.selects(&event);
         if is_wanted {
             self.write(&event, packets, text);

@@ -3,6 +3,7 @@
 pub mod cgroup;
 pub mod devices;
 pub mod escape;
+pub mod hosts;
 pub mod namespaces;
 pub mod processes;
 pub mod users;

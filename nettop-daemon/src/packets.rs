@@ -14,7 +14,10 @@ use nettop_common::{Netns, PacketEvent};
 use crate::{
     cli::Cli,
     identity::devices::{DeviceKey, Devices},
-    kernel::{programs::Kernel, telling::{Telling, What}},
+    kernel::{
+        programs::Kernel,
+        telling::{Telling, What},
+    },
     stream::{
         self, Lines,
         clock::Clock,

@@ -10,6 +10,7 @@ mod drops;
 mod freed;
 mod headers;
 mod listeners;
+mod meter;
 mod packet;
 mod packets;
 mod process;

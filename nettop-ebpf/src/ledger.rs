@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 
 use nettop_common::{
-    Direction, Family, Flow, Netns, Ref, Row, RowKey, SocketTag,
+    Direction, Family, Flow, Netns, Ref, Row, RowKey, SocketTag, Wire,
     owner::{self, OVERFLOW},
     row,
     tag::{BASED, CHILD, COPIES, LISTENING, SHARES, evidence},
@@ -33,6 +33,16 @@ pub struct Packet {
     pub gso_size: u32,
     /// Headers that segmentation repeats: IP and transport. Only read if `gso_size` is not 0.
     pub header_bytes: u32,
+}
+
+impl Packet {
+    /// As it is on the wire: a super-packet is the segments it becomes.
+    #[inline(always)]
+    pub fn wire(&self) -> Wire {
+        let payload = self.bytes.saturating_sub(self.header_bytes);
+        let repeats = u64::from(payload.saturating_sub(1).checked_div(self.gso_size).unwrap_or(0));
+        Wire { packets: 1 + repeats, bytes: u64::from(self.bytes) + repeats * u64::from(self.header_bytes) }
+    }
 }
 
 /// Makes the process the owner of a socket that it uses. A kernel thread owns nothing.

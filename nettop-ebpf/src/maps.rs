@@ -10,7 +10,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, Queue, RingBuf},
 };
 use nettop_common::{
-    Association, AssociationKey, Connection, DropCount, DropKey, Listener, Owner, OwnerKey, PortHolder, PortKey, Row, RowKey, SocketTag, Stats,
+    Association, AssociationKey, Connection, DropCount, DropKey, Listener, Owner, OwnerKey, PortHolder, PortKey, Row,
+    RowKey, SocketMeter, SocketTag, Stats,
 };
 
 use crate::hooks::copies::Shared;
@@ -70,8 +71,7 @@ pub static ADDRESSES: Array<u64> = Array::with_max_entries(64, 0);
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
 /// Who talks to whom without connections, for `hooks/associations.rs`. Not filled beforehand.
 #[map]
-pub static ASSOCIATIONS: HashMap<AssociationKey, Association> =
-    HashMap::with_max_entries(1, BPF_F_NO_PREALLOC as u32);
+pub static ASSOCIATIONS: HashMap<AssociationKey, Association> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC as u32);
 
 #[map]
 pub static STATS: Array<Stats> = Array::with_max_entries(1, BPF_F_MMAPABLE);
@@ -163,16 +163,18 @@ impl<T, const FLAGS: usize> SocketStorage<T, FLAGS> {
 
 #[btf_map]
 pub static SOCKETS: SocketStorage<SocketTag, { BPF_F_NO_PREALLOC | BPF_F_CLONE }> = SocketStorage::new();
-
+/// See `hooks/meter.rs`.
+#[btf_map]
+pub static METERS: SocketStorage<SocketMeter, { BPF_F_NO_PREALLOC | BPF_F_CLONE }> = SocketStorage::new();
 /// Connections, for `hooks/connections.rs`. What is accepted is another connection than its listener.
 #[btf_map]
 pub static CONNECTIONS: SocketStorage<Connection, BPF_F_NO_PREALLOC> = SocketStorage::new();
 
-impl SocketStorage<SocketTag, { BPF_F_NO_PREALLOC | BPF_F_CLONE }> {
+impl<T: 'static, const FLAGS: usize> SocketStorage<T, FLAGS> {
     /// The tag of a full socket, made of zeroes if it has none; `None` if the kernel has no memory for it
     /// or the socket is being freed.
     #[inline(always)]
-    pub fn tag(&self, sk: *mut c_void) -> Option<&'static mut SocketTag> {
+    pub fn tag(&self, sk: *mut c_void) -> Option<&'static mut T> {
         let tag = self.get(sk);
         if tag.is_none() {
             count(|stats| &raw mut stats.tags_refused);
@@ -183,7 +185,7 @@ impl SocketStorage<SocketTag, { BPF_F_NO_PREALLOC | BPF_F_CLONE }> {
     /// The same for what may be a request or timewait socket: those have no tag, and that is no loss.
     /// `bpf_sk_storage_get` itself looks whether the socket is full (net/core/bpf_sk_storage.c).
     #[inline(always)]
-    pub fn tag_if_full(&self, sk: *mut bpf_sock) -> Option<&'static mut SocketTag> {
+    pub fn tag_if_full(&self, sk: *mut bpf_sock) -> Option<&'static mut T> {
         let tag = self.get(sk.cast());
         // SAFETY: a socket of the program's context that is not null.
         if tag.is_none() && !unsafe { bpf_sk_fullsock(sk) }.is_null() {

@@ -134,11 +134,17 @@ fn what_comes_to_nothing_is_told_with_its_reason() {
     sleep(Duration::from_millis(200));
     let told = stream.stop();
     let failed: Vec<_> = told.of("failed", pid).map(|event| (&event["remote_port"], &event["outcome"])).collect();
-    assert_eq!(format!("{failed:?}"), format!("{:?}", [
-        (&Value::from(4001), &Value::from("refused")),
-        (&Value::from(4002), &Value::from("timed out")),
-        (&Value::from(4002), &Value::from("given up")),
-    ]));
+    assert_eq!(
+        format!("{failed:?}"),
+        format!(
+            "{:?}",
+            [
+                (&Value::from(4001), &Value::from("refused")),
+                (&Value::from(4002), &Value::from("timed out")),
+                (&Value::from(4002), &Value::from("given up")),
+            ]
+        )
+    );
     let closed: Vec<_> = told.of("closed", pid).map(|event| (&event["outcome"], &event["sent_bytes"])).collect();
     assert_eq!(closed, [(&Value::from("aborted"), &Value::from(0)), (&Value::from("reset"), &Value::from(6))]);
     assert_eq!(told.of("opened", pid).count(), 1);
@@ -185,7 +191,8 @@ fn a_shared_listeners_connection_is_its_acceptors_and_a_passed_one_its_users() {
     for expected in numbers.chunks(3) {
         let [acceptor, port, user] = expected else { unreachable!() };
         let of = |event: &str| {
-            let of = |told: &&Value| told["event"] == event && told["local_port"] == 4000 && told["remote_port"] == *port;
+            let of =
+                |told: &&Value| told["event"] == event && told["local_port"] == 4000 && told["remote_port"] == *port;
             let found: Vec<_> = told.events.iter().filter(of).map(|told| told["pid"].as_u64().unwrap()).collect();
             found
         };

@@ -13,9 +13,7 @@ use std::{
 };
 
 use nettop_tests::{
-    Moved, Namespace, Process, Stream, amount, kernel, nettopd_command,
-    pairs::read_all,
-    set_name, veth_pair,
+    Moved, Namespace, Process, Stream, amount, kernel, nettopd_command, pairs::read_all, set_name, veth_pair,
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -157,7 +155,13 @@ fn packets_are_those_that_tcpdump_sees_with_their_owners() {
             let ports = [&event["source_port"], &event["destination_port"]].map(|port| port.as_u64().unwrap());
             let at_server = event["netns"] == b.inode();
             let is_answered_by_kernel = ports.iter().any(|port| [4002, 4003].contains(port)) && at_server;
-            let whose = if is_answered_by_kernel { 0 } else if at_server { server } else { client };
+            let whose = if is_answered_by_kernel {
+                0
+            } else if at_server {
+                server
+            } else {
+                client
+            };
             assert_eq!(event["pid"], whose, "{event}");
         }
     }
@@ -222,9 +226,8 @@ fn only_packets_that_are_asked_for_are_told() {
         second.finish();
         sleep(Duration::from_millis(200));
         let told = stream.stop();
-        let is_sent = |event: &&Value| {
-            event["netns"] == netns && event["direction"] == "tx" && event["protocol"] == "udp"
-        };
+        let is_sent =
+            |event: &&Value| event["netns"] == netns && event["direction"] == "tx" && event["protocol"] == "udp";
         let mut counts: BTreeMap<(String, u64), u64> = BTreeMap::new();
         for event in told.events.iter().filter(is_sent) {
             let key = (event["comm"].as_str().unwrap().to_owned(), event["destination_port"].as_u64().unwrap());
@@ -312,9 +315,8 @@ fn a_forwarded_packet_is_nobodys() {
     sleep(Duration::from_millis(300));
     let told = stream.stop();
     let by = |device: &str, direction: &str| {
-        let is = |event: &&Value| {
-            event["device"] == device && event["direction"] == direction && event["protocol"] == "udp"
-        };
+        let is =
+            |event: &&Value| event["device"] == device && event["direction"] == direction && event["protocol"] == "udp";
         told.events.iter().filter(is).map(|event| (event["pid"].clone(), event["owner"].clone())).collect::<Vec<_>>()
     };
     assert_eq!(by("v0", "tx"), [(Value::from(pid), Value::from("creator"))]);

@@ -6,11 +6,19 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream, UdpSocket},
-    os::fd::{AsRawFd as _, OwnedFd},
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+        unix::process::CommandExt as _,
+    },
     process::{Command, Stdio},
 };
 
 use nettop_tests::{Moved, Namespace, Process, nettopd_command, pairs::socket, set_name, skip};
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+    sys::socket::{Backlog, SockaddrIn, SockaddrIn6, bind},
+};
 use serde_json::Value;
 
 /// What `nettopd sockets` says, run inside.
@@ -175,7 +183,7 @@ fn what_is_asked_for_is_listed_and_nothing_else() {
 #[test]
 fn a_program_in_disguise_is_warned_of() {
     let alone = Namespace::new();
-    let folder = tempfile();
+    let folder = own_folder();
     let file = folder.join("harmless");
     std::fs::copy("/bin/sleep", &file).unwrap();
     let held = alone.enter(|| UdpSocket::bind("127.0.0.1:4000").unwrap());
@@ -195,7 +203,7 @@ fn a_program_in_disguise_is_warned_of() {
 }
 
 /// A folder of its own below one where everybody may write.
-fn tempfile() -> std::path::PathBuf {
+fn own_folder() -> std::path::PathBuf {
     let folder = std::env::temp_dir().join(format!("nettopd-sockets-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     folder
@@ -255,4 +263,227 @@ fn the_table_and_csv_say_the_same_and_names_do_no_harm() {
     let line = csv.lines().find(|line| line.contains(&netns.to_string())).unwrap();
     assert!(line.contains(&format!(",{},\"\\x1b[2J,=\\x0a\",", hostile.pid())), "{line}");
     assert_eq!(run("ndjson").lines().count(), 1);
+}
+
+/// What is to be listed of a socket: protocol, IP version, state, ends.
+type Expected = (&'static str, Option<u8>, &'static str, &'static str, &'static str);
+
+/// Has a process open sockets, and holds what is listed of each against what was opened; and against the kernel's own tables
+/// below /proc/net, each with the column of its inode numbers, where they have to be the same sockets.
+fn compare(open: impl FnOnce() -> Vec<OwnedFd>, expected: &[Expected], tables: &[(&str, usize)]) {
+    let alone = Namespace::new();
+    // Everybody may ping.
+    alone.write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647");
+    let holder = Process::start(Some(&alone), |parent| {
+        let sockets = open();
+        for socket in &sockets {
+            parent.tell_number(nix::sys::stat::fstat(socket).unwrap().st_ino);
+        }
+        parent.wait_for_parent();
+        Moved::default()
+    });
+    let inodes: Vec<u64> = expected.iter().map(|_| holder.wait_until_ready()).collect();
+    let listed = sockets(&alone, &[]);
+    for (inode, (protocol, version, state, local, remote)) in inodes.iter().zip(expected) {
+        let found: Vec<&Value> = listed.iter().filter(|socket| socket["inode"] == *inode).collect();
+        assert_eq!(found.len(), 1, "{protocol}: {listed:#?}");
+        let is = ["protocol", "state", "local", "remote"].map(|name| text(found[0], name));
+        assert_eq!(is, [*protocol, *state, *local, *remote], "{:#}", found[0]);
+        assert_eq!(found[0]["ip_version"].as_u64(), version.map(u64::from), "{:#}", found[0]);
+        let pids: Vec<u64> = holders(found[0]).into_iter().map(|(pid, _)| pid).collect();
+        assert_eq!(pids, [u64::from(holder.pid())]);
+    }
+    let protocols: BTreeSet<&str> = expected.iter().map(|socket| socket.0).collect();
+    let ours: BTreeSet<u64> = listed
+        .iter()
+        .filter(|socket| protocols.contains(text(socket, "protocol")))
+        .filter_map(|socket| socket["inode"].as_u64())
+        .collect();
+    let theirs: BTreeSet<u64> = tables.iter().flat_map(|(table, column)| in_table(&alone, table, *column)).collect();
+    assert!(tables.is_empty() || ours == theirs, "{ours:?} {theirs:?}");
+}
+
+/// Inode numbers of a table below /proc/net.
+fn in_table(namespace: &Namespace, table: &str, column: usize) -> Vec<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{}/net/{table}", namespace.pid())).unwrap();
+    let lines = text.lines().skip(1);
+    lines.map(|line| line.split_whitespace().nth(column).unwrap().parse().unwrap()).collect()
+}
+
+/// A socket bound to a port of loopback, of either version.
+fn bound(family: i32, kind: i32, protocol: i32, port: u16) -> OwnedFd {
+    let socket = socket(family, kind, protocol);
+    if family == libc::AF_INET {
+        bind(socket.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, port)).unwrap();
+    } else {
+        let address = std::net::SocketAddrV6::new(std::net::Ipv6Addr::LOCALHOST, port, 0, 0);
+        bind(socket.as_raw_fd(), &SockaddrIn6::from(address)).unwrap();
+    }
+    socket
+}
+
+/// Whether sockets of a protocol can be had.
+fn has_protocol(kind: i32, protocol: i32) -> bool {
+    // SAFETY: a plain system call; the descriptor is closed at once.
+    let fd = unsafe { libc::socket(libc::AF_INET, kind, protocol) };
+    if fd >= 0 {
+        // SAFETY: the descriptor is ours.
+        drop(unsafe { OwnedFd::from_raw_fd(fd) });
+    }
+    fd >= 0
+}
+
+#[test]
+fn raw_ping_and_packet_sockets_are_those_of_proc() {
+    const OTHER: i32 = 200;
+    let open = || {
+        let raw = socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP);
+        nix::sys::socket::connect(raw.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).unwrap();
+        vec![
+            raw,
+            socket(libc::AF_INET6, libc::SOCK_RAW, OTHER),
+            bound(libc::AF_INET, libc::SOCK_DGRAM, libc::IPPROTO_ICMP, 77),
+            bound(libc::AF_INET6, libc::SOCK_DGRAM, libc::IPPROTO_ICMPV6, 78),
+            socket(libc::AF_PACKET, libc::SOCK_RAW, i32::from(0x0800_u16.to_be())),
+            socket(libc::AF_PACKET, libc::SOCK_DGRAM, 0),
+        ]
+    };
+    let expected = [
+        ("raw", Some(4), "established", "127.0.0.1", "127.0.0.1"),
+        ("raw", Some(6), "unconnected", "*", "*"),
+        ("icmp", Some(4), "unconnected", "127.0.0.1", "0.0.0.0"),
+        ("icmp6", Some(6), "unconnected", "::1", "::"),
+        ("packet", None, "unconnected", "*", "*"),
+        ("packet", None, "unconnected", "*", "*"),
+    ];
+    compare(open, &expected, &[("raw", 9), ("raw6", 9), ("icmp", 9), ("icmp6", 9), ("packet", 8)]);
+}
+
+#[test]
+fn sockets_of_udp_lite_are_those_of_proc() {
+    const UDPLITE: i32 = 136;
+    if !has_protocol(libc::SOCK_DGRAM, UDPLITE) {
+        return skip("no UDP-Lite");
+    }
+    let open = || {
+        let connected = bound(libc::AF_INET, libc::SOCK_DGRAM, UDPLITE, 4000);
+        nix::sys::socket::connect(connected.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 4001)).unwrap();
+        vec![connected, bound(libc::AF_INET6, libc::SOCK_DGRAM, UDPLITE, 4002)]
+    };
+    let expected = [
+        ("udplite", Some(4), "established", "127.0.0.1:4000", "127.0.0.1:4001"),
+        ("udplite", Some(6), "unconnected", "[::1]:4002", "[::]:*"),
+    ];
+    compare(open, &expected, &[("udplite", 9), ("udplite6", 9)]);
+}
+
+/// A listener, who connects to it, and what it accepts.
+fn connection(protocol: i32) -> Vec<OwnedFd> {
+    let listener = bound(libc::AF_INET, libc::SOCK_STREAM, protocol, 5001);
+    nix::sys::socket::listen(&listener, Backlog::new(5).unwrap()).unwrap();
+    let client = bound(libc::AF_INET, libc::SOCK_STREAM, protocol, 5002);
+    nix::sys::socket::connect(client.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 5001)).unwrap();
+    // SAFETY: a descriptor that is nobody else's.
+    let server = unsafe { OwnedFd::from_raw_fd(nix::sys::socket::accept(listener.as_raw_fd()).unwrap()) };
+    vec![listener, client, server]
+}
+
+fn connection_of(protocol: &'static str) -> [Expected; 3] {
+    [
+        (protocol, Some(4), "listen", "127.0.0.1:5001", "0.0.0.0:*"),
+        (protocol, Some(4), "established", "127.0.0.1:5002", "127.0.0.1:5001"),
+        (protocol, Some(4), "established", "127.0.0.1:5001", "127.0.0.1:5002"),
+    ]
+}
+
+#[test]
+fn sockets_of_sctp_are_those_of_proc() {
+    const SCTP: i32 = 132;
+    if !has_protocol(libc::SOCK_STREAM, SCTP) {
+        return skip("no SCTP");
+    }
+    compare(|| connection(SCTP), &connection_of("sctp"), &[("sctp/eps", 7), ("sctp/assocs", 10)]);
+}
+
+#[test]
+fn sockets_of_mptcp_are_listed_beside_their_subflows() {
+    const MPTCP: i32 = 262;
+    if !has_protocol(libc::SOCK_STREAM, MPTCP) {
+        return skip("no MPTCP");
+    }
+    compare(|| connection(MPTCP), &connection_of("mptcp"), &[]);
+}
+
+#[test]
+fn a_document_is_what_its_schema_says() {
+    let alone = Namespace::new();
+    let _crowd = crowd(&alone);
+    let schema = include_str!("../../docs/sockets.schema.json");
+    let schema = jsonschema::validator_for(&serde_json::from_str(schema).unwrap()).unwrap();
+    for args in [&["sockets", "--format", "json"][..], &["sockets", "0.1", "--format", "ndjson"]] {
+        let mut document: Value = serde_json::from_slice(&nettop_tests::run_nettopd(args).stdout).unwrap();
+        assert!(document["sockets"].as_array().unwrap().len() >= 8);
+        let errors: Vec<String> = schema.iter_errors(&document).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{errors:?}");
+        document["sockets"][0]["holders"] = "many".into();
+        assert!(!schema.is_valid(&document), "a schema that everything fits says nothing");
+    }
+}
+
+/// nettopd inside, where /etc/hosts says something else.
+fn with_hosts(namespace: &Namespace, hosts: &std::path::Path, args: &[&str]) -> String {
+    let mut command = nettopd_command();
+    command.arg("sockets").args(args);
+    let hosts = hosts.to_owned();
+    let mut command = namespace.inside(command);
+    let own_view = move || {
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
+        mount(Some(&hosts), "/etc/hosts", None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+        Ok(())
+    };
+    // SAFETY: plain system calls, and buffers on the stack.
+    unsafe { command.pre_exec(own_view) };
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn hosts_have_the_names_of_the_hosts_file_and_are_selected_by_them() {
+    if std::env::var_os("NETTOP_VM").is_some() {
+        // Something to mount over.
+        std::fs::write("/etc/hosts", "").unwrap();
+    }
+    let alone = Namespace::new();
+    let hosts = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&hosts, b"127.0.0.1 twin\n::1 twin\n127.0.0.3 evil\x1b[2J\n").unwrap();
+    let holder = Process::start(Some(&alone), |parent| {
+        let four = UdpSocket::bind("127.0.0.1:4000").unwrap();
+        let six = UdpSocket::bind("[::1]:4000").unwrap();
+        let evil = UdpSocket::bind("127.0.0.3:4000").unwrap();
+        let none = UdpSocket::bind("127.0.0.4:4000").unwrap();
+        parent.tell();
+        parent.wait_for_parent();
+        drop((four, six, evil, none));
+        Moved::default()
+    });
+    holder.wait_until_ready();
+    let locals = |args: &[&str]| -> Vec<(String, String)> {
+        let args = [&["--format", "json"], args].concat();
+        let document: Value = serde_json::from_str(&with_hosts(&alone, hosts.path(), &args)).unwrap();
+        let mut all = document["sockets"].as_array().unwrap().clone();
+        all.retain(|socket| socket["netns"] == alone.inode());
+        all.iter().map(|socket| (text(socket, "local").into(), text(socket, "local_address").into())).collect()
+    };
+    let pair = |shown: &str, address: &str| (shown.to_owned(), address.to_owned());
+    let twins = [pair("twin:4000", "127.0.0.1"), pair("twin:4000", "::1")];
+    assert_eq!(locals(&["-i", "@twin"]), twins, "all of its addresses");
+    let numbers = [pair("127.0.0.1:4000", "127.0.0.1"), pair("[::1]:4000", "::1")];
+    assert_eq!(locals(&["-n", "-i", "@twin:4000"]), numbers);
+    let evil = [pair("evil\\x1b[2J:4000", "127.0.0.3")];
+    assert_eq!(locals(&["-i", "@127.0.0.3"]), evil);
+    assert_eq!(locals(&["-i", "@127.0.0.4"]), [pair("127.0.0.4:4000", "127.0.0.4")]);
+    // Nobody answers inside: the list comes all the same.
+    assert_eq!(locals(&["--resolve", "-i", "@127.0.0.4"]), [pair("127.0.0.4:4000", "127.0.0.4")]);
 }

@@ -128,6 +128,11 @@ impl Machine {
         let backend = self.backend.map_or_else(String::new, |backend| format!(" {backend}"));
         format!("Linux {}{backend}", self.kernel.version)
     }
+
+    /// Whether it runs what does not depend on back ends.
+    fn is_first(&self) -> bool {
+        self.arguments.iter().any(|argument| argument == "first")
+    }
 }
 
 impl Kernel {

@@ -77,6 +77,12 @@ impl Devices {
         Ok(devices)
     }
 
+    /// Knows these devices, and reads nothing.
+    #[cfg(test)]
+    pub const fn fixed(host: Netns, known: BTreeMap<DeviceKey, Device>) -> Self {
+        Self { host, known, read: BTreeSet::new(), fresh: BTreeSet::new(), unread: 0 }
+    }
+
     /// Reads the host's devices and those of each namespace with traffic. `wanted` names a namespace and the
     /// processes that may live there.
     ///

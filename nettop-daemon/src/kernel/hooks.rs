@@ -55,7 +55,12 @@ pub struct Purpose {
     pub ways: &'static [Way],
 }
 
-pub(super) const fn hook(program: &'static str, place: Place, target: &'static str, prototypes: &'static [&'static str]) -> Hook {
+pub(super) const fn hook(
+    program: &'static str,
+    place: Place,
+    target: &'static str,
+    prototypes: &'static [&'static str],
+) -> Hook {
     Hook { program, target, place, prototypes, optional: false }
 }
 

@@ -1,23 +1,44 @@
-//! Walks over all sockets: nothing is attached for it, and nothing stays.
+//! Walks over all sockets: nothing is attached for it, and nothing stays. A meter is, for as long as it is kept.
 
 use std::{
     io::Read as _,
+    mem::offset_of,
     sync::{Mutex, PoisonError},
 };
 
 use anyhow::Context as _;
-use aya::{Ebpf, programs::Iter};
-use nettop_common::SocketRecord;
+use aya::{Ebpf, maps::Array, programs::Iter};
+use nettop_common::{SocketRecord, Stats};
 
-use super::programs::{Kernel, Limits};
+use super::{
+    hooks::{Place, Purpose, hook, only},
+    programs::{Kernel, Limits, Link},
+};
 
 /// Programs, and what they walk over.
 const WALKS: [(&str, &str); 3] = [("held_sockets", "task_file"), ("tcp_sockets", "tcp"), ("udp_sockets", "udp")];
 /// Nothing is counted.
 const LIMITS: Limits = Limits { rows: 1, drops: 1 };
 
+/// What counts packets by socket. Birth first: a packet of a socket whose birth was missed tells nothing of its age.
+const METER: &[Purpose] = &[Purpose {
+    name: "packets of sockets",
+    needed: true,
+    lacks: "what each socket moves",
+    ways: &[only(&[
+        hook("meter_birth", Place::Socket, "sock_create", &[]),
+        hook("meter_tx", Place::PacketsTx, "egress", &[]),
+        hook("meter_rx", Place::PacketsRx, "ingress", &[]),
+    ])],
+}];
+
 /// The loaded walks.
 pub struct Walks(Mutex<Ebpf>);
+
+/// Counts packets by socket until it is dropped. What it counted is in the records of its walks.
+pub struct Meter {
+    _links: Vec<Link>,
+}
 
 impl Kernel {
     /// Loads the walks.
@@ -52,6 +73,28 @@ impl Walks {
     /// What the kernel said.
     pub fn tables(&self) -> anyhow::Result<Vec<SocketRecord>> {
         Ok([self.walk("tcp_sockets")?, self.walk("udp_sockets")?].concat())
+    }
+
+    /// Counts each socket's packets from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`super::preflight::Refusal`] if the kernel refuses.
+    pub fn meter(&self, kernel: &Kernel) -> anyhow::Result<Meter> {
+        let choices = kernel.attach_all(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner), METER)?;
+        Ok(Meter { _links: choices.into_iter().flat_map(|choice| choice.links).map(|(_, link)| link).collect() })
+    }
+
+    /// Packets that were not counted, since the kernel had no memory for their socket's meter.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said.
+    pub fn uncounted(&self) -> anyhow::Result<u64> {
+        let ebpf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let stats: Array<_, [u64; size_of::<Stats>() / 8]> =
+            Array::try_from(ebpf.map("STATS").context("the object has no map STATS")?)?;
+        Ok(stats.get(&0, 0)?[offset_of!(Stats, tags_refused) / 8])
     }
 
     fn walk(&self, name: &str) -> anyhow::Result<Vec<SocketRecord>> {

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, anyhow, bail};
 use aya::{
-    Ebpf, EbpfLoader,
+    Ebpf, EbpfError, EbpfLoader,
     maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuHashMap, Queue, RingBuf},
     programs::{BtfTracePoint, Iter, Program},
 };
@@ -225,8 +225,9 @@ impl Kernel {
     pub fn start(&self, limits: Limits, telling: Option<Telling>) -> anyhow::Result<Programs> {
         let is_kprobe = |backend: Option<Backend>| backend == Some(Backend::Kprobe);
         let programs = self.start_with(limits, telling, is_kprobe(self.forced))?;
-        let counts_by_kprobe =
-            |hook: &HookState| is_kprobe(hook.backend) && AFTER_SEEDING.iter().any(|purpose| purpose.name == hook.purpose);
+        let counts_by_kprobe = |hook: &HookState| {
+            is_kprobe(hook.backend) && AFTER_SEEDING.iter().any(|purpose| purpose.name == hook.purpose)
+        };
         if programs.hooks.iter().any(counts_by_kprobe) && !is_kprobe(self.forced) {
             // Packet hooks have to keep shadows for kprobes, which is decided when they are loaded.
             drop(programs);
@@ -274,12 +275,7 @@ impl Kernel {
         })
     }
 
-    pub(super) fn load(
-        &self,
-        limits: Limits,
-        telling: Option<Telling>,
-        with_shadows: bool,
-    ) -> anyhow::Result<Ebpf> {
+    pub(super) fn load(&self, limits: Limits, telling: Option<Telling>, with_shadows: bool) -> anyhow::Result<Ebpf> {
         let types = &self.types;
         let (row_entries, owner_entries) = (limits.row_entries(), limits.owner_entries());
         let offsets = offsets::ALL
@@ -347,7 +343,7 @@ impl Kernel {
             .map_max_entries("OWNERS", owner_entries)
             .map_max_entries("OWNER_INDEX", owner_entries)
             .map_max_entries("FREE_OWNERS", owner_entries);
-        loader.load(OBJECT).context("cannot load the eBPF object")
+        loader.load(OBJECT).map_err(refused)
     }
 
     /// Runs the iterator over open files once.
@@ -360,6 +356,18 @@ impl Kernel {
         walk.read_to_end(&mut output)?;
         Ok(())
     }
+}
+
+/// Root of a user namespace has the capabilities that were looked for, and may not use them.
+fn refused(error: EbpfError) -> anyhow::Error {
+    let error = anyhow::Error::from(error);
+    let is_forbidden = error.chain().any(|cause| {
+        cause.downcast_ref().is_some_and(|error: &std::io::Error| error.raw_os_error() == Some(libc::EPERM))
+    });
+    if is_forbidden {
+        return Refusal::Permission("CAP_BPF outside of this user namespace".into()).into();
+    }
+    error.context("cannot load the eBPF object")
 }
 
 fn state(choice: &Choice<Link>) -> HookState {

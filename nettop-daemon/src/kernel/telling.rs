@@ -48,12 +48,7 @@ const STATES: Purpose = Purpose {
     name: "connections",
     needed: true,
     lacks: "connections opened, closed and failed",
-    ways: &[only(&[hook(
-        "connection_state",
-        Place::Tracepoint,
-        "inet_sock_set_state",
-        &["void (sock *, int, int)"],
-    )])],
+    ways: &[only(&[hook("connection_state", Place::Tracepoint, "inet_sock_set_state", &["void (sock *, int, int)"])])],
 };
 
 const ACCEPTS: Purpose = Purpose {
@@ -109,8 +104,7 @@ pub struct Associations {
 }
 
 /// Its map, in words.
-pub type AssociationMap =
-    HashMap<MapData, [u64; size_of::<AssociationKey>() / 8], [u64; size_of::<Association>() / 8]>;
+pub type AssociationMap = HashMap<MapData, [u64; size_of::<AssociationKey>() / 8], [u64; size_of::<Association>() / 8]>;
 
 impl Associations {
     pub const fn new(table: AssociationMap) -> Self {

@@ -51,7 +51,7 @@ impl Collector {
     pub fn new(cli: &Cli, filter: Filter, hooks: Vec<HookReport>) -> Self {
         Self {
             host: host_name(),
-            boot_id: kernel_string("random/boot_id"),
+            boot_id: boot_id(),
             kernel: kernel_release(),
             since: now(),
             hooks,
@@ -297,6 +297,11 @@ pub fn host_name() -> String {
 /// Of the running kernel.
 pub fn kernel_release() -> String {
     kernel_string("osrelease")
+}
+
+/// Of this boot.
+pub fn boot_id() -> String {
+    kernel_string("random/boot_id")
 }
 
 fn kernel_string(name: &str) -> String {

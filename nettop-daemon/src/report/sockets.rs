@@ -1,31 +1,33 @@
-//! `nettopd sockets`: a table for people, the document `nettop.sockets/1`, and CSV.
+//! `nettopd sockets`: the document `nettop.sockets/1`, which every format is made of. docs/sockets.schema.json is
+//! generated from these types.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    fmt::Write as _,
-    path::Path,
-};
+mod csv;
+#[cfg(test)]
+mod golden;
+mod table;
 
-use nettop_common::{Netns, OwnerKey, SocketRecord};
+use std::{collections::HashMap, path::Path};
+
+use nettop_common::{Direction, Netns, OwnerKey, SocketRecord, Wire, ports};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{
-    collect::{host_name, kernel_release, now},
-    csv::{number, text as safe},
-};
+use super::collect::{boot_id, host_name, kernel_release, now};
 use crate::{
-    cli::Format,
-    identity::{devices::Devices, escape::escape_c, processes::Processes, users::Users},
+    cli::SocketsFormat,
+    identity::{devices::Devices, escape::escape_c, hosts::Hosts, processes::Processes, users::Users},
     ledger::OwnerReading,
-    sockets::{Address, Disguise, Holder, Socket},
+    sockets::{Address, Disguise, Holder, Listing, Socket},
 };
+
+pub use table::Layout;
 
 /// Name and major version of the document.
 const SCHEMA: &str = "nettop.sockets/1";
 const AF_INET: u16 = 2;
 const AF_PACKET: u16 = 17;
 const IPPROTO_TCP: u16 = 6;
+const IPPROTO_MPTCP: u16 = 262;
 const TCP_LISTEN: u16 = 10;
 
 /// All sockets at one time.
@@ -34,12 +36,20 @@ pub struct Document {
     schema: &'static str,
     version: &'static str,
     host: String,
+    /// With a holder's pid and start time it names a process for all time.
+    boot_id: String,
     kernel: String,
     /// RFC 3339.
     time: String,
+    /// How long the listing watched; null if it did not.
+    interval_ms: Option<u64>,
     sockets: Vec<SocketReport>,
     /// Namespaces that could not be entered: there, sockets that nobody holds are missing.
     namespaces_unread: u64,
+    /// Packets that belong to a socket's `interval` and are not in it; null if the listing did not watch.
+    packets_uncounted: Option<u64>,
+    /// Addresses whose names the resolver did not tell in time.
+    names_unanswered: u64,
 }
 
 /// One socket.
@@ -51,9 +61,12 @@ pub struct SocketReport {
     pub ip_version: Option<u8>,
     /// As TCP names it; UDP and others are established or unconnected.
     pub state: &'static str,
-    /// Address, and port where there are ports.
+    /// Address, and port where there are ports; by name where one is known and wanted.
     pub local: String,
     pub remote: String,
+    /// By number; null for packet sockets.
+    pub local_address: Option<String>,
+    pub remote_address: Option<String>,
     pub local_port: Option<u16>,
     pub remote_port: Option<u16>,
     pub netns: u32,
@@ -70,6 +83,10 @@ pub struct SocketReport {
     pub send_queue: u32,
     /// Of a connection of TCP.
     pub tcp: Option<Tcp>,
+    /// Since it was made; null if that was before the listing began to watch: the kernel does not keep it.
+    pub age_ms: Option<u64>,
+    /// On the wire, while the listing watched; null if it did not, and where packets are not counted by socket.
+    pub interval: Option<Moved>,
     /// Everybody that holds it. None: it is the kernel's, or its program has closed it.
     pub holders: Vec<HolderReport>,
     /// The RPC program that the local portmapper has at this port.
@@ -82,8 +99,33 @@ pub struct Tcp {
     pub rtt_us: u32,
     pub cwnd_segments: u32,
     pub retransmits: u32,
+    /// Sent, and acknowledged.
     pub acked_bytes: u64,
     pub received_bytes: u64,
+    pub segments_sent: u32,
+    pub segments_received: u32,
+    pub data_segments_sent: u32,
+    pub data_segments_received: u32,
+}
+
+/// What a socket moved.
+#[derive(Serialize, JsonSchema, Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Moved {
+    pub tx: Amount,
+    pub rx: Amount,
+}
+
+/// Packets on the wire, and their bytes from the IP header on.
+#[derive(Serialize, JsonSchema, Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Amount {
+    pub packets: u64,
+    pub bytes: u64,
+}
+
+impl From<Wire> for Amount {
+    fn from(Wire { packets, bytes }: Wire) -> Self {
+        Self { packets, bytes }
+    }
 }
 
 /// A process that holds a socket.
@@ -107,6 +149,10 @@ pub struct Namer<'a> {
     /// Without it numbers stay numbers.
     pub users: Option<Users>,
     pub services: HashMap<(u16, u16), String>,
+    /// Of the own namespace: elsewhere the same address may be another host.
+    pub hosts: Hosts,
+    /// Where /proc is.
+    pub proc: &'a Path,
     pub processes: Processes,
     /// By IP protocol and port, in the own namespace.
     pub programs: HashMap<(u16, u16), String>,
@@ -115,19 +161,23 @@ pub struct Namer<'a> {
 }
 
 /// The document of a listing.
-pub fn document(sockets: &[Socket], namespaces_unread: u64, namer: &mut Namer<'_>) -> Document {
+pub fn document(listing: &Listing, namer: &mut Namer<'_>) -> Document {
     Document {
         schema: SCHEMA,
         version: env!("CARGO_PKG_VERSION"),
         host: host_name(),
+        boot_id: boot_id(),
         kernel: kernel_release(),
         time: now(),
-        sockets: sockets.iter().map(|socket| report(socket, namer)).collect(),
-        namespaces_unread,
+        interval_ms: listing.watched_ms,
+        sockets: listing.sockets.iter().map(|socket| report(socket, listing, namer)).collect(),
+        namespaces_unread: listing.namespaces_unread,
+        packets_uncounted: listing.packets_uncounted,
+        names_unanswered: namer.hosts.unanswered,
     }
 }
 
-fn report(socket: &Socket, namer: &mut Namer<'_>) -> SocketReport {
+fn report(socket: &Socket, listing: &Listing, namer: &mut Namer<'_>) -> SocketReport {
     let record = &socket.record;
     let device = namer.devices.get((record.netns, record.ifindex));
     let program =
@@ -140,8 +190,10 @@ fn report(socket: &Socket, namer: &mut Namer<'_>) -> SocketReport {
             _ => Some(6),
         },
         state: state(record),
-        local: end(record, record.local, record.local_port, &namer.services),
-        remote: end(record, record.remote, record.remote_port, &namer.services),
+        local: end(record, record.local, record.local_port, namer),
+        remote: end(record, record.remote, record.remote_port, namer),
+        local_address: is_inet(record).then(|| Address::from(record.local).to_string()),
+        remote_address: is_inet(record).then(|| Address::from(record.remote).to_string()),
         local_port: has_ports(record).then_some(record.local_port),
         remote_port: has_ports(record).then_some(record.remote_port),
         netns: record.netns.inode,
@@ -158,6 +210,15 @@ fn report(socket: &Socket, namer: &mut Namer<'_>) -> SocketReport {
             retransmits: record.retransmits,
             acked_bytes: record.acked_bytes,
             received_bytes: record.received_bytes,
+            segments_sent: record.segments_sent,
+            segments_received: record.segments_received,
+            data_segments_sent: record.data_segments_sent,
+            data_segments_received: record.data_segments_received,
+        }),
+        age_ms: (record.born_ns != 0).then(|| listing.time_ns.saturating_sub(record.born_ns) / 1_000_000),
+        interval: (listing.watched_ms.is_some() && has_packets(record)).then(|| Moved {
+            tx: record.moved[Direction::Tx as usize].into(),
+            rx: record.moved[Direction::Rx as usize].into(),
         }),
         holders: socket.holders.iter().map(|holder| holder_report(holder, namer)).collect(),
         rpc_program: program,
@@ -168,7 +229,7 @@ fn holder_report(holder: &Holder, namer: &mut Namer<'_>) -> HolderReport {
     let key = OwnerKey { start_time_ns: holder.start_time_ns, tgid: holder.tgid, uid: 0 };
     let owner = OwnerReading { key, comm: holder.comm, comm_time_ns: 0, is_kernel_thread: false, exited: false };
     let details = namer.processes.details(&owner);
-    let look = || Disguise::of(Path::new("/proc"), holder.tgid, &holder.comm);
+    let look = || Disguise::of(namer.proc, holder.tgid, &holder.comm);
     let warnings = namer.warnings.entry((holder.tgid, holder.start_time_ns)).or_insert_with(look).clone();
     HolderReport {
         pid: holder.tgid,
@@ -182,9 +243,19 @@ fn holder_report(holder: &Holder, namer: &mut Namer<'_>) -> HolderReport {
     }
 }
 
+const fn is_inet(record: &SocketRecord) -> bool {
+    record.family != AF_PACKET
+}
+
+/// Frames of packet sockets are no packets of IP, those of MPTCP are its subflows', and what is left of a connection in
+/// TIME_WAIT, or there of one that was asked for, is no full socket.
+const fn has_packets(record: &SocketRecord) -> bool {
+    is_inet(record) && record.protocol != IPPROTO_MPTCP && !matches!(record.state, 6 | 12)
+}
+
 const fn has_ports(record: &SocketRecord) -> bool {
     const SOCK_RAW: u16 = 3;
-    record.family != AF_PACKET && record.kind != SOCK_RAW && matches!(record.protocol, 6 | 17 | 33 | 132 | 136 | 262)
+    is_inet(record) && record.kind != SOCK_RAW && matches!(record.protocol, 6 | 17 | 33 | 132 | 136 | 262)
 }
 
 fn protocol(record: &SocketRecord) -> String {
@@ -196,7 +267,7 @@ fn protocol(record: &SocketRecord) -> String {
         (_, _, 17) => "udp",
         (_, _, 136) => "udplite",
         (_, _, 132) => "sctp",
-        (_, _, 262) => "mptcp",
+        (_, _, IPPROTO_MPTCP) => "mptcp",
         (_, _, 1) => "icmp",
         (_, _, 58) => "icmp6",
         (_, _, number) => return number.to_string(),
@@ -221,22 +292,19 @@ const fn state(record: &SocketRecord) -> &'static str {
     }
 }
 
-/// Address and port, as `10.0.0.1:80`, `[fd00::1]:80`, `*:80` or `10.0.0.1`.
-fn end(
-    record: &SocketRecord,
-    address: nettop_common::ports::Address,
-    port: u16,
-    services: &HashMap<(u16, u16), String>,
-) -> String {
-    if record.family == AF_PACKET {
+/// Address and port, as `10.0.0.1:80`, `[fd00::1]:80`, `*:80`, `host:http` or `10.0.0.1`.
+fn end(record: &SocketRecord, address: ports::Address, port: u16, namer: &Namer<'_>) -> String {
+    if !is_inet(record) {
         return "*".into();
     }
     let is_any = address == [0; 4] && record.is_v6_only == 0;
-    let shown = if is_any { "*".into() } else { Address::from(address).to_string() };
+    let number = Address::from(address);
+    let name = namer.hosts.name(number.0).filter(|_| record.netns == namer.host);
+    let shown = if is_any { "*".into() } else { name.map_or_else(|| number.to_string(), ToOwned::to_owned) };
     if !has_ports(record) {
         return shown;
     }
-    let port = match (port, services.get(&(record.protocol, port))) {
+    let port = match (port, namer.services.get(&(record.protocol, port))) {
         (0, _) => "*".into(),
         (_, Some(name)) => name.clone(),
         (number, None) => number.to_string(),
@@ -249,133 +317,11 @@ fn end(
 /// # Errors
 ///
 /// If it cannot be encoded.
-pub fn encode(document: &Document, format: Format, host: Netns) -> anyhow::Result<Vec<u8>> {
+pub fn encode(document: &Document, format: SocketsFormat, layout: Layout) -> anyhow::Result<Vec<u8>> {
     Ok(match format {
-        Format::Table => table(document, host).into_bytes(),
-        Format::Json => [serde_json::to_vec_pretty(document)?, vec![b'\n']].concat(),
-        Format::Ndjson => [serde_json::to_vec(document)?, vec![b'\n']].concat(),
-        Format::Csv => csv(document)?,
+        SocketsFormat::Table => table::table(document, layout).into_bytes(),
+        SocketsFormat::Json => [serde_json::to_vec_pretty(document)?, vec![b'\n']].concat(),
+        SocketsFormat::Ndjson => [serde_json::to_vec(document)?, vec![b'\n']].concat(),
+        SocketsFormat::Csv => csv::csv(document)?,
     })
-}
-
-/// Columns as wide as they need to be, the processes last.
-fn table(document: &Document, host: Netns) -> String {
-    const HEADER: [&str; 8] = ["PROTO", "STATE", "RECV-Q", "SEND-Q", "LOCAL", "REMOTE", "NETNS", "USER"];
-    let line = |socket: &SocketReport| {
-        [
-            format!(
-                "{}{}",
-                socket.protocol,
-                socket.ip_version.map_or("", |version| if version == 6 { "6" } else { "" })
-            ),
-            socket.state.to_owned(),
-            socket.receive_queue.to_string(),
-            socket.send_queue.to_string(),
-            socket.device.as_ref().map_or_else(|| socket.local.clone(), |device| format!("{}%{device}", socket.local)),
-            socket.remote.clone(),
-            if socket.netns == host.inode { "-".into() } else { socket.netns.to_string() },
-            socket.user.clone().unwrap_or_else(|| socket.uid.to_string()),
-        ]
-    };
-    let lines: Vec<[String; 8]> = document.sockets.iter().map(line).collect();
-    let mut widths = HEADER.map(str::len);
-    for line in &lines {
-        for (width, cell) in widths.iter_mut().zip(line) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let mut text = String::new();
-    // Writing to a String does not fail.
-    for (name, width) in HEADER.iter().zip(widths) {
-        let _ = write!(text, "{name:<width$} ");
-    }
-    text += "PROCESS\n";
-    for (line, socket) in lines.iter().zip(&document.sockets) {
-        for (cell, width) in line.iter().zip(widths) {
-            let _ = write!(text, "{cell:<width$} ");
-        }
-        let holders: Vec<String> =
-            socket.holders.iter().map(|holder| format!("{}({})", holder.comm, holder.pid)).collect();
-        let program = socket.rpc_program.as_ref().map(|program| format!(" [{program}]")).unwrap_or_default();
-        let _ = writeln!(text, "{}{program}", if holders.is_empty() { "-".into() } else { holders.join(",") });
-    }
-    let mut warned = BTreeSet::new();
-    for holder in document.sockets.iter().flat_map(|socket| &socket.holders) {
-        for warning in &holder.warnings {
-            if warned.insert((holder.pid, warning.text())) {
-                let exe = holder.exe.as_deref().unwrap_or("?");
-                let _ = writeln!(text, "warning: {}({}): {}: {exe}", holder.comm, holder.pid, warning.text());
-            }
-        }
-    }
-    if document.namespaces_unread > 0 {
-        let _ = writeln!(text, "{} namespaces could not be entered", document.namespaces_unread);
-    }
-    text
-}
-
-const COLUMNS: [&str; 24] = [
-    "time",
-    "protocol",
-    "ip_version",
-    "state",
-    "local",
-    "remote",
-    "local_port",
-    "remote_port",
-    "netns",
-    "netns_cookie",
-    "device",
-    "uid",
-    "user",
-    "inode",
-    "receive_queue",
-    "send_queue",
-    "rtt_us",
-    "cwnd_segments",
-    "retransmits",
-    "acked_bytes",
-    "received_bytes",
-    "pid",
-    "comm",
-    "exe",
-];
-
-/// One line for each holder, or one where there is none.
-fn csv(document: &Document) -> anyhow::Result<Vec<u8>> {
-    let mut writer = ::csv::Writer::from_writer(Vec::new());
-    writer.write_record(COLUMNS)?;
-    for socket in &document.sockets {
-        let holders = socket.holders.iter().map(Some).chain(socket.holders.is_empty().then_some(None));
-        for holder in holders {
-            let tcp = |value: fn(&Tcp) -> u64| number(socket.tcp.as_ref().map(value));
-            writer.write_record([
-                document.time.clone(),
-                socket.protocol.clone(),
-                number(socket.ip_version),
-                socket.state.to_owned(),
-                safe(Some(&socket.local)),
-                safe(Some(&socket.remote)),
-                number(socket.local_port),
-                number(socket.remote_port),
-                socket.netns.to_string(),
-                socket.netns_cookie.to_string(),
-                safe(socket.device.as_deref()),
-                socket.uid.to_string(),
-                safe(socket.user.as_deref()),
-                number(socket.inode),
-                socket.receive_queue.to_string(),
-                socket.send_queue.to_string(),
-                tcp(|tcp| tcp.rtt_us.into()),
-                tcp(|tcp| tcp.cwnd_segments.into()),
-                tcp(|tcp| tcp.retransmits.into()),
-                tcp(|tcp| tcp.acked_bytes),
-                tcp(|tcp| tcp.received_bytes),
-                number(holder.map(|holder| holder.pid)),
-                safe(holder.map(|holder| holder.comm.as_str())),
-                safe(holder.and_then(|holder| holder.exe.as_deref())),
-            ])?;
-        }
-    }
-    Ok(writer.into_inner()?)
 }

@@ -1,8 +1,12 @@
 //! Joins what the walks tell: one socket, however many hold it.
 
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    time::Duration,
+};
 
 use nettop_common::SocketRecord;
+use nix::time::{ClockId, clock_gettime};
 
 use crate::{identity::namespaces, kernel::listing::Walks};
 
@@ -30,12 +34,26 @@ pub struct Socket {
     pub holders: Vec<Holder>,
 }
 
-/// All sockets at this time; and how many namespaces could not be entered, where only held sockets are seen.
+/// All sockets at one time.
+#[derive(Debug)]
+pub struct Listing {
+    pub sockets: Vec<Socket>,
+    /// Namespaces that could not be entered, where only held sockets are seen.
+    pub namespaces_unread: u64,
+    /// Since boot.
+    pub time_ns: u64,
+    /// How long packets were counted, if they were.
+    pub watched_ms: Option<u64>,
+    pub packets_uncounted: Option<u64>,
+}
+
+/// Lists all sockets.
 ///
 /// # Errors
 ///
 /// What the kernel said.
-pub fn list(walks: &Walks) -> anyhow::Result<(Vec<Socket>, u64)> {
+pub fn list(walks: &Walks) -> anyhow::Result<Listing> {
+    let time_ns = since_boot()?.as_nanos();
     let mut sockets: BTreeMap<u64, Socket> = BTreeMap::new();
     for record in walks.held()? {
         let holder =
@@ -57,7 +75,18 @@ pub fn list(walks: &Walks) -> anyhow::Result<(Vec<Socket>, u64)> {
     for socket in &mut sockets {
         socket.holders.sort();
     }
-    Ok((sockets, unread))
+    Ok(Listing {
+        sockets,
+        namespaces_unread: unread,
+        time_ns: u64::try_from(time_ns)?,
+        watched_ms: None,
+        packets_uncounted: None,
+    })
+}
+
+/// As the kernel dates births.
+fn since_boot() -> anyhow::Result<Duration> {
+    Ok(clock_gettime(ClockId::CLOCK_BOOTTIME)?.into())
 }
 
 /// What nobody holds is known from the tables only; what somebody holds is there as well.

@@ -1,11 +1,14 @@
 //! Which sockets are asked for, in lsof's words: `[4|6][protocol][@host|address][:port|service]`.
 
 use std::{
+    fs,
     net::{IpAddr, Ipv6Addr, ToSocketAddrs as _},
     str::FromStr,
 };
 
 use nettop_common::{SocketRecord, ports};
+
+use crate::identity::hosts;
 
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
@@ -45,7 +48,9 @@ impl From<Address> for ports::Address {
             IpAddr::V6(v6) => v6,
         };
         let octets = v6.octets();
-        std::array::from_fn(|i| u32::from_ne_bytes([octets[4 * i], octets[4 * i + 1], octets[4 * i + 2], octets[4 * i + 3]]))
+        std::array::from_fn(|i| {
+            u32::from_ne_bytes([octets[4 * i], octets[4 * i + 1], octets[4 * i + 2], octets[4 * i + 3]])
+        })
     }
 }
 
@@ -81,7 +86,8 @@ impl FromStr for Selector {
             "icmpv6" => Some(58),
             "sctp" => Some(132),
             "udplite" => Some(136),
-            _ => return Err(format!("'{protocol}' is none of tcp, udp, udplite, sctp, icmp, icmpv6")),
+            "mptcp" => Some(262),
+            _ => return Err(format!("'{protocol}' is none of tcp, udp, udplite, sctp, mptcp, icmp, icmpv6")),
         };
         rest = after;
         if let Some(after) = rest.strip_prefix('@') {
@@ -123,17 +129,25 @@ fn host(text: &str) -> Result<(&str, &str), String> {
     Ok(text.split_at(text.find(':').unwrap_or(text.len())))
 }
 
-/// All addresses of a host.
+/// All addresses of a host, as sockets are shown to have them.
 ///
 /// # Errors
 ///
 /// In words, if there is none.
 pub fn resolve(host: &str) -> Result<Vec<IpAddr>, String> {
+    if host.is_empty() {
+        return Err("no host is named".into());
+    }
     if let Ok(address) = host.parse::<IpAddr>() {
-        return Ok(vec![address]);
+        return Ok(vec![address.to_canonical()]);
+    }
+    // No name server is asked for what the hosts file has.
+    let known = hosts::addresses(&fs::read("/etc/hosts").unwrap_or_default(), host);
+    if !known.is_empty() {
+        return Ok(known);
     }
     let found = (host, 0).to_socket_addrs().map_err(|error| format!("'{host}' is not found: {error}"))?;
-    Ok(found.map(|address| address.ip()).collect())
+    Ok(found.map(|address| address.ip().to_canonical()).collect())
 }
 
 fn range(text: &str, protocol: Option<u16>) -> Result<(u16, u16), String> {
@@ -210,6 +224,7 @@ mod tests {
             "@10.0.0.1",
             "4tcp@10.0.0.1:22",
             "@[10.0.0.1]:22",
+            "@[::ffff:10.0.0.1]",
         ] {
             assert!(selects(yes), "{yes}");
         }
@@ -217,7 +232,7 @@ mod tests {
             assert!(!selects(no), "{no}");
         }
         assert!("6@[::1]:53".parse::<Selector>().unwrap().selects(&record(AF_INET6, 17, "::1", 53)));
-        for absurd in ["xyz", ":no-such-service", "tcp22", "@[::1", ":22:23"] {
+        for absurd in ["xyz", ":no-such-service", "tcp22", "@[::1", ":22:23", "@", "@:22", ":", "5tcp", ":99999"] {
             assert!(absurd.parse::<Selector>().is_err(), "{absurd}");
         }
     }

@@ -159,7 +159,7 @@ fn fill(event: &mut ConnectionEvent, sk: u64, kind: u32, ends: &Ends, named: Opt
     let fin = u64::from(probe::<u64>(sk, &kernel::SOCK_FLAGS) & SOCK_DONE != 0);
     event.received_bytes = probe::<u64>(sk, &kernel::TCP_BYTES_RECEIVED).saturating_sub(fin);
     event.retransmits = probe(sk, &kernel::TCP_TOTAL_RETRANS);
-    event.sent_segments = probe(sk, &kernel::TCP_SEGMENTS_OUT);
+    event.sent_segments = probe(sk, &kernel::TCP_SEGS_OUT);
 }
 
 /// A connection was taken from its listener, in the call.

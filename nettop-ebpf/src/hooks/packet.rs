@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// What every program of these hooks returns.
-pub const PASS: i32 = 1;
+pub(super) const PASS: i32 = 1;
 const ETH_P_IPV6_BE: u32 = 0x86dd_u16.to_be() as u32;
 
 #[cgroup_skb]
@@ -94,7 +94,7 @@ fn sends_for_process(sk: *mut bpf_sock) -> bool {
 }
 
 #[inline(always)]
-pub fn packet(ctx: &SkBuffContext) -> Packet {
+pub(super) fn packet(ctx: &SkBuffContext) -> Packet {
     // SAFETY: the context is valid for the run.
     let skb = unsafe { &*ctx.skb.skb };
     let family = if skb.protocol == ETH_P_IPV6_BE { Family::V6 } else { Family::V4 };

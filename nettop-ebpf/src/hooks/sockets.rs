@@ -5,12 +5,13 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::{bpf_seq_write, bpf_sock_from_file};
 use bytemuck::Zeroable as _;
-use nettop_common::SocketRecord;
+use nettop_common::{Direction, SocketMeter, SocketRecord, Wire};
 
 use super::{seed::TaskFile, symbols::Meta};
 use crate::{
-    kernel::{self, probe},
+    kernel::{self, load, probe},
     ledger,
+    maps::METERS,
     numbers::{AF_INET, AF_INET6, AF_PACKET, IPPROTO_TCP, TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_TIME_WAIT},
     ports,
     task::Task,
@@ -33,15 +34,16 @@ pub fn held_sockets(ctx: *const TaskFile) -> i32 {
         return 0;
     }
     // SAFETY: a file of the program's context; the helper answers null for what is no socket.
-    let socket = unsafe { bpf_sock_from_file(file.cast_mut().cast()) } as u64;
-    if socket == 0 {
+    let socket = unsafe { bpf_sock_from_file(file.cast_mut().cast()) }.cast::<c_void>();
+    if socket.is_null() {
         return 0;
     }
-    let sk: u64 = probe(socket, &kernel::SOCKET_SK);
+    let sk: *const c_void = load(socket, &kernel::SOCKET_SK);
     let mut record = SocketRecord::zeroed();
-    if sk == 0 || !describe(sk, &mut record) {
+    if sk.is_null() || !describe(sk as u64, &mut record) {
         return 0;
     }
+    read_meter(sk, &mut record);
     // SAFETY: a task of the program's context.
     let task = unsafe { Task::from_ptr(task) };
     let key = task.key();
@@ -75,7 +77,29 @@ fn from_table(ctx: *const Table) -> i32 {
         return 0;
     }
     record.uid = uid;
+    read_meter(sk, &mut record);
     write(meta, &record)
+}
+
+/// What the socket moved while the listing watched, and since when it is there.
+#[inline(always)]
+fn read_meter(sk: *const c_void, record: &mut SocketRecord) {
+    let Some(meter) = METERS.find(sk.cast_mut()) else { return };
+    record.moved = meter.moved;
+    if meter.socket == record.socket {
+        record.born_ns = meter.born_ns;
+        add(&mut record.moved, meter);
+    } else if meter.socket != 0 {
+        record.born_ns = meter.asked_ns;
+    }
+}
+
+#[inline(always)]
+fn add(moved: &mut [Wire; 2], meter: &SocketMeter) {
+    for way in [Direction::Tx as usize, Direction::Rx as usize] {
+        moved[way].packets += meter.listening[way].packets;
+        moved[way].bytes += meter.listening[way].bytes;
+    }
 }
 
 /// 1 has the kernel come again once there is room.
@@ -152,5 +176,9 @@ fn describe_tcp(sk: u64, record: &mut SocketRecord) {
     record.retransmits = probe(sk, &kernel::TCP_TOTAL_RETRANS);
     record.acked_bytes = probe(sk, &kernel::TCP_BYTES_ACKED);
     record.received_bytes = probe(sk, &kernel::TCP_BYTES_RECEIVED);
+    record.segments_sent = probe(sk, &kernel::TCP_SEGS_OUT);
+    record.segments_received = probe(sk, &kernel::TCP_SEGS_IN);
+    record.data_segments_sent = probe(sk, &kernel::TCP_DATA_SEGS_OUT);
+    record.data_segments_received = probe(sk, &kernel::TCP_DATA_SEGS_IN);
     record.has_tcp = 1;
 }

@@ -28,7 +28,7 @@ const LIMIT: Duration = Duration::from_secs(180);
 const SKIPPED: &str = "skipped: ";
 
 /// Scenarios in which nothing depends on the back end: the first machine of a kernel runs them for all.
-const ONCE: [&str; 4] = ["check::", "drops::", "sockets::", "troubles::"];
+const ONCE: [&str; 6] = ["check::", "drops::", "meters::", "packets::", "sockets::", "troubles::"];
 /// Scenarios about packets and the size of tables. Tracepoints and trampolines have the same programs for those; under
 /// kprobes these keep shadows as well.
 const OF_PACKETS: [&str; 3] = ["bounds::", "devices::", "shared::"];

@@ -13,7 +13,11 @@ use crate::command::root;
 const BEGIN: &str = "<!-- written by cargo xtask vm -->\n";
 const END: &str = "<!-- end -->\n";
 /// Files of scenarios that count something.
-const FILES: [&str; 9] = ["paths", "layers", "devices", "shared", "owners", "balance", "bounds", "drops", "troubles"];
+const FILES: [&str; 10] =
+    ["paths", "layers", "devices", "shared", "owners", "balance", "bounds", "drops", "troubles", "connections"];
+
+/// Files of scenarios that have nothing to do with back ends: they run in one machine of each kernel.
+const ONCE: [&str; 3] = ["sockets", "meters", "packets"];
 
 /// Compares the document's table with what the matrix found, or renews it where `UPDATE_GOLDEN` is set.
 ///
@@ -36,24 +40,36 @@ pub fn hold(runs: &[(&Machine, &Report)]) -> anyhow::Result<()> {
     Ok(())
 }
 
+type Run<'a> = (&'a Machine, &'a Report);
+
+/// Two tables: by kernel and back end, and by kernel alone.
+fn table(runs: &[Run<'_>]) -> String {
+    let all: Vec<Run<'_>> = runs.iter().filter(|(machine, _)| machine.backend.is_some()).copied().collect();
+    let first: Vec<Run<'_>> = all.iter().filter(|(machine, _)| machine.is_first()).copied().collect();
+    let by_backend = |machine: &Machine| format!("{} {}", machine.kernel.version, machine.backend.unwrap_or_default());
+    let by_kernel = |machine: &Machine| machine.kernel.version.to_owned();
+    part(&all, by_backend, &FILES)
+        + "\nWhat does not depend on back ends, tried once on each kernel:\n"
+        + &part(&first, by_kernel, &ONCE)
+}
+
 /// Scenarios downwards, machines across, and below it why a kernel cannot run something.
-fn table(runs: &[(&Machine, &Report)]) -> String {
-    let columns: Vec<_> = runs.iter().filter(|(machine, _)| machine.backend.is_some()).collect();
+fn part(columns: &[Run<'_>], name: impl Fn(&Machine) -> String, files: &[&str]) -> String {
     let mut text = String::from("\n| scenario |");
-    for (machine, _) in &columns {
-        let _ = write!(text, " {} {} |", machine.kernel.version, machine.backend.unwrap_or_default());
+    for (machine, _) in columns {
+        let _ = write!(text, " {} |", name(machine));
     }
     text += "\n|---|";
     text += &"---|".repeat(columns.len());
     text.push('\n');
     let mut skips = BTreeSet::new();
-    for file in FILES {
+    for file in files {
         let all = columns.iter().flat_map(|(_, report)| &report.results).map(|result| result.test.as_str());
-        let scenarios: BTreeSet<&str> = all.filter(|test| test.split("::").next() == Some(file)).collect();
+        let scenarios: BTreeSet<&str> = all.filter(|test| test.split("::").next() == Some(*file)).collect();
         for scenario in scenarios {
             let name = scenario.split_once("::").map_or(scenario, |(_, name)| name).replace('_', " ");
             let _ = write!(text, "| {name} |");
-            for (machine, report) in &columns {
+            for (machine, report) in columns {
                 let result = report.results.iter().find(|result| result.test == scenario);
                 let cell = match result.map(|result| (result.outcome, result.last_line())) {
                     Some((Outcome::Pass, _)) => "yes",
@@ -72,4 +88,42 @@ fn table(runs: &[(&Machine, &Report)]) -> String {
     text.push('\n');
     text.extend(skips);
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vm::{guest::Result, kernel::MATRIX};
+
+    fn machine(version: &str, backend: &'static str, is_first: bool) -> Machine {
+        let kernel = MATRIX.iter().find(|kernel| kernel.version == version).unwrap();
+        let arguments = if is_first { vec!["first".into()] } else { Vec::new() };
+        Machine { kernel, backend: Some(backend), image: "i".into(), initrd: "i".into(), log: "l".into(), arguments }
+    }
+
+    fn report(results: &[(&str, Outcome, &str)]) -> Report {
+        let result = |(test, outcome, said): &(&str, Outcome, &str)| Result {
+            test: (*test).into(),
+            outcome: *outcome,
+            ms: 1,
+            output: (*said).into(),
+        };
+        Report { results: results.iter().map(result).collect(), notes: Vec::new(), broken: None }
+    }
+
+    #[test]
+    fn what_runs_once_on_a_kernel_has_one_column_for_it() {
+        let machines = [machine("6.1", "fentry", true), machine("6.1", "kprobe", false)];
+        let reports = [
+            report(&[("paths::a_b", Outcome::Pass, ""), ("sockets::c_d", Outcome::Skip, "no D\n")]),
+            report(&[("paths::a_b", Outcome::Fail, "")]),
+        ];
+        let runs: Vec<(&Machine, &Report)> = machines.iter().zip(&reports).collect();
+        assert_eq!(
+            table(&runs),
+            "\n| scenario | 6.1 fentry | 6.1 kprobe |\n|---|---|---|\n| a b | yes | no |\n\n\
+             \nWhat does not depend on back ends, tried once on each kernel:\n\
+             \n| scenario | 6.1 |\n|---|---|\n| c d | – |\n\n- c d, 6.1: no D\n"
+        );
+    }
 }

@@ -1,0 +1,70 @@
+//! Packets and bytes of each socket, for a listing that watches for a while. Programs of their own, so that the ledger's
+//! pay nothing for them.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    helpers::generated::bpf_ktime_get_boot_ns,
+    macros::{cgroup_skb, cgroup_sock},
+    programs::{SkBuffContext, SockContext},
+};
+use nettop_common::{Direction, Wire};
+
+use super::packet::{PASS, packet};
+use crate::{
+    maps::{METERS, add},
+    numbers::TCP_LISTEN,
+};
+
+/// A program makes a socket. Connections that are accepted do not come here: see `SocketMeter`.
+#[cgroup_sock(sock_create)]
+pub fn meter_birth(ctx: SockContext) -> i32 {
+    let sk = ctx.as_ptr();
+    if let Some(meter) = METERS.tag(sk) {
+        meter.socket = sk as u64;
+        meter.born_ns = now_ns();
+    }
+    PASS
+}
+
+#[cgroup_skb]
+pub fn meter_tx(ctx: SkBuffContext) -> i32 {
+    count(&ctx, Direction::Tx);
+    PASS
+}
+
+#[cgroup_skb]
+pub fn meter_rx(ctx: SkBuffContext) -> i32 {
+    count(&ctx, Direction::Rx);
+    PASS
+}
+
+#[inline(always)]
+fn count(ctx: &SkBuffContext, way: Direction) {
+    // SAFETY: the context is valid for the run.
+    let sk = unsafe { (*ctx.skb.skb).__bindgen_anon_2.sk };
+    if sk.is_null() {
+        return;
+    }
+    let Some(meter) = METERS.tag_if_full(sk) else { return };
+    // SAFETY: a checked bpf_sock; the verifier rewrites the load. Only TCP has the state.
+    let moved = if unsafe { (*sk).state } == TCP_LISTEN.into() {
+        meter.socket = sk as u64;
+        meter.asked_ns = now_ns();
+        &mut meter.listening[way as usize]
+    } else {
+        &mut meter.moved[way as usize]
+    };
+    add_wire(moved, packet(ctx).wire());
+}
+
+#[inline(always)]
+fn add_wire(moved: &mut Wire, wire: Wire) {
+    add(&raw mut moved.packets, wire.packets);
+    add(&raw mut moved.bytes, wire.bytes);
+}
+
+#[inline(always)]
+fn now_ns() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_ktime_get_boot_ns() }
+}
