@@ -1,5 +1,7 @@
 //! `nettopd connections`: who connected, and how it ended, one line each.
 
+#[cfg(test)]
+mod golden;
 mod record;
 mod text;
 
@@ -173,7 +175,7 @@ impl Log {
 }
 
 /// Of a conversation that nettopd does not see the end of.
-const GOES_ON: u32 = libc::EINPROGRESS as u32;
+const GOES_ON: u32 = libc::EINPROGRESS.cast_unsigned();
 
 /// How a connection ended, or why there is none.
 fn outcome(event: &ConnectionEvent) -> Option<&'static str> {

@@ -7,6 +7,8 @@ mod check;
 mod cli;
 mod connections;
 mod drops;
+#[cfg(test)]
+mod golden;
 mod identity;
 mod kernel;
 mod ledger;

@@ -1,5 +1,7 @@
 //! `nettopd packets`: headers of packets as they pass, each with the process it belongs to.
 
+#[cfg(test)]
+mod golden;
 mod record;
 mod text;
 

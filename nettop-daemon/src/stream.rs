@@ -150,10 +150,11 @@ impl<L: Lines> Flow<L> {
 
     /// Writes what waits in the ring, unless nobody reads it, and what there is to say at the end.
     async fn empty(&mut self, source: &mut dyn Source, output: &mut Output) -> anyhow::Result<()> {
-        let mut goes_on = true;
-        while goes_on && output.left() != Some(0) {
-            let is_empty = self.read(output.left());
-            goes_on = output.put_soon(&mut self.text, &mut self.pending).await && !is_empty;
+        let mut is_empty = false;
+        while !is_empty && output.left() != Some(0) {
+            is_empty = self.read(output.left());
+            // For a reader that is stuck this only counts.
+            output.put_soon(&mut self.text, &mut self.pending).await;
         }
         self.tick(source, true)?;
         output.put_soon(&mut self.text, &mut self.pending).await;

@@ -3,7 +3,6 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _},
     process::{Child, Stdio},
-    sync::{Arc, Mutex, mpsc},
     thread::JoinHandle,
 };
 
@@ -18,16 +17,25 @@ use crate::nettopd_command;
 /// A running stream.
 pub struct Stream {
     child: Child,
-    lines: Arc<Mutex<Vec<Value>>>,
-    reader: Option<JoinHandle<()>>,
+    reader: Option<JoinHandle<Read>>,
     head: Value,
+}
+
+/// What came after the first document.
+#[derive(Default)]
+struct Read {
+    events: Vec<Value>,
+    count: u64,
+    events_lost: u64,
 }
 
 /// What a stream had told when it ended.
 #[derive(Debug)]
 pub struct Told {
-    /// Documents but the first, which [`Stream::head`] gives, and those of losses.
+    /// Documents but the first, which [`Stream::head`] gives, and those of losses; none of a flood.
     pub events: Vec<Value>,
+    /// How many those were.
+    pub count: u64,
     /// Of the documents of losses.
     pub events_lost: u64,
     /// Of the summary.
@@ -40,6 +48,15 @@ pub struct Told {
 impl Stream {
     /// Starts `nettopd COMMAND --format ndjson` and waits until it listens.
     pub fn start(args: &[&str]) -> Self {
+        Self::start_reading(args, true)
+    }
+
+    /// The same for events that are too many to keep.
+    pub fn start_counting(args: &[&str]) -> Self {
+        Self::start_reading(args, false)
+    }
+
+    fn start_reading(args: &[&str], keeps: bool) -> Self {
         let mut child = nettopd_command()
             .args(args)
             .args(["--format", "ndjson"])
@@ -53,18 +70,23 @@ impl Stream {
             child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
             panic!("nettopd {args:?} tells nothing: {said}");
         };
-        let lines = Arc::new(Mutex::new(Vec::new()));
-        let shared = Arc::clone(&lines);
-        let (begun, begins) = mpsc::channel();
         let reader = std::thread::spawn(move || {
-            begun.send(()).unwrap();
+            let mut read = Read::default();
             for line in output {
-                let document = serde_json::from_str(&line.unwrap()).expect("a line is a document");
-                shared.lock().unwrap().push(document);
+                let line = line.unwrap();
+                let document: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+                if document["event"] == "lost" {
+                    read.events_lost += document["events_lost"].as_u64().unwrap();
+                    continue;
+                }
+                read.count += 1;
+                if keeps {
+                    read.events.push(document);
+                }
             }
+            read
         });
-        begins.recv().unwrap();
-        Self { child, lines, reader: Some(reader), head: serde_json::from_str(&head).unwrap() }
+        Self { child, reader: Some(reader), head: serde_json::from_str(&head).unwrap() }
     }
 
     /// The first document.
@@ -74,11 +96,6 @@ impl Stream {
 
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
-    }
-
-    /// Events that were read until now.
-    pub fn read_so_far(&self) -> usize {
-        self.lines.lock().unwrap().len()
     }
 
     /// Resident memory.
@@ -92,13 +109,10 @@ impl Stream {
         let mut said = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
         let code = self.child.wait().unwrap().code();
-        self.reader.take().unwrap().join().unwrap();
+        let Read { events, count, events_lost } = self.reader.take().unwrap().join().unwrap();
         let numbers: Vec<u64> = said.split_whitespace().filter_map(|word| word.parse().ok()).collect();
         let [seen, shown, lost] = numbers[..] else { panic!("no summary: {said}") };
-        let lines = std::mem::take(&mut *self.lines.lock().unwrap());
-        let (losses, events): (Vec<_>, Vec<_>) = lines.into_iter().partition(|line| line["event"] == "lost");
-        let events_lost = losses.iter().map(|line| line["events_lost"].as_u64().unwrap()).sum();
-        Told { events, events_lost, seen, shown, lost, code }
+        Told { events, count, events_lost, seen, shown, lost, code }
     }
 }
 

@@ -17,6 +17,17 @@ use crate::{
 
 const SCHEMA: &str = "nettop.connections/1";
 
+/// A line of the stream: one of the first kind, then any of the others.
+#[cfg(test)]
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only the schema is made of it")]
+pub enum Line {
+    Head(Head),
+    Event(Record),
+    Lost(crate::stream::head::Lost),
+}
+
 /// One event. Null: not known, or it means nothing for this kind.
 #[derive(Serialize, JsonSchema, Debug)]
 pub struct Record {

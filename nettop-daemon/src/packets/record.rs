@@ -17,6 +17,17 @@ use crate::{
 
 const SCHEMA: &str = "nettop.packets/1";
 
+/// A line of the stream: one of the first kind, then any of the others.
+#[cfg(test)]
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only the schema is made of it")]
+pub enum Line {
+    Head(Head),
+    Event(Record),
+    Lost(crate::stream::head::Lost),
+}
+
 /// One packet as one device had it. Null: not known, or the protocol has none.
 #[derive(Serialize, JsonSchema, Debug)]
 pub struct Record {

@@ -285,16 +285,8 @@ impl Loss {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn the_schema_in_docs_is_the_one_of_these_types() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/snapshot.schema.json");
-        let schema = serde_json::to_string_pretty(&schemars::schema_for!(Snapshot)).unwrap() + "\n";
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            std::fs::write(path, &schema).unwrap();
-        }
-        let kept = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(kept == schema, "docs/snapshot.schema.json is out of date: run the tests once with UPDATE_GOLDEN=1");
+        crate::golden::hold_schema::<super::Snapshot>("../docs/snapshot.schema.json");
     }
 }

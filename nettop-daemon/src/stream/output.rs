@@ -34,6 +34,8 @@ pub struct Output {
     most: Option<u64>,
     /// Events that found no place in the queue in time.
     dropped: u64,
+    /// At the end the reader took nothing.
+    is_stuck: bool,
 }
 
 #[derive(Default)]
@@ -56,7 +58,7 @@ impl Output {
         let progress = Arc::new(Progress::default());
         let made = Arc::clone(&progress);
         let thread = std::thread::spawn(move || write_all(chunks, &made));
-        Self { queue, thread, progress, queued: 0, most, dropped: 0 }
+        Self { queue, thread, progress, queued: 0, most, dropped: 0, is_stuck: false }
     }
 
     /// Events that may still be written.
@@ -80,15 +82,16 @@ impl Output {
     /// The same, as long as the reader takes something: what finds no room counts as unwritten.
     pub async fn put_soon(&mut self, text: &mut String, events: &mut u64) -> bool {
         loop {
+            if self.is_stuck {
+                text.clear();
+                self.dropped += std::mem::take(events);
+                return false;
+            }
             let pieces = self.pieces();
             match tokio::time::timeout(PATIENCE, self.put(text, events)).await {
                 Ok(goes_on) => return goes_on,
                 Err(_) if self.pieces() != pieces => {}
-                Err(_) => {
-                    text.clear();
-                    self.dropped += std::mem::take(events);
-                    return false;
-                }
+                Err(_) => self.is_stuck = true,
             }
         }
     }

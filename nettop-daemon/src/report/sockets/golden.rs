@@ -1,14 +1,16 @@
 //! Each format of one listing with hostile names, compared with what is kept in `golden/`; and the schema in docs/.
-//! `UPDATE_GOLDEN=1` renews them: look at what changed.
 
 use std::{collections::BTreeMap, fs, net::IpAddr, path::Path};
 
 use bytemuck::Zeroable as _;
 
 use super::*;
-use crate::identity::{
-    devices::{Basis, Counters, Device},
-    escape::escape,
+use crate::{
+    golden::{hold_output, hold_schema},
+    identity::{
+        devices::{Basis, Counters, Device},
+        escape::escape,
+    },
 };
 
 const HOST: Netns = Netns { inode: 4_026_531_833, cookie: 1 };
@@ -147,15 +149,6 @@ fn document(watched_ms: Option<u64>) -> Document {
     document
 }
 
-fn hold(name: &str, text: &str) {
-    let path = format!("{}/{name}", env!("CARGO_MANIFEST_DIR"));
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        fs::write(&path, text).unwrap();
-    }
-    let kept = fs::read_to_string(&path).unwrap_or_default();
-    assert!(kept == text, "{path} is out of date: run the tests once with UPDATE_GOLDEN=1\n{text}");
-}
-
 #[test]
 fn each_format_is_as_kept_and_hostile_names_do_no_harm() {
     let terminal = Layout { width: Some(80), netns: HOST.inode, extended: false };
@@ -172,9 +165,7 @@ fn each_format_is_as_kept_and_hostile_names_do_no_harm() {
     ] {
         let encoded = encode(&document(watched_ms), format, layout).unwrap();
         let text = String::from_utf8(encoded).unwrap();
-        let is_harmless = |c: char| c == '\n' || !c.is_control() && !('\u{202a}'..='\u{202e}').contains(&c);
-        assert!(text.chars().all(is_harmless), "{file}: {text:?}");
-        hold(&format!("golden/sockets/{file}"), &text);
+        hold_output(&format!("golden/sockets/{file}"), &text);
     }
 }
 
@@ -206,6 +197,5 @@ fn every_csv_line_has_every_column_and_no_cell_is_a_formula() {
 
 #[test]
 fn the_schema_in_docs_is_the_one_of_these_types() {
-    let schema = serde_json::to_string_pretty(&schemars::schema_for!(Document)).unwrap() + "\n";
-    hold("../docs/sockets.schema.json", &schema);
+    hold_schema::<Document>("../docs/sockets.schema.json");
 }
