@@ -1,11 +1,12 @@
 //! nettopd: accounts every packet to the process, user and network device it belongs to.
 //!
 //! Data goes one way: `kernel` loads the hooks, `ledger` and `drops` read their books, `identity` names what they count,
-//! `report` balances and writes.
+//! `report` balances and writes, `history` records.
 
 mod check;
 mod cli;
 mod drops;
+mod history;
 mod identity;
 mod kernel;
 mod ledger;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Some(Command::Check { format }) => check::run(&cli, format),
         Some(Command::Sockets(ref args)) => sockets::run(&cli, args),
+        Some(Command::History(ref args)) => history::run(args),
         Some(Command::Drops { format, all, .. }) => run::run(&cli, Output::Drops { format, all }),
         None => {
             let drops = cli.drops || matches!(cli.sort, Sort::Drops | Sort::Retrans);

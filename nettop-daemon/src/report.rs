@@ -12,5 +12,6 @@ mod table;
 
 pub use balance::Balance;
 pub use collect::{Collector, Filter};
-pub use model::{HookReport, Snapshot};
+pub use csv::{number, text as safe};
+pub use model::{Amount, Books, HookReport, Side, Snapshot, Traffic};
 pub use sink::{Output, Sink};

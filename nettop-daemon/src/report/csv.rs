@@ -134,12 +134,12 @@ pub(super) fn line<const N: usize>(
     })
 }
 
-pub(super) fn number(value: Option<impl ToString>) -> String {
+pub fn number(value: Option<impl ToString>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
 }
 
 /// A spreadsheet takes a leading `=`, `+`, `-` or `@` for a formula; a name never is one.
-pub(super) fn text(value: Option<&str>) -> String {
+pub fn text(value: Option<&str>) -> String {
     let value = value.unwrap_or_default();
     if value.starts_with(['=', '+', '-', '@']) { format!("'{value}") } else { value.to_owned() }
 }
