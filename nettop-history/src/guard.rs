@@ -58,6 +58,13 @@ impl Guard {
         Ok(Self { path, file })
     }
 
+    /// Whether the file still has its name: SQLite would go on writing to one that was removed.
+    pub fn is_in_place(&self) -> bool {
+        let inode = |metadata: io::Result<fs::Metadata>| metadata.map(|found| (found.dev(), found.ino())).ok();
+        let ours = inode(self.file.metadata());
+        ours.is_some() && ours == inode(fs::symlink_metadata(&self.path))
+    }
+
     /// Whether somebody else has the file.
     pub fn is_locked(path: &Path) -> bool {
         let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);

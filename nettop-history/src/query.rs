@@ -179,6 +179,10 @@ impl Reader {
         let from = parts.first().map_or(question.from, |part| part.from);
         let to = parts.last().map_or(question.to, |part| part.to);
         let mut answer = Answer { from, to, parts, ..Answer::default() };
+        // A part of the picture is not shorter than what it is made of.
+        let step = answer.parts.iter().map(|part| part.resolution.seconds()).max().unwrap_or(1);
+        let columns = usize::try_from((to - from) / step).unwrap_or(1).clamp(1, question.columns.max(1));
+        let question = &Question { columns, ..question.clone() };
         self.read_ticks(question, &mut answer)?;
         let rows =
             if question.by == By::Device { self.devices(question, &answer)? } else { self.samples(question, &answer)? };

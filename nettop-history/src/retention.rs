@@ -32,27 +32,37 @@ pub fn by_age(connection: &Connection, keep: &Keep, now: i64) -> rusqlite::Resul
 /// Makes room: deletes the oldest tenth of the resolution that has most of the time it may be kept. Says whether there
 /// was anything to delete.
 pub fn by_size(connection: &Connection, keep: &Keep) -> rusqlite::Result<bool> {
-    let mut fullest: Option<(i64, Resolution, i64)> = None;
-    let mut finest = i64::MAX;
-    for resolution in Resolution::ALL {
-        let Some((first, last)) = span(connection, resolution)? else { continue };
-        if first >= finest {
-            continue;
-        }
-        finest = first;
-        let length = last - first + resolution.seconds();
-        // In thousandths; a single bucket stays.
-        let share = length * 1000 / keep.seconds(resolution).max(1);
-        if last > first && fullest.is_none_or(|(most, ..)| share > most) {
-            fullest = Some((share, resolution, first + (length / 10).max(resolution.seconds())));
-        }
+    let mut found = fullest(connection, keep)?;
+    if found.is_none() {
+        // What is left is needed for buckets that are not over: they are rolled up now, and more is added later.
+        rollup::close(connection, None)?;
+        found = fullest(connection, keep)?;
     }
-    let Some((_, resolution, before)) = fullest else { return Ok(false) };
+    let Some((resolution, before)) = found else { return Ok(false) };
     purge(connection, resolution, before)?;
     if resolution == Resolution::Hour {
         forget(connection, i64::MAX)?;
     }
     Ok(true)
+}
+
+/// What goes first, and up to when.
+fn fullest(connection: &Connection, keep: &Keep) -> rusqlite::Result<Option<(Resolution, i64)>> {
+    let mut fullest = None;
+    let mut most = -1;
+    for resolution in Resolution::ALL {
+        let Some((first, last)) = span(connection, resolution)? else { continue };
+        let length = last - first + resolution.seconds();
+        let share = length * 1_000_000 / keep.seconds(resolution).max(1);
+        // At least one bucket of what it was rolled up into.
+        let least = resolution.coarser().unwrap_or(resolution).seconds();
+        let before = reach(connection, resolution, first + (length / 10).max(least))?;
+        // A single bucket stays.
+        if share > most && before > first && first < last {
+            (most, fullest) = (share, Some((resolution, before)));
+        }
+    }
+    Ok(fullest)
 }
 
 /// First and last bucket.
@@ -64,8 +74,8 @@ fn span(connection: &Connection, resolution: Resolution) -> rusqlite::Result<Opt
     Ok(first.zip(last))
 }
 
-/// Deletes what is older than `before`, which is moved back to where a bucket of the next resolution begins.
-fn purge(connection: &Connection, resolution: Resolution, before: i64) -> rusqlite::Result<()> {
+/// How far before `before` may be deleted.
+fn reach(connection: &Connection, resolution: Resolution, before: i64) -> rusqlite::Result<i64> {
     // A bucket that is not rolled up yet is needed whole.
     let open: Option<i64> = match resolution.coarser() {
         Some(coarser) => connection
@@ -77,7 +87,12 @@ fn purge(connection: &Connection, resolution: Resolution, before: i64) -> rusqli
     let finer = Resolution::ALL.into_iter().filter(|finer| *finer < resolution);
     let finer = finer.map(|finer| span(connection, finer)).collect::<rusqlite::Result<Vec<_>>>()?;
     let before = finer.into_iter().flatten().map(|(first, _)| first).chain(open).fold(before, i64::min);
-    let before = resolution.coarser().unwrap_or(resolution).floor(before);
+    Ok(resolution.coarser().unwrap_or(resolution).floor(before))
+}
+
+/// Deletes what is older than `before`, or less.
+fn purge(connection: &Connection, resolution: Resolution, before: i64) -> rusqlite::Result<()> {
+    let before = reach(connection, resolution, before)?;
     for measure in MEASURES {
         let table = measure.table(resolution);
         connection.prepare_cached(&format!("DELETE FROM {table} WHERE ts < ?1"))?.execute([before])?;

@@ -168,6 +168,9 @@ impl Store {
     /// [`Trouble`]; none of the slots is in the file.
     pub fn write(&mut self, slots: &[Slot]) -> Result<(), Trouble> {
         let Some(now) = slots.last().map(|slot| slot.ts) else { return Ok(()) };
+        if !self.guard.is_in_place() {
+            return Err(Trouble::Io(format!("{} was removed or replaced", self.guard.path.display())));
+        }
         self.check_wal()?;
         self.bound()?;
         let mut result = self.try_write(slots, now);
@@ -257,7 +260,10 @@ impl Store {
                     other => other?,
                 }
             }
-            self.connection.execute_batch("PRAGMA incremental_vacuum(2000)")?;
+            // A step for each page.
+            let mut vacuum = self.connection.prepare("PRAGMA incremental_vacuum(2000)")?;
+            let mut pages = vacuum.query([])?;
+            while pages.next()?.is_some() {}
         }
         Ok(())
     }
