@@ -52,7 +52,18 @@ pub const TICK: Measure = Measure {
     name: "tick",
     keys: &[],
     sums: &["measured_ms", "readings", "clock_step_ms", "lost"],
-    highest: &["late_ms", "load1", "load5", "load15", "cpu_some", "memory_some", "memory_full", "io_some", "io_full"],
+    highest: &[
+        "flush",
+        "late_ms",
+        "load1",
+        "load5",
+        "load15",
+        "cpu_some",
+        "memory_some",
+        "memory_full",
+        "io_some",
+        "io_full",
+    ],
     peaks: &[],
 };
 

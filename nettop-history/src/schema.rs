@@ -60,9 +60,12 @@ pub const STEPS: [&str; 2] = [
          memory_some REAL, memory_full REAL, io_some REAL, io_full REAL) STRICT;
      CREATE TABLE open_bucket(seconds INTEGER NOT NULL, ts INTEGER NOT NULL, PRIMARY KEY(seconds, ts)) STRICT, WITHOUT ROWID;
      CREATE TABLE purged(seconds INTEGER PRIMARY KEY, before INTEGER NOT NULL) STRICT;",
-    // What was lost, by cause; `lost` of the ticks is its sum.
+    // What was lost, by cause; `lost` of the ticks is its sum. `flush` tells the writer whether a slot arrived.
     "CREATE TABLE loss(ts INTEGER NOT NULL, cause TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY(ts, cause)) STRICT, WITHOUT ROWID;
-     ALTER TABLE session ADD COLUMN hooks_missing INTEGER NOT NULL DEFAULT 0;",
+     ALTER TABLE session ADD COLUMN hooks_missing INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE tick_10s ADD COLUMN flush INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE tick_1m ADD COLUMN flush INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE tick_1h ADD COLUMN flush INTEGER NOT NULL DEFAULT 0;",
 ];
 
 /// The version that this program writes.
@@ -93,7 +96,8 @@ DROP VIEW IF EXISTS devices;
 CREATE VIEW devices AS SELECT datetime(s.ts, 'unixepoch', 'localtime') AS time, s.*, d.name, d.netns
     FROM device_10s s JOIN device d ON d.id = s.device;
 DROP VIEW IF EXISTS ticks;
-CREATE VIEW ticks AS SELECT datetime(ts, 'unixepoch', 'localtime') AS time, * FROM tick_10s;";
+CREATE VIEW ticks AS SELECT datetime(ts, 'unixepoch', 'localtime') AS time, ts, measured_ms, readings, late_ms, clock_step_ms, lost,
+    load1, load5, load15, cpu_some, memory_some, memory_full, io_some, io_full FROM tick_10s;";
 
 /// Version of the file's schema; 0 for an empty one.
 pub fn version(connection: &Connection) -> rusqlite::Result<i32> {

@@ -106,6 +106,8 @@ pub struct Slot {
     pub samples: HashMap<Who, Counters>,
     pub devices: HashMap<Device, Books>,
     pub drops: HashMap<(DropKind, Who), Dropped>,
+    /// The writer's: larger for each slot it takes, by which it finds it again.
+    pub flush: i64,
     /// By cause.
     pub losses: BTreeMap<&'static str, u64>,
 }

@@ -22,6 +22,8 @@ use crate::{
 const PAGE: u64 = 4096;
 /// At most this long for a lock that another client holds.
 const BUSY: Duration = Duration::from_secs(2);
+/// Room in which rows are deleted where there is no other.
+const LEAST_RESERVE: u64 = 1 << 20;
 /// How often the oldest tenth is given up for one transaction.
 const CUTS: usize = 8;
 
@@ -184,6 +186,16 @@ impl Store {
         result
     }
 
+    /// Whether a slot arrived, though writing it failed: a commit may reach the disk and the answer not.
+    ///
+    /// # Errors
+    ///
+    /// [`Trouble`] if the file cannot be read.
+    pub fn has(&self, ts: i64, flush: i64) -> Result<bool, Trouble> {
+        let query = "SELECT count(*) FROM tick_10s WHERE ts = ?1 AND flush = ?2";
+        Ok(self.connection.query_row(query, params![ts, flush], |row| row.get::<_, i64>(0))? > 0)
+    }
+
     /// Rolls everything up and says that nothing more comes.
     ///
     /// # Errors
@@ -195,7 +207,7 @@ impl Store {
         transaction.execute("UPDATE session SET ended = ?1 WHERE id = ?2", params![now, self.session])?;
         transaction.commit()?;
         // So that a copy of the one file is enough.
-        self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+        self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
         Ok(())
     }
 
@@ -244,10 +256,14 @@ impl Store {
 
     /// Sets how large the file may become: no larger than it is where the disk is nearly full.
     fn bound(&mut self) -> Result<(), Trouble> {
-        let pages: u64 =
-            self.connection.pragma_query_value(None, "page_count", |row| row.get::<_, i64>(0))?.cast_unsigned();
-        let is_scarce =
-            free_bytes(&self.guard.path).is_ok_and(|(free, size)| free < self.limits.free_bytes.min(size / 20));
+        let mut is_scarce = self.is_scarce(self.wal_bytes());
+        if is_scarce {
+            // What is in the log may have to grow the file while the log still has its room.
+            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+            is_scarce = self.is_scarce(0);
+        }
+        let pages: i64 = self.connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
+        let pages = pages.cast_unsigned();
         let most = self.limits.size_bytes / PAGE;
         let allowed = if is_scarce { pages.min(most) } else { most };
         // Below what there is, SQLite takes what there is.
@@ -268,13 +284,21 @@ impl Store {
         Ok(())
     }
 
+    /// Whether less than the reserve would be left if that much more were needed.
+    fn is_scarce(&self, more: u64) -> bool {
+        let reserve = |size: u64| self.limits.free_bytes.min((size / 20).max(LEAST_RESERVE));
+        free_bytes(&self.guard.path).is_ok_and(|(free, size)| free < reserve(size) + more)
+    }
+
+    fn wal_bytes(&self) -> u64 {
+        std::fs::metadata(beside_path(&self.guard.path, "-wal")).map_or(0, |wal| wal.len())
+    }
+
     fn check_wal(&self) -> Result<(), Trouble> {
-        let wal = beside_path(&self.guard.path, "-wal");
-        let bytes = || std::fs::metadata(&wal).map_or(0, |wal| wal.len());
-        if bytes() > self.limits.wal_bytes {
+        if self.wal_bytes() > self.limits.wal_bytes {
             self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
         }
-        if bytes() > self.limits.wal_bytes { Err(Trouble::Pinned(bytes())) } else { Ok(()) }
+        if self.wal_bytes() > self.limits.wal_bytes { Err(Trouble::Pinned(self.wal_bytes())) } else { Ok(()) }
     }
 }
 
@@ -327,6 +351,7 @@ fn insert(connection: &Connection, names: &mut Names, slot: &Slot) -> rusqlite::
         tick.readings.cast_signed(),
         tick.clock_step_ms,
         lost.cast_signed(),
+        slot.flush,
         tick.late_ms.cast_signed(),
         load1,
         load5,

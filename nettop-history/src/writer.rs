@@ -36,11 +36,23 @@ struct Thread {
     origin: Origin,
     store: Option<Store>,
     waiting: VecDeque<Slot>,
+    /// What the last slot is marked with.
+    flush: i64,
+    /// A write of which it is not known whether it arrived.
+    attempt: Option<Attempt>,
     shed: Arc<AtomicU64>,
     /// Of what was shed, what the file does not tell yet.
     told: u64,
     /// What was said last, so that it is said once.
     trouble: Option<String>,
+}
+
+/// A write, by its last slot.
+struct Attempt {
+    ts: i64,
+    flush: i64,
+    /// Readings of its slots that were given up since.
+    shed: u64,
 }
 
 impl Writer {
@@ -55,6 +67,9 @@ impl Writer {
             origin,
             store: None,
             waiting: VecDeque::new(),
+            // Never again what another writer used.
+            flush: now() << 20,
+            attempt: None,
             shed: Arc::clone(&shed),
             told: 0,
             trouble: None,
@@ -107,12 +122,17 @@ impl Thread {
         }
     }
 
-    fn take(&mut self, slot: Slot) {
+    fn take(&mut self, mut slot: Slot) {
         if self.waiting.len() == KEPT
             && let Some(oldest) = self.waiting.pop_front()
         {
             self.shed.fetch_add(oldest.tick.readings, Ordering::Relaxed);
+            if let Some(attempt) = self.attempt.as_mut().filter(|attempt| oldest.flush <= attempt.flush) {
+                attempt.shed += oldest.tick.readings;
+            }
         }
+        self.flush += 1;
+        slot.flush = self.flush;
         self.waiting.push_back(slot);
     }
 
@@ -132,8 +152,15 @@ impl Thread {
             Some(store) => store,
             none => none.insert(Store::open(&self.path, self.limits, &self.origin, now())?),
         };
+        if let Some(attempt) = &self.attempt {
+            if store.has(attempt.ts, attempt.flush)? {
+                self.waiting.retain(|slot| slot.flush > attempt.flush);
+                self.shed.fetch_sub(attempt.shed, Ordering::Relaxed);
+            }
+            self.attempt = None;
+        }
         let shed = self.shed.load(Ordering::Relaxed);
-        let more = shed - self.told;
+        let more = shed.saturating_sub(self.told);
         let slots = self.waiting.make_contiguous();
         if let Some(last) = slots.last_mut()
             && more > 0
@@ -141,7 +168,9 @@ impl Thread {
             *last.losses.entry("history_shed").or_default() += more;
             self.told = shed;
         }
+        self.attempt = slots.last().map(|slot| Attempt { ts: slot.ts, flush: slot.flush, shed: 0 });
         store.write(slots)?;
+        self.attempt = None;
         self.waiting.clear();
         Ok(())
     }
