@@ -92,8 +92,16 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg(&self.folder).status();
-        if !unmounted.is_ok_and(|status| status.success()) {
+        // Whoever is about to let go of it has the time to do so.
+        let unmount =
+            || Command::new("umount").arg("-q").arg(&self.folder).status().is_ok_and(|status| status.success());
+        let is_unmounted = (0..20).any(|_| {
+            unmount() || {
+                std::thread::sleep(std::time::Duration::from_millis(100));
+                false
+            }
+        });
+        if !is_unmounted {
             // A daemon that is about to end may still be in it.
             let _ = Command::new("umount").arg("--lazy").arg(&self.folder).status();
         }

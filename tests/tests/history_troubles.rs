@@ -230,7 +230,8 @@ fn a_corrupt_file_is_set_aside_and_a_new_one_begun() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("history.db");
     let aside = folder.path().join("history.db.corrupt");
-    let damages: [(&str, fn(&Path)); 3] = [
+    type Damage = fn(&Path);
+    let damages: [(&str, Damage); 3] = [
         ("a smashed header", |path| {
             fs::File::options().write(true).open(path).unwrap().write_all_at(&[0xa5; 100], 0).unwrap();
         }),

@@ -50,7 +50,7 @@ enum Task {
     },
     /// What nettopd costs, next to empty programs and to its peers; needs root
     Bench {
-        /// `cost`, `scale` or `sockets`; all if left out
+        /// `cost`, `scale`, `sockets` or `history`; all if left out
         #[arg(trailing_var_arg = true)]
         args: Vec<String>,
     },
