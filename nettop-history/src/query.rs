@@ -423,6 +423,8 @@ impl<'a> Groups<'a> {
         let process = (boot, who.pid, who.start_time_ns.map(u64::cast_signed));
         let or_none = |name: &Option<String>| name.clone().unwrap_or_else(|| "-".into());
         let name = match self.by {
+            // Drops that are nobody's.
+            _ if who.comm.is_empty() => "-".into(),
             By::Process | By::Device => who.comm.clone(),
             By::Program => who.exe.clone().unwrap_or_else(|| who.comm.clone()),
             By::Unit => or_none(&who.unit),
