@@ -4,6 +4,7 @@ mod coverage;
 mod guest;
 mod image;
 mod kernel;
+mod story;
 
 use std::{
     path::{Path, PathBuf},
@@ -21,6 +22,8 @@ use crate::{
     command::{cargo, output, root},
     setup,
 };
+
+pub use story::run_story;
 
 /// A kernel and the back end that is forced in it; none where the kernel is refused.
 pub struct Machine {
