@@ -265,8 +265,9 @@ impl Reader {
 
     /// Rows of processes, put together as was asked.
     fn samples(&self, question: &Question, answer: &Answer) -> rusqlite::Result<Vec<AnswerRow>> {
-        let mut rows = Groups::new(self, question);
+        let mut rows = Groups::new(question);
         for part in &answer.parts {
+            rows.enter_all(self.names(part)?);
             let suffix = part.resolution.suffix();
             let peaks =
                 if part.resolution == Resolution::Slot { ["tx_bytes", "rx_bytes"] } else { ["tx_peak", "rx_peak"] };
@@ -283,7 +284,7 @@ impl Reader {
             let mut found =
                 statement.query(params![part.from, part.to, answer.from, columns, (answer.to - answer.from).max(1)])?;
             while let Some(sample) = found.next()? {
-                let row = rows.of(sample.get(0)?)?;
+                let Some(row) = rows.of(sample.get(0)?) else { continue };
                 let number = |index| sample.get::<_, i64>(index).map(i64::cast_unsigned);
                 let counters = Counters {
                     tx_bytes: number(2)?,
@@ -314,13 +315,16 @@ impl Reader {
                 let number =
                     |index| drops.get::<_, Option<i64>>(index).map(|number| number.unwrap_or(0).cast_unsigned());
                 let (drops_here, retransmits) = (number(1)?, number(2)?);
-                if drops_here + retransmits > 0 {
-                    let row = rows.of(drops.get(0)?)?;
+                if drops_here + retransmits > 0
+                    && let Some(row) = rows.of(drops.get(0)?)
+                {
                     row.drops += drops_here;
                     row.retransmits += retransmits;
                 }
             }
         }
+        // Those that only had what TCP does at the end of a connection.
+        rows.rows.retain(|row| row.counters != Counters::default() || row.drops + row.retransmits > 0);
         Ok(rows.rows)
     }
 
@@ -376,8 +380,7 @@ impl Reader {
 }
 
 /// Rows under way: one for each process, or what it belongs to.
-struct Groups<'a> {
-    reader: &'a Reader,
+struct Groups {
     by: By,
     columns: usize,
     rows: Vec<AnswerRow>,
@@ -397,10 +400,9 @@ enum Key {
     Name(String),
 }
 
-impl<'a> Groups<'a> {
-    fn new(reader: &'a Reader, question: &Question) -> Self {
+impl Groups {
+    fn new(question: &Question) -> Self {
         Self {
-            reader,
             by: question.by,
             columns: question.columns,
             rows: Vec::new(),
@@ -410,16 +412,21 @@ impl<'a> Groups<'a> {
         }
     }
 
-    fn of(&mut self, number: i64) -> rusqlite::Result<&mut AnswerRow> {
-        let index = match self.known.get(&number) {
-            Some(index) => *index,
-            None => self.enter(number)?,
-        };
-        Ok(&mut self.rows[index])
+    /// The row of a number; none where the file does not know whose it is.
+    fn of(&mut self, number: i64) -> Option<&mut AnswerRow> {
+        self.rows.get_mut(*self.known.get(&number)?)
     }
 
-    fn enter(&mut self, number: i64) -> rusqlite::Result<usize> {
-        let (boot, who) = self.reader.who(number)?;
+    /// In the order of numbers: the last name that a process bore is the one that stays.
+    fn enter_all(&mut self, names: HashMap<i64, (i64, Who)>) {
+        let mut names: Vec<_> = names.into_iter().filter(|(number, _)| !self.known.contains_key(number)).collect();
+        names.sort_unstable_by_key(|(number, _)| *number);
+        for (number, (boot, who)) in names {
+            self.enter(number, boot, who);
+        }
+    }
+
+    fn enter(&mut self, number: i64, boot: i64, who: Who) {
         let process = (boot, who.pid, who.start_time_ns.map(u64::cast_signed));
         let or_none = |name: &Option<String>| name.clone().unwrap_or_else(|| "-".into());
         let name = match self.by {
@@ -450,7 +457,6 @@ impl<'a> Groups<'a> {
             self.rows[index].processes += 1;
         }
         self.known.insert(number, index);
-        Ok(index)
     }
 }
 
@@ -478,31 +484,37 @@ impl Who {
 }
 
 impl Reader {
-    fn who(&self, number: i64) -> rusqlite::Result<(i64, Who)> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT p.boot, p.pid, p.start_time_ns, p.uid, g.comm, g.exe, g.unit, g.cgroup, g.container, d.netns, d.netns_cookie,
-                 d.ifindex, d.name
-             FROM process p JOIN program g ON g.id = p.program JOIN device d ON d.id = p.device WHERE p.id = ?1",
-        )?;
-        statement.query_row([number], |row| {
+    /// Names of all that a part has, by number: asked one by one they take longer than the sums.
+    fn names(&self, part: &Part) -> rusqlite::Result<HashMap<i64, (i64, Who)>> {
+        let suffix = part.resolution.suffix();
+        let query = format!(
+            "SELECT p.id, p.boot, p.pid, p.start_time_ns, p.uid, g.comm, g.exe, g.unit, g.cgroup, g.container, d.netns,
+                 d.netns_cookie, d.ifindex, d.name
+             FROM process p JOIN program g ON g.id = p.program JOIN device d ON d.id = p.device WHERE p.id IN
+                 (SELECT process FROM sample_{suffix} WHERE ts >= ?1 AND ts < ?2
+                  UNION SELECT process FROM drop_{suffix} WHERE ts >= ?1 AND ts < ?2)"
+        );
+        let mut statement = self.connection.prepare(&query)?;
+        let names = statement.query_map(params![part.from, part.to], |row| {
             let who = Who {
-                pid: row.get(1)?,
-                start_time_ns: row.get::<_, Option<i64>>(2)?.map(i64::cast_unsigned),
-                uid: row.get(3)?,
-                comm: row.get(4)?,
-                exe: row.get(5)?,
-                unit: row.get(6)?,
-                cgroup: row.get(7)?,
-                container: row.get(8)?,
+                pid: row.get(2)?,
+                start_time_ns: row.get::<_, Option<i64>>(3)?.map(i64::cast_unsigned),
+                uid: row.get(4)?,
+                comm: row.get(5)?,
+                exe: row.get(6)?,
+                unit: row.get(7)?,
+                cgroup: row.get(8)?,
+                container: row.get(9)?,
                 device: Device {
-                    netns: row.get(9)?,
-                    netns_cookie: row.get(10)?,
-                    ifindex: row.get(11)?,
-                    name: row.get(12)?,
+                    netns: row.get(10)?,
+                    netns_cookie: row.get(11)?,
+                    ifindex: row.get(12)?,
+                    name: row.get(13)?,
                 },
             };
-            Ok((row.get(0)?, who))
-        })
+            Ok((row.get(0)?, (row.get(1)?, who)))
+        })?;
+        names.collect()
     }
 }
 
