@@ -196,8 +196,10 @@ impl Reader {
         for resolution in Resolution::ALL {
             let (index, tick) = (resolution as usize, format!("tick_{}", resolution.suffix()));
             let query = format!(
-                "SELECT coalesce((SELECT before FROM purged WHERE seconds = ?1), 0), coalesce((SELECT max(ts) FROM {tick}) + ?1, 0),
-                     (SELECT min(ts) FROM open_bucket WHERE seconds = ?1)"
+                "SELECT coalesce((SELECT before FROM purged WHERE seconds = ?1), 0), coalesce((SELECT max(ts) FROM {tick}) + ?1, {}),
+                     (SELECT min(ts) FROM open_bucket WHERE seconds = ?1)",
+                // Where all were deleted, what is open is the end.
+                i64::MAX
             );
             let (from, end, open): (i64, i64, Option<i64>) =
                 self.connection

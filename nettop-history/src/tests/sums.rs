@@ -126,6 +126,19 @@ proptest! {
 }
 
 #[test]
+fn what_is_left_in_hours_only_is_answered() {
+    let folder = folder();
+    let path = file(&folder);
+    let limits = Limits { keep: Keep { days: [1, 3, 4000] }, ..Limits::default() };
+    let mut store = Store::open(&path, limits, &origin(), 0).unwrap();
+    for ts in [BEGIN, BEGIN + 1_000_000] {
+        store.write(&[slot(ts, &[(1, 5)])]).unwrap();
+    }
+    let answer = Reader::open(&path).unwrap().answer(&question(BEGIN, BEGIN + 1_000_010)).unwrap();
+    assert_eq!(answer.rows[0].counters.tx_bytes, 10);
+}
+
+#[test]
 fn what_does_not_fit_in_a_slot_is_added_up_as_others() {
     let moved: Vec<(u32, u64)> = (0..40).map(|number| (number, 1000 + u64::from(number))).collect();
     let mut capped = slot(BEGIN, &moved);
