@@ -145,7 +145,7 @@ impl Recorder {
     fn add(&mut self, snapshot: &Snapshot, now: Moment) -> Option<Slot> {
         let ts = slot_of(now.wall_ms);
         let over = (ts != self.slot.ts).then(|| std::mem::replace(&mut self.slot, Slot { ts, ..Slot::default() }));
-        self.tick(snapshot, now);
+        self.tick(snapshot.interval_ms, now);
         self.losses(snapshot);
         let slot = &mut self.slot;
         // What drops do not tell of their owners.
@@ -196,7 +196,7 @@ impl Recorder {
         (over).filter(|over| over.tick.readings > 0)
     }
 
-    fn tick(&mut self, snapshot: &Snapshot, now: Moment) {
+    fn tick(&mut self, interval_ms: u64, now: Moment) {
         let ran_ms = now.boot_ms.saturating_sub(self.last.boot_ms).cast_signed();
         let step_ms = now.wall_ms - self.last.wall_ms - ran_ms;
         self.last = now;
@@ -210,8 +210,8 @@ impl Recorder {
         tick.io_some = highest(tick.io_some, before.io_some);
         tick.io_full = highest(tick.io_full, before.io_full);
         tick.readings += 1;
-        tick.measured_ms += snapshot.interval_ms;
-        tick.late_ms = tick.late_ms.max(snapshot.interval_ms.saturating_sub(self.period_ms));
+        tick.measured_ms += interval_ms;
+        tick.late_ms = tick.late_ms.max(interval_ms.saturating_sub(self.period_ms));
         if step_ms.abs() >= STEP_MS {
             tick.clock_step_ms += step_ms;
         }
@@ -315,5 +315,39 @@ fn device(netns: Option<u32>, cookie: Option<u32>, ifindex: Option<u32>, name: O
         netns_cookie: cookie.unwrap_or(0),
         ifindex: ifindex.unwrap_or(0),
         name: name.cloned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interval_is_of_the_slot_that_it_ends_in() {
+        assert_eq!(slot_of(1_000_000_000_001), 1_000_000_000);
+        assert_eq!(slot_of(1_000_000_010_000), 1_000_000_000, "the end of a slot is its own");
+        assert_eq!(slot_of(1_000_000_010_001), 1_000_000_010);
+        assert_eq!(slot_of(0), -10, "a clock that was never set");
+    }
+
+    #[test]
+    fn a_clock_that_is_set_is_told_from_one_that_runs() {
+        let mut now = Moment { wall_ms: 1_000_000_000_001, boot_ms: 50_000 };
+        let period = Duration::from_secs(5);
+        let mut recorder = Recorder::new("/nowhere".into(), Limits::default(), period, "/nowhere", now);
+        let mut pass = |recorder: &mut Recorder, wall_ms: i64, boot_ms: u64| {
+            now = Moment { wall_ms: now.wall_ms + wall_ms, boot_ms: now.boot_ms + boot_ms };
+            recorder.tick(boot_ms, now);
+        };
+        pass(&mut recorder, 5000, 5000);
+        pass(&mut recorder, 5060, 5010);
+        assert_eq!((recorder.slot.tick.clock_step_ms, recorder.slot.tick.late_ms), (0, 10));
+        // An hour back, and two seconds ahead; meanwhile the machine was busy.
+        pass(&mut recorder, 5000 - 3_600_000, 5000);
+        assert_eq!(recorder.slot.tick.clock_step_ms, -3_600_000);
+        pass(&mut recorder, 9000, 7000);
+        let tick = recorder.slot.tick;
+        assert_eq!((tick.clock_step_ms, tick.late_ms), (-3_598_000, 2000));
+        assert_eq!((tick.readings, tick.measured_ms), (4, 22_010));
     }
 }
