@@ -4,6 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
     connections::ConnectionsArgs,
+    history::args::{HistoryArgs, RecordArgs},
     kernel::{hooks::Backend, programs::Limits},
     packets::PacketsArgs,
     sockets::{LISTEN, Selector, Socket, is_tcp},
@@ -48,6 +49,8 @@ pub struct Cli {
     pub rows: u32,
     #[command(flatten)]
     pub table: DropsTable,
+    #[command(flatten)]
+    pub record: RecordArgs,
     /// Use this back end where there are several, and no other; `nettopd check` tells what there is
     #[arg(long, value_name = "BACKEND", env = "NETTOPD_BACKEND", global = true)]
     pub backend: Option<Backend>,
@@ -116,6 +119,8 @@ pub enum Command {
     Packets(PacketsArgs),
     /// List sockets with all processes that hold them
     Sockets(SocketsArgs),
+    /// Tell what was recorded: who moved how much, at any time that is kept
+    History(HistoryArgs),
     /// Tell what this kernel offers, which hooks are used, and whether they count right; attach nothing for good
     Check {
         #[arg(long, default_value = "text")]

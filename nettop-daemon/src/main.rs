@@ -1,7 +1,7 @@
 //! nettopd: accounts every packet to the process, user and network device it belongs to.
 //!
 //! Data goes one way: `kernel` loads the hooks, `ledger` and `drops` read their books, `identity` names what they count,
-//! `report` balances and writes.
+//! `report` balances and writes, `history` records.
 
 mod check;
 mod cli;
@@ -9,6 +9,7 @@ mod connections;
 mod drops;
 #[cfg(test)]
 mod golden;
+mod history;
 mod identity;
 mod kernel;
 mod ledger;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         Some(Command::Connections(ref args)) => connections::run(&cli, args),
         Some(Command::Packets(ref args)) => packets::run(&cli, args),
         Some(Command::Sockets(ref args)) => sockets::run(&cli, args),
+        Some(Command::History(ref args)) => history::run(args),
         Some(Command::Drops { format, all, .. }) => run::run(&cli, Output::Drops { format, all }),
         None => {
             let drops = cli.drops || matches!(cli.sort, Sort::Drops | Sort::Retrans);

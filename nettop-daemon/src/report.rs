@@ -12,5 +12,5 @@ mod table;
 
 pub use balance::Balance;
 pub use collect::{Collector, Filter, evidence_name, host_name, kernel_release, now};
-pub use model::{HookReport, Snapshot};
+pub use model::{Amount, Books, HookReport, Side, Snapshot, Traffic};
 pub use sink::{Output, Sink};

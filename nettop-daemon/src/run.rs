@@ -13,6 +13,7 @@ use crate::{
     Usage,
     cli::{Cli, Selection},
     drops::{Drops, Reasons},
+    history,
     identity::devices::Devices,
     kernel::programs::{HookState, Kernel},
     ledger::Ledger,
@@ -43,7 +44,8 @@ pub fn run(cli: &Cli, output: Output) -> anyhow::Result<()> {
         // From here on a signal ends the loop below, and not the process with its hooks half attached.
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
         let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
-        let mut sampler = Sampler::start(cli, filter, output.shows_drops())?;
+        let mut history = history::recorder(cli, &timing, &filter)?;
+        let mut sampler = Sampler::start(cli, filter, output.shows_drops() || history.is_some())?;
         let (mut sink, mut writer) = Sink::new(output);
         let period = Duration::from_secs_f64(timing.interval_s());
         let mut ticks = interval_at(Instant::now() + period, period);
@@ -56,10 +58,17 @@ pub fn run(cli: &Cli, output: Output) -> anyhow::Result<()> {
                 _ = terminate.recv() => true,
                 _ = &mut writer.ended => break,
             };
-            sink.put(&sampler.sample(sink.skipped)?)?;
+            let mut snapshot = sampler.sample(sink.skipped)?;
+            if let Some(history) = &mut history {
+                history.record(&mut snapshot);
+            }
+            sink.put(&snapshot)?;
             left = if last { Some(0) } else { left.map(|left| left - 1) };
         }
         drop(sampler);
+        if let Some(history) = history {
+            history.finish();
+        }
         writer.finish(sink)
     })
 }

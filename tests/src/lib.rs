@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, reason = "a skip is told to whoever runs the scenario")]
 
 pub mod drops;
+pub mod history;
 mod namespace;
 mod nettopd;
 pub mod pairs;

@@ -45,12 +45,15 @@ enum Task {
     Vm {
         /// Versions as 6.1; all of the matrix if left out
         kernels: Vec<String>,
+        /// Instead: load a machine, reset it hard, and ask its history who it was
+        #[arg(long, conflicts_with_all = ["kernels", "filter"])]
+        reset: bool,
         #[arg(last = true)]
         filter: Vec<String>,
     },
     /// What nettopd costs, next to empty programs and to its peers; needs root
     Bench {
-        /// `cost`, `scale` or `sockets`; all if left out
+        /// `cost`, `scale`, `sockets` or `history`; all if left out
         #[arg(trailing_var_arg = true)]
         args: Vec<String>,
     },
@@ -63,7 +66,8 @@ fn main() -> ExitCode {
         Task::Run { args } => return finish_run(build::run_nettopd(&args)),
         Task::Check => check::run_all(),
         Task::Test { no_vm, filter } => test(no_vm, &filter),
-        Task::Vm { kernels, filter } => vm::run(&kernels, &filter),
+        Task::Vm { reset: true, .. } => vm::run_story(),
+        Task::Vm { kernels, filter, .. } => vm::run(&kernels, &filter),
         Task::Bench { args } => build::bench(&args),
     };
     match done {
@@ -81,7 +85,7 @@ fn test(no_vm: bool, filter: &[String]) -> anyhow::Result<()> {
     if let Err(error) = &here {
         eprintln!("xtask: {error:#}");
     }
-    vm::run(&[], &[]).and(here)
+    vm::run(&[], &[]).and(vm::run_story()).and(here)
 }
 
 /// nettopd's exit code is the command's.

@@ -42,6 +42,7 @@ pub fn test_tools() -> anyhow::Result<()> {
         ("lsof", "lsof"),
         ("nft", "nftables"),
         ("setpriv", "util-linux"),
+        ("sqlite3", "sqlite3"),
         ("ss", "iproute2"),
         ("tc", "iproute2"),
         ("tcpdump", "tcpdump"),

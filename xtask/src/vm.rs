@@ -4,6 +4,7 @@ mod coverage;
 mod guest;
 mod image;
 mod kernel;
+mod story;
 
 use std::{
     path::{Path, PathBuf},
@@ -21,6 +22,8 @@ use crate::{
     command::{cargo, output, root},
     setup,
 };
+
+pub use story::run_story;
 
 /// A kernel and the back end that is forced in it; none where the kernel is refused.
 pub struct Machine {
@@ -172,8 +175,10 @@ fn build_tests() -> anyhow::Result<(PathBuf, Vec<PathBuf>)> {
     let messages = output(&mut tests)?;
     let executables = messages.lines().filter_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
-        // How nettopd is used is the same on every kernel.
-        let is_test = message["profile"]["test"].as_bool() == Some(true) && message["target"]["name"] != "usage";
+        // How nettopd is used, and what becomes of its history, is the same on every kernel.
+        let name = message["target"]["name"].as_str().unwrap_or_default();
+        let is_test =
+            message["profile"]["test"].as_bool() == Some(true) && name != "usage" && !name.starts_with("history");
         message["executable"].as_str().filter(|_| is_test).map(PathBuf::from)
     });
     Ok((root().join("target/release/vm-init"), executables.collect()))

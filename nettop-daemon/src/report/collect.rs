@@ -176,6 +176,8 @@ impl Collector {
             overflow_tx_bytes: overflow.tx.bytes,
             overflow_rx_bytes: overflow.rx.bytes,
             reports_skipped,
+            // Whoever records knows.
+            history_shed: 0,
             runs_skipped: reading.runs_skipped,
             calls_lost: reading.stats.calls_lost,
             shadows_lost: reading.stats.shadows_lost,

@@ -244,6 +244,8 @@ pub struct Loss {
     pub overflow_rx_bytes: u64,
     /// Reports that were not written because the reader was too slow; totals miss nothing.
     pub reports_skipped: u64,
+    /// Readings that the history's file did not take; reports have them.
+    pub history_shed: u64,
     /// Runs of hooks that the kernel skipped, since the task that was in them was preempted: a call each, whose app
     /// bytes are missing.
     pub runs_skipped: u64,
@@ -263,7 +265,7 @@ pub struct Loss {
 
 impl Loss {
     /// Counters by name.
-    pub const fn entries(&self) -> [(&'static str, u64); 14] {
+    pub const fn entries(&self) -> [(&'static str, u64); 15] {
         [
             ("rows_full", self.rows_full),
             ("owners_full", self.owners_full),
@@ -272,6 +274,7 @@ impl Loss {
             ("overflow_tx_bytes", self.overflow_tx_bytes),
             ("overflow_rx_bytes", self.overflow_rx_bytes),
             ("reports_skipped", self.reports_skipped),
+            ("history_shed", self.history_shed),
             ("runs_skipped", self.runs_skipped),
             ("calls_lost", self.calls_lost),
             ("shadows_lost", self.shadows_lost),

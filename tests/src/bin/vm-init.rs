@@ -73,6 +73,9 @@ fn run() -> anyhow::Result<()> {
     println!("vm: note runs {}", fs::read_to_string("/proc/sys/kernel/osrelease")?.trim());
     // What the kernel's command line has behind its `--`.
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(part) = arguments.iter().find_map(|word| word.strip_prefix("story=")) {
+        return story(part);
+    }
     let words = |name: &'static str| arguments.iter().filter_map(move |word| word.strip_prefix(name));
     let filters: Vec<&str> = words("filter=").collect();
     let backend = words("backend=").next();
@@ -126,6 +129,41 @@ fn load_modules() -> anyhow::Result<()> {
             println!("vm: note module {name} is not loaded: {error}");
         }
     }
+    Ok(())
+}
+
+/// A machine whose history is on a disk: it is loaded until it is reset from outside, or asked who it was.
+fn story(part: &str) -> anyhow::Result<()> {
+    fs::create_dir_all("/var/lib/nettopd")?;
+    let none: Option<&str> = None;
+    mount(Some("/dev/vda"), "/var/lib/nettopd", Some("ext4"), MsFlags::empty(), none)
+        .context("cannot mount the disk")?;
+    if part == "ask" {
+        // As anybody would type it.
+        Command::new("nettopd").args(["history", "--last-boot"]).status().context("cannot run nettopd")?;
+        println!("vm: end");
+        return Ok(());
+    }
+    Command::new("nettopd").arg("2").stdout(Stdio::null()).spawn().context("cannot run nettopd")?;
+    std::thread::sleep(Duration::from_secs(10));
+    let runaway = nettop_tests::Process::start(None, |_| {
+        nettop_tests::set_name(b"runaway");
+        let run = || -> std::io::Result<()> {
+            let socket = std::net::UdpSocket::bind("127.0.0.1:0")?;
+            let mut buffer = [0; 4000];
+            loop {
+                socket.send_to(&buffer, socket.local_addr()?)?;
+                socket.recv(&mut buffer)?;
+            }
+        };
+        let _ = run();
+        Default::default()
+    });
+    std::thread::sleep(Duration::from_secs(35));
+    println!("vm: loaded");
+    // The end comes from outside.
+    std::thread::sleep(LIMIT);
+    drop(runaway);
     Ok(())
 }
 

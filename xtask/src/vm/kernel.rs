@@ -24,6 +24,8 @@ const MODULES: &[&str] = &[
     "ghash_generic",
     "8021q",
     "bridge",
+    // The disk of the story.
+    "ext4",
     "ip_gre",
     "ipv6",
     "macvlan",
@@ -40,6 +42,8 @@ const MODULES: &[&str] = &[
     "tun",
     "udp_diag",
     "veth",
+    "virtio_blk",
+    "virtio_pci",
     "vxlan",
 ];
 

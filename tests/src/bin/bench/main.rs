@@ -4,6 +4,7 @@
 
 #![expect(clippy::print_stdout, reason = "the output is the figures")]
 
+mod history;
 mod monitors;
 mod scale;
 mod sockets;
@@ -41,6 +42,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wants("sockets") {
         sockets::run(&nettopd)?;
+    }
+    if wants("history") {
+        history::run()?;
     }
     Ok(())
 }

@@ -1,0 +1,10 @@
+//! The history: what each interval adds to it, and `nettopd history`, which asks it.
+
+pub mod args;
+mod ask;
+mod pressure;
+mod record;
+mod render;
+
+pub use ask::run;
+pub use record::recorder;

@@ -1,0 +1,66 @@
+//! `--when`: which of the host's moments count.
+
+use std::str::FromStr;
+
+/// As `load > 4`, or several joined by `and`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// On the columns of the ticks; made of known words and numbers only.
+    pub(crate) sql: String,
+}
+
+/// Names for people, and the columns.
+const FIELDS: [(&str, &str); 10] = [
+    ("load", "load1"),
+    ("load5", "load5"),
+    ("load15", "load15"),
+    ("cpu", "cpu_some"),
+    ("memory", "memory_some"),
+    ("memory_full", "memory_full"),
+    ("io", "io_some"),
+    ("io_full", "io_full"),
+    ("late", "late_ms"),
+    ("lost", "lost"),
+];
+
+impl FromStr for Condition {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let terms: Result<Vec<String>, String> = text.split(" and ").map(term).collect();
+        Ok(Self { sql: terms?.join(" AND ") })
+    }
+}
+
+fn term(text: &str) -> Result<String, String> {
+    let known = || FIELDS.map(|(name, _)| name).join(", ");
+    let at = text.find(['<', '>', '=']).ok_or_else(|| "a condition is like 'load > 4'".to_owned())?;
+    let (name, rest) = text.split_at(at);
+    let name = name.trim();
+    let (_, column) =
+        FIELDS.iter().find(|(known, _)| *known == name).ok_or_else(|| format!("'{name}' is none of {}", known()))?;
+    let operator = ["<=", ">=", "<", ">", "="].into_iter().find(|operator| rest.starts_with(operator)).unwrap_or("=");
+    let number = rest[operator.len()..].trim();
+    let number: f64 = number.parse().map_err(|_| format!("'{number}' is not a number"))?;
+    if !number.is_finite() {
+        return Err(format!("'{number}' is not a number"));
+    }
+    Ok(format!("{column} {operator} {number}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_are_words_that_are_known_and_numbers() {
+        let sql = |text: &str| Condition::from_str(text).map(|condition| condition.sql);
+        assert_eq!(sql("load > 4").unwrap(), "load1 > 4");
+        assert_eq!(sql("io>=12.5 and memory_full<1").unwrap(), "io_some >= 12.5 AND memory_full < 1");
+        for bad in
+            ["", "load", "load > x", "load > inf", "1 > 1", "load > 4; DROP TABLE boot", "ts > 4", "load > 4 and"]
+        {
+            assert!(sql(bad).is_err(), "{bad}");
+        }
+    }
+}

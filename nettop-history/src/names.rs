@@ -1,0 +1,163 @@
+//! Names are kept once and numbered; what this boot's rows have been numbered is remembered.
+
+use std::{collections::HashMap, hash::Hash};
+
+use rusqlite::{Connection, params};
+
+use crate::slot::{Device, DropKind, Who};
+
+/// Entries of a kind that are remembered. What is forgotten is numbered anew: readers group by identity.
+const REMEMBERED: usize = 65_536;
+
+/// Numbers of one boot's names.
+pub struct Names {
+    boot: i64,
+    programs: Table<Program>,
+    devices: Table<Device>,
+    kinds: Table<DropKind>,
+    processes: Table<Process>,
+}
+
+/// comm, exe, unit, cgroup, container.
+type Program = (String, Option<String>, Option<String>, Option<String>, Option<String>);
+/// pid, start time, uid, program, device.
+type Process = (u32, Option<i64>, Option<u32>, i64, i64);
+
+struct Table<K> {
+    numbers: HashMap<K, i64>,
+}
+
+impl<K: Eq + Hash> Table<K> {
+    fn read(
+        connection: &Connection,
+        query: &str,
+        boot: i64,
+        entry: impl Fn(&rusqlite::Row<'_>) -> rusqlite::Result<(K, i64)>,
+    ) -> rusqlite::Result<Self> {
+        let mut statement = connection.prepare(&format!("{query} ORDER BY id DESC LIMIT {REMEMBERED}"))?;
+        let given = if statement.parameter_count() == 0 { &[][..] } else { &[boot][..] };
+        let numbers = statement.query_map(rusqlite::params_from_iter(given), |row| entry(row))?;
+        Ok(Self { numbers: numbers.collect::<Result<_, _>>()? })
+    }
+
+    fn number(&mut self, key: K, insert: impl FnOnce(&K) -> rusqlite::Result<i64>) -> rusqlite::Result<i64> {
+        if let Some(number) = self.numbers.get(&key) {
+            return Ok(*number);
+        }
+        if self.numbers.len() >= REMEMBERED {
+            self.numbers.clear();
+        }
+        let number = insert(&key)?;
+        self.numbers.insert(key, number);
+        Ok(number)
+    }
+}
+
+impl Names {
+    /// Those that the file has of a boot.
+    pub fn read(connection: &Connection, boot: i64) -> rusqlite::Result<Self> {
+        Ok(Self {
+            boot,
+            programs: Table::read(
+                connection,
+                "SELECT id, comm, exe, unit, cgroup, container FROM program",
+                boot,
+                |row| Ok(((row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?), row.get(0)?)),
+            )?,
+            devices: Table::read(
+                connection,
+                "SELECT id, netns, netns_cookie, ifindex, name FROM device WHERE boot = ?1",
+                boot,
+                |row| {
+                    let device = Device {
+                        netns: row.get(1)?,
+                        netns_cookie: row.get(2)?,
+                        ifindex: row.get(3)?,
+                        name: row.get(4)?,
+                    };
+                    Ok((device, row.get(0)?))
+                },
+            )?,
+            kinds: Table::read(
+                connection,
+                "SELECT id, reason, class, location, protocol FROM drop_kind",
+                boot,
+                |row| {
+                    let kind = DropKind {
+                        reason: row.get(1)?,
+                        class: row.get(2)?,
+                        location: row.get(3)?,
+                        protocol: row.get(4)?,
+                    };
+                    Ok((kind, row.get(0)?))
+                },
+            )?,
+            processes: Table::read(
+                connection,
+                "SELECT id, pid, start_time_ns, uid, program, device FROM process WHERE boot = ?1",
+                boot,
+                |row| Ok(((row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?), row.get(0)?)),
+            )?,
+        })
+    }
+
+    /// Whose names these are.
+    pub const fn boot(&self) -> i64 {
+        self.boot
+    }
+
+    /// The number of a process, which is entered where it is new.
+    pub fn process(&mut self, connection: &Connection, who: &Who, ts: i64) -> rusqlite::Result<i64> {
+        let program = (who.comm.clone(), who.exe.clone(), who.unit.clone(), who.cgroup.clone(), who.container.clone());
+        let program = self.programs.number(program, |(comm, exe, unit, cgroup, container)| {
+            insert(
+                connection,
+                "INSERT INTO program(comm, exe, unit, cgroup, container) VALUES(?1, ?2, ?3, ?4, ?5)",
+                params![comm, exe, unit, cgroup, container],
+            )
+        })?;
+        let device = self.device(connection, &who.device)?;
+        let start = who.start_time_ns.map(u64::cast_signed);
+        let boot = self.boot;
+        self.processes.number((who.pid, start, who.uid, program, device), |(pid, start, uid, program, device)| {
+            insert(
+                connection,
+                "INSERT INTO process(boot, pid, start_time_ns, uid, program, device, last) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                params![boot, pid, start, uid, program, device, ts],
+            )
+        })
+    }
+
+    /// The number of a device.
+    pub fn device(&mut self, connection: &Connection, device: &Device) -> rusqlite::Result<i64> {
+        if let Some(number) = self.devices.numbers.get(device) {
+            return Ok(*number);
+        }
+        let boot = self.boot;
+        self.devices.number(device.clone(), |device| {
+            insert(
+                connection,
+                "INSERT INTO device(boot, netns, netns_cookie, ifindex, name) VALUES(?1, ?2, ?3, ?4, ?5)",
+                params![boot, device.netns, device.netns_cookie, device.ifindex, device.name],
+            )
+        })
+    }
+
+    /// The number of a kind of drops.
+    pub fn kind(&mut self, connection: &Connection, kind: &DropKind) -> rusqlite::Result<i64> {
+        if let Some(number) = self.kinds.numbers.get(kind) {
+            return Ok(*number);
+        }
+        self.kinds.number(kind.clone(), |kind| {
+            insert(
+                connection,
+                "INSERT INTO drop_kind(reason, class, location, protocol) VALUES(?1, ?2, ?3, ?4)",
+                params![kind.reason, kind.class, kind.location, kind.protocol],
+            )
+        })
+    }
+}
+
+fn insert(connection: &Connection, query: &str, values: &[&dyn rusqlite::ToSql]) -> rusqlite::Result<i64> {
+    connection.prepare_cached(query)?.insert(values)
+}

@@ -1,0 +1,116 @@
+//! Tables and views. Data changes by steps that are never edited once released; views are made anew each time.
+
+use rusqlite::{Connection, Transaction};
+
+/// `NTPD`: `file` and others show whose database it is.
+pub const APPLICATION_ID: i32 = 0x4e54_5044;
+
+/// Each makes the next version out of the one before it.
+pub const STEPS: [&str; 2] = [
+    // The columns of the three resolutions differ in what a sum does not tell: peaks.
+    "CREATE TABLE boot(id INTEGER PRIMARY KEY, boot_id TEXT NOT NULL UNIQUE, first_seen INTEGER NOT NULL,
+         host TEXT NOT NULL, kernel TEXT NOT NULL) STRICT;
+     CREATE TABLE session(id INTEGER PRIMARY KEY, boot INTEGER NOT NULL REFERENCES boot(id), started INTEGER NOT NULL,
+         ended INTEGER, version TEXT NOT NULL) STRICT;
+     CREATE TABLE program(id INTEGER PRIMARY KEY, comm TEXT NOT NULL, exe TEXT, unit TEXT, cgroup TEXT, container TEXT) STRICT;
+     CREATE TABLE device(id INTEGER PRIMARY KEY, boot INTEGER NOT NULL REFERENCES boot(id), netns INTEGER NOT NULL,
+         netns_cookie INTEGER NOT NULL, ifindex INTEGER NOT NULL, name TEXT) STRICT;
+     CREATE TABLE process(id INTEGER PRIMARY KEY, boot INTEGER NOT NULL REFERENCES boot(id), pid INTEGER NOT NULL,
+         start_time_ns INTEGER, uid INTEGER, program INTEGER NOT NULL REFERENCES program(id),
+         device INTEGER NOT NULL REFERENCES device(id), last INTEGER NOT NULL) STRICT;
+     CREATE TABLE sample_10s(ts INTEGER NOT NULL, process INTEGER NOT NULL, tx_bytes INTEGER NOT NULL, rx_bytes INTEGER NOT NULL,
+         tx_packets INTEGER NOT NULL, rx_packets INTEGER NOT NULL, tx_app_bytes INTEGER NOT NULL, rx_app_bytes INTEGER NOT NULL,
+         PRIMARY KEY(ts, process)) STRICT, WITHOUT ROWID;
+     CREATE TABLE sample_1m(ts INTEGER NOT NULL, process INTEGER NOT NULL, tx_bytes INTEGER NOT NULL, rx_bytes INTEGER NOT NULL,
+         tx_packets INTEGER NOT NULL, rx_packets INTEGER NOT NULL, tx_app_bytes INTEGER NOT NULL, rx_app_bytes INTEGER NOT NULL,
+         tx_peak INTEGER NOT NULL, rx_peak INTEGER NOT NULL, PRIMARY KEY(ts, process)) STRICT, WITHOUT ROWID;
+     CREATE TABLE sample_1h(ts INTEGER NOT NULL, process INTEGER NOT NULL, tx_bytes INTEGER NOT NULL, rx_bytes INTEGER NOT NULL,
+         tx_packets INTEGER NOT NULL, rx_packets INTEGER NOT NULL, tx_app_bytes INTEGER NOT NULL, rx_app_bytes INTEGER NOT NULL,
+         tx_peak INTEGER NOT NULL, rx_peak INTEGER NOT NULL, PRIMARY KEY(ts, process)) STRICT, WITHOUT ROWID;
+     CREATE TABLE drop_kind(id INTEGER PRIMARY KEY, reason TEXT NOT NULL, class TEXT NOT NULL, location TEXT NOT NULL,
+         protocol TEXT) STRICT;
+     CREATE TABLE drop_10s(ts INTEGER NOT NULL, kind INTEGER NOT NULL, process INTEGER NOT NULL, packets INTEGER NOT NULL,
+         bytes INTEGER NOT NULL, PRIMARY KEY(ts, kind, process)) STRICT, WITHOUT ROWID;
+     CREATE TABLE drop_1m(ts INTEGER NOT NULL, kind INTEGER NOT NULL, process INTEGER NOT NULL, packets INTEGER NOT NULL,
+         bytes INTEGER NOT NULL, PRIMARY KEY(ts, kind, process)) STRICT, WITHOUT ROWID;
+     CREATE TABLE drop_1h(ts INTEGER NOT NULL, kind INTEGER NOT NULL, process INTEGER NOT NULL, packets INTEGER NOT NULL,
+         bytes INTEGER NOT NULL, PRIMARY KEY(ts, kind, process)) STRICT, WITHOUT ROWID;
+     CREATE TABLE device_10s(ts INTEGER NOT NULL, device INTEGER NOT NULL, tx_bytes INTEGER NOT NULL, tx_packets INTEGER NOT NULL,
+         tx_attributed INTEGER NOT NULL, tx_kernel INTEGER NOT NULL, tx_copied INTEGER NOT NULL, tx_unattributed INTEGER NOT NULL,
+         rx_bytes INTEGER NOT NULL, rx_packets INTEGER NOT NULL, rx_attributed INTEGER NOT NULL, rx_kernel INTEGER NOT NULL,
+         rx_copied INTEGER NOT NULL, rx_unattributed INTEGER NOT NULL, PRIMARY KEY(ts, device)) STRICT, WITHOUT ROWID;
+     CREATE TABLE device_1m(ts INTEGER NOT NULL, device INTEGER NOT NULL, tx_bytes INTEGER NOT NULL, tx_packets INTEGER NOT NULL,
+         tx_attributed INTEGER NOT NULL, tx_kernel INTEGER NOT NULL, tx_copied INTEGER NOT NULL, tx_unattributed INTEGER NOT NULL,
+         rx_bytes INTEGER NOT NULL, rx_packets INTEGER NOT NULL, rx_attributed INTEGER NOT NULL, rx_kernel INTEGER NOT NULL,
+         rx_copied INTEGER NOT NULL, rx_unattributed INTEGER NOT NULL, tx_peak INTEGER NOT NULL, rx_peak INTEGER NOT NULL,
+         PRIMARY KEY(ts, device)) STRICT, WITHOUT ROWID;
+     CREATE TABLE device_1h(ts INTEGER NOT NULL, device INTEGER NOT NULL, tx_bytes INTEGER NOT NULL, tx_packets INTEGER NOT NULL,
+         tx_attributed INTEGER NOT NULL, tx_kernel INTEGER NOT NULL, tx_copied INTEGER NOT NULL, tx_unattributed INTEGER NOT NULL,
+         rx_bytes INTEGER NOT NULL, rx_packets INTEGER NOT NULL, rx_attributed INTEGER NOT NULL, rx_kernel INTEGER NOT NULL,
+         rx_copied INTEGER NOT NULL, rx_unattributed INTEGER NOT NULL, tx_peak INTEGER NOT NULL, rx_peak INTEGER NOT NULL,
+         PRIMARY KEY(ts, device)) STRICT, WITHOUT ROWID;
+     CREATE TABLE tick_10s(ts INTEGER PRIMARY KEY, measured_ms INTEGER NOT NULL, readings INTEGER NOT NULL, late_ms INTEGER NOT NULL,
+         clock_step_ms INTEGER NOT NULL, lost INTEGER NOT NULL, load1 REAL, load5 REAL, load15 REAL, cpu_some REAL,
+         memory_some REAL, memory_full REAL, io_some REAL, io_full REAL) STRICT;
+     CREATE TABLE tick_1m(ts INTEGER PRIMARY KEY, measured_ms INTEGER NOT NULL, readings INTEGER NOT NULL, late_ms INTEGER NOT NULL,
+         clock_step_ms INTEGER NOT NULL, lost INTEGER NOT NULL, load1 REAL, load5 REAL, load15 REAL, cpu_some REAL,
+         memory_some REAL, memory_full REAL, io_some REAL, io_full REAL) STRICT;
+     CREATE TABLE tick_1h(ts INTEGER PRIMARY KEY, measured_ms INTEGER NOT NULL, readings INTEGER NOT NULL, late_ms INTEGER NOT NULL,
+         clock_step_ms INTEGER NOT NULL, lost INTEGER NOT NULL, load1 REAL, load5 REAL, load15 REAL, cpu_some REAL,
+         memory_some REAL, memory_full REAL, io_some REAL, io_full REAL) STRICT;
+     CREATE TABLE open_bucket(seconds INTEGER NOT NULL, ts INTEGER NOT NULL, PRIMARY KEY(seconds, ts)) STRICT, WITHOUT ROWID;
+     CREATE TABLE purged(seconds INTEGER PRIMARY KEY, before INTEGER NOT NULL) STRICT;",
+    // What was lost, by cause; `lost` of the ticks is its sum. `flush` tells the writer whether a slot arrived.
+    "CREATE TABLE loss(ts INTEGER NOT NULL, cause TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY(ts, cause)) STRICT, WITHOUT ROWID;
+     ALTER TABLE session ADD COLUMN hooks_missing INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE tick_10s ADD COLUMN flush INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE tick_1m ADD COLUMN flush INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE tick_1h ADD COLUMN flush INTEGER NOT NULL DEFAULT 0;",
+];
+
+/// The version that this program writes.
+#[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "a handful of steps")]
+pub const VERSION: i32 = STEPS.len() as i32;
+
+/// For people: names instead of numbers, times of day. `ts` is an indexed column: select by it.
+const VIEWS: &str = "
+DROP VIEW IF EXISTS talkers;
+CREATE VIEW talkers AS SELECT datetime(s.ts, 'unixepoch', 'localtime') AS time, s.ts, b.host, p.pid, p.uid, g.comm, g.exe, g.unit,
+    g.container, d.name AS device, d.netns, s.tx_bytes, s.rx_bytes, s.tx_packets, s.rx_packets, s.tx_app_bytes, s.rx_app_bytes,
+    s.tx_bytes + s.rx_bytes AS bytes, b.boot_id, p.start_time_ns, g.cgroup
+    FROM sample_10s s JOIN process p ON p.id = s.process JOIN program g ON g.id = p.program JOIN device d ON d.id = p.device
+    JOIN boot b ON b.id = p.boot;
+DROP VIEW IF EXISTS hogs;
+CREATE VIEW hogs AS SELECT datetime(s.ts, 'unixepoch', 'localtime') AS hour, s.ts, p.pid, p.uid, g.comm, g.unit, g.container,
+    sum(s.tx_bytes) AS tx_bytes, sum(s.rx_bytes) AS rx_bytes, sum(s.tx_bytes + s.rx_bytes) AS bytes,
+    max(s.tx_peak) / 10 AS tx_peak_bytes_per_s, max(s.rx_peak) / 10 AS rx_peak_bytes_per_s, b.boot_id, p.start_time_ns
+    FROM sample_1h s JOIN process p ON p.id = s.process JOIN program g ON g.id = p.program JOIN boot b ON b.id = p.boot
+    GROUP BY s.ts, p.boot, p.pid, p.start_time_ns, p.uid, g.id;
+DROP VIEW IF EXISTS drops;
+CREATE VIEW drops AS SELECT datetime(s.ts, 'unixepoch', 'localtime') AS time, s.ts, k.reason, k.class, k.location, k.protocol,
+    nullif(p.pid, 0) AS pid, p.uid, nullif(g.comm, '') AS comm, g.unit, g.container, d.name AS device, s.packets, s.bytes,
+    b.boot_id, p.start_time_ns
+    FROM drop_10s s JOIN drop_kind k ON k.id = s.kind JOIN process p ON p.id = s.process JOIN program g ON g.id = p.program
+    JOIN device d ON d.id = p.device JOIN boot b ON b.id = p.boot;
+DROP VIEW IF EXISTS devices;
+CREATE VIEW devices AS SELECT datetime(s.ts, 'unixepoch', 'localtime') AS time, s.*, d.name, d.netns
+    FROM device_10s s JOIN device d ON d.id = s.device;
+DROP VIEW IF EXISTS ticks;
+CREATE VIEW ticks AS SELECT datetime(ts, 'unixepoch', 'localtime') AS time, ts, measured_ms, readings, late_ms, clock_step_ms, lost,
+    load1, load5, load15, cpu_some, memory_some, memory_full, io_some, io_full FROM tick_10s;";
+
+/// Version of the file's schema; 0 for an empty one.
+pub fn version(connection: &Connection) -> rusqlite::Result<i32> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+/// Brings the file from `version` to [`VERSION`].
+pub fn migrate(transaction: &Transaction<'_>, version: i32) -> rusqlite::Result<()> {
+    let done = usize::try_from(version).unwrap_or(0);
+    for step in STEPS.iter().skip(done) {
+        transaction.execute_batch(step)?;
+    }
+    transaction.execute_batch(VIEWS)?;
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", VERSION)
+}

@@ -1,0 +1,177 @@
+//! What is recorded of 10 s: plain numbers and names, all differences.
+
+use std::collections::{BTreeMap, HashMap};
+
+/// Length of a slot, and the finest resolution there is. Slots begin at multiples of it.
+pub const SLOT_S: i64 = 10;
+
+/// One process, as one user, on one device: what a row is about. Names are escaped already.
+#[derive(Clone, Default, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Who {
+    /// 0 for the kernel, for overflow, and for what is not told apart.
+    pub pid: u32,
+    /// Since boot.
+    pub start_time_ns: Option<u64>,
+    pub uid: Option<u32>,
+    pub comm: String,
+    pub exe: Option<String>,
+    pub unit: Option<String>,
+    pub cgroup: Option<String>,
+    pub container: Option<String>,
+    pub device: Device,
+}
+
+/// A device of a namespace; without a name where no packet has told it.
+#[derive(Clone, Default, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Device {
+    pub netns: u32,
+    pub netns_cookie: u32,
+    pub ifindex: u32,
+    pub name: Option<String>,
+}
+
+/// What one process moved, as reports count it.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Counters {
+    pub tx_bytes: u64,
+    pub rx_bytes: u64,
+    pub tx_packets: u64,
+    pub rx_packets: u64,
+    pub tx_app_bytes: u64,
+    pub rx_app_bytes: u64,
+}
+
+/// The balance of a device: bytes + copied = attributed + kernel + unattributed, each way.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Books {
+    pub tx: Side,
+    pub rx: Side,
+}
+
+/// One way.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Side {
+    pub bytes: u64,
+    pub packets: u64,
+    pub attributed_bytes: u64,
+    pub kernel_bytes: u64,
+    pub copied_bytes: u64,
+    pub unattributed_bytes: i64,
+}
+
+/// Why and where packets were lost, or what TCP did about it (class `tcp`).
+#[derive(Clone, Default, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DropKind {
+    pub reason: String,
+    pub class: String,
+    pub location: String,
+    pub protocol: Option<String>,
+}
+
+/// How much of it.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    pub packets: u64,
+    pub bytes: u64,
+}
+
+/// The host, and how well it was measured.
+#[derive(Clone, Copy, Default, Debug, PartialEq)]
+pub struct Tick {
+    /// Sum of the intervals that ended in the slot.
+    pub measured_ms: u64,
+    pub readings: u64,
+    /// By how much the latest of them was too late.
+    pub late_ms: u64,
+    /// By how much the clock was set, forward or back.
+    pub clock_step_ms: i64,
+    /// Load averages over 1, 5 and 15 minutes.
+    pub load: Option<[f64; 3]>,
+    /// Percent of the time in which tasks waited for a CPU.
+    pub cpu_some: Option<f64>,
+    /// For memory, some task or all of them.
+    pub memory_some: Option<f64>,
+    pub memory_full: Option<f64>,
+    pub io_some: Option<f64>,
+    pub io_full: Option<f64>,
+}
+
+/// 10 s of measuring.
+#[derive(Clone, Default, Debug)]
+pub struct Slot {
+    /// Its begin, in seconds since 1970; a multiple of [`SLOT_S`].
+    pub ts: i64,
+    pub tick: Tick,
+    /// Those that moved nothing are left out.
+    pub samples: HashMap<Who, Counters>,
+    pub devices: HashMap<Device, Books>,
+    pub drops: HashMap<(DropKind, Who), Dropped>,
+    /// The writer's: larger for each slot it takes, by which it finds it again.
+    pub flush: i64,
+    /// By cause.
+    pub losses: BTreeMap<&'static str, u64>,
+}
+
+impl Counters {
+    pub const fn add(&mut self, more: &Self) {
+        self.tx_bytes += more.tx_bytes;
+        self.rx_bytes += more.rx_bytes;
+        self.tx_packets += more.tx_packets;
+        self.rx_packets += more.rx_packets;
+        self.tx_app_bytes += more.tx_app_bytes;
+        self.rx_app_bytes += more.rx_app_bytes;
+    }
+
+    /// Both ways.
+    pub const fn bytes(&self) -> u64 {
+        self.tx_bytes + self.rx_bytes
+    }
+}
+
+impl Side {
+    const fn add(&mut self, more: &Self) {
+        self.bytes += more.bytes;
+        self.packets += more.packets;
+        self.attributed_bytes += more.attributed_bytes;
+        self.kernel_bytes += more.kernel_bytes;
+        self.copied_bytes += more.copied_bytes;
+        self.unattributed_bytes += more.unattributed_bytes;
+    }
+}
+
+impl Books {
+    pub const fn add(&mut self, more: &Self) {
+        self.tx.add(&more.tx);
+        self.rx.add(&more.rx);
+    }
+}
+
+impl Slot {
+    /// Leaves the `most` busiest rows of processes and of drops; the others are added up, for each device, under the name
+    /// `[other]`, so that sums stay what they were.
+    pub fn cap(&mut self, most: usize) {
+        let other = |who: &Who| Who { comm: "[other]".into(), device: who.device.clone(), ..Who::default() };
+        if self.samples.len() > most {
+            let mut rows: Vec<(Who, Counters)> = self.samples.drain().collect();
+            rows.sort_by_key(|(_, counters)| std::cmp::Reverse(counters.bytes()));
+            for (index, (who, counters)) in rows.into_iter().enumerate() {
+                let who = if index < most { who } else { other(&who) };
+                self.samples.entry(who).or_default().add(&counters);
+            }
+        }
+        if self.drops.len() > most {
+            let mut rows: Vec<_> = self.drops.drain().collect();
+            rows.sort_by_key(|(_, dropped)| std::cmp::Reverse(dropped.packets));
+            for (index, ((kind, who), dropped)) in rows.into_iter().enumerate() {
+                let key = if index < most {
+                    (kind, who)
+                } else {
+                    (DropKind { reason: "[other]".into(), ..kind }, other(&who))
+                };
+                let sum = self.drops.entry(key).or_default();
+                sum.packets += dropped.packets;
+                sum.bytes += dropped.bytes;
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The store against what it was given.
+
+mod sums;
+mod troubles;
+
+use std::path::{Path, PathBuf};
+
+use crate::{
+    Books, By, Counters, Device, DropKind, Dropped, Limits, Order, Origin, Question, Side, Slot, Store, Tick, Who,
+};
+
+/// In memory where there is such a file system: what these tests are about is not the disk.
+fn folder() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
+}
+
+fn origin() -> Origin {
+    Origin { boot_id: "this".into(), host: "host".into(), kernel: "6.12".into(), version: "0".into(), hooks_missing: 0 }
+}
+
+fn open(path: &Path) -> Store {
+    Store::open(path, Limits::default(), &origin(), 0).unwrap()
+}
+
+fn who(number: u32) -> Who {
+    Who {
+        pid: 100 + number,
+        start_time_ns: Some(7_000_000_000 + u64::from(number)),
+        uid: Some(number % 3),
+        comm: format!("talker{}", number % 5),
+        exe: Some(format!("/usr/bin/talker{}", number % 5)),
+        unit: number.is_multiple_of(2).then(|| "talk.service".into()),
+        cgroup: Some("/system.slice/talk.service".into()),
+        container: None,
+        device: device(number % 2),
+    }
+}
+
+fn device(number: u32) -> Device {
+    Device { netns: 1, netns_cookie: 2, ifindex: number + 1, name: Some(format!("eth{number}")) }
+}
+
+fn counters(bytes: u64) -> Counters {
+    Counters {
+        tx_bytes: bytes,
+        rx_bytes: bytes * 3,
+        tx_packets: bytes / 700 + 1,
+        rx_packets: bytes / 1400 + 1,
+        tx_app_bytes: bytes / 2,
+        rx_app_bytes: bytes * 2,
+    }
+}
+
+/// A slot in which processes moved something, each on its device.
+fn slot(ts: i64, moved: &[(u32, u64)]) -> Slot {
+    let mut slot = Slot { ts, tick: Tick { measured_ms: 10_000, readings: 2, ..Tick::default() }, ..Slot::default() };
+    for (number, bytes) in moved {
+        let who = who(*number);
+        let counters = counters(*bytes);
+        let side = |bytes: u64, packets: u64| Side {
+            bytes: bytes + 7,
+            packets,
+            attributed_bytes: bytes,
+            unattributed_bytes: 7,
+            ..Side::default()
+        };
+        let books = Books {
+            tx: side(counters.tx_bytes, counters.tx_packets),
+            rx: side(counters.rx_bytes, counters.rx_packets),
+        };
+        slot.devices.entry(who.device.clone()).or_default().add(&books);
+        let kind = DropKind { reason: "NO_SOCKET".into(), class: "routing".into(), ..DropKind::default() };
+        let dropped = slot.drops.entry((kind, who.clone())).or_default();
+        *dropped = Dropped { packets: dropped.packets + 1, bytes: dropped.bytes + bytes };
+        slot.samples.entry(who).or_default().add(&counters);
+    }
+    slot
+}
+
+fn question(from: i64, to: i64) -> Question {
+    Question { from, to, by: By::Process, order: Order::Bytes, top: 1000, when: None, columns: 10 }
+}
+
+fn file(folder: &tempfile::TempDir) -> PathBuf {
+    folder.path().join("history.db")
+}

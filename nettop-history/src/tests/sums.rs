@@ -1,0 +1,155 @@
+//! Whatever was recorded, in whatever order, every resolution has the same sums, and every answer adds up to them.
+
+use proptest::prelude::*;
+use rusqlite::Connection;
+
+use super::{counters, file, folder, open, origin, question, slot};
+use crate::{By, Counters, Keep, Limits, Reader, Resolution, Slot, Store};
+
+const BEGIN: i64 = 1_795_000_000;
+
+/// Seconds to the next slot, what processes moved in it, and whether the daemon is killed after it.
+type Step = (i64, Vec<(u32, u64)>, bool);
+
+fn steps(jumps: &'static [i64]) -> impl Strategy<Value = Vec<Step>> {
+    let moved = prop::collection::vec((0..12u32, 0..5_000_000_000u64), 0..6);
+    prop::collection::vec((prop::sample::select(jumps), moved, prop::bool::weighted(0.1)), 1..60)
+}
+
+fn slots(steps: &[Step]) -> Vec<(Slot, bool)> {
+    let mut ts = BEGIN;
+    let slots = steps.iter().map(|(jump, moved, is_killed)| {
+        ts += jump;
+        (slot(ts, moved), *is_killed)
+    });
+    slots.collect()
+}
+
+/// Sums of what was given: of processes, and bytes of devices both ways with what was unattributed.
+fn given(slots: &[(Slot, bool)]) -> (Counters, [u64; 4], u64) {
+    let mut sum = Counters::default();
+    let mut books = [0; 4];
+    let mut drops = 0;
+    for (slot, _) in slots {
+        slot.samples.values().for_each(|more| sum.add(more));
+        for of_device in slot.devices.values() {
+            books[0] += of_device.tx.bytes;
+            books[1] += of_device.rx.bytes;
+            books[2] += of_device.tx.attributed_bytes + of_device.rx.attributed_bytes;
+            books[3] += (of_device.tx.unattributed_bytes + of_device.rx.unattributed_bytes).cast_unsigned();
+        }
+        drops += slot.drops.values().map(|dropped| dropped.packets).sum::<u64>();
+    }
+    (sum, books, drops)
+}
+
+fn stored(connection: &Connection, resolution: Resolution) -> (Counters, [u64; 4], u64) {
+    let suffix = resolution.suffix();
+    let sums = |table: &str, columns: &[&str]| -> Vec<u64> {
+        let columns: Vec<String> = columns.iter().map(|column| format!("coalesce(sum({column}), 0)")).collect();
+        let query = format!("SELECT {} FROM {table}_{suffix}", columns.join(", "));
+        let number = |row: &rusqlite::Row<'_>, index: usize| row.get::<_, i64>(index).unwrap().cast_unsigned();
+        connection
+            .query_row(&query, [], |row| Ok((0..columns.len()).map(|index| number(row, index)).collect()))
+            .unwrap()
+    };
+    let columns = ["tx_bytes", "rx_bytes", "tx_packets", "rx_packets", "tx_app_bytes", "rx_app_bytes"];
+    let [tx_bytes, rx_bytes, tx_packets, rx_packets, tx_app_bytes, rx_app_bytes] =
+        sums("sample", &columns).try_into().unwrap();
+    let books = ["tx_bytes", "rx_bytes", "tx_attributed + rx_attributed", "tx_unattributed + rx_unattributed"];
+    let counters = Counters { tx_bytes, rx_bytes, tx_packets, rx_packets, tx_app_bytes, rx_app_bytes };
+    (counters, sums("device", &books).try_into().unwrap(), sums("drop", &["packets"])[0])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_resolution_has_what_was_given(steps in steps(&[0, 10, 10, 10, 30, 70, 3600, 5000, -20, -4000])) {
+        let folder = folder();
+        let path = file(&folder);
+        let slots = slots(&steps);
+        let mut store = open(&path);
+        for (slot, is_killed) in &slots {
+            store.write(std::slice::from_ref(slot)).unwrap();
+            if *is_killed {
+                drop(store);
+                store = open(&path);
+            }
+        }
+        store.finish(BEGIN).unwrap();
+        let connection = Connection::open(&path).unwrap();
+        for resolution in Resolution::ALL {
+            prop_assert_eq!(stored(&connection, resolution), given(&slots), "{:?}", resolution);
+        }
+        // A bucket's peak is that of its busiest 10 s.
+        let peak = |suffix: &str, column: &str| -> Option<i64> {
+            connection.query_row(&format!("SELECT max({column}) FROM sample_{suffix}"), [], |row| row.get(0)).unwrap()
+        };
+        prop_assert_eq!(peak("10s", "tx_bytes"), peak("1m", "tx_peak"));
+        prop_assert_eq!(peak("10s", "rx_bytes"), peak("1h", "rx_peak"));
+    }
+
+    #[test]
+    fn an_answer_adds_up_while_fine_rows_go(
+        steps in steps(&[10, 10, 50, 600, 7200, 40_000, 90_000, 1_000_000, -30, -100_000, -2_000_000]),
+        by in prop::sample::select(&[By::Process, By::Program, By::Unit, By::User, By::Container, By::Device][..]),
+    ) {
+        let folder = folder();
+        let path = file(&folder);
+        let limits = Limits { keep: Keep { days: [1, 3, 4000] }, ..Limits::default() };
+        let mut store = Store::open(&path, limits, &origin(), 0).unwrap();
+        let slots = slots(&steps);
+        for (slot, _) in &slots {
+            store.write(std::slice::from_ref(slot)).unwrap();
+        }
+        // Still open: the last minute and hour are in the finer tables only.
+        let first = slots.iter().map(|(slot, _)| slot.ts).min().unwrap();
+        let last = slots.iter().map(|(slot, _)| slot.ts).max().unwrap();
+        let question = crate::Question { by, ..question(first, last + 10) };
+        let answer = Reader::open(&path).unwrap().answer(&question).unwrap();
+        let (sum, books, drops) = given(&slots);
+        let mut answered = Counters::default();
+        answer.rows.iter().for_each(|row| answered.add(&row.counters));
+        if by == By::Device {
+            prop_assert_eq!([answered.tx_bytes, answered.rx_bytes], [books[0], books[1]]);
+            let rest: i64 = answer.rows.iter().filter_map(|row| row.unattributed_bytes).sum();
+            prop_assert_eq!(rest.cast_unsigned(), books[3]);
+        } else {
+            prop_assert_eq!(answered, sum);
+            prop_assert_eq!(answer.rows.iter().map(|row| row.drops).sum::<u64>(), drops);
+        }
+        let pictured: u64 = answer.rows.iter().flat_map(|row| &row.picture).sum();
+        prop_assert_eq!(pictured, answered.bytes());
+        prop_assert_eq!(answer.measured_ms, slots.len() as u64 * 10_000);
+    }
+}
+
+#[test]
+fn what_is_left_in_hours_only_is_answered() {
+    let folder = folder();
+    let path = file(&folder);
+    let limits = Limits { keep: Keep { days: [1, 3, 4000] }, ..Limits::default() };
+    let mut store = Store::open(&path, limits, &origin(), 0).unwrap();
+    for ts in [BEGIN, BEGIN + 1_000_000] {
+        store.write(&[slot(ts, &[(1, 5)])]).unwrap();
+    }
+    let answer = Reader::open(&path).unwrap().answer(&question(BEGIN, BEGIN + 1_000_010)).unwrap();
+    assert_eq!(answer.rows[0].counters.tx_bytes, 10);
+}
+
+#[test]
+fn what_does_not_fit_in_a_slot_is_added_up_as_others() {
+    let moved: Vec<(u32, u64)> = (0..40).map(|number| (number, 1000 + u64::from(number))).collect();
+    let mut capped = slot(BEGIN, &moved);
+    capped.cap(10);
+    let mut sum = Counters::default();
+    capped.samples.values().for_each(|more| sum.add(more));
+    let mut whole = Counters::default();
+    moved.iter().for_each(|(_, bytes)| whole.add(&counters(*bytes)));
+    assert_eq!(sum, whole);
+    assert_eq!(capped.samples.len(), 12, "ten, and others on two devices");
+    assert!(capped.samples.keys().any(|who| who.pid == 139), "the busiest stay");
+    assert_eq!(capped.drops.values().map(|dropped| dropped.packets).sum::<u64>(), 40);
+    assert!(capped.drops.len() <= 12);
+}

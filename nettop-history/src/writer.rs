@@ -1,0 +1,205 @@
+//! The thread that writes. Whoever hands it a slot never waits: what the file does not take is kept for a while, then
+//! given up and counted.
+
+use std::{
+    collections::VecDeque,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, channel, sync_channel},
+    },
+    time::{Duration, SystemTime},
+};
+
+use crate::{
+    slot::Slot,
+    store::{Limits, Origin, Store, Trouble},
+};
+
+/// Slots that wait for a writer that is busy, and those that it keeps while the file cannot take them: five minutes.
+const WAITING: usize = 8;
+const KEPT: usize = 30;
+/// How long an end waits for a disk.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// The end that measures.
+pub struct Writer {
+    queue: SyncSender<Slot>,
+    shed: Arc<AtomicU64>,
+    done: Receiver<()>,
+}
+
+struct Thread {
+    path: PathBuf,
+    limits: Limits,
+    origin: Origin,
+    store: Option<Store>,
+    waiting: VecDeque<Slot>,
+    /// What the last slot is marked with.
+    flush: i64,
+    /// A write of which it is not known whether it arrived.
+    attempt: Option<Attempt>,
+    shed: Arc<AtomicU64>,
+    /// Of what was shed, what the file does not tell yet.
+    told: u64,
+    /// What was said last, so that it is said once.
+    trouble: Option<String>,
+}
+
+/// A write, by its last slot.
+struct Attempt {
+    ts: i64,
+    flush: i64,
+    /// Readings of its slots that were given up since.
+    shed: u64,
+}
+
+impl Writer {
+    /// Starts the thread, which opens the file.
+    pub fn start(path: PathBuf, limits: Limits, origin: Origin) -> Self {
+        let (queue, slots) = sync_channel(WAITING);
+        let (farewell, done) = channel();
+        let shed = Arc::new(AtomicU64::new(0));
+        let mut thread = Thread {
+            path,
+            limits,
+            origin,
+            store: None,
+            waiting: VecDeque::new(),
+            // Never again what another writer used.
+            flush: now() << 20,
+            attempt: None,
+            shed: Arc::clone(&shed),
+            told: 0,
+            trouble: None,
+        };
+        std::thread::spawn(move || {
+            thread.run(&slots);
+            // Nobody waits if the farewell took too long.
+            let _ = farewell.send(());
+        });
+        Self { queue, shed, done }
+    }
+
+    /// Hands over a slot, or counts its readings as shed.
+    pub fn put(&self, slot: Slot) {
+        if let Err(TrySendError::Full(slot) | TrySendError::Disconnected(slot)) = self.queue.try_send(slot) {
+            self.shed.fetch_add(slot.tick.readings, Ordering::Relaxed);
+        }
+    }
+
+    /// Readings that are not in the file and never will be.
+    pub fn shed(&self) -> u64 {
+        self.shed.load(Ordering::Relaxed)
+    }
+
+    /// Waits until everything is written, but not long.
+    pub fn finish(self) {
+        let Self { queue, done, .. } = self;
+        drop(queue);
+        if matches!(done.recv_timeout(FAREWELL), Err(RecvTimeoutError::Timeout)) {
+            tracing::warn!("the history's disk does not answer; what was not written yet is lost");
+        }
+    }
+}
+
+impl Thread {
+    fn run(&mut self, slots: &Receiver<Slot>) {
+        // At once, so that what is wrong is said at once, and the session begins now.
+        self.flush(true);
+        while let Ok(slot) = slots.recv() {
+            self.take(slot);
+            while let Ok(slot) = slots.try_recv() {
+                self.take(slot);
+            }
+            self.flush(true);
+        }
+        if let Some(store) = self.store.take()
+            && let Err(trouble) = store.finish(now())
+        {
+            tracing::warn!("history: {trouble}");
+        }
+    }
+
+    fn take(&mut self, mut slot: Slot) {
+        if self.waiting.len() == KEPT
+            && let Some(oldest) = self.waiting.pop_front()
+        {
+            self.shed.fetch_add(oldest.tick.readings, Ordering::Relaxed);
+            if let Some(attempt) = self.attempt.as_mut().filter(|attempt| oldest.flush <= attempt.flush) {
+                attempt.shed += oldest.tick.readings;
+            }
+        }
+        self.flush += 1;
+        slot.flush = self.flush;
+        self.waiting.push_back(slot);
+    }
+
+    fn flush(&mut self, may_set_aside: bool) {
+        match self.try_flush() {
+            Ok(()) => {
+                if self.trouble.take().is_some() {
+                    tracing::warn!("history: {} is written again", self.path.display());
+                }
+            }
+            Err(trouble) => self.fail(&trouble, may_set_aside),
+        }
+    }
+
+    fn try_flush(&mut self) -> Result<(), Trouble> {
+        let store = match &mut self.store {
+            Some(store) => store,
+            none => none.insert(Store::open(&self.path, self.limits, &self.origin, now())?),
+        };
+        if let Some(attempt) = &self.attempt {
+            if store.has(attempt.ts, attempt.flush)? {
+                self.waiting.retain(|slot| slot.flush > attempt.flush);
+                self.shed.fetch_sub(attempt.shed, Ordering::Relaxed);
+            }
+            self.attempt = None;
+        }
+        let shed = self.shed.load(Ordering::Relaxed);
+        let more = shed.saturating_sub(self.told);
+        let slots = self.waiting.make_contiguous();
+        if let Some(last) = slots.last_mut()
+            && more > 0
+        {
+            *last.losses.entry("history_shed").or_default() += more;
+            self.told = shed;
+        }
+        self.attempt = slots.last().map(|slot| Attempt { ts: slot.ts, flush: slot.flush, shed: 0 });
+        store.write(slots)?;
+        self.attempt = None;
+        self.waiting.clear();
+        Ok(())
+    }
+
+    /// Whatever it is, the next slot is another chance.
+    fn fail(&mut self, trouble: &Trouble, may_set_aside: bool) {
+        let text = trouble.to_string();
+        if self.trouble.as_ref() != Some(&text) {
+            tracing::warn!("history: {text}; counting goes on, and at most {KEPT} slots wait");
+            self.trouble = Some(text);
+        }
+        if !matches!(trouble, Trouble::Full | Trouble::Pinned(_)) {
+            self.store = None;
+        }
+        if let Trouble::Corrupt(_) = trouble
+            && may_set_aside
+        {
+            match Store::set_aside(&self.path) {
+                Ok(aside) => {
+                    tracing::warn!("history: set aside as {}", aside.display());
+                    self.flush(false);
+                }
+                Err(trouble) => tracing::warn!("history: cannot set it aside: {trouble}"),
+            }
+        }
+    }
+}
+
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,21 @@
+//! Writes slots to a history as fast as it can, and says of each that it is written, until it is killed.
+
+use std::io::Write as _;
+
+use anyhow::Context as _;
+use nettop_history::{Limits, SLOT_S, Store};
+use nettop_tests::history::{origin, slot};
+
+fn main() -> anyhow::Result<()> {
+    let mut args = std::env::args().skip(1);
+    let path = args.next().context("no path")?;
+    let mut ts: i64 = args.next().context("no time to begin at")?.parse()?;
+    let mut store = Store::open(path.as_ref(), Limits::default(), &origin(), ts)?;
+    loop {
+        store.write(&[slot(ts)])?;
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{ts}")?;
+        out.flush()?;
+        ts += SLOT_S;
+    }
+}

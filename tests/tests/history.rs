@@ -1,0 +1,235 @@
+//! The daemon's history against its own reports, and what is asked of it afterwards. Nothing of this depends on the kernel.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use std::{
+    io::Read as _,
+    net::UdpSocket,
+    os::unix::fs::symlink,
+    path::Path,
+    process::{Command, Stdio},
+    time::{Duration, Instant, SystemTime},
+};
+
+use nettop_tests::{Namespace, Process, nettopd_command, run_nettopd, set_name};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use rusqlite::{Connection, OpenFlags};
+use serde_json::Value;
+
+/// A process that sends itself a datagram of `size` bytes every 5 ms, and asks a closed port, until dropped.
+fn talker(namespace: &Namespace, name: &'static [u8], size: usize) -> Process {
+    let talker = Process::start(Some(namespace), move |parent| {
+        set_name(name);
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let asking = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let mut buffer = vec![0; size];
+        parent.tell();
+        loop {
+            socket.send_to(&buffer, socket.local_addr().unwrap()).unwrap();
+            socket.recv(&mut buffer).unwrap();
+            let _ = asking.send_to(&[0; 5], "127.0.0.1:9");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    });
+    talker.wait_until_ready();
+    talker
+}
+
+fn read_only(path: &Path) -> Connection {
+    Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap()
+}
+
+fn number(connection: &Connection, query: &str) -> u64 {
+    connection.query_row(query, [], |row| row.get::<_, i64>(0)).unwrap().cast_unsigned()
+}
+
+/// The document of `nettopd history` with these arguments.
+fn ask(path: &Path, args: &[&str]) -> Value {
+    let output = run_nettopd(&[&["history", "--history", path.to_str().unwrap(), "--format", "json"], args].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn the_file_has_what_the_reports_said_and_answers_the_questions_of_its_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("history.db");
+    let alone = Namespace::new();
+    let _talkers = [talker(&alone, b"small-talk", 100), talker(&alone, b"loud\x1b[2J", 5000)];
+    let args = ["--history", path.to_str().unwrap(), "--format", "ndjson", "0.5", "26"];
+    let output = run_nettopd(&args);
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let reports: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(reports.len(), 26);
+
+    let connection = read_only(&path);
+    let live = |list: &str, what: &dyn Fn(&Value) -> u64| -> u64 {
+        reports.iter().flat_map(|report| report[list].as_array().unwrap()).map(what).sum()
+    };
+    for way in ["tx", "rx"] {
+        for (what, column) in [("bytes", "bytes"), ("packets", "packets"), ("app_bytes", "app_bytes")] {
+            let said = live("rows", &|row| row["interval"][way][what].as_u64().unwrap());
+            assert!(said > 0);
+            for resolution in ["10s", "1m", "1h"] {
+                let query = format!("SELECT sum({way}_{column}) FROM sample_{resolution}");
+                assert_eq!(number(&connection, &query), said, "{way} {what} {resolution}");
+            }
+        }
+        for (what, column) in [("bytes", "bytes"), ("attributed_bytes", "attributed"), ("kernel_bytes", "kernel")] {
+            let said = live("devices", &|device| device["interval"][way][what].as_u64().unwrap());
+            for resolution in ["10s", "1m", "1h"] {
+                let query = format!("SELECT sum({way}_{column}) FROM device_{resolution}");
+                assert_eq!(number(&connection, &query), said, "devices: {way} {what} {resolution}");
+            }
+        }
+        let balance = format!(
+            "SELECT sum({way}_bytes + {way}_copied - {way}_attributed - {way}_kernel - {way}_unattributed) FROM device_1h"
+        );
+        assert_eq!(number(&connection, &balance), 0, "the books balance");
+    }
+    let said = live("drops", &|drop| {
+        if drop["class"] == "lifecycle" { 0 } else { drop["interval"]["packets"].as_u64().unwrap() }
+    });
+    assert!(said > 0);
+    assert_eq!(number(&connection, "SELECT sum(packets) FROM drops WHERE class <> 'tcp'"), said);
+
+    questions_of_the_page(&path);
+    answers(&path);
+}
+
+/// Every query of docs/history.md, by an ordinary client.
+fn questions_of_the_page(path: &Path) {
+    let page = include_str!("../../docs/history.md");
+    let queries: Vec<&str> = page.split("```sql\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert_eq!(queries.len(), 10);
+    for query in queries {
+        let output = Command::new("sqlite3").args(["-readonly", "-bail"]).arg(path).arg(query).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{query}\n{said}");
+        let answer = String::from_utf8(output.stdout).unwrap();
+        // Nothing happened yesterday, the load is what it is, and there is no gap.
+        let may_be_empty = ["-1 day", "load1 > 4", "lag(ts)"].iter().any(|part| query.contains(part));
+        assert!(may_be_empty || !answer.trim().is_empty(), "no answer to\n{query}");
+        assert!(answer.chars().all(|c| c == '\n' || !c.is_control()), "{answer:?}");
+    }
+}
+
+fn answers(path: &Path) {
+    let document = ask(path, &["--from", "-2m"]);
+    assert_eq!(document["schema"], "nettop.history/1");
+    let rows = document["rows"].as_array().unwrap();
+    let loud = rows.iter().find(|row| row["comm"] == "loud\\x1b[2J").expect("it is among the first");
+    assert_eq!(document["quality"]["resolution"][0]["resolution"], "10s");
+    assert!(!document["quality"]["gaps"].as_array().unwrap().is_empty(), "it ran for 13 s of 2 min");
+    let measured_ms = document["quality"]["measured_ms"].as_u64().unwrap();
+    assert!((12_500..15_000).contains(&measured_ms), "{measured_ms}");
+    assert!(loud["picture"].as_array().unwrap().iter().any(Value::is_null), "what was not measured is not 0");
+    for by in ["program", "unit", "user", "device", "container"] {
+        assert!(!ask(path, &["--by", by])["rows"].as_array().unwrap().is_empty(), "{by}");
+    }
+    assert_eq!(ask(path, &["--when", "load < 0"])["rows"].as_array().unwrap().len(), 0);
+    let top = ask(path, &["--top", "1"]);
+    assert_eq!(top["rows"].as_array().unwrap().len(), 1);
+    assert!(top["others"]["number"].as_u64().unwrap() >= 1);
+    for format in ["table", "ndjson", "csv"] {
+        let output = run_nettopd(&["history", "--history", path.to_str().unwrap(), "--format", format]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains("x1b[2J") && text.chars().all(|c| c == '\n' || !c.is_control()), "{format}: {text}");
+    }
+    let output = run_nettopd(&["history", "--history", path.to_str().unwrap(), "--last-boot"]);
+    assert_eq!(output.stderr, b"nettopd: no boot before this one was recorded\n");
+}
+
+#[test]
+fn absurd_wishes_are_refused_with_code_2() {
+    let absurd: [&[&str]; 9] = [
+        &["--history", "/tmp/x", "-p", "1", "0.1", "1"],
+        &["--history", "/tmp/x", "-4", "0.1", "1"],
+        &["--history", "/tmp/x", "--once"],
+        &["--history", "/tmp/x", "--no-history"],
+        &["--history-keep", "14,2,400"],
+        &["history", "--at", "now", "--from", "-1h"],
+        &["history", "--when", "load"],
+        &["history", "--by", "colour"],
+        &["history", "--last-boot", "--to", "now"],
+    ];
+    for args in absurd {
+        let output = run_nettopd(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let output = run_nettopd(&["history", "--history", "/no/such/file"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(said, "nettopd: cannot read the history /no/such/file: No such file or directory (os error 2)\n");
+}
+
+#[test]
+fn a_file_that_is_refused_stops_no_report_and_a_kill_costs_a_slot_and_an_interval() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("history.db");
+    symlink(folder.path().join("elsewhere"), &path).unwrap();
+    let alone = Namespace::new();
+    let talker = talker(&alone, b"talker", 1000);
+    let mut child = nettopd_command()
+        .args(["--history", path.to_str().unwrap(), "--format", "ndjson", "0.5"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    let reports = std::thread::spawn(move || {
+        let mut text = String::new();
+        stdout.read_to_string(&mut text).map(|_| text)
+    });
+    // The first slot has found no file.
+    std::thread::sleep(Duration::from_secs(12));
+    assert!(!folder.path().join("elsewhere").exists(), "nothing is written through the link");
+    std::fs::remove_file(&path).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(15);
+    let has_slots = || {
+        path.exists()
+            && nettop_history::Reader::open(&path).is_ok()
+            && number(&read_only(&path), "SELECT count(*) FROM tick_10s") > 0
+    };
+    while !has_slots() {
+        assert!(Instant::now() < deadline, "the file is not written once it may be");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    std::thread::sleep(Duration::from_millis(3300));
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGKILL).unwrap();
+    let killed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("it is a symbolic link") && said.contains("is written again"), "{said}");
+    let text = reports.join().unwrap().unwrap();
+    let reports: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    assert!(reports.len() > 30, "it reports as ever");
+
+    // Everything is there from the first interval on, but for the last slot and an interval.
+    let connection = read_only(&path);
+    let end_s = number(&connection, "SELECT max(ts) + 10 FROM tick_10s");
+    assert!(
+        killed.as_millis() < u128::from(end_s) * 1000 + 10_000 + 500 + 1000,
+        "killed at {killed:?}, recorded to {end_s}"
+    );
+    let recorded = number(&connection, "SELECT sum(readings) FROM tick_10s");
+    let until_then: Vec<&Value> = reports.iter().take(usize::try_from(recorded).unwrap()).collect();
+    let moved = |report: &&Value| -> u64 {
+        let rows = report["rows"].as_array().unwrap().iter().filter(|row| row["pid"] == talker.pid());
+        rows.map(|row| row["interval"]["tx"]["bytes"].as_u64().unwrap()).sum()
+    };
+    let said: u64 = until_then.iter().map(moved).sum();
+    let query = format!("SELECT sum(tx_bytes) FROM talkers WHERE pid = {}", talker.pid());
+    assert_eq!(number(&connection, &query), said);
+
+    // What is missing shows as a gap.
+    let again = run_nettopd(&["--history", path.to_str().unwrap(), "--format", "ndjson", "0.5", "1"]);
+    assert!(again.status.success());
+    let document = ask(&path, &["--from", &format!("-{}s", killed.as_secs() + 60 - (end_s - 30))]);
+    assert!(!document["quality"]["gaps"].as_array().unwrap().is_empty(), "{}", document["quality"]);
+    assert_eq!(number(&connection, "SELECT count(*) FROM session WHERE ended IS NULL"), 1, "it was not told to end");
+}
