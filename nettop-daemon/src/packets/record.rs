@@ -24,7 +24,7 @@ const SCHEMA: &str = "nettop.packets/1";
 #[expect(dead_code, reason = "only the schema is made of it")]
 pub enum Line {
     Head(Head),
-    Event(Record),
+    Event(Box<Record>),
     Lost(crate::stream::head::Lost),
 }
 
