@@ -6,13 +6,11 @@ use serde::Serialize;
 
 use super::{Names, errno, name, outcome};
 use crate::{
+    clock::Clock,
     identity::escape::escape_c,
     report::csv,
     sockets::Address,
-    stream::{
-        clock::Clock,
-        head::{Head, push_json},
-    },
+    stream::head::{Head, push_json},
 };
 
 const SCHEMA: &str = "nettop.connections/1";
