@@ -10,6 +10,7 @@ use nettop_common::{Association, ConnectionEvent, Netns, connection::kind};
 
 use crate::{
     cli::Cli,
+    clock::Clock,
     identity::{namespaces, processes::Processes, users::Users},
     kernel::{
         programs::Kernel,
@@ -17,7 +18,6 @@ use crate::{
     },
     stream::{
         self, Lines,
-        clock::Clock,
         filter::{Filter, StreamArgs, StreamFormat},
     },
 };

@@ -15,6 +15,7 @@ use nettop_common::{Netns, PacketEvent};
 
 use crate::{
     cli::Cli,
+    clock::Clock,
     identity::devices::{DeviceKey, Devices},
     kernel::{
         programs::Kernel,
@@ -22,7 +23,6 @@ use crate::{
     },
     stream::{
         self, Lines,
-        clock::Clock,
         filter::{Filter, StreamArgs, StreamFormat},
     },
 };

@@ -1,7 +1,6 @@
 //! Commands that tell events one by one as they happen: from the kernel's ring to lines on standard output, until they are
 //! interrupted. A slow reader costs events, which are counted; never memory.
 
-pub mod clock;
 pub mod filter;
 pub mod head;
 mod output;

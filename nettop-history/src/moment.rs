@@ -1,62 +1,54 @@
-//! Times as people give them, and as they read them. SQLite knows the time zone.
+//! Times as people give them, and as they read them, in the time zone of this machine.
 
-use rusqlite::Connection;
+use jiff::{Timestamp, civil, tz::TimeZone};
 
 /// The second that is meant: `now`, `22:10` (the last one), `yesterday 22:10`, `2026-11-21 22:10`, RFC 3339, `-2h`.
+///
+/// A local time that came twice is its first; one that was skipped is later by what was skipped.
 ///
 /// # Errors
 ///
 /// A line that says what is understood.
 pub fn moment(text: &str, now: i64) -> Result<i64, String> {
-    let understood = || {
+    moment_in(&TimeZone::system(), text.trim(), now).ok_or_else(|| {
         format!(
             "'{text}' is no time; give now, 22:10, 'yesterday 22:10', '2026-11-21 22:10', 2026-11-21T22:10:00Z or -2h"
         )
-    };
-    let text = text.trim();
-    if text == "now" {
-        return Ok(now);
-    }
-    if let Some(ago) = text.strip_prefix('-').and_then(duration) {
-        return Ok(now - ago);
-    }
-    let ask = |time: &str, utc: bool, shift: &str| -> Option<i64> {
-        let connection = Connection::open_in_memory().ok()?;
-        let query = if utc { "SELECT unixepoch(?1)" } else { "SELECT unixepoch(?1, ?2, 'utc')" };
-        let given: &[&dyn rusqlite::ToSql] = if utc { &[&time] } else { &[&time, &shift] };
-        connection.query_row(query, given, |row| row.get(0)).ok()
-    };
-    let today = || local_time(now).map(|today| today[..10].to_owned());
-    let day_and_time = match text.split_once([' ', 'T']) {
-        Some(("yesterday", time)) => is_time(time).then(|| (today(), time, "-1 day")),
-        Some(("today", time)) => is_time(time).then(|| (today(), time, "+0 day")),
-        Some((day, time)) if is_day(day) => {
-            let zone = time.find(['Z', '+', '-']).unwrap_or(time.len());
-            let (clock, zone) = time.split_at(zone);
-            if !zone.is_empty() && is_time(clock.split('.').next().unwrap_or(clock)) {
-                return ask(text, true, "").ok_or_else(understood);
-            }
-            is_time(clock).then(|| (Some(day.to_owned()), clock, "+0 day"))
-        }
-        None if is_day(text) => Some((Some(text.to_owned()), "00:00", "+0 day")),
-        None if is_time(text) => Some((today(), text, "+0 day")),
-        _ => None,
-    };
-    let (day, time, shift) = day_and_time.ok_or_else(understood)?;
-    let day = day.ok_or_else(understood)?;
-    let found = ask(&format!("{day} {time}"), false, shift).ok_or_else(understood)?;
-    // A time of day is the last one there was.
-    if found > now && is_time(text) {
-        ask(&format!("{day} {time}"), false, "-1 day").ok_or_else(understood)
-    } else {
-        Ok(found)
-    }
+    })
 }
 
 /// Date and time of day where this machine is.
 pub fn local_time(ts: i64) -> Option<String> {
-    let connection = Connection::open_in_memory().ok()?;
-    connection.query_row("SELECT datetime(?1, 'unixepoch', 'localtime')", [ts], |row| row.get(0)).ok()?
+    let time = Timestamp::from_second(ts).ok()?.to_zoned(TimeZone::system());
+    Some(time.strftime("%F %T").to_string())
+}
+
+fn moment_in(zone: &TimeZone, text: &str, now: i64) -> Option<i64> {
+    if text == "now" {
+        return Some(now);
+    }
+    if let Some(ago) = text.strip_prefix('-').and_then(duration) {
+        return Some(now - ago);
+    }
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Some(time.as_second());
+    }
+    let second =
+        |day: civil::Date, time| Some(day.to_datetime(time).to_zoned(zone.clone()).ok()?.timestamp().as_second());
+    let today = Timestamp::from_second(now).ok()?.to_zoned(zone.clone()).date();
+    match text.split_once([' ', 'T']) {
+        Some(("yesterday", time)) => second(today.yesterday().ok()?, time_of_day(time)?),
+        Some(("today", time)) => second(today, time_of_day(time)?),
+        Some((day, time)) => second(date(day)?, time_of_day(time)?),
+        None => match date(text) {
+            Some(day) => second(day, civil::Time::midnight()),
+            None => {
+                let time = time_of_day(text)?;
+                // The last one there was.
+                second(today, time).filter(|found| *found <= now).or_else(|| second(today.yesterday().ok()?, time))
+            }
+        },
+    }
 }
 
 /// Seconds of `90s`, `5m`, `2h`, `1d`.
@@ -76,12 +68,14 @@ fn duration(text: &str) -> Option<i64> {
     number.parse::<i64>().ok()?.checked_mul(seconds).filter(|seconds| *seconds < 1 << 40)
 }
 
-fn is_time(text: &str) -> bool {
-    matches!(text.len(), 5 | 8) && has_shape(text, b"00:00:00")
+/// `22:10`, `22:10:03`; jiff also takes `22`.
+fn time_of_day(text: &str) -> Option<civil::Time> {
+    text.parse().ok().filter(|_| matches!(text.len(), 5 | 8) && has_shape(text, b"00:00:00"))
 }
 
-fn is_day(text: &str) -> bool {
-    text.len() == 10 && has_shape(text, b"0000-00-00")
+/// `2026-11-21`; jiff also takes what follows a date.
+fn date(text: &str) -> Option<civil::Date> {
+    text.parse().ok().filter(|_| text.len() == 10 && has_shape(text, b"0000-00-00"))
 }
 
 fn has_shape(text: &str, shape: &[u8]) -> bool {
@@ -112,8 +106,41 @@ mod tests {
         // A second from now it was yesterday.
         let later = &local_time(now + 1).unwrap()[11..].to_owned();
         assert_eq!(moment(later, now), Ok(now + 1 - 86_400));
-        for bad in ["", "later", "25:00", "22:1", "-2y", "--2h", "2026-13-01", "-99999999999999999d", "now'"] {
+        for bad in [
+            "",
+            "later",
+            "25:00",
+            "22:1",
+            "-2y",
+            "--2h",
+            "2026-13-01",
+            "-99999999999999999d",
+            "now'",
+            "22",
+            "2026-11-31",
+        ] {
             assert!(moment(bad, now).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn days_when_the_clock_changes_have_each_time_of_day_once() {
+        let zone = TimeZone::get("Europe/Berlin").unwrap();
+        let check = |text: &str, now: &str, meant: &str| {
+            let second = |text: &str| text.parse::<Timestamp>().unwrap().as_second();
+            assert_eq!(moment_in(&zone, text, second(now)), Some(second(meant)), "{text} at {now}");
+        };
+        // 02:00 to 03:00 is skipped on 2026-03-29; the day has 23 hours.
+        check("02:30", "2026-03-29T12:00:00+02:00", "2026-03-29T03:30:00+02:00");
+        check("02:30", "2026-03-29T03:29:59+02:00", "2026-03-28T02:30:00+01:00");
+        check("2026-03-29 02:30", "2026-04-01T12:00:00+02:00", "2026-03-29T03:30:00+02:00");
+        check("yesterday 22:10", "2026-03-29T12:00:00+02:00", "2026-03-28T22:10:00+01:00");
+        check("2026-03-29", "2026-03-29T12:00:00+02:00", "2026-03-29T00:00:00+01:00");
+        // 02:00 to 03:00 is there twice on 2026-10-25; the day has 25 hours.
+        check("02:30", "2026-10-25T12:00:00+01:00", "2026-10-25T02:30:00+02:00");
+        check("02:30", "2026-10-25T02:15:00+01:00", "2026-10-25T02:30:00+02:00");
+        check("02:30", "2026-10-25T02:15:00+02:00", "2026-10-24T02:30:00+02:00");
+        check("22:10", "2026-10-25T12:00:00+01:00", "2026-10-24T22:10:00+02:00");
+        check("-1d", "2026-10-25T12:00:00+01:00", "2026-10-24T13:00:00+02:00");
     }
 }

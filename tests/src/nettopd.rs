@@ -8,12 +8,12 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 use serde_json::Value;
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::Moved;
 
@@ -64,7 +64,7 @@ impl Nettopd {
     pub fn settled(&self) -> Value {
         // Delayed acknowledgements and FINs are still under way: 0.2 s at most on these paths.
         std::thread::sleep(Duration::from_millis(400));
-        let now = OffsetDateTime::now_utc();
+        let now = Timestamp::now();
         // Documents may wait in the pipe: one made later than now tells that the next was begun later.
         let mut made_later = false;
         loop {
@@ -74,7 +74,7 @@ impl Nettopd {
                 return document;
             }
             let time = document["time"].as_str().unwrap();
-            made_later = OffsetDateTime::parse(time, &Rfc3339).unwrap() > now;
+            made_later = time.parse::<Timestamp>().unwrap() > now;
         }
     }
 

@@ -5,10 +5,10 @@ use nettop_common::{ConnectionEvent, Netns, OwnerKey, connection::kind};
 
 use super::{GOES_ON, Names, record, text};
 use crate::{
+    clock::fixed,
     golden::{hold_output, hold_schema},
     identity::processes::Processes,
     sockets::Address,
-    stream::clock::fixed,
 };
 
 const HOST: Netns = Netns { inode: 4_026_531_833, cookie: 1 };

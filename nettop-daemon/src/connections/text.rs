@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use nettop_common::{ConnectionEvent, connection::kind};
 
 use super::{Names, errno, name, outcome};
-use crate::{identity::escape::escape_c, sockets::Address, stream::clock::Clock};
+use crate::{clock::Clock, identity::escape::escape_c, sockets::Address};
 
 /// Columns, or those of tcp_connections.stp.
 pub fn header(text: &mut String, only_accepted: bool) {

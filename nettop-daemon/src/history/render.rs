@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
+use jiff::Timestamp;
 use nettop_history::{Answer, AnswerRow, Boot, Counters, Part, local_time};
 use serde::Serialize;
-use time::{UtcDateTime, format_description::well_known::Rfc3339};
 
 use super::args::{ByArg, HistoryArgs};
 use crate::{
@@ -203,7 +203,7 @@ const fn traffic(counters: &Counters) -> Traffic {
 }
 
 fn utc(ts: i64) -> String {
-    UtcDateTime::from_unix_timestamp(ts).ok().and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_default()
+    Timestamp::from_second(ts).map(|time| time.to_string()).unwrap_or_default()
 }
 
 fn local(ts: i64) -> String {

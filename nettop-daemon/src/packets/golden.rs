@@ -5,10 +5,10 @@ use nettop_common::{Netns, OwnerKey, PacketEvent, packet::found, tag::evidence};
 
 use super::{record, text};
 use crate::{
+    clock::fixed,
     golden::{hold_output, hold_schema},
     identity::escape::escape,
     sockets::Address,
-    stream::clock::fixed,
 };
 
 fn event(protocol: u8, comm: &[u8], ends: [(&str, u16); 2]) -> PacketEvent {

@@ -6,13 +6,11 @@ use serde::Serialize;
 
 use super::text::FLAGS;
 use crate::{
+    clock::Clock,
     identity::escape::escape_c,
     report::{csv, evidence_name},
     sockets::Address,
-    stream::{
-        clock::Clock,
-        head::{Head, push_json},
-    },
+    stream::head::{Head, push_json},
 };
 
 const SCHEMA: &str = "nettop.packets/1";

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use nettop_common::{Direction, PacketEvent, packet::found};
 
 use super::record::protocol;
-use crate::{identity::escape::escape_c, sockets::Address, stream::clock::Clock};
+use crate::{clock::Clock, identity::escape::escape_c, sockets::Address};
 
 /// U, A, P, R, S and F: bits of the TCP header.
 pub const FLAGS: [u8; 6] = [0x20, 0x10, 0x08, 0x04, 0x02, 0x01];

@@ -1,9 +1,8 @@
 //! Makes a snapshot of a reading: names beside numbers, filtered and sorted.
 
-use std::{cmp::Reverse, fs, time::SystemTime};
+use std::{cmp::Reverse, fs};
 
 use nettop_common::{Direction, RowKey, owner, tag::evidence};
-use time::{OffsetDateTime, UtcDateTime, format_description::well_known::Rfc3339};
 
 use super::{
     drops::Tally,
@@ -11,6 +10,7 @@ use super::{
 };
 use crate::{
     cli::{Cli, Format, Sort},
+    clock::{Clock, now},
     drops::DropsReading,
     identity::{
         devices::Devices,
@@ -86,7 +86,7 @@ impl Collector {
         books: Vec<DeviceReport>,
         reports_skipped: u64,
     ) -> Snapshot {
-        let clock = BootClock::now();
+        let clock = Clock::of_document();
         join_families(&mut reading.rows);
         let mut tallies = super::drops::tallies(drops);
         let row = |row: &RowReading| {
@@ -127,7 +127,7 @@ impl Collector {
         }
     }
 
-    fn row(&mut self, row: &RowReading, tally: Tally, devices: &Devices, clock: &BootClock) -> Option<RowReport> {
+    fn row(&mut self, row: &RowReading, tally: Tally, devices: &Devices, clock: &Clock) -> Option<RowReport> {
         let is_process = row.key.owner >= owner::FIRST;
         let (pid, uid) = (row.owner.key.tgid, row.owner.key.uid);
         let device = devices.get((row.key.netns, row.key.ifindex)).map(|device| device.name.clone());
@@ -139,7 +139,7 @@ impl Collector {
         let user = self.users.as_mut().filter(|_| is_process).and_then(|users| users.name(uid));
         Some(RowReport {
             pid,
-            start_time: is_process.then(|| clock.wall(row.owner.key.start_time_ns)).flatten(),
+            start_time: is_process.then(|| clock.rfc3339_ms(row.owner.key.start_time_ns)),
             start_time_ns: is_process.then_some(row.owner.key.start_time_ns),
             comm: match row.key.owner {
                 owner::KERNEL => "[kernel]".into(),
@@ -262,33 +262,6 @@ fn sort(rows: &mut [RowReport], by: Sort) {
         Sort::Retrans => rows.sort_by_key(|row| Reverse(row.retransmits.interval)),
         Sort::Command => rows.sort_by(|a, b| a.comm.cmp(&b.comm)),
     }
-}
-
-/// Turns times since boot into times of day.
-struct BootClock {
-    boot: Option<OffsetDateTime>,
-}
-
-impl BootClock {
-    fn now() -> Self {
-        let since_boot = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).ok();
-        let since_boot =
-            since_boot.map(|time| time::Duration::new(time.tv_sec(), i32::try_from(time.tv_nsec()).unwrap_or(0)));
-        Self { boot: since_boot.and_then(|since| OffsetDateTime::from(SystemTime::now()).checked_sub(since)) }
-    }
-
-    fn wall(&self, ns: u64) -> Option<String> {
-        let started = self.boot?.checked_add(time::Duration::nanoseconds(i64::try_from(ns).ok()?))?;
-        // Below a millisecond the difference of two clocks is noise.
-        let started = started.replace_millisecond(started.millisecond()).ok()?;
-        started.format(&Rfc3339).ok()
-    }
-}
-
-/// The time of day, RFC 3339 in UTC.
-pub fn now() -> String {
-    let now = UtcDateTime::now();
-    now.replace_millisecond(now.millisecond()).unwrap_or(now).format(&Rfc3339).unwrap_or_default()
 }
 
 /// What this machine is called.

@@ -1,6 +1,7 @@
 //! One line per row, device and loss counter, all under one header.
 
 use super::model::{Amount, Side, Snapshot};
+use crate::clock::now;
 
 const HEADER: [&str; 35] = [
     "time",
@@ -158,7 +159,7 @@ pub fn push<const N: usize>(text: &mut String, record: [impl AsRef<[u8]>; N]) {
 /// Appends a record of a stream that tells of lost events.
 pub fn push_lost<const N: usize>(text: &mut String, columns: [&str; N], events: u64) {
     let record = columns.map(|column| match column {
-        "time" => super::now(),
+        "time" => now(),
         "event" => "lost".to_owned(),
         "events_lost" => events.to_string(),
         _ => String::new(),

@@ -12,9 +12,10 @@ use nettop_common::{Direction, Netns, OwnerKey, SocketRecord, Wire, ports};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::collect::{boot_id, host_name, kernel_release, now};
+use super::collect::{boot_id, host_name, kernel_release};
 use crate::{
     cli::SocketsFormat,
+    clock::now,
     identity::{devices::Devices, escape::escape_c, hosts::Hosts, processes::Processes, users::Users},
     ledger::OwnerReading,
     sockets::{Address, Disguise, Holder, Listing, Socket},

@@ -5,7 +5,10 @@ use std::fmt::Write as _;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::report::{host_name, kernel_release, now};
+use crate::{
+    clock::now,
+    report::{host_name, kernel_release},
+};
 
 /// The first line of a stream of documents.
 #[derive(Serialize, JsonSchema, Debug)]

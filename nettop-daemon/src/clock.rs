@@ -20,6 +20,11 @@ impl Clock {
         Self { zone: if utc { TimeZone::UTC } else { TimeZone::system() }, boot: None }
     }
 
+    /// UTC, of a wall's clock that is asked once: the times of one document agree.
+    pub fn of_document() -> Self {
+        Self { zone: TimeZone::UTC, boot: Some(boot()) }
+    }
+
     /// `22:10:03.123456`.
     pub fn of_day(&self, since_boot_ns: u64) -> String {
         Zoned::new(self.wall(since_boot_ns), self.zone.clone()).strftime("%H:%M:%S%.6f").to_string()
@@ -30,11 +35,25 @@ impl Clock {
         format!("{:.6}", self.wall(since_boot_ns))
     }
 
+    /// RFC 3339, in UTC, to the millisecond: below that the difference of two clocks is noise.
+    pub fn rfc3339_ms(&self, since_boot_ns: u64) -> String {
+        to_ms(self.wall(since_boot_ns))
+    }
+
     fn wall(&self, since_boot_ns: u64) -> Timestamp {
         let since_boot = SignedDuration::from_nanos(i64::try_from(since_boot_ns).unwrap_or(i64::MAX));
         let boot = self.boot.unwrap_or_else(boot);
         boot.checked_add(since_boot).unwrap_or(boot)
     }
+}
+
+/// The time of day, RFC 3339 in UTC, to the millisecond.
+pub fn now() -> String {
+    to_ms(Timestamp::now())
+}
+
+fn to_ms(time: Timestamp) -> String {
+    Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time).to_string()
 }
 
 fn boot() -> Timestamp {
@@ -59,6 +78,8 @@ pub mod fixed {
     fn times_are_those_of_the_wall() {
         assert_eq!(clock().of_day(3_661_000_002_000), "01:01:01.000002");
         assert_eq!(clock().rfc3339(3_661_000_002_000), "2026-01-01T01:01:01.000002Z");
+        assert_eq!(clock().rfc3339_ms(3_661_050_999_999), "2026-01-01T01:01:01.05Z");
+        assert_eq!(clock().rfc3339_ms(3_661_000_999_999), "2026-01-01T01:01:01Z");
         let now = Clock::new(true).wall(0);
         assert!((now.as_second() - super::boot().as_second()).abs() <= 1);
     }
