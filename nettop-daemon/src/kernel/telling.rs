@@ -21,7 +21,7 @@ pub const PAGE_BYTES: u32 = 4096;
 const ASSOCIATIONS: u32 = 65_536;
 
 /// Numbers of system calls on this machine.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "numbers of system calls are small")]
+#[expect(clippy::cast_possible_truncation, reason = "numbers of system calls are small")]
 mod number {
     pub const SYS_ACCEPT: u32 = libc::SYS_accept as u32;
     pub const SYS_ACCEPT4: u32 = libc::SYS_accept4 as u32;

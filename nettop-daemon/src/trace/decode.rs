@@ -5,7 +5,6 @@ mod address;
 mod control;
 mod names;
 mod option;
-mod quote;
 
 use std::fmt::Write as _;
 

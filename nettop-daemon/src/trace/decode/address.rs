@@ -5,10 +5,8 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr},
 };
 
-use super::{
-    names::{ETHERNET_PROTOCOLS, FAMILIES, HARDWARE_TYPES, PACKET_TYPES, name},
-    quote::quote,
-};
+use super::names::{ETHERNET_PROTOCOLS, FAMILIES, HARDWARE_TYPES, PACKET_TYPES, name};
+use crate::identity::escape::quote;
 
 /// Bytes that were handed over, at least the family.
 pub fn decode(bytes: &[u8]) -> String {

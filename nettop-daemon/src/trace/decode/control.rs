@@ -1,9 +1,7 @@
 //! Control messages: descriptors that are passed on, credentials, and others by their bytes.
 
-use super::{
-    names::{IP_OPTIONS, LEVELS, SCM_TYPES, name},
-    quote::quote,
-};
+use super::names::{IP_OPTIONS, LEVELS, SCM_TYPES, name};
+use crate::identity::escape::quote;
 
 /// `struct cmsghdr`: length, level, type.
 const HEADER_BYTES: usize = 16;

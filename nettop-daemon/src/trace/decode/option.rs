@@ -8,8 +8,8 @@ use super::{
         IP_OPTIONS, LEVELS, NETLINK_OPTIONS, PACKET_OPTIONS, SOCKET_OPTIONS, TCP_OPTIONS, UDP_OPTIONS, V6_OPTIONS, name,
     },
     number, pointer,
-    quote::quote_some,
 };
+use crate::identity::escape::quote;
 
 /// Level and option.
 pub fn names(level: i32, option: i32) -> (String, String) {
@@ -72,6 +72,13 @@ fn bytes(step: &CallStep) -> Option<&[u8]> {
     (step.have & have::VALUE != 0).then(|| step.value.get(..step.value_bytes as usize)).flatten()
 }
 
+/// The first 32 bytes, and `...` where there are more than these.
+fn quote_some(bytes: &[u8], length: usize) -> String {
+    const MOST: usize = 32;
+    let more = if length > MOST { "..." } else { "" };
+    format!("{}{more}", quote(bytes.get(..MOST).unwrap_or(bytes)))
+}
+
 fn word(bytes: &[u8]) -> Option<i32> {
     Some(i32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?))
 }
@@ -124,5 +131,16 @@ fn membership(bytes: &[u8], at: u64) -> String {
             format!("{{imr_multiaddr=inet_addr(\"{group}\"), imr_interface=inet_addr(\"{interface}\")}}")
         }
         _ => pointer(at),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_value_is_shown_in_part() {
+        assert_eq!(quote_some(&[b'a'; 40], 40), format!("\"{}\"...", "a".repeat(32)));
+        assert_eq!(quote_some(b"lo\0", 3), r#""lo\0""#);
     }
 }
