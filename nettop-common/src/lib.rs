@@ -15,6 +15,7 @@ pub mod row;
 pub mod socket;
 pub mod stats;
 pub mod tag;
+pub mod trace;
 
 pub use connection::{Association, AssociationKey, Connection, ConnectionEvent};
 pub use drops::{DropCount, DropKey};

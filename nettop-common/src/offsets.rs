@@ -50,6 +50,13 @@ macro_rules! for_each_offset {
             FILES_FD = "fdtable" "fd";
             FILE_PRIVATE = "file" "private_data";
             SYSCALL_NUMBER = "pt_regs" "orig_ax";
+            SYSCALL_ARGUMENT_0 = "pt_regs" "di";
+            SYSCALL_ARGUMENT_1 = "pt_regs" "si";
+            SYSCALL_ARGUMENT_2 = "pt_regs" "dx";
+            SYSCALL_ARGUMENT_3 = "pt_regs" "r10";
+            SYSCALL_ARGUMENT_4 = "pt_regs" "r8";
+            SYSCALL_ARGUMENT_5 = "pt_regs" "r9";
+            TASK_STATUS = "task_struct" "thread_info.status";
             SOCK_DROPS = "sock" "sk_drops.counter";
             SOCK_FLAGS = "sock" "__sk_common.skc_flags";
             SOCK_LISTENER = "sock" "__sk_common.skc_listener";
@@ -122,6 +129,13 @@ pub const OPTIONAL: &[&str] = &[
     "TCP_SEGS_IN",
     "TCP_DATA_SEGS_OUT",
     "TCP_DATA_SEGS_IN",
+    "SYSCALL_ARGUMENT_0",
+    "SYSCALL_ARGUMENT_1",
+    "SYSCALL_ARGUMENT_2",
+    "SYSCALL_ARGUMENT_3",
+    "SYSCALL_ARGUMENT_4",
+    "SYSCALL_ARGUMENT_5",
+    "TASK_STATUS",
 ];
 
 /// Members of one bit: (global, struct, member path). The global has the number of the bit.

@@ -31,4 +31,8 @@ pub struct Stats {
     pub events_lost: u64,
     /// Associations for which there was no room.
     pub associations_full: u64,
+    /// Processes that were to be traced and found no room.
+    pub traced_full: u64,
+    /// Socket calls of traced programs of 32 bits, which are not told.
+    pub calls_32bit: u64,
 }

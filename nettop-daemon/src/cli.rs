@@ -8,6 +8,7 @@ use crate::{
     kernel::{hooks::Backend, programs::Limits},
     packets::PacketsArgs,
     sockets::{LISTEN, Selector, Socket, is_tcp},
+    trace::TraceArgs,
 };
 
 /// Account every packet to the process, user and network device it belongs to.
@@ -117,6 +118,8 @@ pub enum Command {
     Connections(ConnectionsArgs),
     /// Tell of packets as they pass, headers only, with the process that each belongs to
     Packets(PacketsArgs),
+    /// Tell socket calls of processes and their children as they enter and leave
+    Trace(TraceArgs),
     /// List sockets with all processes that hold them
     Sockets(SocketsArgs),
     /// Tell what was recorded: who moved how much, at any time that is kept

@@ -86,7 +86,8 @@ pub fn run(cli: &Cli, args: &ConnectionsArgs) -> anyhow::Result<()> {
         hooks: programs.hook_kinds(&["connections", "accept", "udp"]),
         associations,
     };
-    stream::run(ring, &mut programs, log, args.stream.count)
+    stream::run(ring, &mut programs, log, args.stream.count)?;
+    Ok(())
 }
 
 /// What numbers are called.

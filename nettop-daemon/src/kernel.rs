@@ -10,4 +10,6 @@ pub mod misses;
 pub mod preflight;
 pub mod programs;
 pub mod questions;
+mod symbols;
 pub mod telling;
+pub mod tracing;

@@ -19,6 +19,7 @@ mod report;
 mod run;
 mod sockets;
 mod stream;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
     };
     tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).init();
     let done = match cli.command {
+        Some(Command::Trace(ref args)) => return trace::run(&cli, args).unwrap_or_else(|error| fail(&error)),
         Some(Command::Check { format }) => check::run(&cli, format),
         Some(Command::Connections(ref args)) => connections::run(&cli, args),
         Some(Command::Packets(ref args)) => packets::run(&cli, args),
@@ -65,12 +67,14 @@ fn main() -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // One line, whatever the kernel had to say.
-            eprintln!("nettopd: {}", escape(format!("{error:#}").as_bytes()));
-            exit_code(&error)
-        }
+        Err(error) => fail(&error),
     }
+}
+
+/// One line, whatever the kernel had to say.
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("nettopd: {}", escape(format!("{error:#}").as_bytes()));
+    exit_code(error)
 }
 
 /// After sysexits.h, as systemd's `RestartPreventExitStatus=` wants to know them.

@@ -56,7 +56,8 @@ pub fn run(cli: &Cli, args: &PacketsArgs) -> anyhow::Result<()> {
         devices,
         hooks: programs.hook_kinds(&["packets", "drops"]),
     };
-    stream::run(ring, &mut programs, log, args.stream.count)
+    stream::run(ring, &mut programs, log, args.stream.count)?;
+    Ok(())
 }
 
 /// Names of devices, asked again when an unknown one shows up.

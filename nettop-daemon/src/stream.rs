@@ -10,6 +10,7 @@ use std::{os::fd::AsFd as _, time::Duration};
 use anyhow::Context as _;
 use aya::maps::{MapData, RingBuf};
 use bytemuck::Pod;
+use nix::sys::signal::Signal;
 use tokio::{
     io::unix::AsyncFd,
     signal::unix::{SignalKind, signal},
@@ -25,6 +26,17 @@ const CHUNK_BYTES: usize = 64 * 1024;
 const ROUND: usize = 4096;
 /// Programs that run while their hook is removed may still tell something.
 const LAST_WORDS: Duration = Duration::from_millis(20);
+
+/// Why a stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// By this signal.
+    Asked(Signal),
+    /// There is nothing more to wait for.
+    Done,
+    /// The reader has gone, or all lines that were wanted are written.
+    Enough,
+}
 
 /// Where events come from.
 pub trait Source {
@@ -79,7 +91,8 @@ struct Flow<L> {
     lost: u64,
 }
 
-/// Writes lines until nettopd is told to end, the reader has gone, or `most` lines are written; then a summary.
+/// Writes lines until nettopd is told to end, the reader has gone, or `most` lines are written; then a summary. Returns
+/// which of these it was.
 ///
 /// # Errors
 ///
@@ -89,32 +102,32 @@ pub fn run<L: Lines>(
     source: &mut dyn Source,
     lines: L,
     most: Option<u64>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<End> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     let mut flow = Flow { ring, lines, text: String::new(), pending: 0, seen: 0, lost: 0 };
     let mut output = Output::start(most);
-    let is_wanted = runtime.block_on(async {
-        flow.watch(source, &mut output).await?;
+    let (is_wanted, end) = runtime.block_on(async {
+        let end = flow.watch(source, &mut output).await?;
         let is_wanted = !output.has_ended();
         source.detach();
         tokio::time::sleep(LAST_WORDS).await;
         if is_wanted {
             flow.empty(source, &mut output).await?;
         }
-        anyhow::Ok(is_wanted)
+        anyhow::Ok((is_wanted, end))
     })?;
     let done = output.finish()?;
     if is_wanted {
         let lost = flow.lost + done.unwritten;
         eprintln!("nettopd: {} seen, {} shown, {lost} lost", flow.seen + flow.lost, done.written);
     }
-    Ok(())
+    Ok(end)
 }
 
 impl<L: Lines> Flow<L> {
     /// Writes what comes, until somebody wants no more of it.
-    async fn watch(&mut self, source: &mut dyn Source, output: &mut Output) -> anyhow::Result<()> {
+    async fn watch(&mut self, source: &mut dyn Source, output: &mut Output) -> anyhow::Result<End> {
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
         let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
         let descriptor = self.ring.as_fd().try_clone_to_owned().context("cannot watch the ring")?;
@@ -128,18 +141,18 @@ impl<L: Lines> Flow<L> {
             if !self.text.is_empty() {
                 tokio::select! {
                     biased;
-                    _ = interrupt.recv() => return Ok(()),
-                    _ = terminate.recv() => return Ok(()),
-                    goes_on = output.put(&mut self.text, &mut self.pending) => if !goes_on { return Ok(()) },
+                    _ = interrupt.recv() => return Ok(End::Asked(Signal::SIGINT)),
+                    _ = terminate.recv() => return Ok(End::Asked(Signal::SIGTERM)),
+                    goes_on = output.put(&mut self.text, &mut self.pending) => if !goes_on { return Ok(End::Enough) },
                 }
             }
             if self.lines.is_done() {
-                return Ok(());
+                return Ok(End::Done);
             }
             tokio::select! {
-                _ = interrupt.recv() => return Ok(()),
-                _ = terminate.recv() => return Ok(()),
-                () = output.ended() => return Ok(()),
+                _ = interrupt.recv() => return Ok(End::Asked(Signal::SIGINT)),
+                _ = terminate.recv() => return Ok(End::Asked(Signal::SIGTERM)),
+                () = output.ended() => return Ok(End::Enough),
                 _ = ticks.tick() => self.tick(source, false)?,
                 found = ready.readable(), if is_empty => found.context("cannot watch the ring")?.clear_ready(),
                 () = std::future::ready(()), if !is_empty => {}

@@ -19,4 +19,5 @@ mod socketless;
 mod sockets;
 mod symbols;
 mod tcp;
+mod trace;
 pub mod transfer;

@@ -12,6 +12,7 @@ use aya_ebpf::{
 use nettop_common::{
     Association, AssociationKey, Connection, DropCount, DropKey, Listener, Owner, OwnerKey, PortHolder, PortKey, Row,
     RowKey, SocketMeter, SocketTag, Stats,
+    trace::{NAMES, NamePattern, Thread},
 };
 
 use crate::hooks::copies::Shared;
@@ -83,37 +84,55 @@ pub static SHADOWS: LruHashMap<u64, SocketTag> = LruHashMap::with_max_entries(1,
 #[map]
 pub static CALLS: HashMap<u64, u64> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC as u32);
 
-/// Definition of the task storage, which aya has none for.
+/// Processes that are traced, see [`nettop_common::trace`]. Not filled beforehand.
+#[map]
+pub static TRACED: HashMap<u32, u32> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC as u32);
+/// What processes are called that are to be traced.
+#[map]
+pub static TRACED_NAMES: Array<NamePattern> = Array::with_max_entries(NAMES, 0);
+/// Which call of [`nettop_common::trace::call`] a system call's number means, 0 for the others.
+#[map]
+pub static CALLS_BY_NUMBER: Array<u32> = Array::with_max_entries(1, 0);
+
+/// Definition of a task storage, which aya has none for.
 #[repr(C)]
-pub struct TaskStorage {
+pub struct TaskStorage<T> {
     r#type: *const [i32; BPF_MAP_TYPE_TASK_STORAGE],
     key: *const i32,
-    value: *const u32,
+    value: *const T,
     max_entries: *const [i32; 0],
     map_flags: *const [i32; BPF_F_NO_PREALLOC],
 }
 
 // SAFETY: the pointers only carry types for the loader and are never followed.
-unsafe impl Sync for TaskStorage {}
+unsafe impl<T> Sync for TaskStorage<T> {}
 
 #[btf_map]
-pub static TASKS: TaskStorage = TaskStorage {
-    r#type: ptr::null(),
-    key: ptr::null(),
-    value: ptr::null(),
-    max_entries: ptr::null(),
-    map_flags: ptr::null(),
-};
+pub static TASKS: TaskStorage<u32> = TaskStorage::new();
 
-impl TaskStorage {
-    /// The word of the current task, made if need be.
+/// What a traced thread is in.
+#[btf_map]
+pub static THREADS: TaskStorage<Thread> = TaskStorage::new();
+
+impl<T> TaskStorage<T> {
+    const fn new() -> Self {
+        Self {
+            r#type: ptr::null(),
+            key: ptr::null(),
+            value: ptr::null(),
+            max_entries: ptr::null(),
+            map_flags: ptr::null(),
+        }
+    }
+
+    /// What the current task has, made of zeroes if need be.
     #[inline(always)]
-    pub fn current(&self) -> Option<&'static mut u32> {
+    pub fn current(&self) -> Option<&'static mut T> {
         let map = ptr::from_ref(self).cast_mut().cast();
-        // SAFETY: the word lives as long as the task, which runs this; nobody else writes it.
+        // SAFETY: the value lives as long as the task, which runs this; nobody else writes it.
         unsafe {
             let task = bpf_get_current_task_btf();
-            bpf_task_storage_get(map, task, ptr::null_mut(), BPF_LOCAL_STORAGE_GET_F_CREATE).cast::<u32>().as_mut()
+            bpf_task_storage_get(map, task, ptr::null_mut(), BPF_LOCAL_STORAGE_GET_F_CREATE).cast::<T>().as_mut()
         }
     }
 }

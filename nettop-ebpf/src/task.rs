@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_probe_read_kernel};
-use nettop_common::{Netns, Owner, OwnerKey};
+use nettop_common::{Netns, Owner, OwnerKey, offsets::ABSENT};
 
 use crate::kernel::{self, load, probe};
 
@@ -11,6 +11,8 @@ use crate::kernel::{self, load, probe};
 const PF_KTHREAD: u32 = 0x0020_0000;
 /// `PF_WQ_WORKER` of the same: runs what others have queued, and its name says nothing.
 const PF_WQ_WORKER: u32 = 0x20;
+/// `TS_COMPAT` of asm/thread_info.h (x86): the system call under way has numbers and arguments of 32 bits.
+const TS_COMPAT: u32 = 0x2;
 
 /// A task, as a pointer whose type the verifier knows.
 #[derive(Clone, Copy)]
@@ -40,6 +42,11 @@ impl Task {
     #[inline(always)]
     pub fn is_worker(self) -> bool {
         load::<u32>(self.0, &kernel::TASK_FLAGS) & PF_WQ_WORKER != 0
+    }
+
+    #[inline(always)]
+    pub fn is_in_32bit_call(self) -> bool {
+        kernel::TASK_STATUS.load() != ABSENT && load::<u32>(self.0, &kernel::TASK_STATUS) & TS_COMPAT != 0
     }
 
     #[inline(always)]
@@ -77,7 +84,7 @@ impl Task {
     }
 
     #[inline(always)]
-    fn tgid(self) -> u32 {
+    pub fn tgid(self) -> u32 {
         load(self.0, &kernel::TASK_TGID)
     }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a scenario that cannot be set up has failed")]
 #![allow(clippy::print_stdout, reason = "a skip is told to whoever runs the scenario")]
 
+pub mod calls;
 pub mod drops;
 pub mod history;
 mod namespace;

@@ -44,6 +44,7 @@ pub fn test_tools() -> anyhow::Result<()> {
         ("setpriv", "util-linux"),
         ("sqlite3", "sqlite3"),
         ("ss", "iproute2"),
+        ("strace", "strace"),
         ("tc", "iproute2"),
         ("tcpdump", "tcpdump"),
     ])

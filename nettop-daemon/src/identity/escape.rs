@@ -25,6 +25,30 @@ pub fn escape_c(raw: &[u8]) -> String {
     escape(raw.split(|byte| *byte == 0).next().unwrap_or_default())
 }
 
+/// The same in another manner: between quotes as C has them, printable ASCII, and escapes for all else.
+pub fn quote(bytes: &[u8]) -> String {
+    let mut text = String::from("\"");
+    let mut rest = bytes.iter().peekable();
+    while let Some(byte) = rest.next() {
+        let is_digit_next = rest.peek().is_some_and(|next| matches!(next, b'0'..=b'7'));
+        // Writing to a String does not fail.
+        let _ = match byte {
+            b'"' | b'\\' => write!(text, "\\{}", char::from(*byte)),
+            b'\n' => write!(text, "\\n"),
+            b'\r' => write!(text, "\\r"),
+            b'\t' => write!(text, "\\t"),
+            0x0b => write!(text, "\\v"),
+            0x0c => write!(text, "\\f"),
+            b' '..=b'~' => write!(text, "{}", char::from(*byte)),
+            // A digit that follows must not be taken for one of the number's.
+            _ if is_digit_next => write!(text, "\\{byte:03o}"),
+            _ => write!(text, "\\{byte:o}"),
+        };
+    }
+    text.push('"');
+    text
+}
+
 fn is_hostile(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
@@ -48,5 +72,11 @@ mod tests {
         assert_eq!(escape(b"\xff\\n\n"), "\\xff\\\\n\\x0a");
         assert_eq!(escape("größe".as_bytes()), "größe");
         assert_eq!(escape_c(b"sshd\0\0junk"), "sshd");
+    }
+
+    #[test]
+    fn quoted_bytes_are_escaped_as_c_has_them() {
+        assert_eq!(quote(b"/tmp/\x1b[2J\"\n\xe2\x80\xae\\"), r#""/tmp/\33[2J\"\n\342\200\256\\""#);
+        assert_eq!(quote(b"\x001\0"), r#""\0001\0""#);
     }
 }

@@ -17,6 +17,7 @@ use super::{
     hooks::{AFTER_SEEDING, BEFORE_SEEDING, Hook, Place, Purpose},
     preflight::Refusal,
     programs::{Kernel, Link},
+    symbols,
 };
 
 /// Programs that count what the kernel hid from others, see `second_look.rs` of the eBPF side.
@@ -94,6 +95,10 @@ impl Kernel {
     fn offers(&self, hook: &'static Hook) -> Result<(), Reason> {
         let Some(found) = self.prototype(hook) else { return Ok(()) };
         let found = found.map_err(|error| Reason::Missing(error.to_string()))?;
+        if hook.prototypes.is_empty() {
+            let is_whole = symbols::has_function(hook.target);
+            return if is_whole { Ok(()) } else { Err(Reason::Missing(format!("{} is inlined", hook.target))) };
+        }
         if hook.prototypes.contains(&found.as_str()) {
             return Ok(());
         }

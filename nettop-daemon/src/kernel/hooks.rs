@@ -31,7 +31,7 @@ pub struct Hook {
     pub program: &'static str,
     pub target: &'static str,
     pub place: Place,
-    /// In the words of [`super::btf::Btf::function`]; empty where the context is stable.
+    /// In the words of [`super::btf::Btf::function`]; empty where the context is stable, or the program does not look at it.
     pub prototypes: &'static [&'static str],
     /// The way goes without it where the target does not exist or has another prototype.
     pub optional: bool,
@@ -85,6 +85,9 @@ const RAW_RECVMSG: &[&str] = &["int (sock *, msghdr *, size_t, int, int *)", "in
 /// Before 5.19.
 const RAW_RECVMSG_NOBLOCK: &[&str] = &["int (sock *, msghdr *, size_t, int, int, int *)"];
 const CLEANUP_RBUF: &[&str] = &["void (sock *, int)"];
+pub(super) const TASK_RENAME: &[&str] = &["void (task_struct *, char *)"];
+/// Whether the whole process ends since 6.17.
+pub(super) const PROCESS_EXIT: &[&str] = &["void (task_struct *)", "void (task_struct *, bool)"];
 
 /// Attached before the walk over the open sockets, so that no socket falls between.
 pub const BEFORE_SEEDING: &[Purpose] = &[
@@ -108,18 +111,13 @@ pub const BEFORE_SEEDING: &[Purpose] = &[
         name: "process rename",
         needed: false,
         lacks: "names after exec",
-        ways: &[only(&[hook("process_rename", Place::Tracepoint, "task_rename", &["void (task_struct *, char *)"])])],
+        ways: &[only(&[hook("process_rename", Place::Tracepoint, "task_rename", TASK_RENAME)])],
     },
     Purpose {
         name: "process exit",
         needed: false,
         lacks: "prompt retirement of rows",
-        ways: &[only(&[hook(
-            "process_exit",
-            Place::Tracepoint,
-            "sched_process_exit",
-            &["void (task_struct *)", "void (task_struct *, bool)"],
-        )])],
+        ways: &[only(&[hook("process_exit", Place::Tracepoint, "sched_process_exit", PROCESS_EXIT)])],
     },
 ];
 

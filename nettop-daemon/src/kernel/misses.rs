@@ -16,6 +16,9 @@ pub const TCP: [&str; 4] = ["tcp_retransmit", "tcp_retransmit_synack", "tcp_rese
 /// Programs that tell events.
 pub const TELLING: [&str; 5] = ["connection_state", "accept_leave", "accept_return", "syscall_exit", "packet_sent"];
 
+/// Programs that follow traced processes.
+pub const FOLLOWING: [&str; 3] = ["trace_fork", "trace_rename", "trace_exit"];
+
 /// The programs whose runs may be skipped.
 pub struct Misses {
     programs: Vec<(String, OwnedFd)>,

@@ -26,6 +26,7 @@ use super::{
     preflight::{self, Refusal},
     questions,
     telling::{self, AssociationMap, Associations, Telling, What},
+    tracing,
 };
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NETTOP_EBPF"));
@@ -161,7 +162,7 @@ impl Programs {
         }
         for again in std::mem::take(&mut self.second_looks) {
             if let Err(error) = self.look_again(again) {
-                tracing::warn!("{again} cannot be attached: {error:#}");
+                ::tracing::warn!("{again} cannot be attached: {error:#}");
             }
         }
     }
@@ -305,6 +306,7 @@ impl Kernel {
         let event_filter: [u32; size_of::<EventFilter>() / 4] =
             bytemuck::cast(telling.map(|telling| telling.filter).unwrap_or_default());
         let tell_packets = u32::from(telling.is_some_and(|telling| telling.what == What::Packets));
+        let decode = u32::from(telling.is_some_and(|telling| telling.what == What::CallsAndArguments));
         // From 6.10 on, what `accept` asks for is one argument.
         let accepts_by_one = types.function("inet_csk_accept").is_ok_and(|found| found.contains("proto_accept_arg"));
         let accept_result: u32 = if accepts_by_one { 2 } else { 4 };
@@ -325,6 +327,7 @@ impl Kernel {
             .override_global("SHADOW", &shadow, true)
             .override_global("EVENT_FILTER", &event_filter, true)
             .override_global("TELL_PACKETS", &tell_packets, true)
+            .override_global("DECODE", &decode, true)
             .override_global("ACCEPT_RESULT", &accept_result, true)
             .override_global("SYS_ACCEPT", &telling::SYS_ACCEPT, true)
             .override_global("SYS_ACCEPT4", &telling::SYS_ACCEPT4, true)
@@ -337,6 +340,8 @@ impl Kernel {
             .map_max_entries("LISTENERS", PORTS)
             .map_max_entries("EVENTS", telling.map_or(telling::PAGE_BYTES, Telling::ring_bytes))
             .map_max_entries("ASSOCIATIONS", telling.map_or(1, Telling::associations))
+            .map_max_entries("TRACED", telling.map_or(1, Telling::processes))
+            .map_max_entries("CALLS_BY_NUMBER", tracing::NUMBERS)
             .map_max_entries("ROWS", row_entries)
             .map_max_entries("ROW_INDEX", row_entries)
             .map_max_entries("FREE_ROWS", row_entries)
@@ -370,7 +375,7 @@ fn refused(error: EbpfError) -> anyhow::Error {
     error.context("cannot load the eBPF object")
 }
 
-fn state(choice: &Choice<Link>) -> HookState {
+pub(super) fn state(choice: &Choice<Link>) -> HookState {
     let shown = |place: Place, targets: Vec<&str>| format!("{}/{}", place.name(), targets.join("+"));
     let kind = |hooks: Vec<&Hook>| {
         let mut places: Vec<Place> = hooks.iter().map(|hook| hook.place).collect();
@@ -404,12 +409,12 @@ fn verified(ebpf: &Ebpf) -> Vec<(String, u32)> {
     verified
 }
 
-fn take(ebpf: &mut Ebpf, name: &str) -> anyhow::Result<Map> {
+pub(super) fn take(ebpf: &mut Ebpf, name: &str) -> anyhow::Result<Map> {
     ebpf.take_map(name).ok_or_else(|| anyhow!("the object has no map {name}"))
 }
 
 /// Maps an array, after comparing the value sizes of both sides.
-fn map<T: bytemuck::Pod>(ebpf: &mut Ebpf, name: &str, entries: u32) -> anyhow::Result<Mapping<T>> {
+pub(super) fn map<T: bytemuck::Pod>(ebpf: &mut Ebpf, name: &str, entries: u32) -> anyhow::Result<Mapping<T>> {
     let Map::Array(data) = take(ebpf, name)? else { bail!("map {name} is no array") };
     let value_size = data.info().with_context(|| format!("cannot query map {name}"))?.value_size() as usize;
     if value_size != size_of::<T>() {

@@ -10,7 +10,10 @@ use nix::{
     time::{ClockId, clock_gettime},
 };
 
-use super::hooks::{Backend, Place, Purpose, hook, only, way};
+use super::{
+    hooks::{Backend, Place, Purpose, hook, only, way},
+    tracing,
+};
 
 /// The least that a ring can have.
 pub const PAGE_BYTES: u32 = 4096;
@@ -39,6 +42,10 @@ pub enum What {
     /// And conversations of UDP.
     ConnectionsAndUdp,
     Packets,
+    /// Socket calls of chosen processes, see `tracing.rs`.
+    Calls,
+    /// And what they hand over.
+    CallsAndArguments,
 }
 
 /// One argument for three from 6.10 on.
@@ -81,7 +88,7 @@ const DATAGRAMS: Purpose = Purpose {
 };
 
 /// All purposes that anything here needs.
-pub const ALL: [&[Purpose]; 2] = [CONNECTIONS_AND_UDP, PACKETS];
+pub const ALL: [&[Purpose]; 3] = [CONNECTIONS_AND_UDP, PACKETS, tracing::CALLS];
 
 const CONNECTIONS: &[Purpose] = &[STATES, ACCEPTS];
 const CONNECTIONS_AND_UDP: &[Purpose] = &[STATES, ACCEPTS, DATAGRAMS];
@@ -147,6 +154,8 @@ impl Telling {
             What::Connections => CONNECTIONS,
             What::ConnectionsAndUdp => CONNECTIONS_AND_UDP,
             What::Packets => PACKETS,
+            What::Calls => tracing::CALLS,
+            What::CallsAndArguments => tracing::CALLS_AND_ARGUMENTS,
         }
     }
 
@@ -155,6 +164,7 @@ impl Telling {
         match self.what {
             What::Connections | What::ConnectionsAndUdp => 4 << 20,
             What::Packets => 16 << 20,
+            What::Calls | What::CallsAndArguments => 8 << 20,
         }
     }
 
@@ -162,7 +172,15 @@ impl Telling {
     pub const fn associations(self) -> u32 {
         match self.what {
             What::ConnectionsAndUdp => ASSOCIATIONS,
-            What::Connections | What::Packets => 1,
+            _ => 1,
+        }
+    }
+
+    /// Room for processes that are chosen.
+    pub const fn processes(self) -> u32 {
+        match self.what {
+            What::Calls | What::CallsAndArguments => tracing::PROCESSES,
+            _ => 1,
         }
     }
 }

@@ -1,0 +1,211 @@
+//! Calls of sockets, told as they are entered and left, of those processes that are asked for and of their children.
+//!
+//! What a thread is in stands in its task's storage, so that depth and time are right whatever the ring had no room for.
+
+mod functions;
+mod handed;
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    Global,
+    helpers::{
+        bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_boot_ns, generated::bpf_probe_read_kernel_str,
+    },
+    macros::btf_tracepoint,
+    programs::BtfTracePointContext,
+};
+use nettop_common::trace::{CallStep, EVERYBODY, FOLLOWED, NAMES, NamePattern, Step, TOLD, Thread, kind};
+
+use crate::{
+    kernel::{self, load},
+    maps::{CALLS_BY_NUMBER, EVENTS, THREADS, TRACED, TRACED_NAMES, count},
+    task::Task,
+};
+
+/// Whether what is handed over is told as well.
+#[unsafe(no_mangle)]
+static DECODE: Global<u32> = Global::new(0);
+
+/// A process that was made by another is traced with it; `copy_process` is done, the child does not run yet.
+#[btf_tracepoint(function = "sched_process_fork")]
+pub fn trace_fork(ctx: BtfTracePointContext) -> i32 {
+    // SAFETY: both arguments of this tracepoint are tasks.
+    let (parent, child) = unsafe { (Task::from_ptr(ctx.arg(0)), Task::from_ptr(ctx.arg(1))) };
+    let (parent, child) = (parent.tgid(), child.tgid());
+    if parent != child && how(parent).is_some_and(|how| how & FOLLOWED != 0) {
+        follow(child);
+    }
+    0
+}
+
+/// `__set_task_comm`, by exec and by `PR_SET_NAME`.
+#[btf_tracepoint(function = "task_rename")]
+pub fn trace_rename(ctx: BtfTracePointContext) -> i32 {
+    // SAFETY: the first argument of this tracepoint is the task.
+    let task = unsafe { Task::from_ptr(ctx.arg(0)) };
+    let comm: *const c_void = ctx.arg(1);
+    if !task.is_leader() || how(task.tgid()).is_some() {
+        return 0;
+    }
+    let mut name = [0u64; 2];
+    // SAFETY: the helper checks the source, which may be longer, and ends the 16 bytes on the stack with a zero.
+    unsafe { bpf_probe_read_kernel_str(name.as_mut_ptr().cast(), 16, comm) };
+    for index in 0..NAMES {
+        if TRACED_NAMES.get(index).is_some_and(|pattern| fits(pattern, name)) {
+            follow(task.tgid());
+            return 0;
+        }
+    }
+    0
+}
+
+fn fits(pattern: &NamePattern, name: [u64; 2]) -> bool {
+    pattern.mask[0] != 0
+        && (name[0] ^ pattern.name[0]) & pattern.mask[0] == 0
+        && (name[1] ^ pattern.name[1]) & pattern.mask[1] == 0
+}
+
+/// `do_exit`, once per thread. Wakes the daemon, which may have nothing more to wait for.
+#[btf_tracepoint(function = "sched_process_exit")]
+pub fn trace_exit(ctx: BtfTracePointContext) -> i32 {
+    const BPF_RB_FORCE_WAKEUP: u64 = 2;
+    // SAFETY: the first argument of this tracepoint is the task.
+    let task = unsafe { Task::from_ptr(ctx.arg(0)) };
+    if task.is_last_thread()
+        && TRACED.remove(task.tgid()).is_ok()
+        && let Some(nothing) = EVENTS.reserve::<u64>(0)
+    {
+        nothing.discard(BPF_RB_FORCE_WAKEUP);
+    }
+    0
+}
+
+#[inline(always)]
+fn how(tgid: u32) -> Option<u32> {
+    // SAFETY: the value is copied at once.
+    unsafe { TRACED.get(tgid) }.copied()
+}
+
+#[inline(always)]
+fn follow(tgid: u32) {
+    if TRACED.insert(tgid, TOLD | FOLLOWED, 0).is_err() {
+        count(|stats| &raw mut stats.traced_full);
+    }
+}
+
+/// Whether calls of the running process are told.
+#[inline(always)]
+fn is_told() -> bool {
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    how(tgid).or_else(|| how(EVERYBODY)).is_some_and(|how| how & TOLD != 0)
+}
+
+/// `syscall_trace_enter`, after seccomp.
+#[btf_tracepoint(function = "sys_enter")]
+pub fn call_enter(ctx: BtfTracePointContext) -> i32 {
+    let registers: *const c_void = ctx.arg(0);
+    let number: u64 = ctx.arg(1);
+    if Task::current().is_in_32bit_call() {
+        if is_32bit_socket_call(number as u32) && is_told() {
+            count(|stats| &raw mut stats.calls_32bit);
+        }
+        return 0;
+    }
+    if let Some(call) = call_of(number as u32)
+        && is_told()
+        && let Some(thread) = thread()
+    {
+        let now_ns = now();
+        (thread.begun_ns, thread.depth) = (now_ns, 1);
+        describe(&mut thread.call.step, call, now_ns);
+        (thread.call.step.kind, thread.call.step.depth, thread.call.step.elapsed_ns) = (kind::ENTER, 0, 0);
+        if DECODE.load() != 0 {
+            handed::before(&mut thread.call, call, registers);
+        }
+        tell(thread);
+    }
+    0
+}
+
+/// `syscall_exit_work`, before signals are handled: what is to be restarted is left with `ERESTARTSYS` and entered again.
+#[btf_tracepoint(function = "sys_exit")]
+pub fn call_leave(ctx: BtfTracePointContext) -> i32 {
+    let registers: *const c_void = ctx.arg(0);
+    let result: i64 = ctx.arg(1);
+    let number = load::<u64>(registers, &kernel::SYSCALL_NUMBER);
+    if let Some(call) = call_of(number as u32)
+        && !Task::current().is_in_32bit_call()
+        && is_told()
+        && let Some(thread) = thread()
+    {
+        let now_ns = now();
+        let is_entered = thread.depth != 0;
+        describe(&mut thread.call.step, call, now_ns);
+        if DECODE.load() != 0 {
+            if !is_entered {
+                handed::before(&mut thread.call, call, registers);
+                handed::forget_before(&mut thread.call);
+            }
+            handed::after(&mut thread.call, call, result);
+        }
+        let begun_ns = if is_entered { thread.begun_ns } else { now_ns };
+        let step = &mut thread.call.step;
+        step.kind = if is_entered { kind::LEAVE } else { kind::LEAVE_UNENTERED };
+        (step.depth, step.elapsed_ns, step.result) = (0, now_ns.saturating_sub(begun_ns), result);
+        thread.depth = 0;
+        tell(thread);
+    }
+    0
+}
+
+/// Which call a number is.
+#[inline(always)]
+fn call_of(number: u32) -> Option<u32> {
+    CALLS_BY_NUMBER.get(number).copied().filter(|call| *call != 0)
+}
+
+/// `socketcall`, `recvmmsg`, `sendmmsg`, and from `socket` to `shutdown`: numbers of i386, see
+/// arch/x86/entry/syscalls/syscall_32.tbl.
+#[inline(always)]
+const fn is_32bit_socket_call(number: u32) -> bool {
+    matches!(number, 102 | 337 | 345 | 359..=373)
+}
+
+/// What the running thread is in. Without memory for it, its step is lost.
+#[inline(always)]
+fn thread() -> Option<&'static mut Thread> {
+    let thread = THREADS.current();
+    if thread.is_none() {
+        count(|stats| &raw mut stats.events_lost);
+    }
+    thread
+}
+
+#[inline(always)]
+fn now() -> u64 {
+    // SAFETY: the helper has no preconditions; it exists since 5.8.
+    unsafe { bpf_ktime_get_boot_ns() }
+}
+
+/// Who does what, and when.
+#[inline(always)]
+fn describe(step: &mut Step, what: u32, now_ns: u64) {
+    step.time_ns = now_ns;
+    step.owner = Task::current().key();
+    step.what = what;
+    step.tid = bpf_get_current_pid_tgid() as u32;
+    step.comm = bpf_get_current_comm().unwrap_or_default();
+}
+
+#[inline(always)]
+fn tell(thread: &Thread) {
+    let told = if DECODE.load() != 0 {
+        EVENTS.output::<CallStep>(&thread.call, 0)
+    } else {
+        EVENTS.output::<Step>(&thread.call.step, 0)
+    };
+    if told.is_err() {
+        count(|stats| &raw mut stats.events_lost);
+    }
+}

@@ -1,0 +1,92 @@
+//! The functions of net/socket.c, by trampolines: one program where each is entered and one where it is left.
+//!
+//! Where on the stack a call was entered tells whether it still lasts: a leave that the kernel hid from its program, or a
+//! thread that was inside when tracing began, cannot shift the depth of what follows.
+
+use aya_ebpf::{
+    EbpfContext,
+    macros::{fentry, fexit},
+    programs::{FEntryContext, FExitContext},
+};
+use nettop_common::trace::{DEPTH, FIRST_FUNCTION, Function, Thread, kind};
+
+use super::{describe, is_told, now, tell, thread};
+
+macro_rules! programs {
+    ($($target:literal $enter:ident $leave:ident $how:ident;)*) => {
+        $(
+            #[fentry]
+            pub fn $enter(ctx: FEntryContext) -> i32 {
+                enter(Function::$enter, ctx.as_ptr() as u64)
+            }
+
+            #[fexit]
+            pub fn $leave(ctx: FExitContext) -> i32 {
+                leave(Function::$enter, ctx.as_ptr() as u64)
+            }
+        )*
+    };
+}
+nettop_common::for_each_function!(programs);
+
+#[inline(always)]
+fn enter(function: Function, frame: u64) -> i32 {
+    if is_told()
+        && let Some(thread) = thread()
+    {
+        let now_ns = now();
+        // What lies no higher than this call is over.
+        let depth = lasting(thread, frame + 1);
+        if depth == 0 {
+            thread.begun_ns = now_ns;
+        }
+        thread.depth = depth;
+        if depth < DEPTH as u64 {
+            thread.frames[depth as usize & (DEPTH - 1)] = frame;
+            thread.depth += 1;
+        }
+        say(thread, function, now_ns, kind::ENTER, depth);
+    }
+    0
+}
+
+#[inline(always)]
+fn leave(function: Function, frame: u64) -> i32 {
+    if is_told()
+        && let Some(thread) = thread()
+    {
+        let now_ns = now();
+        let depth = lasting(thread, frame);
+        thread.depth = depth;
+        if depth > 0 && thread.frames[(depth - 1) as usize & (DEPTH - 1)] == frame {
+            thread.depth = depth - 1;
+            say(thread, function, now_ns, kind::LEAVE, depth - 1);
+        } else {
+            say(thread, function, now_ns, kind::LEAVE_UNENTERED, depth);
+        }
+    }
+    0
+}
+
+/// How many calls lie at this place of the stack or higher, which grows downwards.
+#[inline(always)]
+fn lasting(thread: &Thread, frame: u64) -> u64 {
+    let mut depth = thread.depth;
+    for _ in 0..DEPTH {
+        if depth == 0 || thread.frames[(depth - 1) as usize & (DEPTH - 1)] >= frame {
+            break;
+        }
+        depth -= 1;
+    }
+    depth
+}
+
+#[inline(always)]
+fn say(thread: &mut Thread, function: Function, now_ns: u64, kind: u32, depth: u64) {
+    let is_outermost = depth == 0 && kind != kind::LEAVE;
+    let begun_ns = if is_outermost { now_ns } else { thread.begun_ns };
+    let step = &mut thread.call.step;
+    describe(step, FIRST_FUNCTION + function as u32, now_ns);
+    (step.kind, step.depth, step.elapsed_ns) = (kind, depth as u32, now_ns.saturating_sub(begun_ns));
+    tell(thread);
+}
