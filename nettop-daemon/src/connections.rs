@@ -17,7 +17,7 @@ use crate::{
         telling::{Associations, Telling, What},
     },
     stream::{
-        self, Lines,
+        self, Books, Lines,
         filter::{Filter, StreamArgs, StreamFormat},
     },
 };
@@ -86,7 +86,7 @@ pub fn run(cli: &Cli, args: &ConnectionsArgs) -> anyhow::Result<()> {
         hooks: programs.hook_kinds(&["connections", "accept", "udp"]),
         associations,
     };
-    stream::run(ring, &mut programs, log, args.stream.count)?;
+    stream::run(ring, &mut Books::new(programs), log, args.stream.count)?;
     Ok(())
 }
 
@@ -136,11 +136,17 @@ impl Lines for Log {
     }
 
     /// Ends conversations of UDP.
-    fn tick(&mut self, at_end: bool, text: &mut String) -> anyhow::Result<u64> {
+    fn tick(&mut self, at_end: bool, most: Option<u64>, text: &mut String) -> anyhow::Result<u64> {
         self.names.processes.forget_unused();
         let Some(associations) = &mut self.associations else { return Ok(0) };
-        let ended = associations.ended(at_end)?;
-        Ok(ended.iter().map(|(ended, is_silent)| u64::from(self.end(ended, *is_silent, text))).sum())
+        let mut made = 0;
+        for (ended, is_silent) in associations.ended(at_end)? {
+            if most.is_some_and(|most| made >= most) {
+                break;
+            }
+            made += u64::from(self.end(&ended, is_silent, text));
+        }
+        Ok(made)
     }
 }
 

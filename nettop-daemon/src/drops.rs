@@ -4,6 +4,6 @@ mod listeners;
 mod reader;
 mod reasons;
 
-pub use listeners::ListenerReading;
+pub use listeners::{ListenerReading, Listeners};
 pub use reader::{DropReading, Drops, DropsReading, What};
 pub use reasons::{Class, Reasons};

@@ -22,7 +22,7 @@ use crate::{
         telling::{Telling, What},
     },
     stream::{
-        self, Lines,
+        self, Books, Lines,
         filter::{Filter, StreamArgs, StreamFormat},
     },
 };
@@ -47,28 +47,27 @@ pub fn run(cli: &Cli, args: &PacketsArgs) -> anyhow::Result<()> {
     let kernel = Kernel::examine(cli.backend)?;
     let mut programs = kernel.start(cli.limits(), Some(Telling { what: What::Packets, filter: filter.in_kernel() }))?;
     let ring = programs.take_events()?;
-    let devices = Names::new()?;
     let log = Log {
         format: args.stream.format,
         wanted_devices: args.interface.clone(),
         filter,
         clock: Clock::new(args.stream.utc),
-        devices,
+        devices: DeviceNames::new()?,
         hooks: programs.hook_kinds(&["packets", "drops"]),
     };
-    stream::run(ring, &mut programs, log, args.stream.count)?;
+    stream::run(ring, &mut Books::new(programs), log, args.stream.count)?;
     Ok(())
 }
 
 /// Names of devices, asked again when an unknown one shows up.
-struct Names {
+struct DeviceNames {
     devices: Devices,
     asked: Instant,
     /// Not found when they were asked for.
     unknown: HashSet<DeviceKey>,
 }
 
-impl Names {
+impl DeviceNames {
     const PATIENCE: Duration = Duration::from_secs(1);
 
     fn new() -> anyhow::Result<Self> {
@@ -79,6 +78,9 @@ impl Names {
     fn name(&mut self, netns: Netns, ifindex: u32, tgid: u32) -> String {
         let key = (netns, ifindex);
         if self.devices.get(key).is_none() && (self.unknown.insert(key) || self.asked.elapsed() > Self::PATIENCE) {
+            if self.asked.elapsed() > Self::PATIENCE {
+                self.unknown.clear();
+            }
             let pids = if tgid == 0 { Vec::new() } else { vec![tgid] };
             if let Err(error) = self.devices.update(&BTreeMap::from([(netns, pids)])) {
                 tracing::warn!("cannot ask for devices: {error:#}");
@@ -94,7 +96,7 @@ struct Log {
     wanted_devices: Vec<String>,
     filter: Filter,
     clock: Clock,
-    devices: Names,
+    devices: DeviceNames,
     /// By which hooks packets are seen.
     hooks: Vec<(&'static str, String)>,
 }

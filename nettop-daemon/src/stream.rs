@@ -1,23 +1,24 @@
 //! Commands that tell events one by one as they happen: from the kernel's ring to lines on standard output, until they are
 //! interrupted. A slow reader costs events, which are counted; never memory.
 
+mod books;
 pub mod filter;
 pub mod head;
 mod output;
 
-use std::{os::fd::AsFd as _, time::Duration};
+use std::{io::Write as _, os::fd::AsFd as _, time::Duration};
 
 use anyhow::Context as _;
 use aya::maps::{MapData, RingBuf};
 use bytemuck::Pod;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{self, SigHandler, Signal};
 use tokio::{
     io::unix::AsyncFd,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{SignalKind, signal as signals},
     time::{Instant, MissedTickBehavior, interval_at},
 };
 
-use crate::kernel::programs::Programs;
+pub use books::Books;
 use output::Output;
 
 /// Text that is gathered before it is written.
@@ -46,16 +47,6 @@ pub trait Source {
     fn detach(&mut self);
 }
 
-impl Source for Programs {
-    fn lost(&mut self) -> u64 {
-        self.events_lost()
-    }
-
-    fn detach(&mut self) {
-        Self::detach(self);
-    }
-}
-
 /// What a command makes of its events.
 pub trait Lines {
     type Event: Pod;
@@ -69,8 +60,8 @@ pub trait Lines {
     /// Appends that so many events more were lost.
     fn lost(&mut self, events: u64, text: &mut String);
 
-    /// Called each second, and at the end. Returns how many events it made and appended.
-    fn tick(&mut self, _at_end: bool, _text: &mut String) -> anyhow::Result<u64> {
+    /// Called each second, and at the end. Returns how many events it made and appended: `most` at most.
+    fn tick(&mut self, _at_end: bool, _most: Option<u64>, _text: &mut String) -> anyhow::Result<u64> {
         Ok(0)
     }
 
@@ -109,6 +100,11 @@ pub fn run<L: Lines>(
     let mut output = Output::start(most);
     let (is_wanted, end) = runtime.block_on(async {
         let end = flow.watch(source, &mut output).await?;
+        for again in [Signal::SIGINT, Signal::SIGTERM] {
+            // Whoever asks twice does not want to wait for a slow reader.
+            // SAFETY: the default action is no code of ours.
+            unsafe { signal::signal(again, SigHandler::SigDfl) }.context("cannot let signals through")?;
+        }
         let is_wanted = !output.has_ended();
         source.detach();
         tokio::time::sleep(LAST_WORDS).await;
@@ -120,7 +116,9 @@ pub fn run<L: Lines>(
     let done = output.finish()?;
     if is_wanted {
         let lost = flow.lost + done.unwritten;
-        eprintln!("nettopd: {} seen, {} shown, {lost} lost", flow.seen + flow.lost, done.written);
+        // Standard error may be closed.
+        let _ =
+            writeln!(std::io::stderr(), "nettopd: {} seen, {} shown, {lost} lost", flow.seen + flow.lost, done.written);
     }
     Ok(end)
 }
@@ -128,8 +126,8 @@ pub fn run<L: Lines>(
 impl<L: Lines> Flow<L> {
     /// Writes what comes, until somebody wants no more of it.
     async fn watch(&mut self, source: &mut dyn Source, output: &mut Output) -> anyhow::Result<End> {
-        let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
-        let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
+        let mut interrupt = signals(SignalKind::interrupt()).context("cannot handle SIGINT")?;
+        let mut terminate = signals(SignalKind::terminate()).context("cannot handle SIGTERM")?;
         let descriptor = self.ring.as_fd().try_clone_to_owned().context("cannot watch the ring")?;
         // SAFETY: the descriptor is given away and stays open until it is no longer watched.
         let ready = unsafe { AsyncFd::register(descriptor) }.context("cannot watch the ring")?;
@@ -153,7 +151,7 @@ impl<L: Lines> Flow<L> {
                 _ = interrupt.recv() => return Ok(End::Asked(Signal::SIGINT)),
                 _ = terminate.recv() => return Ok(End::Asked(Signal::SIGTERM)),
                 () = output.ended() => return Ok(End::Enough),
-                _ = ticks.tick() => self.tick(source, false)?,
+                _ = ticks.tick() => self.tick(source, false, output.left())?,
                 found = ready.readable(), if is_empty => found.context("cannot watch the ring")?.clear_ready(),
                 () = std::future::ready(()), if !is_empty => {}
             }
@@ -168,7 +166,7 @@ impl<L: Lines> Flow<L> {
             // For a reader that is stuck this only counts.
             output.put_soon(&mut self.text, &mut self.pending).await;
         }
-        self.tick(source, true)?;
+        self.tick(source, true, output.left())?;
         output.put_soon(&mut self.text, &mut self.pending).await;
         Ok(())
     }
@@ -189,13 +187,14 @@ impl<L: Lines> Flow<L> {
         false
     }
 
-    fn tick(&mut self, source: &mut dyn Source, at_end: bool) -> anyhow::Result<()> {
+    fn tick(&mut self, source: &mut dyn Source, at_end: bool, left: Option<u64>) -> anyhow::Result<()> {
         let lost = source.lost();
         if lost > self.lost {
             self.lines.lost(lost - self.lost, &mut self.text);
             self.lost = lost;
         }
-        let made = self.lines.tick(at_end, &mut self.text)?;
+        let most = left.map(|left| left.saturating_sub(self.pending));
+        let made = self.lines.tick(at_end, most, &mut self.text)?;
         self.seen += made;
         self.pending += made;
         Ok(())

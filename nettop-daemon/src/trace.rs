@@ -14,11 +14,12 @@ use nettop_common::trace::{CallStep, FIRST_FUNCTION, FUNCTIONS, NAMES, Step, cal
 
 use crate::{
     cli::Cli,
+    clock::Clock,
     kernel::{
         programs::Kernel,
         tracing::{self, Chosen, Tracer},
     },
-    stream::{self, Lines, clock::Clock, filter::StreamFormat},
+    stream::{self, Lines, filter::StreamFormat},
 };
 use command::Command;
 

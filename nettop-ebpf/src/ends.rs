@@ -1,6 +1,6 @@
 //! The two ends of a socket.
 
-use nettop_common::ports::Address;
+use nettop_common::ports::{Address, MAPPED};
 
 use crate::{
     kernel::{self, probe},
@@ -27,6 +27,8 @@ impl Ends {
             AF_INET6 => (probe(sk, &kernel::SOCK_V6_RCV_SADDR), probe(sk, &kernel::SOCK_V6_DADDR)),
             _ => return None,
         };
+        let is_mapped = local[0] | local[1] == 0 && local[2] == MAPPED;
+        let family = if is_mapped { AF_INET } else { family };
         // `tcp_set_state` gives the port back, which zeroes `inet_num`, before it tells that a connection is closed.
         let local_port = u16::from_be(probe(sk, &kernel::INET_SPORT));
         let remote_port = u16::from_be(probe(sk, &kernel::SOCK_DPORT));

@@ -54,6 +54,8 @@ impl Named {
     /// A socket's owner, if it is still known.
     #[inline(always)]
     pub fn of(owner: Ref) -> Option<Self> {
-        owners::get(owner).map(|owner| Self { owner: owner.key, comm: owner.comm })
+        // The kernel has no number.
+        let owner = owners::get(owner).filter(|owner| owner.key.tgid != 0)?;
+        Some(Self { owner: owner.key, comm: owner.comm })
     }
 }

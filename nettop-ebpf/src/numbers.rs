@@ -19,6 +19,7 @@ pub const TCP_FIN_WAIT1: u8 = 4;
 pub const TCP_TIME_WAIT: u8 = 6;
 pub const TCP_CLOSE: u8 = 7;
 pub const TCP_CLOSE_WAIT: u8 = 8;
+pub const TCP_LAST_ACK: u8 = 9;
 pub const TCP_LISTEN: u8 = 10;
 pub const TCP_NEW_SYN_RECV: u8 = 12;
 

@@ -111,7 +111,7 @@ pub fn line(text: &mut String, event: &ConnectionEvent, packets: [u64; 2], clock
     push_json(text, &record(event, packets, clock, names));
 }
 
-const COLUMNS: [&str; 24] = [
+const COLUMNS: [&str; 25] = [
     "time",
     "event",
     "pid",
@@ -135,6 +135,7 @@ const COLUMNS: [&str; 24] = [
     "received_packets",
     "retransmits",
     "outcome",
+    "error",
     "events_lost",
 ];
 
@@ -170,6 +171,7 @@ pub fn csv_line(text: &mut String, event: &ConnectionEvent, packets: [u64; 2], c
             csv::number(record.received_packets),
             csv::number(record.retransmits),
             record.outcome.unwrap_or_default().into(),
+            record.error.unwrap_or_default(),
             String::new(),
         ],
     );

@@ -14,7 +14,8 @@ pub const DROPS: &str = "packet_freed";
 pub const TCP: [&str; 4] = ["tcp_retransmit", "tcp_retransmit_synack", "tcp_reset_sent", "tcp_reset_received"];
 
 /// Programs that tell events.
-pub const TELLING: [&str; 5] = ["connection_state", "accept_leave", "accept_return", "syscall_exit", "packet_sent"];
+pub const TELLING: [&str; 5] =
+    ["connection_state", "accept_graft", "accept_graft_probe", "syscall_exit", "packet_sent"];
 
 /// Programs that follow traced processes.
 pub const FOLLOWING: [&str; 3] = ["trace_fork", "trace_rename", "trace_exit"];

@@ -99,6 +99,7 @@ pub struct Programs {
     /// Both are taken by who reads them.
     events: Option<RingBuf<MapData>>,
     associations: Option<AssociationMap>,
+    tells_packets: bool,
     pub hooks: Vec<HookState>,
     pub load: LoadState,
     pub misses: Misses,
@@ -140,14 +141,15 @@ impl Programs {
 
     /// By which hooks these purposes are served.
     pub fn hook_kinds(&self, purposes: &[&str]) -> Vec<(&'static str, String)> {
-        let wanted = self.hooks.iter().filter(|hook| purposes.contains(&hook.purpose));
+        let wanted = self.hooks.iter().filter(|hook| hook.attached && purposes.contains(&hook.purpose));
         wanted.map(|hook| (hook.purpose, hook.kind.clone())).collect()
     }
 
     /// Events that could not be told so far.
     pub fn events_lost(&self) -> u64 {
         let stats = self.stats.read(0).unwrap_or_default();
-        stats.events_lost + stats.associations_full + self.misses.of(&misses::TELLING)
+        let packets_missed = if self.tells_packets { self.misses.of(&[misses::DROPS]) } else { 0 };
+        stats.events_lost + stats.associations_full + self.misses.of(&misses::TELLING) + packets_missed
     }
 
     /// Ends accounting; what was counted can still be read.
@@ -264,6 +266,7 @@ impl Kernel {
             other_drops: PerCpuArray::try_from(take(&mut ebpf, "OTHER_DROPS")?)?,
             listeners: HashMap::try_from(take(&mut ebpf, "LISTENERS")?)?,
             drops_limit: limits.drops,
+            tells_packets: telling.is_some_and(|telling| telling.what == What::Packets),
             addresses: Array::try_from(take(&mut ebpf, "ADDRESSES")?)?,
             events: Some(RingBuf::try_from(take(&mut ebpf, "EVENTS")?)?),
             associations: Some(HashMap::try_from(take(&mut ebpf, "ASSOCIATIONS")?)?),
@@ -307,9 +310,6 @@ impl Kernel {
             bytemuck::cast(telling.map(|telling| telling.filter).unwrap_or_default());
         let tell_packets = u32::from(telling.is_some_and(|telling| telling.what == What::Packets));
         let decode = u32::from(telling.is_some_and(|telling| telling.what == What::CallsAndArguments));
-        // From 6.10 on, what `accept` asks for is one argument.
-        let accepts_by_one = types.function("inet_csk_accept").is_ok_and(|found| found.contains("proto_accept_arg"));
-        let accept_result: u32 = if accepts_by_one { 2 } else { 4 };
         let mut loader = EbpfLoader::new();
         for (global, offset) in offsets.iter().chain(&bits) {
             loader.override_global(global, offset, true);
@@ -328,7 +328,6 @@ impl Kernel {
             .override_global("EVENT_FILTER", &event_filter, true)
             .override_global("TELL_PACKETS", &tell_packets, true)
             .override_global("DECODE", &decode, true)
-            .override_global("ACCEPT_RESULT", &accept_result, true)
             .override_global("SYS_ACCEPT", &telling::SYS_ACCEPT, true)
             .override_global("SYS_ACCEPT4", &telling::SYS_ACCEPT4, true)
             // Task storage has no type in aya and needs none: only programs use it.

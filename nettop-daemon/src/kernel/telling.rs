@@ -48,8 +48,7 @@ pub enum What {
     CallsAndArguments,
 }
 
-/// One argument for three from 6.10 on.
-const ACCEPT: &[&str] = &["sock * (sock *, int, int *, bool)", "sock * (sock *, proto_accept_arg *)"];
+const GRAFT: &[&str] = &["void (sock *, socket *)"];
 
 const STATES: Purpose = Purpose {
     name: "connections",
@@ -63,8 +62,8 @@ const ACCEPTS: Purpose = Purpose {
     needed: true,
     lacks: "connections accepted",
     ways: &[
-        way(Backend::Fentry, &[hook("accept_leave", Place::Fexit, "inet_csk_accept", ACCEPT)]),
-        way(Backend::Kprobe, &[hook("accept_return", Place::Kretprobe, "inet_csk_accept", ACCEPT)]),
+        way(Backend::Fentry, &[hook("accept_graft", Place::Fentry, "security_sock_graft", GRAFT)]),
+        way(Backend::Kprobe, &[hook("accept_graft_probe", Place::Kprobe, "security_sock_graft", GRAFT)]),
         way(
             Backend::Tracepoint,
             &[hook(

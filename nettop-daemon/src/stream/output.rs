@@ -19,6 +19,8 @@ const QUEUED: usize = 4;
 const PIECE_BYTES: usize = 4096;
 /// How long, at the end, a reader is waited for that takes nothing.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// And one that takes little, for all together.
+const ENDING: Duration = Duration::from_secs(10);
 
 struct Chunk {
     text: String,
@@ -36,6 +38,8 @@ pub struct Output {
     dropped: u64,
     /// At the end the reader took nothing.
     is_stuck: bool,
+    /// Since when the end is under way.
+    ending: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -58,7 +62,7 @@ impl Output {
         let progress = Arc::new(Progress::default());
         let made = Arc::clone(&progress);
         let thread = std::thread::spawn(move || write_all(chunks, &made));
-        Self { queue, thread, progress, queued: 0, most, dropped: 0, is_stuck: false }
+        Self { queue, thread, progress, queued: 0, most, dropped: 0, is_stuck: false, ending: None }
     }
 
     /// Events that may still be written.
@@ -81,6 +85,7 @@ impl Output {
 
     /// The same, as long as the reader takes something: what finds no room counts as unwritten.
     pub async fn put_soon(&mut self, text: &mut String, events: &mut u64) -> bool {
+        let ending = *self.ending.get_or_insert_with(Instant::now);
         loop {
             if self.is_stuck {
                 text.clear();
@@ -90,7 +95,7 @@ impl Output {
             let pieces = self.pieces();
             match tokio::time::timeout(PATIENCE, self.put(text, events)).await {
                 Ok(goes_on) => return goes_on,
-                Err(_) if self.pieces() != pieces => {}
+                Err(_) if self.pieces() != pieces && ending.elapsed() < ENDING => {}
                 Err(_) => self.is_stuck = true,
             }
         }
@@ -115,10 +120,11 @@ impl Output {
     ///
     /// If writing failed for any reason but a reader that went away.
     pub fn finish(self) -> anyhow::Result<Done> {
-        let Self { queue, thread, progress, queued, dropped, .. } = self;
+        let Self { queue, thread, progress, queued, dropped, ending, .. } = self;
+        let ending = ending.unwrap_or_else(Instant::now);
         drop(queue);
         let (mut pieces, mut since) = (0, Instant::now());
-        while !thread.is_finished() && since.elapsed() < PATIENCE {
+        while !thread.is_finished() && since.elapsed() < PATIENCE && ending.elapsed() < ENDING {
             std::thread::sleep(Duration::from_millis(1));
             let now = progress.pieces.load(Ordering::Relaxed);
             if now != pieces {

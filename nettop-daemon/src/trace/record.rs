@@ -6,12 +6,10 @@ use serde::Serialize;
 
 use super::{decode, name};
 use crate::{
+    clock::Clock,
     identity::escape::escape_c,
     report::csv,
-    stream::{
-        clock::Clock,
-        head::{Head, push_json},
-    },
+    stream::head::{Head, push_json},
 };
 
 const SCHEMA: &str = "nettop.trace/1";

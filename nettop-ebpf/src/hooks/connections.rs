@@ -7,8 +7,8 @@ use core::ffi::c_void;
 use aya_ebpf::{
     Global,
     helpers::bpf_ktime_get_boot_ns,
-    macros::{btf_tracepoint, fexit, kretprobe},
-    programs::{BtfTracePointContext, FExitContext, RetProbeContext},
+    macros::{btf_tracepoint, fentry, kprobe},
+    programs::{BtfTracePointContext, FEntryContext, ProbeContext},
 };
 use nettop_common::{Connection, ConnectionEvent, connection::kind};
 
@@ -19,15 +19,12 @@ use crate::{
     ledger,
     maps::{CONNECTIONS, SOCKETS, count},
     numbers::{
-        IPPROTO_TCP, SOCK_DONE, TCP_CLOSE, TCP_CLOSE_WAIT, TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_LISTEN, TCP_SYN_RECV,
-        TCP_SYN_SENT,
+        IPPROTO_TCP, SOCK_DONE, TCP_CLOSE, TCP_CLOSE_WAIT, TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_LAST_ACK, TCP_LISTEN,
+        TCP_SYN_RECV, TCP_SYN_SENT,
     },
     task::Task,
 };
 
-/// Which argument of a program behind `inet_csk_accept` is its result: 4, and 2 from 6.10 on.
-#[unsafe(no_mangle)]
-static ACCEPT_RESULT: Global<u32> = Global::new(4);
 /// Numbers of the system calls.
 #[unsafe(no_mangle)]
 static SYS_ACCEPT: Global<u32> = Global::new(u32::MAX);
@@ -49,7 +46,7 @@ fn change(sk: *const c_void, old: u8, new: u8) {
     match new {
         TCP_SYN_SENT => ask(sk),
         TCP_ESTABLISHED => establish(sk, old),
-        TCP_FIN_WAIT1 | TCP_CLOSE_WAIT => keep_owner(sk),
+        TCP_FIN_WAIT1 | TCP_CLOSE_WAIT | TCP_LAST_ACK => keep_owner(sk),
         TCP_CLOSE if old != TCP_CLOSE && old != TCP_LISTEN => end(sk, old),
         _ => {}
     }
@@ -69,7 +66,9 @@ fn establish(sk: *const c_void, old: u8) {
     let Some(connection) = connection(sk) else { return };
     if old == TCP_SYN_SENT || connection.is_opening != 0 {
         let Connection { begun_ns, owner, comm, .. } = *connection;
-        describe(sk, kind::OPENED, old, begun_ns, Some(Named { owner, comm }));
+        // Asked for before nettopd came: by whoever holds it.
+        let named = if owner.tgid == 0 { self::owner(sk) } else { Some(Named { owner, comm }) };
+        describe(sk, kind::OPENED, old, begun_ns, named);
     }
     connection.begun_ns = now();
     connection.is_opening = 0;
@@ -104,7 +103,8 @@ fn end(sk: *const c_void, old: u8) {
 fn connection(sk: *const c_void) -> Option<&'static mut Connection> {
     let connection = CONNECTIONS.get(sk.cast_mut());
     if connection.is_none() {
-        count(|stats| &raw mut stats.tags_refused);
+        // Its events will not be told, or not in full.
+        count(|stats| &raw mut stats.events_lost);
     }
     connection
 }
@@ -176,17 +176,17 @@ fn accepted(sk: u64) {
     }
 }
 
-/// Null is an answer, too: nobody was waiting.
-#[fexit(function = "inet_csk_accept")]
-pub fn accept_leave(ctx: FExitContext) -> i32 {
-    let sk: *const c_void = if ACCEPT_RESULT.load() == 2 { ctx.arg(2) } else { ctx.arg(4) };
-    accepted(sk as u64);
+/// `sock_graft` of (sk, socket): from `inet_accept`, behind the wait for a connection. The return of `inet_csk_accept` would
+/// not be seen of calls that already wait.
+#[fentry(function = "security_sock_graft")]
+pub fn accept_graft(ctx: FEntryContext) -> i32 {
+    accepted(ctx.arg::<*const c_void>(0) as u64);
     0
 }
 
-#[kretprobe]
-pub fn accept_return(ctx: RetProbeContext) -> u32 {
-    accepted(ctx.ret());
+#[kprobe]
+pub fn accept_graft_probe(ctx: ProbeContext) -> u32 {
+    accepted(ctx.arg(0).unwrap_or(0));
     0
 }
 

@@ -29,7 +29,7 @@ use crate::{
     kernel::{self, load, probe, probe_at},
     ledger::Packet,
     maps::{EVENTS, SOCKETS, count},
-    numbers::TCP_NEW_SYN_RECV,
+    numbers::{IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, TCP_NEW_SYN_RECV},
     owners, ports,
 };
 
@@ -62,12 +62,14 @@ pub fn packet_received(ctx: SkBuffContext) -> i32 {
 #[inline(always)]
 fn received(ctx: &SkBuffContext) {
     // SAFETY: the context is valid for the run.
-    let (sk, segments) = unsafe { ((*ctx.skb.skb).__bindgen_anon_2.sk, (*ctx.skb.skb).gso_segs as u16) };
+    let sk = unsafe { (*ctx.skb.skb).__bindgen_anon_2.sk };
     if sk.is_null() {
         return;
     }
     let Some(tag) = SOCKETS.tag_if_full(sk) else { return };
-    let Packet { ifindex, family, bytes, .. } = packet(ctx);
+    let packet = packet(ctx);
+    let Packet { ifindex, family, bytes, .. } = packet;
+    let segments = packet.wire().packets as u16;
     if copies::is_copy(ctx, tag, tag.address, family) {
         return;
     }
@@ -77,13 +79,18 @@ fn received(ctx: &SkBuffContext) {
 
 /// A received packet without a socket, whose IP header is at this address.
 #[inline(always)]
-pub fn unclaimed(network: u64, netns: Netns, packet: &Packet, segments: u16) {
+pub fn unclaimed(network: u64, netns: Netns, packet: &Packet) {
     if TELL_PACKETS.load() == 0 {
         return;
     }
     let Packet { ifindex, family, bytes, .. } = *packet;
+    let segments = packet.wire().packets as u16;
     let place = Place { netns, ifindex, way: Direction::Rx, family, bytes, segments, otherwise: KERNEL };
-    tell(&place, &headers_at(network, family), Ref::NONE, 0);
+    let headers = headers_at(network, family);
+    // What raw sockets had a copy of has been told.
+    if matches!(headers.protocol, IPPROTO_TCP | IPPROTO_UDP | IPPROTO_UDPLITE) {
+        tell(&place, &headers, Ref::NONE, 0);
+    }
 }
 
 /// `xmit_one`, behind queueing and segmentation.

@@ -58,7 +58,7 @@ fn count_packet(skb: *const c_void) {
         header_bytes,
     };
     ledger::count_kernel(netns, Direction::Rx, &packet);
-    packets::unclaimed(network, netns, &packet, probe(shared_info, &kernel::SHINFO_GSO_SEGMENTS));
+    packets::unclaimed(network, netns, &packet);
 }
 
 /// Without a socket only TCP comes in super-packets, and `data` is at its header.
