@@ -230,6 +230,43 @@ fn a_connection_older_than_nettopd_is_told_when_it_ends() {
 }
 
 #[test]
+fn a_call_that_waits_already_is_seen_to_accept() {
+    let alone = Namespace::new();
+    let server = Process::start(Some(&alone), |parent| {
+        let listener = TcpListener::bind("127.0.0.1:4000").unwrap();
+        parent.tell();
+        listener.accept().unwrap();
+        Moved::default()
+    });
+    server.wait_until_ready();
+    // Until it waits.
+    sleep(Duration::from_millis(300));
+    let stream = Stream::start(&["connections", "--accepted"]);
+    alone.enter(|| TcpStream::connect("127.0.0.1:4000").unwrap());
+    let pid = server.pid();
+    server.finish();
+    sleep(Duration::from_millis(200));
+    assert_eq!(stream.stop().of("accepted", pid).count(), 1);
+}
+
+#[test]
+fn no_more_lines_are_written_than_were_asked_for() {
+    let alone = Namespace::new();
+    let mut child =
+        nettopd_command().args(["connections", "--udp", "--count", "2"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    lines.next().unwrap();
+    Process::run(Some(&alone), |_| {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for port in 4000..4010 {
+            socket.send_to(b"x", ("127.0.0.1", port)).unwrap();
+        }
+        Moved::default()
+    });
+    assert_eq!((lines.count(), child.wait().unwrap().code()), (2, Some(0)));
+}
+
+#[test]
 fn conversations_of_udp_are_told_with_what_was_said() {
     let alone = Namespace::new();
     let stream = Stream::start(&["connections", "--udp"]);

@@ -6,6 +6,7 @@ use std::{
     collections::BTreeMap,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket},
+    os::unix::process::ExitStatusExt as _,
     path::Path,
     process::{Child, ChildStderr, Command, Stdio},
     thread::sleep,
@@ -201,11 +202,14 @@ fn what_a_connection_in_time_wait_gets_and_answers_is_the_kernels() {
     pair.finish();
     sleep(Duration::from_millis(300));
     let told = stream.stop();
-    let is_fin = |event: &&Value| event["tcp_flags"].as_str().unwrap().contains('F');
-    let last = told.events.iter().filter(is_fin).filter(|event| event["source_port"] == 4000).collect::<Vec<_>>();
-    // The listener's FIN goes out as the process's, and meets a socket that waits or still is one.
-    assert_eq!(last[0]["pid"], pid);
-    assert_eq!((last.len(), &last[1]["direction"]), (2, &Value::from("rx")));
+    let is_late = |event: &&Value| event["source_port"] == 4000 && event["tcp_flags"].as_str().unwrap().contains('F');
+    let late: Vec<_> = told.events.iter().filter(is_late).map(|event| (&event["direction"], &event["pid"])).collect();
+    let [tx, rx] = ["tx", "rx"].map(Value::from);
+    let [owner, kernel] = [pid, 0].map(Value::from);
+    assert_eq!(late, [(&tx, &owner), (&rx, &kernel)]);
+    let answers = told.events.iter().filter(|event| event["destination_port"] == 4000);
+    let answers: Vec<_> = answers.map(|event| (&event["direction"], &event["pid"])).collect();
+    assert_eq!(answers[answers.len() - 2..], [(&tx, &kernel), (&rx, &owner)]);
 }
 
 #[test]
@@ -255,6 +259,7 @@ fn only_packets_that_are_asked_for_are_told() {
     assert_eq!(of(&["--host", "10.9.9.9"], false), [""; 0]);
     assert_eq!(of(&["--host", "127.0.0.1", "-i", "lo", "--port", "5002"], false), ["first 5002 1"]);
     assert_eq!(of(&["-u", "65533", "--port", "5002"], false), [""; 0]);
+    assert_eq!(of(&["-u", "0", "--port", "5002"], false), ["first 5002 1"]);
     assert_eq!(of(&["-i", "nosuch0", "--port", "5002"], false), [""; 0]);
 }
 
@@ -285,6 +290,45 @@ fn a_flood_of_packets_loses_nothing_silently() {
     assert_eq!(told.shown, told.count);
     assert_eq!(told.events_lost, told.lost);
     assert!(after_kib < before_kib + 24 * 1024, "{before_kib} KiB became {after_kib}");
+}
+
+#[test]
+fn a_reader_that_is_stuck_holds_nothing_up() {
+    let alone = Namespace::new();
+    for again in [false, true] {
+        let mut child = nettopd_command()
+            .args(["packets", "--format", "ndjson", "--port", "4000"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        output.read_line(&mut String::new()).unwrap();
+        Process::run(Some(&alone), |_| {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            for _ in 0..2000 {
+                socket.send_to(b"x", "127.0.0.1:4000").unwrap();
+            }
+            Moved::default()
+        });
+        let pid = Pid::from_raw(child.id().cast_signed());
+        kill(pid, Signal::SIGINT).unwrap();
+        if again {
+            sleep(Duration::from_millis(300));
+            kill(pid, Signal::SIGINT).unwrap();
+        }
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        let status = child.wait().unwrap();
+        if again {
+            assert_eq!(status.signal(), Some(libc::SIGINT), "{said}");
+        } else {
+            let numbers: Vec<u64> = said.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+            // The datagram, and that nobody was there.
+            assert_eq!((numbers[0], numbers[1] + numbers[2]), (4000, 4000), "{said}");
+            assert!(numbers[2] > 0 && status.code() == Some(0), "{said}");
+        }
+    }
 }
 
 #[test]
