@@ -7,7 +7,7 @@ use nettop_common::{
 };
 
 use super::*;
-use crate::stream::clock::fixed;
+use crate::{golden::hold_schema, stream::clock::fixed};
 
 fn step(what: u32, kind: u32, elapsed_ns: u64, depth: u32, result: i64) -> Step {
     let owner = OwnerKey { start_time_ns: 1_000, tgid: 3611, uid: 1000 };
@@ -142,4 +142,9 @@ fn losses_are_told_in_every_format() {
     assert_eq!(told(StreamFormat::Text), "[7 events lost: the reader is too slow]\n");
     assert!(told(StreamFormat::Ndjson).ends_with("\"events_lost\":7}\n"));
     assert_eq!(told(StreamFormat::Csv), ",lost,,,,,,,,,,,,7\n");
+}
+
+#[test]
+fn the_schema_is_that_of_the_documents() {
+    hold_schema::<record::Line>("../docs/trace.schema.json");
 }

@@ -14,9 +14,20 @@ use crate::{
 
 const SCHEMA: &str = "nettop.trace/1";
 
+/// A line of the stream: one of the first kind, then any of the others.
+#[cfg(test)]
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only the schema is made of it")]
+pub enum Line {
+    Head(Head),
+    Step(Record),
+    Lost(crate::stream::head::Lost),
+}
+
 /// One step. Null: not known, or it means nothing here.
 #[derive(Serialize, JsonSchema, Debug)]
-struct Record {
+pub struct Record {
     /// enter or leave
     event: &'static str,
     /// RFC 3339, UTC, from the kernel's clock.
