@@ -117,6 +117,12 @@ fn tell_untold(tracer: &Tracer) {
     if untold.calls_32bit > 0 {
         eprintln!("nettopd: {} calls of 32-bit programs are not shown", untold.calls_32bit);
     }
+    if untold.skipped > 0 {
+        eprintln!(
+            "nettopd: the kernel skipped {} steps of all processes; some of these may be missing",
+            untold.skipped
+        );
+    }
     if untold.processes > 0 {
         eprintln!("nettopd: {} processes may have been missed", untold.processes);
     }

@@ -89,6 +89,12 @@ fn summary(said: &str) -> [u64; 3] {
     numbers.try_into().unwrap()
 }
 
+/// Steps of whatever process that the kernel skipped.
+fn skipped(said: &str) -> u64 {
+    let line = said.lines().find_map(|line| line.strip_prefix("nettopd: the kernel skipped "));
+    line.map_or(0, |line| line.split(' ').next().unwrap().parse().unwrap())
+}
+
 /// A file by which a process is let go: waiting for it takes no socket.
 fn gate(folder: &Path) -> PathBuf {
     folder.join("go")
@@ -385,8 +391,9 @@ fn a_flood_is_shown_or_counted() {
         let [seen, summed, lost] = summary(&said);
         assert_eq!((shown, told_lost), (summed, lost));
         assert_eq!(seen, shown + lost);
-        // From 7.0 on, the kernel may skip a run, and does not tell whose.
-        assert!(seen == 2 * calls || nettop_tests::kernel() >= (7, 0) && seen > 2 * calls, "{seen} of {}", 2 * calls);
+        // From 7.0 on, the kernel may skip a step, and does not tell whose.
+        let made = 2 * calls;
+        assert!(seen <= made && seen + skipped(&said) >= made, "{seen} of {made}: {said}");
         assert!(is_read || lost > 0 || calls < 100_000, "a reader that is stuck costs events");
     }
 }
@@ -540,23 +547,4 @@ fn wrong_usage_is_told_in_one_line() {
     let output = run(&["--backend", "kprobe", "-c", "x"]);
     assert_eq!(output.status.code(), Some(69));
     assert!(String::from_utf8_lossy(&output.stderr).contains("back end kprobe cannot be used for socket calls"));
-}
-
-#[test]
-fn zz_timing() {
-    let mut command = Command::new("strace");
-    command.args(["-T", "-o", "/tmp/t.out", "nettopd", "trace", "--backend", "fentry", "--", "sleep", "0"]);
-    let begun = Instant::now();
-    command.output().unwrap();
-    let mut sums: BTreeMap<String, (u32, f64)> = BTreeMap::new();
-    for line in fs::read_to_string("/tmp/t.out").unwrap().lines() {
-        let Some((call, time)) = line.rsplit_once(" <") else { continue };
-        let key: String = call.split(',').next().unwrap().chars().take(28).collect();
-        let key = if key.starts_with("bpf") { key } else { key.split('(').next().unwrap().to_owned() };
-        let sum = sums.entry(key).or_default();
-        sum.0 += 1;
-        sum.1 += time.trim_end_matches('>').parse::<f64>().unwrap();
-    }
-    sums.retain(|_, (_, sum)| *sum > 0.05);
-    panic!("{:?} {sums:#?}", begun.elapsed());
 }

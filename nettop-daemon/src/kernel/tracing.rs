@@ -116,6 +116,8 @@ pub struct Untold {
     pub processes: u64,
     /// Calls of programs of 32 bits.
     pub calls_32bit: u64,
+    /// Steps of whatever process that the kernel skipped: whose they were it does not tell.
+    pub skipped: u64,
 }
 
 /// Whose calls are told.
@@ -170,18 +172,21 @@ impl Tracer {
     /// What nobody will hear of.
     pub fn untold(&self) -> Untold {
         let stats = self.stats.read(0).unwrap_or_default();
-        Untold { processes: stats.traced_full + self.misses.of(&misses::FOLLOWING), calls_32bit: stats.calls_32bit }
+        let births = self.misses.of(&misses::FOLLOWING);
+        Untold {
+            processes: stats.traced_full + births,
+            calls_32bit: stats.calls_32bit,
+            skipped: self.misses.calls().saturating_sub(births),
+        }
     }
 }
 
 impl Source for Tracer {
-    /// Where the kernel skipped runs of programs, others' calls may be among them.
     fn lost(&mut self) -> u64 {
-        let skipped = self.misses.calls().saturating_sub(self.misses.of(&misses::FOLLOWING));
-        self.stats.read(0).unwrap_or_default().events_lost + skipped
+        self.stats.read(0).unwrap_or_default().events_lost
     }
 
-    /// Trampolines stay until the end: before 6.4, the kernel takes a tenth of a second and more to remove each.
+    /// Trampolines stay until the end: the kernel takes up to a tenth of a second to remove each (6.1).
     fn detach(&mut self) {
         self.links.retain(|(place, _)| matches!(place, Place::Fentry | Place::Fexit));
         self.chosen.borrow_mut().forget_all();

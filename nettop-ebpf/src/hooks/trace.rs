@@ -117,6 +117,10 @@ pub fn call_enter(ctx: BtfTracePointContext) -> i32 {
         && let Some(thread) = thread()
     {
         let now_ns = now();
+        if thread.depth != 0 {
+            // It has left the last one, which the kernel hid.
+            count(|stats| &raw mut stats.events_lost);
+        }
         (thread.begun_ns, thread.depth) = (now_ns, 1);
         describe(&mut thread.call.step, call, now_ns);
         (thread.call.step.kind, thread.call.step.depth, thread.call.step.elapsed_ns) = (kind::ENTER, 0, 0);

@@ -11,6 +11,7 @@ use aya_ebpf::{
 use nettop_common::trace::{DEPTH, FIRST_FUNCTION, Function, Thread, kind};
 
 use super::{describe, is_told, now, tell, thread};
+use crate::maps::count;
 
 macro_rules! programs {
     ($($target:literal $enter:ident $leave:ident $how:ident;)*) => {
@@ -68,7 +69,7 @@ fn leave(function: Function, frame: u64) -> i32 {
     0
 }
 
-/// How many calls lie at this place of the stack or higher, which grows downwards.
+/// How many calls lie at this place of the stack or higher, which grows downwards. That the others were left, the kernel hid.
 #[inline(always)]
 fn lasting(thread: &Thread, frame: u64) -> u64 {
     let mut depth = thread.depth;
@@ -77,6 +78,7 @@ fn lasting(thread: &Thread, frame: u64) -> u64 {
             break;
         }
         depth -= 1;
+        count(|stats| &raw mut stats.events_lost);
     }
     depth
 }
