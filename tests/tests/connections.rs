@@ -353,7 +353,8 @@ fn a_flood_of_connections_loses_nothing_silently() {
     assert_eq!(told.shown, told.count);
     assert_eq!(told.events_lost, told.lost);
     assert!(told.lost > 0, "the ring takes more than this scenario can make");
-    assert!(after_kib < before_kib + 16 * 1024, "{before_kib} KiB became {after_kib}");
+    // The ring, which is mapped twice, and the tables come in as they are used; the events of the flood are more.
+    assert!(after_kib < before_kib + 32 * 1024, "{before_kib} KiB became {after_kib}");
 }
 
 #[test]
