@@ -112,6 +112,8 @@ impl From<rusqlite::Error> for Trouble {
 pub struct Store {
     connection: Connection,
     names: Names,
+    /// Whether they may have numbers that the file has not: since a write that failed, or a cut.
+    names_stale: bool,
     session: i64,
     limits: Limits,
     minute: i64,
@@ -153,7 +155,7 @@ impl Store {
         let (boot, session) = begin(&transaction, origin, now)?;
         let names = Names::read(&transaction, boot)?;
         transaction.commit()?;
-        let mut store = Self { connection, names, session, limits, minute: 0, guard };
+        let mut store = Self { connection, names, names_stale: false, session, limits, minute: 0, guard };
         store.bound()?;
         Ok(store)
     }
@@ -221,34 +223,31 @@ impl Store {
     }
 
     fn try_write(&mut self, slots: &[Slot], now: i64) -> Result<(), Trouble> {
+        if self.names_stale {
+            self.names = Names::read(&self.connection, self.names.boot())?;
+        }
+        // Numbers that were given out are not in the file until it is committed.
+        self.names_stale = true;
         let minute = Resolution::Minute.floor(now);
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let written = (|| {
-            for slot in slots {
-                insert(&transaction, &mut self.names, slot)?;
-            }
-            rollup::close(&transaction, Some(now))?;
-            let is_due = minute != self.minute;
-            Ok(is_due && retention::by_age(&transaction, &self.limits.keep, now)?)
-        })();
-        let written: rusqlite::Result<bool> =
-            written.and_then(|has_forgotten| transaction.commit().map(|()| has_forgotten));
-        self.minute = minute;
-        if !matches!(written, Ok(false)) {
-            // Numbers that were given out are not in the file, or no longer.
-            let names = Names::read(&self.connection, self.names.boot());
-            written?;
-            self.names = names?;
+        for slot in slots {
+            insert(&transaction, &mut self.names, slot)?;
         }
+        rollup::close(&transaction, Some(now))?;
+        let is_due = minute != self.minute;
+        self.minute = minute;
+        let has_forgotten = is_due && retention::by_age(&transaction, &self.limits.keep, now)?;
+        transaction.commit()?;
+        self.names_stale = has_forgotten;
         Ok(())
     }
 
     /// Gives up the oldest rows, in a transaction of its own: small enough for the log that is there already.
     fn cut(&mut self) -> Result<(), Trouble> {
+        self.names_stale = true;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let has_cut = retention::by_size(&transaction, &self.limits.keep)?;
         transaction.commit()?;
-        self.names = Names::read(&self.connection, self.names.boot())?;
         // A log that was emptied is written from its begin again.
         self.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()))?;
         if has_cut { Ok(()) } else { Err(Trouble::Full) }

@@ -283,3 +283,30 @@ fn the_last_boot_is_the_one_before_this() {
     second.finish(BEGIN + 110).unwrap();
     assert!(reader.last_boot("third").unwrap().unwrap().is_clean);
 }
+
+#[test]
+fn numbers_of_a_write_that_failed_are_given_to_nobody_else() {
+    let folder = folder();
+    let path = file(&folder);
+    let mut store = open(&path);
+    store.write(&[slot(BEGIN, &[(1, 5)])]).unwrap();
+    // Fails after its processes got their numbers.
+    let mut failing = slot(BEGIN + 10, &[(2, 5)]);
+    failing.losses.insert("rows_full", 1);
+    let connection = Connection::open(&path).unwrap();
+    let fail = "CREATE TRIGGER fail BEFORE INSERT ON loss BEGIN SELECT raise(ABORT, 'no'); END";
+    connection.execute_batch(fail).unwrap();
+    store.write(&[failing]).unwrap_err();
+    connection.execute_batch("DROP TRIGGER fail").unwrap();
+    store.write(&[slot(BEGIN + 20, &[(3, 7)])]).unwrap();
+    store.write(&[slot(BEGIN + 30, &[(2, 9)])]).unwrap();
+    let query = "SELECT pid, sum(tx_bytes) FROM talkers GROUP BY pid ORDER BY pid";
+    let talkers: Vec<(u32, u64)> = connection
+        .prepare(query)
+        .unwrap()
+        .query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned())))
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    assert_eq!(talkers, [(101, 5), (102, 9), (103, 7)]);
+}
