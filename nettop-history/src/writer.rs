@@ -20,6 +20,8 @@ use crate::{
 /// Slots that wait for a writer that is busy, and those that it keeps while the file cannot take them: five minutes.
 const WAITING: usize = 8;
 const KEPT: usize = 30;
+/// The loss that those are which the file did not take.
+const SHED: &str = "history_shed";
 /// How long an end waits for a disk.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -53,6 +55,8 @@ struct Attempt {
     flush: i64,
     /// Readings of its slots that were given up since.
     shed: u64,
+    /// What it tells of what was shed before.
+    told: u64,
 }
 
 impl Writer {
@@ -156,20 +160,25 @@ impl Thread {
             if store.has(attempt.ts, attempt.flush)? {
                 self.waiting.retain(|slot| slot.flush > attempt.flush);
                 self.shed.fetch_sub(attempt.shed, Ordering::Relaxed);
+                self.told = attempt.told;
             }
             self.attempt = None;
         }
         let shed = self.shed.load(Ordering::Relaxed);
         let more = shed.saturating_sub(self.told);
         let slots = self.waiting.make_contiguous();
-        if let Some(last) = slots.last_mut()
-            && more > 0
-        {
-            *last.losses.entry("history_shed").or_default() += more;
-            self.told = shed;
+        let Some(last) = slots.last_mut() else { return Ok(()) };
+        // Only for this attempt: the slot may be shed before one succeeds, and what it tells with it.
+        if more > 0 {
+            last.losses.insert(SHED, more);
         }
-        self.attempt = slots.last().map(|slot| Attempt { ts: slot.ts, flush: slot.flush, shed: 0 });
-        store.write(slots)?;
+        self.attempt = Some(Attempt { ts: last.ts, flush: last.flush, shed: 0, told: shed });
+        let result = store.write(slots);
+        if let Some(last) = slots.last_mut() {
+            last.losses.remove(SHED);
+        }
+        result?;
+        self.told = shed;
         self.attempt = None;
         self.waiting.clear();
         Ok(())

@@ -3,12 +3,13 @@
 use std::{
     fs,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
+    time::{Duration, Instant},
 };
 
 use rusqlite::Connection;
 
 use super::{file, folder, open, origin, question, slot};
-use crate::{Limits, Reader, Resolution, Store, Trouble, schema};
+use crate::{Limits, Reader, Resolution, Store, Trouble, Writer, schema};
 
 const BEGIN: i64 = 1_795_000_000;
 
@@ -309,4 +310,40 @@ fn numbers_of_a_write_that_failed_are_given_to_nobody_else() {
         .collect::<Result<_, _>>()
         .unwrap();
     assert_eq!(talkers, [(101, 5), (102, 9), (103, 7)]);
+}
+
+#[test]
+fn the_file_tells_all_that_was_shed() {
+    let folder = folder();
+    let path = file(&folder);
+    open(&path).write(&[slot(BEGIN, &[(1, 5)])]).unwrap();
+    let connection = Connection::open(&path).unwrap();
+    let fail = "CREATE TRIGGER fail BEFORE INSERT ON sample_10s BEGIN SELECT raise(ABORT, 'no'); END";
+    connection.execute_batch(fail).unwrap();
+    let writer = Writer::start(path.clone(), Limits::default(), origin());
+    let mut next = BEGIN;
+    let mut put = || {
+        next += 10;
+        writer.put(slot(next, &[(1, 5)]));
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    let deadline = Instant::now() + Duration::from_secs(60);
+    // So many that slots are shed which should have told of others.
+    while writer.shed() <= 100 {
+        assert!(Instant::now() < deadline, "{} are shed", writer.shed());
+        put();
+    }
+    connection.execute_batch("DROP TRIGGER fail").unwrap();
+    let count =
+        |query: &str| -> u64 { connection.query_row(query, [], |row| row.get::<_, i64>(0)).unwrap().cast_unsigned() };
+    while count("SELECT count(*) FROM tick_10s") <= 1 {
+        assert!(Instant::now() < deadline, "it is not written again");
+        put();
+    }
+    put();
+    let shed = writer.shed();
+    writer.finish();
+    assert_eq!(count("SELECT sum(count) FROM loss WHERE cause = 'history_shed'"), shed);
+    let put = (next - BEGIN) / 10 * 2;
+    assert_eq!(count("SELECT sum(readings) FROM tick_10s") - 2 + shed, put.cast_unsigned());
 }
