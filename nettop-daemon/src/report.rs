@@ -11,6 +11,6 @@ pub mod sockets;
 mod table;
 
 pub use balance::Balance;
-pub use collect::{Collector, Filter, evidence_name, host_name, kernel_release, now};
+pub use collect::{Collector, Filter, boot_id, evidence_name, host_name, kernel_release, now};
 pub use model::{Amount, Books, HookReport, Side, Snapshot, Traffic};
 pub use sink::{Output, Sink};

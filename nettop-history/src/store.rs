@@ -160,11 +160,6 @@ impl Store {
         Ok(store)
     }
 
-    /// Whether another process writes the file now.
-    pub fn is_written(path: &Path) -> bool {
-        Guard::is_locked(path)
-    }
-
     /// Writes slots in one transaction. Where there is no room, what is oldest is given up.
     ///
     /// # Errors

@@ -78,11 +78,15 @@ impl Writer {
             told: 0,
             trouble: None,
         };
-        std::thread::spawn(move || {
+        let started = std::thread::Builder::new().name("history".into()).spawn(move || {
             thread.run(&slots);
             // Nobody waits if the farewell took too long.
             let _ = farewell.send(());
         });
+        if let Err(error) = started {
+            // With nobody to take them, all slots are shed.
+            tracing::warn!("history: no thread can be started ({error}); counting goes on, and nothing is recorded");
+        }
         Self { queue, shed, done }
     }
 
@@ -118,6 +122,9 @@ impl Thread {
                 self.take(slot);
             }
             self.flush(true);
+        }
+        if !self.waiting.is_empty() {
+            tracing::warn!("history: slots that were not written: {}", self.waiting.len());
         }
         if let Some(store) = self.store.take()
             && let Err(trouble) = store.finish(now())

@@ -2,12 +2,18 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fs,
+    io::{self, IsTerminal as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
-use nettop_history::{Books, Counters, Device, DropKind, Limits, Origin, SLOT_S, Side, Slot, Store, Who, Writer};
-use nix::time::{ClockId, clock_gettime};
+use nettop_history::{Books, Counters, Device, DropKind, Limits, Origin, SLOT_S, Side, Slot, Who, Writer};
+use nix::{
+    time::{ClockId, clock_gettime},
+    unistd::geteuid,
+};
 
 use super::{
     args::{DEFAULT, RecordArgs},
@@ -58,7 +64,7 @@ impl Moment {
 }
 
 /// A recorder, if this run is to be recorded: the daemon's is; one with a selection sees only a part, one of some reports
-/// is a look.
+/// or on a terminal is a look.
 ///
 /// # Errors
 ///
@@ -75,10 +81,24 @@ pub fn recorder(cli: &Cli, timing: &Timing, filter: &Filter) -> anyhow::Result<O
         }
         Some(path) => path.clone(),
         None => {
+            // Who looks at a table on a terminal did not ask for a file, and would keep the service from its own.
+            let is_daemon = is_whole
+                && !no_history
+                && cli.command.is_none()
+                && !cli.once
+                && timing.count.is_none()
+                && !io::stdout().is_terminal();
             let default = Path::new(DEFAULT);
-            let is_daemon = is_whole && !no_history && cli.command.is_none() && !cli.once && timing.count.is_none();
-            if !is_daemon || !default.parent().is_some_and(Path::is_dir) || Store::is_written(default) {
+            let folder = default.parent().and_then(|folder| fs::metadata(folder).ok());
+            let Some(folder) = folder.filter(|folder| is_daemon && folder.is_dir()) else {
                 tracing::info!("no history is recorded");
+                return Ok(None);
+            };
+            if folder.uid() != geteuid().as_raw() {
+                tracing::warn!(
+                    "no history is recorded: the folder of {DEFAULT} belongs to user {}; name a file with --history",
+                    folder.uid()
+                );
                 return Ok(None);
             }
             default.into()
@@ -102,43 +122,48 @@ impl Recorder {
         }
     }
 
+    /// Opens the file, on a thread of its own: what is wrong with it is said at once.
+    pub fn start(&mut self, hooks_missing: u64) {
+        let origin = Origin {
+            boot_id: report::boot_id(),
+            host: report::host_name(),
+            kernel: report::kernel_release(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            hooks_missing,
+        };
+        self.writer = Some(Writer::start(self.path.clone(), self.limits, origin));
+    }
+
     /// Adds an interval that ended now. What could not be recorded so far is noted in the snapshot.
     pub fn record(&mut self, snapshot: &mut Snapshot) {
         let now = Moment::now();
         if let Some(over) = self.add(snapshot, now) {
-            self.put(snapshot, over);
+            self.put(over);
         }
         // The next one will end in another slot.
         if slot_of(now.wall_ms + snapshot.interval_ms.cast_signed()) != self.slot.ts && self.slot.tick.readings > 0 {
             let over = std::mem::take(&mut self.slot);
-            self.put(snapshot, over);
+            self.put(over);
         }
         snapshot.loss.history_shed = self.writer.as_ref().map_or(0, Writer::shed);
     }
 
     /// Hands over what is left and waits for the file, but not long.
-    pub fn finish(self) {
+    pub fn finish(mut self) {
+        let last = std::mem::take(&mut self.slot);
+        if last.tick.readings > 0 {
+            self.put(last);
+        }
         if let Some(writer) = self.writer {
-            if self.slot.tick.readings > 0 {
-                writer.put(self.slot);
-            }
             writer.finish();
         }
     }
 
-    fn put(&mut self, snapshot: &Snapshot, mut slot: Slot) {
+    fn put(&self, mut slot: Slot) {
         slot.cap(MOST_ROWS);
-        let writer = self.writer.get_or_insert_with(|| {
-            let origin = Origin {
-                boot_id: snapshot.boot_id.clone(),
-                host: snapshot.host.clone(),
-                kernel: snapshot.kernel.clone(),
-                version: snapshot.version.into(),
-                hooks_missing: snapshot.loss.hooks_missing,
-            };
-            Writer::start(self.path.clone(), self.limits, origin)
-        });
-        writer.put(slot);
+        if let Some(writer) = &self.writer {
+            writer.put(slot);
+        }
     }
 
     /// Adds an interval to its slot, and returns the slot before it if that is over.

@@ -2,10 +2,11 @@
 
 use std::{
     fs,
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink},
     time::{Duration, Instant},
 };
 
+use nix::fcntl::{Flock, FlockArg};
 use rusqlite::Connection;
 
 use super::{file, folder, open, origin, question, slot};
@@ -47,15 +48,35 @@ fn only_a_plain_file_of_our_own_is_opened() {
     fs::remove_dir(&path).unwrap();
 
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
-    assert!(refused(&path).ends_with("everybody may write to its folder"));
+    assert!(refused(&path).ends_with("others may write to its folder"));
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o770)).unwrap();
+    assert!(refused(&path).ends_with("others may write to its folder"), "a group is others as well");
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    chown(folder.path(), Some(65_534), None).unwrap();
+    assert!(refused(&path).ends_with("its folder belongs to user 65534"));
+    chown(folder.path(), Some(0), None).unwrap();
 
-    let store = open(&path);
+    let lock = folder.path().join("history.db.lock");
+    symlink(&other, &lock).unwrap();
+    assert!(refused(&path).ends_with("it is a symbolic link"));
+    fs::remove_file(&lock).unwrap();
+}
+
+#[test]
+fn one_writes_and_readers_keep_nobody_out() {
+    let folder = folder();
+    let path = file(&folder);
+    let mut store = open(&path);
     assert!(refused(&path).ends_with("another nettopd writes it"));
-    assert!(Store::is_written(&path));
+    let lock = folder.path().join("history.db.lock");
+    assert_eq!(fs::metadata(&lock).unwrap().mode() & 0o777, 0o600, "only its owner can take it");
+    // Whoever takes the lock away lets another in: the first one ends.
+    fs::remove_file(&lock).unwrap();
+    assert!(matches!(store.write(&[slot(BEGIN, &[(1, 5)])]), Err(Trouble::Io(_))));
     drop(store);
-    assert!(!Store::is_written(&path));
+    let reader = Flock::lock(fs::File::open(&path).unwrap(), FlockArg::LockSharedNonblock).unwrap();
     open(&path);
+    drop(reader);
 }
 
 #[test]
