@@ -122,12 +122,13 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the file, makes it if there is none, and brings an older one up to date.
+    /// Opens the file, makes it if there is none, and brings an older one up to date. `started` tells one run from
+    /// the next, in seconds since 1970.
     ///
     /// # Errors
     ///
     /// [`Trouble`]; the file is as it was.
-    pub fn open(path: &Path, limits: Limits, origin: &Origin, now: i64) -> Result<Self, Trouble> {
+    pub fn open(path: &Path, limits: Limits, origin: &Origin, started: i64) -> Result<Self, Trouble> {
         let guard = Guard::open(path)?;
         let foreign = || Trouble::Refused(format!("{} is not a history of nettopd's", path.display()));
         if guard.is_foreign().map_err(|error| Trouble::Io(format!("{}: {error}", path.display())))? {
@@ -152,7 +153,8 @@ impl Store {
         if version < schema::VERSION {
             schema::migrate(&transaction, version)?;
         }
-        let (boot, session) = begin(&transaction, origin, now)?;
+        schema::make_views(&transaction)?;
+        let (boot, session) = begin(&transaction, origin, started)?;
         let names = Names::read(&transaction, boot)?;
         transaction.commit()?;
         let mut store = Self { connection, names, names_stale: false, session, limits, minute: 0, guard };
@@ -322,16 +324,25 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Notes the boot and the start of this session.
-fn begin(connection: &Connection, origin: &Origin, now: i64) -> rusqlite::Result<(i64, i64)> {
+fn begin(connection: &Connection, origin: &Origin, started: i64) -> rusqlite::Result<(i64, i64)> {
     connection.execute(
         "INSERT INTO boot(boot_id, first_seen, host, kernel) VALUES(?1, ?2, ?3, ?4) ON CONFLICT(boot_id) DO NOTHING",
-        params![origin.boot_id, now, origin.host, origin.kernel],
+        params![origin.boot_id, started, origin.host, origin.kernel],
     )?;
     let boot = connection
         .query_row("SELECT id FROM boot WHERE boot_id = ?1", [&origin.boot_id], |row| row.get::<_, i64>(0))?;
+    // A file that was opened again, after a trouble, is still of the same run.
+    let found = connection.query_row(
+        "SELECT max(id) FROM session WHERE boot = ?1 AND started = ?2",
+        params![boot, started],
+        |row| row.get(0),
+    )?;
+    if let Some(session) = found {
+        return Ok((boot, session));
+    }
     connection.execute(
         "INSERT INTO session(boot, started, version, hooks_missing) VALUES(?1, ?2, ?3, ?4)",
-        params![boot, now, origin.version, origin.hooks_missing.cast_signed()],
+        params![boot, started, origin.version, origin.hooks_missing.cast_signed()],
     )?;
     Ok((boot, connection.last_insert_rowid()))
 }

@@ -36,6 +36,8 @@ struct Thread {
     path: PathBuf,
     limits: Limits,
     origin: Origin,
+    /// When this run began: what is opened again later is of the same.
+    started: i64,
     store: Option<Store>,
     waiting: VecDeque<Slot>,
     /// What the last slot is marked with.
@@ -69,6 +71,7 @@ impl Writer {
             path,
             limits,
             origin,
+            started: now(),
             store: None,
             waiting: VecDeque::new(),
             // Never again what another writer used.
@@ -161,7 +164,7 @@ impl Thread {
     fn try_flush(&mut self) -> Result<(), Trouble> {
         let store = match &mut self.store {
             Some(store) => store,
-            none => none.insert(Store::open(&self.path, self.limits, &self.origin, now())?),
+            none => none.insert(Store::open(&self.path, self.limits, &self.origin, self.started)?),
         };
         if let Some(attempt) = &self.attempt {
             if store.has(attempt.ts, attempt.flush)? {

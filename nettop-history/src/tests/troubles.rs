@@ -368,3 +368,19 @@ fn the_file_tells_all_that_was_shed() {
     let put = (next - BEGIN) / 10 * 2;
     assert_eq!(count("SELECT sum(readings) FROM tick_10s") - 2 + shed, put.cast_unsigned());
 }
+
+#[test]
+fn a_run_is_one_session_however_often_it_opens_the_file() {
+    let folder = folder();
+    let path = file(&folder);
+    let sessions = |started: i64| -> i64 {
+        drop(Store::open(&path, Limits::default(), &origin(), started).unwrap());
+        let connection = Connection::open(&path).unwrap();
+        // A view of another version does not stay.
+        connection.execute_batch("DROP VIEW talkers; CREATE VIEW talkers AS SELECT 1 AS old").unwrap();
+        connection.query_row("SELECT count(*) FROM session", [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!([sessions(BEGIN), sessions(BEGIN), sessions(BEGIN + 1)], [1, 1, 2]);
+    drop(open(&path));
+    Connection::open(&path).unwrap().prepare("SELECT comm FROM talkers").unwrap();
+}
