@@ -1,4 +1,5 @@
-//! Tables and views. Data changes by steps that are never edited once released; views are made anew each time it is opened to be written.
+//! Tables and views. Data changes by steps that are never edited once released; views are made anew
+//! each time a writer opens the file.
 
 use rusqlite::{Connection, Transaction};
 

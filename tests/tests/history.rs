@@ -243,7 +243,8 @@ fn with_default_folder(folder: &Path, owner: u32) -> Command {
     let mut command = Command::new("unshare");
     let program = nettopd_command().get_program().to_owned();
     let script = format!(
-        "mount -t tmpfs tmpfs /var/lib && mkdir /var/lib/nettopd && mount --bind {0} /var/lib/nettopd && chown {owner} /var/lib/nettopd && exec \"$@\"",
+        "mount -t tmpfs tmpfs /var/lib && mkdir /var/lib/nettopd && mount --bind {0} /var/lib/nettopd \
+         && chown {owner} /var/lib/nettopd && exec \"$@\"",
         folder.display()
     );
     command.args(["--mount", "sh", "-c", &script, "sh"]).arg(program);

@@ -106,6 +106,6 @@ fn a_row_far_ahead_does_not_make_all_others_old() {
     for number in 0..400 {
         store.write(&[slot(BEGIN + number * 10, &crowd)]).unwrap();
         let kept = count(&connection, "tick_10s");
-        assert!(kept > i64::from(number).min(20), "{kept} slots are left of {number}");
+        assert!(kept > number.min(20), "{kept} slots are left of {number}");
     }
 }
