@@ -11,6 +11,8 @@ pub mod sockets;
 mod table;
 
 pub use balance::Balance;
-pub use collect::{Collector, Filter, evidence_name, host_name, kernel_release};
+pub use collect::{Collector, Filter, boot_id, evidence_name, host_name, kernel_release};
 pub use model::{Amount, Books, HookReport, Side, Snapshot, Traffic};
+#[cfg(test)]
+pub use model::{Count, DropAmounts, Loss, RowReport, TcpReport};
 pub use sink::{Output, Sink};

@@ -46,29 +46,38 @@ pub fn run(cli: &Cli, output: Output) -> anyhow::Result<()> {
         let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
         let mut history = history::recorder(cli, &timing, &filter)?;
         let mut sampler = Sampler::start(cli, filter, output.shows_drops() || history.is_some())?;
+        if let Some(history) = &mut history {
+            history.start(sampler.collector.hooks_missing());
+        }
         let (mut sink, mut writer) = Sink::new(output);
         let period = Duration::from_secs_f64(timing.interval_s());
         let mut ticks = interval_at(Instant::now() + period, period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut left = timing.count;
-        while left != Some(0) {
-            let last = tokio::select! {
-                _ = ticks.tick() => false,
-                _ = interrupt.recv() => true,
-                _ = terminate.recv() => true,
-                _ = &mut writer.ended => break,
-            };
-            let mut snapshot = sampler.sample(sink.skipped)?;
-            if let Some(history) = &mut history {
-                history.record(&mut snapshot);
+        let ended: anyhow::Result<()> = async {
+            while left != Some(0) {
+                let last = tokio::select! {
+                    _ = ticks.tick() => false,
+                    _ = interrupt.recv() => true,
+                    _ = terminate.recv() => true,
+                    _ = &mut writer.ended => break,
+                };
+                let mut snapshot = sampler.sample(sink.skipped)?;
+                if let Some(history) = &mut history {
+                    history.record(&mut snapshot);
+                }
+                sink.put(&snapshot)?;
+                left = if last { Some(0) } else { left.map(|left| left - 1) };
             }
-            sink.put(&snapshot)?;
-            left = if last { Some(0) } else { left.map(|left| left - 1) };
+            Ok(())
         }
+        .await;
         drop(sampler);
+        // Whatever ended it: what was measured is recorded.
         if let Some(history) = history {
             history.finish();
         }
+        ended?;
         writer.finish(sink)
     })
 }

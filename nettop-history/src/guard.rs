@@ -13,6 +13,9 @@ use crate::store::Trouble;
 
 /// Readable by a group, so that ordinary clients are enough.
 const MODE: u32 = 0o640;
+/// Of the lock, which whoever may open it may take.
+const LOCK_MODE: u32 = 0o600;
+const LOCK: &str = ".lock";
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
 /// A file that may be written; others are locked out while this lives.
@@ -20,7 +23,9 @@ pub struct Guard {
     /// Without symbolic links in its folder's name.
     pub path: PathBuf,
     /// Never closed while SQLite has the file open: closing any descriptor of a file ends a process's POSIX locks on it.
-    file: Flock<File>,
+    file: File,
+    /// A file of its own, because those who may read the history could lock that.
+    lock: Flock<File>,
 }
 
 impl Guard {
@@ -36,39 +41,42 @@ impl Guard {
         };
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         let folder = folder.canonicalize().map_err(|error| Trouble::Io(format!("{}: {error}", folder.display())))?;
-        let open_to_all = fs::metadata(&folder).is_ok_and(|folder| folder.mode() & 0o1002 == 0o002);
-        if open_to_all {
-            return Err(refused("everybody may write to its folder".into()));
+        let io = |path: &Path, error: io::Error| Trouble::Io(format!("{}: {error}", path.display()));
+        let found = fs::metadata(&folder).map_err(|error| io(&folder, error))?;
+        if found.uid() != nix::unistd::geteuid().as_raw() && found.uid() != 0 {
+            return Err(refused(format!("its folder belongs to user {}", found.uid())));
+        }
+        // Where a folder is sticky, nobody replaces what is another's.
+        if found.mode() & 0o022 != 0 && found.mode() & 0o1000 == 0 {
+            return Err(refused("others may write to its folder".into()));
         }
         let path = folder.join(name);
-        for beside in ["-wal", "-shm"] {
+        for beside in ["", "-wal", "-shm", LOCK] {
             is_ours(&beside_path(&path, beside)).map_err(refused)?;
         }
+        let lock_path = beside_path(&path, LOCK);
+        let lock = open_own(&lock_path, LOCK_MODE).map_err(|error| io(&lock_path, error))?;
+        let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock)
+            .map_err(|_| refused("another nettopd writes it".into()))?;
         let is_new = !is_ours(&path).map_err(refused)?;
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).mode(MODE).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC);
-        let file = options.open(&path).map_err(|error| Trouble::Io(format!("{}: {error}", path.display())))?;
+        let file = open_own(&path, MODE).map_err(|error| io(&path, error))?;
+        // What was opened, whatever was there a moment ago.
+        check(&file.metadata().map_err(|error| io(&path, error))?).map_err(refused)?;
         if is_new {
             // Whatever the umask says.
-            file.set_permissions(fs::Permissions::from_mode(MODE))
-                .map_err(|error| Trouble::Io(format!("{}: {error}", path.display())))?;
+            file.set_permissions(fs::Permissions::from_mode(MODE)).map_err(|error| io(&path, error))?;
         }
-        let file = Flock::lock(file, FlockArg::LockExclusiveNonblock)
-            .map_err(|_| refused("another nettopd writes it".into()))?;
-        Ok(Self { path, file })
+        Ok(Self { path, file, lock })
     }
 
-    /// Whether the file still has its name: SQLite would go on writing to one that was removed.
+    /// Whether file and lock still have their names: SQLite would go on writing to a file that was removed.
     pub fn is_in_place(&self) -> bool {
         let inode = |metadata: io::Result<fs::Metadata>| metadata.map(|found| (found.dev(), found.ino())).ok();
-        let ours = inode(self.file.metadata());
-        ours.is_some() && ours == inode(fs::symlink_metadata(&self.path))
-    }
-
-    /// Whether somebody else has the file.
-    pub fn is_locked(path: &Path) -> bool {
-        let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
-        file.is_ok_and(|file| Flock::lock(file, FlockArg::LockSharedNonblock).is_err())
+        let is_at = |file: &File, path: &Path| {
+            let ours = inode(file.metadata());
+            ours.is_some() && ours == inode(fs::symlink_metadata(path))
+        };
+        is_at(&self.file, &self.path) && is_at(&self.lock, &beside_path(&self.path, LOCK))
     }
 
     /// Whether it never was a database of SQLite's. One of ours whose header is smashed still has its log beside it.
@@ -104,17 +112,34 @@ pub fn beside_path(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
+/// Opens a file, and makes it if there is none.
+fn open_own(path: &Path, mode: u32) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).mode(mode);
+    // A pipe that was put there keeps nobody waiting.
+    options.custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK).open(path)
+}
+
 /// Whether the file is there; it is an error if it is there and not ours.
 fn is_ours(path: &Path) -> Result<bool, String> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error.to_string()),
-        Ok(found) if found.is_symlink() => Err("it is a symbolic link".into()),
-        Ok(found) if !found.is_file() => Err("it is no plain file".into()),
-        Ok(found) if found.uid() != nix::unistd::geteuid().as_raw() => {
-            Err(format!("it belongs to user {}", found.uid()))
-        }
-        Ok(found) if found.nlink() != 1 => Err("it has another name as well".into()),
-        Ok(_) => Ok(true),
+        Ok(found) => check(&found).map(|()| true),
+    }
+}
+
+/// Whether it is a plain file of ours alone.
+fn check(found: &fs::Metadata) -> Result<(), String> {
+    if found.is_symlink() {
+        Err("it is a symbolic link".into())
+    } else if !found.is_file() {
+        Err("it is no plain file".into())
+    } else if found.uid() != nix::unistd::geteuid().as_raw() {
+        Err(format!("it belongs to user {}", found.uid()))
+    } else if found.nlink() != 1 {
+        Err("it has another name as well".into())
+    } else {
+        Ok(())
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     condition::Condition,
     plan::{Kept, Part, Resolution, plan},
     schema,
-    slot::{Counters, Device, Who},
+    slot::{Counters, Device, OTHER, Who},
 };
 
 /// What rows are about.
@@ -434,6 +434,8 @@ impl Groups {
         let name = match self.by {
             // Drops that are nobody's.
             _ if who.comm.is_empty() => "-".into(),
+            // What did not fit in a slot is of no unit in particular.
+            _ if who.pid == 0 && who.comm == OTHER => OTHER.into(),
             By::Process | By::Device => who.comm.clone(),
             By::Program => who.exe.clone().unwrap_or_else(|| who.comm.clone()),
             By::Unit => or_none(&who.unit),
@@ -448,11 +450,12 @@ impl Groups {
         if index == self.rows.len() {
             self.rows.push(AnswerRow { name, picture: vec![0; self.columns], who, ..AnswerRow::default() });
         } else {
-            self.rows[index].who.keep_common(&who);
-            if self.by == By::Process {
+            if self.by == By::Process && who.pid != 0 {
                 // The last name it bore.
-                self.rows[index].name.clone_from(&name);
-                self.rows[index].who.comm = name;
+                self.rows[index].name = name;
+                self.rows[index].who.learn(who);
+            } else {
+                self.rows[index].who.keep_common(&who);
             }
         }
         if self.processes.insert((index, process), ()).is_none() {
@@ -463,6 +466,23 @@ impl Groups {
 }
 
 impl Who {
+    /// Takes what is known of the same process later.
+    fn learn(&mut self, later: Self) {
+        self.comm = later.comm;
+        self.exe = later.exe.or(self.exe.take());
+        self.unit = later.unit.or(self.unit.take());
+        self.cgroup = later.cgroup.or(self.cgroup.take());
+        self.container = later.container.or(self.container.take());
+        self.keep_common_device(&later.device);
+    }
+
+    fn keep_common_device(&mut self, other: &Device) {
+        if self.device != *other {
+            let name = self.device.name.take().filter(|name| other.name.as_ref() == Some(name));
+            self.device = Device { name, ..Device::default() };
+        }
+    }
+
     /// Leaves what another has as well.
     fn keep_common(&mut self, other: &Self) {
         fn common<T: PartialEq>(mine: &mut Option<T>, theirs: Option<&T>) {
@@ -478,10 +498,7 @@ impl Who {
         common(&mut self.unit, other.unit.as_ref());
         common(&mut self.cgroup, other.cgroup.as_ref());
         common(&mut self.container, other.container.as_ref());
-        if self.device != other.device {
-            common(&mut self.device.name, other.device.name.as_ref());
-            self.device = Device { name: self.device.name.take(), ..Device::default() };
-        }
+        self.keep_common_device(&other.device);
     }
 }
 

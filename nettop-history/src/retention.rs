@@ -40,9 +40,7 @@ pub fn by_size(connection: &Connection, keep: &Keep) -> rusqlite::Result<bool> {
     }
     let Some((resolution, before)) = found else { return Ok(false) };
     purge(connection, resolution, before)?;
-    if resolution == Resolution::Hour {
-        forget(connection, i64::MAX)?;
-    }
+    forget(connection, i64::MAX)?;
     Ok(true)
 }
 
@@ -52,11 +50,18 @@ fn fullest(connection: &Connection, keep: &Keep) -> rusqlite::Result<Option<(Res
     let mut most = -1;
     for resolution in Resolution::ALL {
         let Some((first, last)) = span(connection, resolution)? else { continue };
-        let length = last - first + resolution.seconds();
-        let share = length * 1_000_000 / keep.seconds(resolution).max(1);
+        // By number, and not by time: a single row far ahead would make all others old.
+        let table = rollup::TICK.table(resolution);
+        let number: i64 = connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))?;
+        let share = number * resolution.seconds() * 1_000_000 / keep.seconds(resolution).max(1);
+        let tenth: i64 = connection.query_row(
+            &format!("SELECT ts FROM {table} ORDER BY ts LIMIT 1 OFFSET ?1"),
+            [(number / 10).max(1).min(number - 1)],
+            |row| row.get(0),
+        )?;
         // At least one bucket of what it was rolled up into.
         let least = resolution.coarser().unwrap_or(resolution).seconds();
-        let before = reach(connection, resolution, first + (length / 10).max(least))?;
+        let before = reach(connection, resolution, tenth.max(first + least))?;
         // A single bucket stays.
         if share > most && before > first && first < last {
             (most, fullest) = (share, Some((resolution, before)));
@@ -108,11 +113,47 @@ fn purge(connection: &Connection, resolution: Resolution, before: i64) -> rusqli
     Ok(())
 }
 
-/// Forgets processes of which nothing is left.
+/// Forgets names of which nothing is left. Without foreign keys: for each row that goes, SQLite would look through all
+/// that might refer to it.
 fn forget(connection: &Connection, now: i64) -> rusqlite::Result<bool> {
-    let mut oldest = now - RECENT_S;
+    let mut oldest = now.saturating_sub(RECENT_S);
     for resolution in Resolution::ALL {
-        oldest = oldest.min(span(connection, resolution)?.map_or(i64::MIN, |(first, _)| first));
+        oldest = oldest.min(span(connection, resolution)?.map_or(i64::MAX, |(first, _)| first));
     }
-    Ok(connection.prepare_cached("DELETE FROM process WHERE last < ?1")?.execute([oldest])? > 0)
+    // `last` is raised when an hour is over: until then, the rows of that hour tell.
+    let query = "DELETE FROM process WHERE last < ?1 AND id NOT IN
+         (WITH open(ts) AS (SELECT min(ts) FROM open_bucket)
+          SELECT process FROM sample_10s, open WHERE sample_10s.ts >= open.ts
+          UNION SELECT process FROM sample_1m, open WHERE sample_1m.ts >= open.ts
+          UNION SELECT process FROM drop_10s, open WHERE drop_10s.ts >= open.ts
+          UNION SELECT process FROM drop_1m, open WHERE drop_1m.ts >= open.ts)";
+    let mut forgotten = connection.prepare_cached(query)?.execute([oldest])?;
+    if forgotten > 0 {
+        forgotten += connection
+            .prepare_cached("DELETE FROM program WHERE id NOT IN (SELECT program FROM process)")?
+            .execute([])?;
+        forgotten += connection
+            .prepare_cached(
+                "DELETE FROM drop_kind WHERE id NOT IN
+                 (SELECT kind FROM drop_10s UNION SELECT kind FROM drop_1m UNION SELECT kind FROM drop_1h)",
+            )?
+            .execute([])?;
+    }
+    forgotten += connection
+        .prepare_cached(
+            "DELETE FROM device WHERE id NOT IN (SELECT device FROM process UNION SELECT device FROM device_10s
+                 UNION SELECT device FROM device_1m UNION SELECT device FROM device_1h)",
+        )?
+        .execute([])?;
+    // The last session is this one. One was over when the next began.
+    connection
+        .prepare_cached("DELETE FROM session WHERE id < (SELECT max(id) FROM session WHERE started < ?1)")?
+        .execute([oldest])?;
+    connection
+        .prepare_cached(
+            "DELETE FROM boot WHERE id NOT IN
+             (SELECT boot FROM session UNION SELECT boot FROM process UNION SELECT boot FROM device)",
+        )?
+        .execute([])?;
+    Ok(forgotten > 0)
 }

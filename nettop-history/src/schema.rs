@@ -1,4 +1,5 @@
-//! Tables and views. Data changes by steps that are never edited once released; views are made anew each time.
+//! Tables and views. Data changes by steps that are never edited once released; views are made anew
+//! each time a writer opens the file.
 
 use rusqlite::{Connection, Transaction};
 
@@ -110,7 +111,11 @@ pub fn migrate(transaction: &Transaction<'_>, version: i32) -> rusqlite::Result<
     for step in STEPS.iter().skip(done) {
         transaction.execute_batch(step)?;
     }
-    transaction.execute_batch(VIEWS)?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", VERSION)
+}
+
+/// Makes the views as this program knows them.
+pub fn make_views(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    transaction.execute_batch(VIEWS)
 }

@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 /// Length of a slot, and the finest resolution there is. Slots begin at multiples of it.
 pub const SLOT_S: i64 = 10;
 
+/// What rows beyond the cap are added up as.
+pub const OTHER: &str = "[other]";
+
 /// One process, as one user, on one device: what a row is about. Names are escaped already.
 #[derive(Clone, Default, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Who {
@@ -150,7 +153,7 @@ impl Slot {
     /// Leaves the `most` busiest rows of processes and of drops; the others are added up, for each device, under the name
     /// `[other]`, so that sums stay what they were.
     pub fn cap(&mut self, most: usize) {
-        let other = |who: &Who| Who { comm: "[other]".into(), device: who.device.clone(), ..Who::default() };
+        let other = |who: &Who| Who { comm: OTHER.into(), device: who.device.clone(), ..Who::default() };
         if self.samples.len() > most {
             let mut rows: Vec<(Who, Counters)> = self.samples.drain().collect();
             rows.sort_by_key(|(_, counters)| std::cmp::Reverse(counters.bytes()));
@@ -163,11 +166,8 @@ impl Slot {
             let mut rows: Vec<_> = self.drops.drain().collect();
             rows.sort_by_key(|(_, dropped)| std::cmp::Reverse(dropped.packets));
             for (index, ((kind, who), dropped)) in rows.into_iter().enumerate() {
-                let key = if index < most {
-                    (kind, who)
-                } else {
-                    (DropKind { reason: "[other]".into(), ..kind }, other(&who))
-                };
+                let key =
+                    if index < most { (kind, who) } else { (DropKind { reason: OTHER.into(), ..kind }, other(&who)) };
                 let sum = self.drops.entry(key).or_default();
                 sum.packets += dropped.packets;
                 sum.bytes += dropped.bytes;

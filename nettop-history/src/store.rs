@@ -25,7 +25,7 @@ const BUSY: Duration = Duration::from_secs(2);
 /// Room in which rows are deleted where there is no other.
 const LEAST_RESERVE: u64 = 1 << 20;
 /// How often the oldest tenth is given up for one transaction.
-const CUTS: usize = 8;
+const CUTS: usize = 32;
 
 /// How long rows are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +112,8 @@ impl From<rusqlite::Error> for Trouble {
 pub struct Store {
     connection: Connection,
     names: Names,
+    /// Whether they may have numbers that the file has not: since a write that failed, or a cut.
+    names_stale: bool,
     session: i64,
     limits: Limits,
     minute: i64,
@@ -120,12 +122,13 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the file, makes it if there is none, and brings an older one up to date.
+    /// Opens the file, makes it if there is none, and brings an older one up to date. `started` tells one run from
+    /// the next, in seconds since 1970.
     ///
     /// # Errors
     ///
     /// [`Trouble`]; the file is as it was.
-    pub fn open(path: &Path, limits: Limits, origin: &Origin, now: i64) -> Result<Self, Trouble> {
+    pub fn open(path: &Path, limits: Limits, origin: &Origin, started: i64) -> Result<Self, Trouble> {
         let guard = Guard::open(path)?;
         let foreign = || Trouble::Refused(format!("{} is not a history of nettopd's", path.display()));
         if guard.is_foreign().map_err(|error| Trouble::Io(format!("{}: {error}", path.display())))? {
@@ -150,17 +153,13 @@ impl Store {
         if version < schema::VERSION {
             schema::migrate(&transaction, version)?;
         }
-        let (boot, session) = begin(&transaction, origin, now)?;
+        schema::make_views(&transaction)?;
+        let (boot, session) = begin(&transaction, origin, started)?;
         let names = Names::read(&transaction, boot)?;
         transaction.commit()?;
-        let mut store = Self { connection, names, session, limits, minute: 0, guard };
+        let mut store = Self { connection, names, names_stale: false, session, limits, minute: 0, guard };
         store.bound()?;
         Ok(store)
-    }
-
-    /// Whether another process writes the file now.
-    pub fn is_written(path: &Path) -> bool {
-        Guard::is_locked(path)
     }
 
     /// Writes slots in one transaction. Where there is no room, what is oldest is given up.
@@ -221,34 +220,31 @@ impl Store {
     }
 
     fn try_write(&mut self, slots: &[Slot], now: i64) -> Result<(), Trouble> {
+        if self.names_stale {
+            self.names = Names::read(&self.connection, self.names.boot())?;
+        }
+        // Numbers that were given out are not in the file until it is committed.
+        self.names_stale = true;
         let minute = Resolution::Minute.floor(now);
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let written = (|| {
-            for slot in slots {
-                insert(&transaction, &mut self.names, slot)?;
-            }
-            rollup::close(&transaction, Some(now))?;
-            let is_due = minute != self.minute;
-            Ok(is_due && retention::by_age(&transaction, &self.limits.keep, now)?)
-        })();
-        let written: rusqlite::Result<bool> =
-            written.and_then(|has_forgotten| transaction.commit().map(|()| has_forgotten));
-        self.minute = minute;
-        if !matches!(written, Ok(false)) {
-            // Numbers that were given out are not in the file, or no longer.
-            let names = Names::read(&self.connection, self.names.boot());
-            written?;
-            self.names = names?;
+        for slot in slots {
+            insert(&transaction, &mut self.names, slot)?;
         }
+        rollup::close(&transaction, Some(now))?;
+        let is_due = minute != self.minute;
+        self.minute = minute;
+        let has_forgotten = is_due && retention::by_age(&transaction, &self.limits.keep, now)?;
+        transaction.commit()?;
+        self.names_stale = has_forgotten;
         Ok(())
     }
 
     /// Gives up the oldest rows, in a transaction of its own: small enough for the log that is there already.
     fn cut(&mut self) -> Result<(), Trouble> {
+        self.names_stale = true;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let has_cut = retention::by_size(&transaction, &self.limits.keep)?;
         transaction.commit()?;
-        self.names = Names::read(&self.connection, self.names.boot())?;
         // A log that was emptied is written from its begin again.
         self.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()))?;
         if has_cut { Ok(()) } else { Err(Trouble::Full) }
@@ -307,6 +303,8 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(
         "PRAGMA page_size = 4096; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA trusted_schema = OFF; PRAGMA cache_size = -4096;",
     )?;
+    // What refers to what is this program's business, and checked where it is tested.
+    connection.execute_batch("PRAGMA foreign_keys = OFF")?;
     connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
     // FULL: a power cut costs nothing that was committed; NORMAL was seen to lose 35 transactions.
     connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 1000;")?;
@@ -326,16 +324,25 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Notes the boot and the start of this session.
-fn begin(connection: &Connection, origin: &Origin, now: i64) -> rusqlite::Result<(i64, i64)> {
+fn begin(connection: &Connection, origin: &Origin, started: i64) -> rusqlite::Result<(i64, i64)> {
     connection.execute(
         "INSERT INTO boot(boot_id, first_seen, host, kernel) VALUES(?1, ?2, ?3, ?4) ON CONFLICT(boot_id) DO NOTHING",
-        params![origin.boot_id, now, origin.host, origin.kernel],
+        params![origin.boot_id, started, origin.host, origin.kernel],
     )?;
     let boot = connection
         .query_row("SELECT id FROM boot WHERE boot_id = ?1", [&origin.boot_id], |row| row.get::<_, i64>(0))?;
+    // A file that was opened again, after a trouble, is still of the same run.
+    let found = connection.query_row(
+        "SELECT max(id) FROM session WHERE boot = ?1 AND started = ?2",
+        params![boot, started],
+        |row| row.get(0),
+    )?;
+    if let Some(session) = found {
+        return Ok((boot, session));
+    }
     connection.execute(
         "INSERT INTO session(boot, started, version, hooks_missing) VALUES(?1, ?2, ?3, ?4)",
-        params![boot, now, origin.version, origin.hooks_missing.cast_signed()],
+        params![boot, started, origin.version, origin.hooks_missing.cast_signed()],
     )?;
     Ok((boot, connection.last_insert_rowid()))
 }

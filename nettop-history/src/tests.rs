@@ -1,5 +1,6 @@
 //! The store against what it was given.
 
+mod room;
 mod sums;
 mod troubles;
 

@@ -20,6 +20,8 @@ use crate::{
 /// Slots that wait for a writer that is busy, and those that it keeps while the file cannot take them: five minutes.
 const WAITING: usize = 8;
 const KEPT: usize = 30;
+/// The loss that those are which the file did not take.
+const SHED: &str = "history_shed";
 /// How long an end waits for a disk.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -34,6 +36,8 @@ struct Thread {
     path: PathBuf,
     limits: Limits,
     origin: Origin,
+    /// When this run began: what is opened again later is of the same.
+    started: i64,
     store: Option<Store>,
     waiting: VecDeque<Slot>,
     /// What the last slot is marked with.
@@ -53,6 +57,8 @@ struct Attempt {
     flush: i64,
     /// Readings of its slots that were given up since.
     shed: u64,
+    /// What it tells of what was shed before.
+    told: u64,
 }
 
 impl Writer {
@@ -65,6 +71,7 @@ impl Writer {
             path,
             limits,
             origin,
+            started: now(),
             store: None,
             waiting: VecDeque::new(),
             // Never again what another writer used.
@@ -74,11 +81,15 @@ impl Writer {
             told: 0,
             trouble: None,
         };
-        std::thread::spawn(move || {
+        let started = std::thread::Builder::new().name("history".into()).spawn(move || {
             thread.run(&slots);
             // Nobody waits if the farewell took too long.
             let _ = farewell.send(());
         });
+        if let Err(error) = started {
+            // With nobody to take them, all slots are shed.
+            tracing::warn!("history: no thread can be started ({error}); counting goes on, and nothing is recorded");
+        }
         Self { queue, shed, done }
     }
 
@@ -115,6 +126,9 @@ impl Thread {
             }
             self.flush(true);
         }
+        if !self.waiting.is_empty() {
+            tracing::warn!("history: slots that were not written: {}", self.waiting.len());
+        }
         if let Some(store) = self.store.take()
             && let Err(trouble) = store.finish(now())
         {
@@ -150,26 +164,31 @@ impl Thread {
     fn try_flush(&mut self) -> Result<(), Trouble> {
         let store = match &mut self.store {
             Some(store) => store,
-            none => none.insert(Store::open(&self.path, self.limits, &self.origin, now())?),
+            none => none.insert(Store::open(&self.path, self.limits, &self.origin, self.started)?),
         };
         if let Some(attempt) = &self.attempt {
             if store.has(attempt.ts, attempt.flush)? {
                 self.waiting.retain(|slot| slot.flush > attempt.flush);
                 self.shed.fetch_sub(attempt.shed, Ordering::Relaxed);
+                self.told = attempt.told;
             }
             self.attempt = None;
         }
         let shed = self.shed.load(Ordering::Relaxed);
         let more = shed.saturating_sub(self.told);
         let slots = self.waiting.make_contiguous();
-        if let Some(last) = slots.last_mut()
-            && more > 0
-        {
-            *last.losses.entry("history_shed").or_default() += more;
-            self.told = shed;
+        let Some(last) = slots.last_mut() else { return Ok(()) };
+        // Only for this attempt: the slot may be shed before one succeeds, and what it tells with it.
+        if more > 0 {
+            last.losses.insert(SHED, more);
         }
-        self.attempt = slots.last().map(|slot| Attempt { ts: slot.ts, flush: slot.flush, shed: 0 });
-        store.write(slots)?;
+        self.attempt = Some(Attempt { ts: last.ts, flush: last.flush, shed: 0, told: shed });
+        let result = store.write(slots);
+        if let Some(last) = slots.last_mut() {
+            last.losses.remove(SHED);
+        }
+        result?;
+        self.told = shed;
         self.attempt = None;
         self.waiting.clear();
         Ok(())

@@ -3,9 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::{
+    fs::File,
     io::Read as _,
     net::UdpSocket,
-    os::unix::fs::symlink,
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _},
+        unix::fs::symlink,
+    },
     path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant, SystemTime},
@@ -232,4 +236,71 @@ fn a_file_that_is_refused_stops_no_report_and_a_kill_costs_a_slot_and_an_interva
     let document = ask(&path, &["--from", &format!("-{}s", killed.as_secs() + 60 - (end_s - 30))]);
     assert!(!document["quality"]["gaps"].as_array().unwrap().is_empty(), "{}", document["quality"]);
     assert_eq!(number(&connection, "SELECT count(*) FROM session WHERE ended IS NULL"), 1, "it was not told to end");
+}
+
+/// nettopd in a view of the file system where the folder of the default history is a new one, and its owner's.
+fn with_default_folder(folder: &Path, owner: u32) -> Command {
+    let mut command = Command::new("unshare");
+    let program = nettopd_command().get_program().to_owned();
+    let script = format!(
+        "mount -t tmpfs tmpfs /var/lib && mkdir /var/lib/nettopd && mount --bind {0} /var/lib/nettopd \
+         && chown {owner} /var/lib/nettopd && exec \"$@\"",
+        folder.display()
+    );
+    command.args(["--mount", "sh", "-c", &script, "sh"]).arg(program);
+    command
+}
+
+/// Runs it until it has reported for a while, and returns what it said.
+fn report_for_a_while(mut command: Command, stdout: Stdio) -> String {
+    let mut child = command.args(["--numeric", "0.2"]).stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_secs(4));
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(child.wait().unwrap().success(), "{said}");
+    said
+}
+
+/// Both ends of a new terminal.
+fn terminal() -> (File, File) {
+    let main = File::options().read(true).write(true).open("/dev/ptmx").unwrap();
+    let unlocked: libc::c_int = 0;
+    // SAFETY: the request takes a pointer to an int, which lives.
+    assert_eq!(unsafe { libc::ioctl(main.as_raw_fd(), libc::TIOCSPTLCK, std::ptr::from_ref(&unlocked)) }, 0);
+    // SAFETY: the request takes flags and returns a descriptor that is nobody else's.
+    let other = unsafe { libc::ioctl(main.as_raw_fd(), libc::TIOCGPTPEER, libc::O_RDWR | libc::O_NOCTTY) };
+    assert!(other >= 0);
+    // SAFETY: as above.
+    (main, unsafe { File::from_raw_fd(other) })
+}
+
+#[test]
+fn a_look_on_a_terminal_records_nothing_and_the_service_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("history.db");
+    let (main, other) = terminal();
+    // Somebody looks at it.
+    let reader = std::thread::spawn(move || std::io::copy(&mut &main, &mut std::io::sink()));
+    report_for_a_while(with_default_folder(folder.path(), 0), other.into());
+    let _ = reader.join();
+    assert!(!path.exists(), "nobody asked for it");
+    let said = report_for_a_while(with_default_folder(folder.path(), 65_534), Stdio::null());
+    assert!(said.contains("belongs to user 65534") && !path.exists(), "{said}");
+    let said = report_for_a_while(with_default_folder(folder.path(), 0), Stdio::null());
+    assert!(said.is_empty(), "{said}");
+    assert!(number(&read_only(&path), "SELECT sum(readings) FROM tick_10s") > 0);
+}
+
+#[test]
+fn a_run_shorter_than_a_slot_is_recorded_and_told_what_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("history.db");
+    symlink(folder.path().join("elsewhere"), &path).unwrap();
+    let args = ["--history", path.to_str().unwrap(), "--format", "ndjson", "0.1", "1"];
+    let said = String::from_utf8(run_nettopd(&args).stderr).unwrap();
+    assert!(said.contains("it is a symbolic link") && said.contains("slots that were not written: 1"), "{said}");
+    std::fs::remove_file(&path).unwrap();
+    assert!(run_nettopd(&args).status.success());
+    assert_eq!(number(&read_only(&path), "SELECT sum(readings) FROM tick_10s"), 1);
 }

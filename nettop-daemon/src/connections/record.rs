@@ -19,7 +19,7 @@ const SCHEMA: &str = "nettop.connections/1";
 #[cfg(test)]
 #[derive(Serialize, JsonSchema)]
 #[serde(untagged)]
-#[expect(dead_code, clippy::large_enum_variant, reason = "only the schema is made of it")]
+#[expect(dead_code, reason = "only the schema is made of it")]
 pub enum Line {
     Head(Head),
     Event(Box<Record>),

@@ -13,8 +13,8 @@ pub const DEFAULT: &str = "/var/lib/nettopd/history.db";
 /// How the history is recorded.
 #[derive(Args, Debug, Clone)]
 pub struct RecordArgs {
-    /// Record every interval to this SQLite file [default: /var/lib/nettopd/history.db where that folder exists, unless a COUNT or a
-    /// selection is given or another nettopd records there]
+    /// Record every interval to this SQLite file [default: /var/lib/nettopd/history.db where that folder is there and the user's own,
+    /// unless standard output is a terminal or a COUNT or a selection is given]
     #[arg(long, value_name = "FILE", conflicts_with = "once")]
     pub history: Option<PathBuf>,
     /// Record nothing

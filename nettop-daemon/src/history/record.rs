@@ -1,13 +1,19 @@
 //! Adds each interval to the slot it ended in, and hands the slot over when it is over.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
+    fs,
+    io::{self, IsTerminal as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
-use nettop_history::{Books, Counters, Device, DropKind, Limits, Origin, SLOT_S, Side, Slot, Store, Who, Writer};
-use nix::time::{ClockId, clock_gettime};
+use nettop_history::{Books, Counters, Device, DropKind, Limits, Origin, SLOT_S, Side, Slot, Who, Writer};
+use nix::{
+    time::{ClockId, clock_gettime},
+    unistd::geteuid,
+};
 
 use super::{
     args::{DEFAULT, RecordArgs},
@@ -58,7 +64,7 @@ impl Moment {
 }
 
 /// A recorder, if this run is to be recorded: the daemon's is; one with a selection sees only a part, one of some reports
-/// is a look.
+/// or on a terminal is a look.
 ///
 /// # Errors
 ///
@@ -75,10 +81,24 @@ pub fn recorder(cli: &Cli, timing: &Timing, filter: &Filter) -> anyhow::Result<O
         }
         Some(path) => path.clone(),
         None => {
+            // Who looks at a table on a terminal did not ask for a file, and would keep the service from its own.
+            let is_daemon = is_whole
+                && !no_history
+                && cli.command.is_none()
+                && !cli.once
+                && timing.count.is_none()
+                && !io::stdout().is_terminal();
             let default = Path::new(DEFAULT);
-            let is_daemon = is_whole && !no_history && cli.command.is_none() && !cli.once && timing.count.is_none();
-            if !is_daemon || !default.parent().is_some_and(Path::is_dir) || Store::is_written(default) {
+            let folder = default.parent().and_then(|folder| fs::metadata(folder).ok());
+            let Some(folder) = folder.filter(|folder| is_daemon && folder.is_dir()) else {
                 tracing::info!("no history is recorded");
+                return Ok(None);
+            };
+            if folder.uid() != geteuid().as_raw() {
+                tracing::warn!(
+                    "no history is recorded: the folder of {DEFAULT} belongs to user {}; name a file with --history",
+                    folder.uid()
+                );
                 return Ok(None);
             }
             default.into()
@@ -102,43 +122,48 @@ impl Recorder {
         }
     }
 
+    /// Opens the file, on a thread of its own: what is wrong with it is said at once.
+    pub fn start(&mut self, hooks_missing: u64) {
+        let origin = Origin {
+            boot_id: report::boot_id(),
+            host: report::host_name(),
+            kernel: report::kernel_release(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            hooks_missing,
+        };
+        self.writer = Some(Writer::start(self.path.clone(), self.limits, origin));
+    }
+
     /// Adds an interval that ended now. What could not be recorded so far is noted in the snapshot.
     pub fn record(&mut self, snapshot: &mut Snapshot) {
         let now = Moment::now();
         if let Some(over) = self.add(snapshot, now) {
-            self.put(snapshot, over);
+            self.put(over);
         }
         // The next one will end in another slot.
         if slot_of(now.wall_ms + snapshot.interval_ms.cast_signed()) != self.slot.ts && self.slot.tick.readings > 0 {
             let over = std::mem::take(&mut self.slot);
-            self.put(snapshot, over);
+            self.put(over);
         }
         snapshot.loss.history_shed = self.writer.as_ref().map_or(0, Writer::shed);
     }
 
     /// Hands over what is left and waits for the file, but not long.
-    pub fn finish(self) {
+    pub fn finish(mut self) {
+        let last = std::mem::take(&mut self.slot);
+        if last.tick.readings > 0 {
+            self.put(last);
+        }
         if let Some(writer) = self.writer {
-            if self.slot.tick.readings > 0 {
-                writer.put(self.slot);
-            }
             writer.finish();
         }
     }
 
-    fn put(&mut self, snapshot: &Snapshot, mut slot: Slot) {
+    fn put(&self, mut slot: Slot) {
         slot.cap(MOST_ROWS);
-        let writer = self.writer.get_or_insert_with(|| {
-            let origin = Origin {
-                boot_id: snapshot.boot_id.clone(),
-                host: snapshot.host.clone(),
-                kernel: snapshot.kernel.clone(),
-                version: snapshot.version.into(),
-                hooks_missing: snapshot.loss.hooks_missing,
-            };
-            Writer::start(self.path.clone(), self.limits, origin)
-        });
-        writer.put(slot);
+        if let Some(writer) = &self.writer {
+            writer.put(slot);
+        }
     }
 
     /// Adds an interval to its slot, and returns the slot before it if that is over.
@@ -148,9 +173,15 @@ impl Recorder {
         self.tick(snapshot.interval_ms, now);
         self.losses(snapshot);
         let slot = &mut self.slot;
-        // What drops do not tell of their owners.
         let mut names = HashMap::new();
+        let mentioned = mentioned(snapshot);
         for row in &snapshot.rows {
+            let process = (row.pid, row.start_time_ns);
+            let is_mentioned = mentioned.contains(&process);
+            let has_traffic = row.interval != report::Traffic::default();
+            if !is_mentioned && !has_traffic {
+                continue;
+            }
             let who = Who {
                 pid: row.pid,
                 start_time_ns: row.start_time_ns,
@@ -167,9 +198,12 @@ impl Recorder {
                     name: row.device.clone(),
                 },
             };
-            if row.interval != report::Traffic::default() {
+            if is_mentioned {
+                names.insert(process, who.clone());
+            }
+            if has_traffic {
                 let (tx, rx) = (&row.interval.tx, &row.interval.rx);
-                slot.samples.entry(who.clone()).or_default().add(&Counters {
+                slot.samples.entry(who).or_default().add(&Counters {
                     tx_bytes: tx.bytes,
                     rx_bytes: rx.bytes,
                     tx_packets: tx.packets,
@@ -177,9 +211,6 @@ impl Recorder {
                     tx_app_bytes: tx.app_bytes,
                     rx_app_bytes: rx.app_bytes,
                 });
-            }
-            if row.drops.interval + row.retransmits.interval > 0 {
-                names.insert((row.pid, row.start_time_ns), who);
             }
         }
         for device in snapshot.devices.iter().filter(|device| device.interval != report::Books::default()) {
@@ -255,6 +286,14 @@ const fn side(side: &report::Side) -> Side {
         copied_bytes: side.copied_bytes,
         unattributed_bytes: side.unattributed_bytes,
     }
+}
+
+/// Processes that drops and events of TCP are of, which do not tell all their names.
+fn mentioned(snapshot: &Snapshot) -> HashSet<(u32, Option<u64>)> {
+    let drops = snapshot.drops.iter().map(|drop| (drop.pid, drop.start_time_ns, drop.interval.packets));
+    let events = snapshot.tcp.iter().map(|event| (event.pid, event.start_time_ns, event.count.interval));
+    let busy = drops.chain(events).filter(|(_, _, packets)| *packets > 0);
+    busy.filter_map(|(pid, start_time_ns, _)| Some((pid?, start_time_ns))).collect()
 }
 
 /// Drops, but for frees that lost nothing, and what TCP did about losses.
@@ -349,5 +388,73 @@ mod tests {
         let tick = recorder.slot.tick;
         assert_eq!((tick.clock_step_ms, tick.late_ms), (-3_598_000, 2000));
         assert_eq!((tick.readings, tick.measured_ms), (4, 22_010));
+    }
+
+    #[test]
+    fn an_event_of_a_silent_process_has_all_its_names() {
+        let now = Moment { wall_ms: 1_000_000_000_001, boot_ms: 50_000 };
+        let period = Duration::from_secs(5);
+        let mut recorder = Recorder::new("/nowhere".into(), Limits::default(), period, "/nowhere", now);
+        // It was reset: the row counts only segments sent again.
+        let row = report::RowReport {
+            pid: 7,
+            start_time: None,
+            start_time_ns: Some(8),
+            comm: "talker".into(),
+            exe: Some("/usr/bin/talker".into()),
+            uid: Some(0),
+            user: None,
+            cgroup: None,
+            unit: Some("talk.service".into()),
+            container: None,
+            netns: 1,
+            netns_cookie: 2,
+            device: Some("eth0".into()),
+            ifindex: Some(3),
+            owner: "user",
+            exited: false,
+            interval: report::Traffic::default(),
+            total: report::Traffic::default(),
+            drops: report::Count::default(),
+            retransmits: report::Count::default(),
+        };
+        let reset = report::TcpReport {
+            event: "reset_received",
+            netns: Some(1),
+            netns_cookie: Some(2),
+            device: Some("eth0".into()),
+            ifindex: Some(3),
+            pid: Some(7),
+            start_time_ns: Some(8),
+            uid: Some(0),
+            comm: Some("talker".into()),
+            count: report::Count { interval: 1, total: 1 },
+        };
+        let snapshot = Snapshot {
+            schema: "",
+            version: "",
+            host: String::new(),
+            boot_id: String::new(),
+            kernel: String::new(),
+            time: String::new(),
+            interval_ms: 5000,
+            read_us: 0,
+            accounting_since: String::new(),
+            hooks: vec![],
+            rows: vec![row],
+            devices: vec![],
+            drops: vec![],
+            other_drops: report::DropAmounts::default(),
+            uncounted_drops: 0,
+            tcp: vec![reset],
+            exited: report::Traffic::default(),
+            loss: report::Loss::default(),
+        };
+        recorder.add(&snapshot, now);
+        assert!(recorder.slot.samples.is_empty(), "it moved nothing");
+        let whose: Vec<&Who> = recorder.slot.drops.keys().map(|(_, who)| who).collect();
+        assert_eq!(whose.len(), 1);
+        assert_eq!(whose[0].exe.as_deref(), Some("/usr/bin/talker"));
+        assert_eq!(whose[0].unit.as_deref(), Some("talk.service"));
     }
 }

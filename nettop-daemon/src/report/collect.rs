@@ -184,8 +184,12 @@ impl Collector {
             namespaces_unread: devices.unread,
             ports_full: reading.stats.ports_full,
             tcp_uncounted: drops.events_uncounted,
-            hooks_missing: self.hooks.iter().filter(|hook| !hook.attached).count() as u64,
+            hooks_missing: self.hooks_missing(),
         }
+    }
+
+    pub fn hooks_missing(&self) -> u64 {
+        self.hooks.iter().filter(|hook| !hook.attached).count() as u64
     }
 
     /// What retired rows of the IP versions that are shown moved.

@@ -7,7 +7,7 @@ use nettop_common::{
 };
 
 use super::*;
-use crate::{golden::hold_schema, stream::clock::fixed};
+use crate::{clock::fixed, golden::hold_schema};
 
 fn step(what: u32, kind: u32, elapsed_ns: u64, depth: u32, result: i64) -> Step {
     let owner = OwnerKey { start_time_ns: 1_000, tgid: 3611, uid: 1000 };

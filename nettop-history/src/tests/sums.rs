@@ -153,3 +153,33 @@ fn what_does_not_fit_in_a_slot_is_added_up_as_others() {
     assert_eq!(capped.drops.values().map(|dropped| dropped.packets).sum::<u64>(), 40);
     assert!(capped.drops.len() <= 12);
 }
+
+#[test]
+fn what_did_not_fit_is_others_by_whatever_it_is_asked() {
+    let folder = folder();
+    let path = file(&folder);
+    let mut capped = slot(BEGIN, &[(1, 1000), (3, 10), (5, 10)]);
+    capped.cap(1);
+    open(&path).write(&[capped]).unwrap();
+    let reader = Reader::open(&path).unwrap();
+    for by in [By::Process, By::Program, By::Unit, By::User, By::Container] {
+        let answer = reader.answer(&crate::Question { by, ..question(BEGIN, BEGIN + 10) }).unwrap();
+        let others: Vec<u64> =
+            answer.rows.iter().filter(|row| row.name == "[other]").map(|row| row.counters.tx_bytes).collect();
+        assert_eq!(others, [20], "{by:?}");
+    }
+}
+
+#[test]
+fn what_is_known_of_a_process_stays_known() {
+    let folder = folder();
+    let path = file(&folder);
+    let whole = slot(BEGIN, &[(2, 5)]);
+    let mut bare = slot(BEGIN + 10, &[]);
+    let who = super::who(2);
+    bare.samples.insert(crate::Who { exe: None, unit: None, cgroup: None, ..who.clone() }, counters(7));
+    open(&path).write(&[whole, bare]).unwrap();
+    let answer = Reader::open(&path).unwrap().answer(&question(BEGIN, BEGIN + 20)).unwrap();
+    let found = &answer.rows[0];
+    assert_eq!((&found.who, found.counters.tx_bytes, answer.rows.len()), (&who, 12, 1));
+}

@@ -2,13 +2,15 @@
 
 use std::{
     fs,
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink},
+    time::{Duration, Instant},
 };
 
+use nix::fcntl::{Flock, FlockArg};
 use rusqlite::Connection;
 
 use super::{file, folder, open, origin, question, slot};
-use crate::{Limits, Reader, Resolution, Store, Trouble, schema};
+use crate::{Limits, Reader, Resolution, Store, Trouble, Writer, schema};
 
 const BEGIN: i64 = 1_795_000_000;
 
@@ -46,15 +48,35 @@ fn only_a_plain_file_of_our_own_is_opened() {
     fs::remove_dir(&path).unwrap();
 
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
-    assert!(refused(&path).ends_with("everybody may write to its folder"));
+    assert!(refused(&path).ends_with("others may write to its folder"));
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o770)).unwrap();
+    assert!(refused(&path).ends_with("others may write to its folder"), "a group is others as well");
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    chown(folder.path(), Some(65_534), None).unwrap();
+    assert!(refused(&path).ends_with("its folder belongs to user 65534"));
+    chown(folder.path(), Some(0), None).unwrap();
 
-    let store = open(&path);
+    let lock = folder.path().join("history.db.lock");
+    symlink(&other, &lock).unwrap();
+    assert!(refused(&path).ends_with("it is a symbolic link"));
+    fs::remove_file(&lock).unwrap();
+}
+
+#[test]
+fn one_writes_and_readers_keep_nobody_out() {
+    let folder = folder();
+    let path = file(&folder);
+    let mut store = open(&path);
     assert!(refused(&path).ends_with("another nettopd writes it"));
-    assert!(Store::is_written(&path));
+    let lock = folder.path().join("history.db.lock");
+    assert_eq!(fs::metadata(&lock).unwrap().mode() & 0o777, 0o600, "only its owner can take it");
+    // Whoever takes the lock away lets another in: the first one ends.
+    fs::remove_file(&lock).unwrap();
+    assert!(matches!(store.write(&[slot(BEGIN, &[(1, 5)])]), Err(Trouble::Io(_))));
     drop(store);
-    assert!(!Store::is_written(&path));
+    let reader = Flock::lock(fs::File::open(&path).unwrap(), FlockArg::LockSharedNonblock).unwrap();
     open(&path);
+    drop(reader);
 }
 
 #[test]
@@ -282,4 +304,83 @@ fn the_last_boot_is_the_one_before_this() {
     assert_eq!((found.boot_id.as_str(), found.last, found.is_clean), ("first", BEGIN + 10, false));
     second.finish(BEGIN + 110).unwrap();
     assert!(reader.last_boot("third").unwrap().unwrap().is_clean);
+}
+
+#[test]
+fn numbers_of_a_write_that_failed_are_given_to_nobody_else() {
+    let folder = folder();
+    let path = file(&folder);
+    let mut store = open(&path);
+    store.write(&[slot(BEGIN, &[(1, 5)])]).unwrap();
+    // Fails after its processes got their numbers.
+    let mut failing = slot(BEGIN + 10, &[(2, 5)]);
+    failing.losses.insert("rows_full", 1);
+    let connection = Connection::open(&path).unwrap();
+    let fail = "CREATE TRIGGER fail BEFORE INSERT ON loss BEGIN SELECT raise(ABORT, 'no'); END";
+    connection.execute_batch(fail).unwrap();
+    store.write(&[failing]).unwrap_err();
+    connection.execute_batch("DROP TRIGGER fail").unwrap();
+    store.write(&[slot(BEGIN + 20, &[(3, 7)])]).unwrap();
+    store.write(&[slot(BEGIN + 30, &[(2, 9)])]).unwrap();
+    let query = "SELECT pid, sum(tx_bytes) FROM talkers GROUP BY pid ORDER BY pid";
+    let talkers: Vec<(u32, u64)> = connection
+        .prepare(query)
+        .unwrap()
+        .query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned())))
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    assert_eq!(talkers, [(101, 5), (102, 9), (103, 7)]);
+}
+
+#[test]
+fn the_file_tells_all_that_was_shed() {
+    let folder = folder();
+    let path = file(&folder);
+    open(&path).write(&[slot(BEGIN, &[(1, 5)])]).unwrap();
+    let connection = Connection::open(&path).unwrap();
+    let fail = "CREATE TRIGGER fail BEFORE INSERT ON sample_10s BEGIN SELECT raise(ABORT, 'no'); END";
+    connection.execute_batch(fail).unwrap();
+    let writer = Writer::start(path.clone(), Limits::default(), origin());
+    let mut next = BEGIN;
+    let mut put = || {
+        next += 10;
+        writer.put(slot(next, &[(1, 5)]));
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    let deadline = Instant::now() + Duration::from_secs(60);
+    // So many that slots are shed which should have told of others.
+    while writer.shed() <= 100 {
+        assert!(Instant::now() < deadline, "{} are shed", writer.shed());
+        put();
+    }
+    connection.execute_batch("DROP TRIGGER fail").unwrap();
+    let count =
+        |query: &str| -> u64 { connection.query_row(query, [], |row| row.get::<_, i64>(0)).unwrap().cast_unsigned() };
+    while count("SELECT count(*) FROM tick_10s") <= 1 {
+        assert!(Instant::now() < deadline, "it is not written again");
+        put();
+    }
+    put();
+    let shed = writer.shed();
+    writer.finish();
+    assert_eq!(count("SELECT sum(count) FROM loss WHERE cause = 'history_shed'"), shed);
+    let put = (next - BEGIN) / 10 * 2;
+    assert_eq!(count("SELECT sum(readings) FROM tick_10s") - 2 + shed, put.cast_unsigned());
+}
+
+#[test]
+fn a_run_is_one_session_however_often_it_opens_the_file() {
+    let folder = folder();
+    let path = file(&folder);
+    let sessions = |started: i64| -> i64 {
+        drop(Store::open(&path, Limits::default(), &origin(), started).unwrap());
+        let connection = Connection::open(&path).unwrap();
+        // A view of another version does not stay.
+        connection.execute_batch("DROP VIEW talkers; CREATE VIEW talkers AS SELECT 1 AS old").unwrap();
+        connection.query_row("SELECT count(*) FROM session", [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!([sessions(BEGIN), sessions(BEGIN), sessions(BEGIN + 1)], [1, 1, 2]);
+    drop(open(&path));
+    Connection::open(&path).unwrap().prepare("SELECT comm FROM talkers").unwrap();
 }

@@ -1,0 +1,111 @@
+//! What goes so that there is room, and what stays.
+
+use rusqlite::Connection;
+
+use super::{counters, file, folder, origin, question, slot};
+use crate::{DropKind, Dropped, Keep, Limits, Reader, Slot, Store, Who};
+
+const BEGIN: i64 = 1_795_000_000 / 3600 * 3600;
+
+fn count(connection: &Connection, table: &str) -> i64 {
+    connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+}
+
+/// Rows that refer to a name that is not there.
+fn dangling(connection: &Connection) -> i64 {
+    let references = [
+        ("sample_10s", "process"),
+        ("sample_1m", "process"),
+        ("sample_1h", "process"),
+        ("drop_10s", "process"),
+        ("drop_1m", "process"),
+        ("drop_1h", "process"),
+        ("device_10s", "device"),
+        ("device_1h", "device"),
+        ("process", "program"),
+        ("process", "device"),
+        ("process", "boot"),
+        ("session", "boot"),
+        ("device", "boot"),
+    ];
+    let missing = |(table, column): &(&str, &str)| -> i64 {
+        let query = format!("SELECT count(*) FROM {table} WHERE {column} NOT IN (SELECT id FROM {column})");
+        connection.query_row(&query, [], |row| row.get(0)).unwrap()
+    };
+    let kinds = "SELECT count(*) FROM drop_1h WHERE kind NOT IN (SELECT id FROM drop_kind)";
+    references.iter().map(missing).sum::<i64>() + connection.query_row(kinds, [], |row| row.get::<_, i64>(0)).unwrap()
+}
+
+/// A slot of programs that nobody saw before.
+fn new_programs(ts: i64, number: u32) -> Slot {
+    let mut slot = slot(ts, &[]);
+    for index in 0..number {
+        let name = format!("{ts}-{index}-{}", "x".repeat(60));
+        let mut who = Who { comm: name.clone(), unit: Some(name.clone()), ..super::who(index) };
+        who.device.name = Some(name.clone());
+        slot.samples.insert(who.clone(), counters(1000));
+        let kind = DropKind { reason: name, class: "routing".into(), ..DropKind::default() };
+        slot.drops.insert((kind, who), Dropped { packets: 1, bytes: 1 });
+    }
+    slot
+}
+
+#[test]
+fn names_go_with_the_rows_that_bore_them() {
+    let folder = folder();
+    let path = file(&folder);
+    let limits = Limits { size_bytes: 512 << 10, free_bytes: 0, ..Limits::default() };
+    let mut last = 0;
+    for boot in 0..4 {
+        let origin = crate::Origin { boot_id: format!("boot{boot}"), ..origin() };
+        let mut store = Store::open(&path, limits, &origin, BEGIN + boot * 50 * 600).unwrap();
+        for number in boot * 50..boot * 50 + 50 {
+            last = BEGIN + number * 600;
+            store.write(&[new_programs(last, 20)]).unwrap();
+        }
+    }
+    let connection = Connection::open(&path).unwrap();
+    assert_eq!(dangling(&connection), 0);
+    for table in ["program", "process", "device", "drop_kind"] {
+        assert!(count(&connection, table) < 2500, "{} of 4000 in {table}", count(&connection, table));
+    }
+    assert!(count(&connection, "boot") < 4 && count(&connection, "session") < 4);
+    let answer = Reader::open(&path).unwrap().answer(&question(last, last + 10)).unwrap();
+    assert_eq!(answer.rows.len(), 20);
+}
+
+#[test]
+fn a_process_that_talks_is_not_forgotten() {
+    let folder = folder();
+    let path = file(&folder);
+    let limits = Limits { keep: Keep { days: [1, 1, 2] }, ..Limits::default() };
+    let mut store = Store::open(&path, limits, &origin(), BEGIN).unwrap();
+    store.write(&[slot(BEGIN, &[(1, 5)])]).unwrap();
+    for hour in 1..=48 {
+        store.write(&[slot(BEGIN + hour * 3600, &[(2, 5)])]).unwrap();
+    }
+    // It talks again, when all else that it did is given up.
+    let again = BEGIN + 49 * 3600;
+    store.write(&[slot(again, &[(1, 7)])]).unwrap();
+    let connection = Connection::open(&path).unwrap();
+    assert_eq!(count(&connection, "sample_1h WHERE ts <= 1795000000 / 3600 * 3600"), 0);
+    assert_eq!(dangling(&connection), 0);
+    let answer = Reader::open(&path).unwrap().answer(&question(again, again + 10)).unwrap();
+    assert_eq!(answer.rows[0].counters.tx_bytes, 7);
+}
+
+#[test]
+fn a_row_far_ahead_does_not_make_all_others_old() {
+    let folder = folder();
+    let path = file(&folder);
+    let limits = Limits { size_bytes: 512 << 10, free_bytes: 0, ..Limits::default() };
+    let mut store = Store::open(&path, limits, &origin(), BEGIN).unwrap();
+    let crowd: Vec<(u32, u64)> = (0..60).map(|number| (number, 123_456_789)).collect();
+    store.write(&[slot(BEGIN + 365 * 86_400, &[(1, 5)])]).unwrap();
+    let connection = Connection::open(&path).unwrap();
+    for number in 0..400 {
+        store.write(&[slot(BEGIN + number * 10, &crowd)]).unwrap();
+        let kept = count(&connection, "tick_10s");
+        assert!(kept > number.min(20), "{kept} slots are left of {number}");
+    }
+}
