@@ -195,6 +195,7 @@ fn what_a_connection_in_time_wait_gets_and_answers_is_the_kernels() {
         // Who closes first waits.
         client.shutdown(std::net::Shutdown::Both).unwrap();
         drop(client);
+        sleep(Duration::from_millis(200));
         drop(server);
         Moved::default()
     });

@@ -10,7 +10,7 @@ use aya_ebpf::{
 use nettop_common::{Association, AssociationKey, ConnectionEvent, Direction, Family, SocketTag, connection::kind};
 
 use super::{
-    headers::Headers,
+    headers::{Headers, word},
     packet::{PASS, packet},
 };
 use crate::{
@@ -44,7 +44,7 @@ fn note(ctx: &SkBuffContext, way: Direction) {
     }
     let Some(tag) = SOCKETS.tag_if_full(sk) else { return };
     let packet = packet(ctx);
-    let headers = Headers::of(&|at| ctx.load(at).unwrap_or(0), packet.family);
+    let headers = Headers::of(&|at| word(ctx, at), packet.family);
     if headers.protocol != IPPROTO_UDP {
         return;
     }

@@ -1,5 +1,6 @@
 //! What the headers of a packet say, by whichever way its bytes are read.
 
+use aya_ebpf::{EbpfContext as _, helpers::generated::bpf_skb_load_bytes, programs::SkBuffContext};
 use nettop_common::{Family, ports::Address};
 
 use crate::{
@@ -53,6 +54,16 @@ impl Headers {
         }
         headers
     }
+}
+
+/// A word of a packet, through the context of its hook; zero behind its end. Without a branch for it: 6.1's verifier cannot
+/// follow a dozen of those.
+#[inline(always)]
+pub fn word(ctx: &SkBuffContext, at: usize) -> u32 {
+    let mut word = 0_u32;
+    // SAFETY: the helper checks the place, and zeroes the word where it is none (`bpf_skb_load_bytes`).
+    unsafe { bpf_skb_load_bytes(ctx.as_ptr().cast(), at as u32, (&raw mut word).cast(), 4) };
+    word
 }
 
 /// Two bytes of four, as a number of the network.

@@ -21,7 +21,7 @@ use nettop_common::{
 use super::{
     copies,
     drops::is_full,
-    headers::Headers,
+    headers::{Headers, word},
     packet::{PASS, packet},
 };
 use crate::{
@@ -74,7 +74,7 @@ fn received(ctx: &SkBuffContext) {
         return;
     }
     let place = Place { netns: tag.netns, ifindex, way: Direction::Rx, family, bytes, segments, otherwise: KERNEL };
-    tell(&place, &Headers::of(&|at| ctx.load(at).unwrap_or(0), family), tag.owner, tag.evidence);
+    tell(&place, &Headers::of(&|at| word(ctx, at), family), tag.owner, tag.evidence);
 }
 
 /// A received packet without a socket, whose IP header is at this address.
