@@ -127,12 +127,8 @@ impl Lines for Log {
         is_wanted
     }
 
-    fn lost(&mut self, events: u64, text: &mut String) {
-        match self.args.stream.format {
-            StreamFormat::Text => stream::head::push_lost_text(text, events),
-            StreamFormat::Ndjson => stream::head::push_lost(text, events),
-            StreamFormat::Csv => record::csv_lost(text, events),
-        }
+    fn form(&self) -> (StreamFormat, &'static [&'static str]) {
+        (self.args.stream.format, &record::COLUMNS)
     }
 
     /// Ends conversations of UDP.

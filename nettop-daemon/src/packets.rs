@@ -129,11 +129,7 @@ impl Lines for Log {
         true
     }
 
-    fn lost(&mut self, events: u64, text: &mut String) {
-        match self.format {
-            StreamFormat::Text => stream::head::push_lost_text(text, events),
-            StreamFormat::Ndjson => stream::head::push_lost(text, events),
-            StreamFormat::Csv => record::csv_lost(text, events),
-        }
+    fn form(&self) -> (StreamFormat, &'static [&'static str]) {
+        (self.format, &record::COLUMNS)
     }
 }

@@ -19,7 +19,10 @@ use tokio::{
 };
 
 pub use books::Books;
+use filter::StreamFormat;
 use output::Output;
+
+use crate::kernel::telling::Loss;
 
 /// Text that is gathered before it is written.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -41,8 +44,8 @@ pub enum End {
 
 /// Where events come from.
 pub trait Source {
-    /// Events that the kernel could not tell so far.
-    fn lost(&mut self) -> u64;
+    /// What the kernel could not tell so far.
+    fn lost(&mut self) -> Loss;
     /// Ends telling. What is in the ring stays there.
     fn detach(&mut self);
 }
@@ -57,8 +60,8 @@ pub trait Lines {
     /// Appends an event, if it was asked for, and says whether.
     fn event(&mut self, event: &Self::Event, text: &mut String) -> bool;
 
-    /// Appends that so many events more were lost.
-    fn lost(&mut self, events: u64, text: &mut String);
+    /// How it writes, and what its columns are in CSV.
+    fn form(&self) -> (StreamFormat, &'static [&'static str]);
 
     /// Called each second, and at the end. Returns how many events it made and appended: `most` at most.
     fn tick(&mut self, _at_end: bool, _most: Option<u64>, _text: &mut String) -> anyhow::Result<u64> {
@@ -79,7 +82,7 @@ struct Flow<L> {
     text: String,
     pending: u64,
     seen: u64,
-    lost: u64,
+    lost: Loss,
 }
 
 /// Writes lines until nettopd is told to end, the reader has gone, or `most` lines are written; then a summary. Returns
@@ -96,7 +99,7 @@ pub fn run<L: Lines>(
 ) -> anyhow::Result<End> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
-    let mut flow = Flow { ring, lines, text: String::new(), pending: 0, seen: 0, lost: 0 };
+    let mut flow = Flow { ring, lines, text: String::new(), pending: 0, seen: 0, lost: Loss::default() };
     let mut output = Output::start(most);
     let (is_wanted, end) = runtime.block_on(async {
         let end = flow.watch(source, &mut output).await?;
@@ -115,10 +118,17 @@ pub fn run<L: Lines>(
     })?;
     let done = output.finish()?;
     if is_wanted {
-        let lost = flow.lost + done.unwritten;
+        let Loss { events, runs_skipped } = flow.lost;
+        let (seen, lost) = (flow.seen + events, events + done.unwritten);
         // Standard error may be closed.
-        let _ =
-            writeln!(std::io::stderr(), "nettopd: {} seen, {} shown, {lost} lost", flow.seen + flow.lost, done.written);
+        let mut errors = std::io::stderr();
+        let _ = writeln!(errors, "nettopd: {seen} seen, {} shown, {lost} lost", done.written);
+        if runs_skipped > 0 {
+            let _ = writeln!(
+                errors,
+                "nettopd: the kernel skipped {runs_skipped} runs of hooks; some events may be missing"
+            );
+        }
     }
     Ok(end)
 }
@@ -189,8 +199,8 @@ impl<L: Lines> Flow<L> {
 
     fn tick(&mut self, source: &mut dyn Source, at_end: bool, left: Option<u64>) -> anyhow::Result<()> {
         let lost = source.lost();
-        if lost > self.lost {
-            self.lines.lost(lost - self.lost, &mut self.text);
+        if lost != self.lost {
+            head::push_loss(&mut self.text, self.lines.form(), lost - self.lost);
             self.lost = lost;
         }
         let most = left.map(|left| left.saturating_sub(self.pending));

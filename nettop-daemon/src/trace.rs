@@ -117,12 +117,6 @@ fn tell_untold(tracer: &Tracer) {
     if untold.calls_32bit > 0 {
         eprintln!("nettopd: {} calls of 32-bit programs are not shown", untold.calls_32bit);
     }
-    if untold.skipped > 0 {
-        eprintln!(
-            "nettopd: the kernel skipped {} steps of all processes; some of these may be missing",
-            untold.skipped
-        );
-    }
     if untold.processes > 0 {
         eprintln!("nettopd: {} processes may have been missed", untold.processes);
     }
@@ -171,12 +165,8 @@ impl Lines for Log {
         true
     }
 
-    fn lost(&mut self, events: u64, text: &mut String) {
-        match self.format {
-            StreamFormat::Text => text::lost(text, events),
-            StreamFormat::Ndjson => stream::head::push_lost(text, events),
-            StreamFormat::Csv => record::csv_lost(text, events),
-        }
+    fn form(&self) -> (StreamFormat, &'static [&'static str]) {
+        (self.format, &record::COLUMNS)
     }
 
     fn is_done(&self) -> bool {
@@ -199,8 +189,8 @@ impl Lines for Decoded {
         true
     }
 
-    fn lost(&mut self, events: u64, text: &mut String) {
-        self.0.lost(events, text);
+    fn form(&self) -> (StreamFormat, &'static [&'static str]) {
+        self.0.form()
     }
 
     fn is_done(&self) -> bool {

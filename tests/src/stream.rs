@@ -27,6 +27,7 @@ struct Read {
     events: Vec<Value>,
     count: u64,
     events_lost: u64,
+    runs_skipped: u64,
 }
 
 /// What a stream had told when it ended.
@@ -38,6 +39,8 @@ pub struct Told {
     pub count: u64,
     /// Of the documents of losses.
     pub events_lost: u64,
+    /// Of the same: each may have been an event.
+    pub runs_skipped: u64,
     /// Of the summary.
     pub seen: u64,
     pub shown: u64,
@@ -77,6 +80,7 @@ impl Stream {
                 let document: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
                 if document["event"] == "lost" {
                     read.events_lost += document["events_lost"].as_u64().unwrap();
+                    read.runs_skipped += document["runs_skipped"].as_u64().unwrap();
                     continue;
                 }
                 read.count += 1;
@@ -109,10 +113,11 @@ impl Stream {
         let mut said = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
         let code = self.child.wait().unwrap().code();
-        let Read { events, count, events_lost } = self.reader.take().unwrap().join().unwrap();
-        let numbers: Vec<u64> = said.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        let Read { events, count, events_lost, runs_skipped } = self.reader.take().unwrap().join().unwrap();
+        let summary = said.lines().find(|line| line.ends_with(" lost")).unwrap_or_default();
+        let numbers: Vec<u64> = summary.split_whitespace().filter_map(|word| word.parse().ok()).collect();
         let [seen, shown, lost] = numbers[..] else { panic!("no summary: {said}") };
-        Told { events, count, events_lost, seen, shown, lost, code }
+        Told { events, count, events_lost, runs_skipped, seen, shown, lost, code }
     }
 }
 
@@ -124,6 +129,15 @@ impl Drop for Stream {
 }
 
 impl Told {
+    /// Whether fewer than all events that were made were seen. Only from 7.0 on, where tracepoints are preemptible, the
+    /// kernel skips runs of hooks, and not more than it says.
+    pub fn misses(&self, made: u64) -> bool {
+        let most = if crate::kernel() < (7, 0) { 0 } else { self.runs_skipped };
+        let missed = made.checked_sub(self.seen).unwrap_or_else(|| panic!("{} of {made} events are seen", self.seen));
+        assert!(missed <= most, "{missed} of {made} events are missed, with {most} runs skipped");
+        missed > 0
+    }
+
     /// Events of this kind and process.
     pub fn of<'a>(&'a self, event: &'a str, pid: u32) -> impl Iterator<Item = &'a Value> {
         self.events.iter().filter(move |told| told["event"] == event && told["pid"] == pid)

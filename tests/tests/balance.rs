@@ -292,10 +292,11 @@ fn thousands_of_small_connections_of_fifty_processes_balance() {
     for (pid, moved) in clients {
         assert_app(&document, pid, moved);
     }
-    // Some packets come to connections in TIME_WAIT, which kernels before 6.11 do not tell.
+    // On a slow machine some packets come to connections in TIME_WAIT, which kernels before 6.11 do not tell: a FIN that is
+    // sent again, which the kernel answers with as much, or a reset, which the kernel sends.
     let books = device(&document, alone.inode(), "lo");
     let unseen = if kernel() < (6, 11) { books["rx"]["unattributed_bytes"].as_u64().unwrap() } else { 0 };
-    assert!(unseen < books["rx"]["bytes"].as_u64().unwrap() / 100, "{books:#}");
+    assert!(unseen <= books["tx"]["kernel_bytes"].as_u64().unwrap(), "{books:#}");
     assert_balanced(&document, &alone, "lo", Moved { sent: 0, received: unseen });
 }
 

@@ -89,7 +89,7 @@ fn summary(said: &str) -> [u64; 3] {
     numbers.try_into().unwrap()
 }
 
-/// Steps of whatever process that the kernel skipped.
+/// Runs of hooks that the kernel skipped, of whatever process.
 fn skipped(said: &str) -> u64 {
     let line = said.lines().find_map(|line| line.strip_prefix("nettopd: the kernel skipped "));
     line.map_or(0, |line| line.split(' ').next().unwrap().parse().unwrap())
@@ -380,7 +380,7 @@ fn a_flood_is_shown_or_counted() {
         let mut shown = 0;
         let mut told_lost = 0;
         for line in stdout.lines().map_while(Result::ok) {
-            match line.rsplit_once(',').unwrap().1 {
+            match line.rsplit(',').nth(1).unwrap() {
                 "" => shown += 1,
                 lost => told_lost += lost.parse::<u64>().unwrap(),
             }

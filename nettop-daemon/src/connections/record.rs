@@ -111,7 +111,7 @@ pub fn line(text: &mut String, event: &ConnectionEvent, packets: [u64; 2], clock
     push_json(text, &record(event, packets, clock, names));
 }
 
-const COLUMNS: [&str; 25] = [
+pub const COLUMNS: [&str; 26] = [
     "time",
     "event",
     "pid",
@@ -137,6 +137,7 @@ const COLUMNS: [&str; 25] = [
     "outcome",
     "error",
     "events_lost",
+    "runs_skipped",
 ];
 
 pub fn csv_header(text: &mut String) {
@@ -173,10 +174,7 @@ pub fn csv_line(text: &mut String, event: &ConnectionEvent, packets: [u64; 2], c
             record.outcome.unwrap_or_default().into(),
             record.error.unwrap_or_default(),
             String::new(),
+            String::new(),
         ],
     );
-}
-
-pub fn csv_lost(text: &mut String, events: u64) {
-    csv::push_lost(text, COLUMNS, events);
 }

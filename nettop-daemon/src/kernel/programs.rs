@@ -25,7 +25,7 @@ use super::{
     misses::{self, Misses},
     preflight::{self, Refusal},
     questions,
-    telling::{self, AssociationMap, Associations, Telling, What},
+    telling::{self, AssociationMap, Associations, Loss, Telling, What},
     tracing,
 };
 
@@ -146,10 +146,13 @@ impl Programs {
     }
 
     /// Events that could not be told so far.
-    pub fn events_lost(&self) -> u64 {
+    pub fn events_lost(&self) -> Loss {
         let stats = self.stats.read(0).unwrap_or_default();
-        let packets_missed = if self.tells_packets { self.misses.of(&[misses::DROPS]) } else { 0 };
-        stats.events_lost + stats.associations_full + self.misses.of(&misses::TELLING) + packets_missed
+        let frees_skipped = if self.tells_packets { self.misses.of(&[misses::DROPS]) } else { 0 };
+        Loss {
+            events: stats.events_lost + stats.associations_full,
+            runs_skipped: self.misses.of(&misses::TELLING) + frees_skipped,
+        }
     }
 
     /// Ends accounting; what was counted can still be read.

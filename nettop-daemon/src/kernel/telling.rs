@@ -48,6 +48,22 @@ pub enum What {
     CallsAndArguments,
 }
 
+/// What could not be told.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Loss {
+    pub events: u64,
+    /// Runs of hooks that the kernel skipped, of whatever process: none of them, or each, was an event that is missed here.
+    pub runs_skipped: u64,
+}
+
+impl std::ops::Sub for Loss {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        Self { events: self.events - before.events, runs_skipped: self.runs_skipped - before.runs_skipped }
+    }
+}
+
 const GRAFT: &[&str] = &["void (sock *, socket *)"];
 
 const STATES: Purpose = Purpose {

@@ -18,7 +18,7 @@ use super::{
     mapping::Mapping,
     misses::{self, Misses},
     programs::{HookState, Kernel, Limits, Link, map, state, take},
-    telling::{Telling, What},
+    telling::{Loss, Telling, What},
 };
 use crate::stream::Source;
 
@@ -116,8 +116,6 @@ pub struct Untold {
     pub processes: u64,
     /// Calls of programs of 32 bits.
     pub calls_32bit: u64,
-    /// Steps of whatever process that the kernel skipped: whose they were it does not tell.
-    pub skipped: u64,
 }
 
 /// Whose calls are told.
@@ -172,18 +170,17 @@ impl Tracer {
     /// What nobody will hear of.
     pub fn untold(&self) -> Untold {
         let stats = self.stats.read(0).unwrap_or_default();
-        let births = self.misses.of(&misses::FOLLOWING);
-        Untold {
-            processes: stats.traced_full + births,
-            calls_32bit: stats.calls_32bit,
-            skipped: self.misses.calls().saturating_sub(births),
-        }
+        Untold { processes: stats.traced_full + self.misses.of(&misses::FOLLOWING), calls_32bit: stats.calls_32bit }
     }
 }
 
 impl Source for Tracer {
-    fn lost(&mut self) -> u64 {
-        self.stats.read(0).unwrap_or_default().events_lost
+    fn lost(&mut self) -> Loss {
+        let births = self.misses.of(&misses::FOLLOWING);
+        Loss {
+            events: self.stats.read(0).unwrap_or_default().events_lost,
+            runs_skipped: self.misses.calls().saturating_sub(births),
+        }
     }
 
     /// Trampolines stay until the end: the kernel takes up to a tenth of a second to remove each (6.1).

@@ -120,7 +120,7 @@ pub fn line(text: &mut String, event: &PacketEvent, device: String, clock: &Cloc
     push_json(text, &record(event, device, clock));
 }
 
-const COLUMNS: [&str; 21] = [
+pub const COLUMNS: [&str; 22] = [
     "time",
     "event",
     "direction",
@@ -142,6 +142,7 @@ const COLUMNS: [&str; 21] = [
     "uid",
     "owner",
     "events_lost",
+    "runs_skipped",
 ];
 
 pub fn csv_header(text: &mut String) {
@@ -174,10 +175,7 @@ pub fn csv_line(text: &mut String, event: &PacketEvent, device: String, clock: &
             csv::number(record.uid),
             record.owner.into(),
             String::new(),
+            String::new(),
         ],
     );
-}
-
-pub fn csv_lost(text: &mut String, events: u64) {
-    csv::push_lost(text, COLUMNS, events);
 }

@@ -1,7 +1,6 @@
 //! One line per row, device and loss counter, all under one header.
 
 use super::model::{Amount, Side, Snapshot};
-use crate::clock::now;
 
 const HEADER: [&str; 35] = [
     "time",
@@ -147,22 +146,11 @@ pub fn text(value: Option<&str>) -> String {
 }
 
 /// Appends a record.
-pub fn push<const N: usize>(text: &mut String, record: [impl AsRef<[u8]>; N]) {
+pub fn push(text: &mut String, record: impl IntoIterator<Item: AsRef<[u8]>>) {
     let mut writer = ::csv::Writer::from_writer(Vec::new());
     let written = writer.write_record(record).map_err(anyhow::Error::from);
     match written.and_then(|()| Ok(String::from_utf8(writer.into_inner()?)?)) {
         Ok(line) => text.push_str(&line),
         Err(error) => tracing::warn!("cannot encode an event: {error}"),
     }
-}
-
-/// Appends a record of a stream that tells of lost events.
-pub fn push_lost<const N: usize>(text: &mut String, columns: [&str; N], events: u64) {
-    let record = columns.map(|column| match column {
-        "time" => now(),
-        "event" => "lost".to_owned(),
-        "events_lost" => events.to_string(),
-        _ => String::new(),
-    });
-    push(text, record);
 }

@@ -4,7 +4,11 @@
 use nettop_common::DropCount;
 
 use super::Source;
-use crate::{drops::Listeners, kernel::programs::Programs, ledger::Ledger};
+use crate::{
+    drops::Listeners,
+    kernel::{programs::Programs, telling::Loss},
+    ledger::Ledger,
+};
 
 pub struct Books {
     ledger: Ledger,
@@ -18,7 +22,7 @@ impl Books {
 }
 
 impl Source for Books {
-    fn lost(&mut self) -> u64 {
+    fn lost(&mut self) -> Loss {
         self.ledger.read(|_| false, |_| true);
         let mut folded = DropCount { packets: 0, bytes: 0 };
         self.listeners.read(self.ledger.programs(), &mut folded);

@@ -5,9 +5,11 @@ use std::fmt::Write as _;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::filter::StreamFormat;
 use crate::{
     clock::now,
-    report::{host_name, kernel_release},
+    kernel::telling::Loss,
+    report::{csv, host_name, kernel_release},
 };
 
 /// The first line of a stream of documents.
@@ -35,6 +37,8 @@ pub struct Lost {
     pub event: &'static str,
     pub time: String,
     pub events_lost: u64,
+    /// Runs of hooks that the kernel skipped, of whatever process. Each may have been an event that was asked for.
+    pub runs_skipped: u64,
 }
 
 impl Head {
@@ -49,15 +53,33 @@ impl Head {
     }
 }
 
-/// Appends that events were lost.
-pub fn push_lost(text: &mut String, events_lost: u64) {
-    push_json(text, &Lost { event: "lost", time: now(), events_lost });
-}
-
-/// The same for people.
-pub fn push_lost_text(text: &mut String, events_lost: u64) {
-    // Writing to a String does not fail.
-    let _ = writeln!(text, "[{events_lost} events lost]");
+/// Appends what was lost.
+pub fn push_loss(text: &mut String, (format, columns): (StreamFormat, &[&str]), loss: Loss) {
+    let Loss { events, runs_skipped } = loss;
+    match format {
+        StreamFormat::Text => {
+            // Writing to a String does not fail.
+            if events > 0 {
+                let _ = writeln!(text, "[{events} events lost]");
+            }
+            if runs_skipped > 0 {
+                let _ = writeln!(text, "[{runs_skipped} runs of hooks skipped by the kernel]");
+            }
+        }
+        StreamFormat::Ndjson => {
+            push_json(text, &Lost { event: "lost", time: now(), events_lost: events, runs_skipped })
+        }
+        StreamFormat::Csv => csv::push(
+            text,
+            columns.iter().map(|column| match *column {
+                "time" => now(),
+                "event" => "lost".to_owned(),
+                "events_lost" => events.to_string(),
+                "runs_skipped" => runs_skipped.to_string(),
+                _ => String::new(),
+            }),
+        ),
+    }
 }
 
 /// Appends a line.

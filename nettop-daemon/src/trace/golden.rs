@@ -7,7 +7,7 @@ use nettop_common::{
 };
 
 use super::*;
-use crate::{clock::fixed, golden::hold_schema};
+use crate::{clock::fixed, golden::hold_schema, kernel::telling::Loss, stream::head::push_loss};
 
 fn step(what: u32, kind: u32, elapsed_ns: u64, depth: u32, result: i64) -> Step {
     let owner = OwnerKey { start_time_ns: 1_000, tgid: 3611, uid: 1000 };
@@ -99,11 +99,10 @@ fn documents_have_every_member() {
 fn csv_has_every_column() {
     let mut header = String::new();
     log(StreamFormat::Csv).header(&mut header);
-    let columns =
-        "time,event,pid,tid,start_time_ns,uid,comm,call,depth,elapsed_us,result,error,arguments,events_lost\n";
+    let columns = "time,event,pid,tid,start_time_ns,uid,comm,call,depth,elapsed_us,result,error,arguments,events_lost,runs_skipped\n";
     assert_eq!(header, columns);
-    let expected = r#"2026-01-01T00:00:05.000000Z,enter,3611,3612,1000,1000,Xorg,connect,0,105,,,,
-2026-01-01T00:00:05.000000Z,leave,3611,3612,1000,1000,Xorg,connect,0,105,-1,ECONNREFUSED,"3, {sa_family=AF_INET, sin_port=htons(80), sin_addr=inet_addr(""10.0.0.1"")}, 16",
+    let expected = r#"2026-01-01T00:00:05.000000Z,enter,3611,3612,1000,1000,Xorg,connect,0,105,,,,,
+2026-01-01T00:00:05.000000Z,leave,3611,3612,1000,1000,Xorg,connect,0,105,-1,ECONNREFUSED,"3, {sa_family=AF_INET, sin_port=htons(80), sin_addr=inet_addr(""10.0.0.1"")}, 16",,
 "#;
     let steps = [connect(kind::ENTER), connect(kind::LEAVE)];
     assert_eq!(written(Decoded(log(StreamFormat::Csv)), &steps), expected);
@@ -136,12 +135,12 @@ fn what_was_not_copied_is_a_pointer_or_dots() {
 fn losses_are_told_in_every_format() {
     let told = |format| {
         let mut text = String::new();
-        log(format).lost(7, &mut text);
+        push_loss(&mut text, log(format).form(), Loss { events: 7, runs_skipped: 2 });
         text
     };
-    assert_eq!(told(StreamFormat::Text), "[7 events lost: the reader is too slow]\n");
-    assert!(told(StreamFormat::Ndjson).ends_with("\"events_lost\":7}\n"));
-    assert_eq!(told(StreamFormat::Csv), ",lost,,,,,,,,,,,,7\n");
+    assert_eq!(told(StreamFormat::Text), "[7 events lost]\n[2 runs of hooks skipped by the kernel]\n");
+    assert!(told(StreamFormat::Ndjson).ends_with("\"events_lost\":7,\"runs_skipped\":2}\n"));
+    assert!(told(StreamFormat::Csv).ends_with("Z,lost,,,,,,,,,,,,7,2\n"));
 }
 
 #[test]

@@ -85,7 +85,7 @@ pub fn line(text: &mut String, step: &Step, call: Option<&CallStep>, clock: &Clo
     push_json(text, &record(step, call, clock));
 }
 
-const COLUMNS: [&str; 14] = [
+pub const COLUMNS: [&str; 15] = [
     "time",
     "event",
     "pid",
@@ -100,6 +100,7 @@ const COLUMNS: [&str; 14] = [
     "error",
     "arguments",
     "events_lost",
+    "runs_skipped",
 ];
 
 pub fn csv_header(text: &mut String) {
@@ -125,17 +126,7 @@ pub fn csv_line(text: &mut String, step: &Step, call: Option<&CallStep>, clock: 
             csv::text(record.error.as_deref()),
             csv::text(record.arguments.as_deref()),
             String::new(),
+            String::new(),
         ],
-    );
-}
-
-pub fn csv_lost(text: &mut String, events: u64) {
-    csv::push(
-        text,
-        COLUMNS.map(|column| match column {
-            "event" => "lost".to_owned(),
-            "events_lost" => events.to_string(),
-            _ => String::new(),
-        }),
     );
 }

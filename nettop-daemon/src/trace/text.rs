@@ -32,7 +32,3 @@ fn line(text: &mut String, step: &Step, arrow: &str, what: &str) {
     // Writing to a String does not fail.
     let _ = writeln!(text, "{elapsed_us:>6} {}({}):{:depth$} {arrow} {what}", escape_c(&step.comm), step.tid, "");
 }
-
-pub fn lost(text: &mut String, events: u64) {
-    let _ = writeln!(text, "[{events} events lost: the reader is too slow]");
-}
