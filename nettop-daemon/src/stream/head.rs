@@ -67,7 +67,7 @@ pub fn push_loss(text: &mut String, (format, columns): (StreamFormat, &[&str]), 
             }
         }
         StreamFormat::Ndjson => {
-            push_json(text, &Lost { event: "lost", time: now(), events_lost: events, runs_skipped })
+            push_json(text, &Lost { event: "lost", time: now(), events_lost: events, runs_skipped });
         }
         StreamFormat::Csv => csv::push(
             text,
