@@ -265,6 +265,32 @@ fn only_packets_that_are_asked_for_are_told() {
 }
 
 #[test]
+fn of_fragments_the_first_has_ports() {
+    for (host, any, headers) in [("10.0.0.2", "0.0.0.0:5000", 20), ("fd00::2", "[::]:5000", 48)] {
+        let (a, b) = veth_pair();
+        let stream = Stream::start(&["packets", "-i", "v0"]);
+        let receiver = Process::start(Some(&b), |parent| {
+            let socket = UdpSocket::bind((host, 4000)).unwrap();
+            parent.tell();
+            Moved { sent: 0, received: socket.recv(&mut [0; 4000]).unwrap() as u64 }
+        });
+        receiver.wait_until_ready();
+        Process::run(Some(&a), |_| {
+            UdpSocket::bind(any).unwrap().send_to(&[0; 4000], (host, 4000)).unwrap();
+            Moved::default()
+        });
+        assert_eq!(receiver.finish().received, 4000);
+        let told = stream.stop();
+        let sent: Vec<&Value> = told.events.iter().filter(|event| event["protocol"] == "udp").collect();
+        let ports: Vec<_> =
+            sent.iter().map(|event| (event["source_port"].as_u64(), event["destination_port"].as_u64())).collect();
+        assert_eq!(ports, [(Some(5000), Some(4000)), (None, None), (None, None)], "{sent:#?}");
+        let bytes: u64 = sent.iter().map(|event| event["bytes"].as_u64().unwrap() - headers).sum();
+        assert_eq!(bytes, 8 + 4000, "{sent:#?}");
+    }
+}
+
+#[test]
 fn a_flood_of_packets_loses_nothing_silently() {
     let times = amount(500_000, 10_000);
     let alone = Namespace::new();

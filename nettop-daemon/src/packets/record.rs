@@ -78,7 +78,9 @@ pub fn protocol(number: u8) -> String {
 }
 
 fn record(event: &PacketEvent, device: String, clock: &Clock) -> Record {
-    let has_ports = matches!(event.protocol, 6 | 17 | 132 | 136);
+    // Later fragments have none.
+    let has_ports =
+        matches!(event.protocol, 6 | 17 | 132 | 136) && [event.source_port, event.destination_port] != [0; 2];
     let is_process = event.found < found::KERNEL;
     let is_kernel = event.found == found::KERNEL;
     let flags = || FLAGS.iter().zip("UAPRSF".chars()).filter(|(bit, _)| event.tcp_flags & **bit != 0);

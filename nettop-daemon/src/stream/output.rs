@@ -15,8 +15,8 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 /// Chunks that may wait.
 const QUEUED: usize = 4;
-/// What is written at once, so that it shows whether the reader is stuck.
-const PIECE_BYTES: usize = 4096;
+/// What is written at once, so that it shows whether the reader is stuck: a pipe takes so much whole or not at all.
+const PIECE_BYTES: usize = libc::PIPE_BUF;
 /// How long, at the end, a reader is waited for that takes nothing.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// And one that takes little, for all together.
@@ -142,7 +142,7 @@ impl Output {
 fn write_all(mut chunks: Receiver<Chunk>, progress: &Progress) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout().lock();
     while let Some(chunk) = chunks.blocking_recv() {
-        for piece in chunk.text.as_bytes().chunks(PIECE_BYTES) {
+        for piece in pieces(chunk.text.as_bytes()) {
             match stdout.write_all(piece).and_then(|()| stdout.flush()) {
                 Ok(()) => progress.pieces.fetch_add(1, Ordering::Relaxed),
                 // `| head` has seen enough.
@@ -153,4 +153,34 @@ fn write_all(mut chunks: Receiver<Chunk>, progress: &Progress) -> anyhow::Result
         progress.events.fetch_add(chunk.events, Ordering::Relaxed);
     }
     Ok(())
+}
+
+/// Whole lines, as many as go at once: whoever gives up on a reader leaves no half line.
+fn pieces(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let most = rest.get(..PIECE_BYTES).unwrap_or(rest);
+        // A line that is longer goes in parts.
+        let end = if most.len() == rest.len() {
+            rest.len()
+        } else {
+            most.iter().rposition(|byte| *byte == b'\n').map_or(most.len(), |at| at + 1)
+        };
+        let (piece, left) = rest.split_at(end);
+        rest = left;
+        (!piece.is_empty()).then_some(piece)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_whole_lines() {
+        let text = format!("{}\n{}\n{}\nlast", "a".repeat(3000), "b".repeat(1000), "c".repeat(5000));
+        let found: Vec<_> = pieces(text.as_bytes()).map(<[u8]>::len).collect();
+        assert_eq!(found, [4002, 4096, 5000 - 4096 + 1 + 4]);
+        assert_eq!(pieces(b"").count(), 0);
+    }
 }

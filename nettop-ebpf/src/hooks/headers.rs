@@ -31,10 +31,8 @@ impl Headers {
                 headers.protocol = word(8).to_ne_bytes()[1].into();
                 headers.source = ports::mapped(word(12));
                 headers.destination = ports::mapped(word(16));
-                if half(word(4), 1) & V4_OFFSET_MASK != 0 {
-                    return headers;
-                }
-                usize::from(first[0] & 0x0f) * 4
+                let is_first = half(word(4), 1) & V4_OFFSET_MASK == 0;
+                is_first.then_some(usize::from(first[0] & 0x0f) * 4)
             }
             Family::V6 => {
                 headers.source = [word(8), word(12), word(16), word(20)];
@@ -44,6 +42,8 @@ impl Headers {
                 at
             }
         };
+        // A later fragment has no transport's header.
+        let Some(transport) = transport else { return headers };
         if matches!(headers.protocol, IPPROTO_TCP | IPPROTO_UDP | IPPROTO_UDPLITE | IPPROTO_SCTP) {
             let ports = word(transport);
             headers.source_port = half(ports, 0);
@@ -73,21 +73,28 @@ fn half(word: u32, which: usize) -> u16 {
     u16::from_be_bytes([bytes[which * 2], bytes[which * 2 + 1]])
 }
 
-/// What an IPv6 packet carries, and where: behind up to three extension headers.
+/// What an IPv6 packet carries, and where: behind up to three extension headers. Later fragments begin elsewhere.
 #[inline(always)]
-fn behind_options(word: &impl Fn(usize) -> u32) -> (u8, usize) {
+fn behind_options(word: &impl Fn(usize) -> u32) -> (u8, Option<usize>) {
     const HOP_BY_HOP: u8 = 0;
     const ROUTING: u8 = 43;
+    const FRAGMENT: u8 = 44;
     const DESTINATION: u8 = 60;
+    const OFFSET_MASK: u16 = 0xfff8;
     let mut protocol = word(4).to_ne_bytes()[2];
     let mut at = 40;
     for _ in 0..3 {
-        if !matches!(protocol, HOP_BY_HOP | ROUTING | DESTINATION) {
+        if !matches!(protocol, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION) {
             break;
         }
-        let [next, length, ..] = word(at).to_ne_bytes();
+        let header = word(at);
+        let [next, length, ..] = header.to_ne_bytes();
+        if protocol == FRAGMENT && half(header, 1) & OFFSET_MASK != 0 {
+            return (next, None);
+        }
         protocol = next;
+        // Of a fragment's the length is reserved, and zero.
         at += (usize::from(length) + 1) * 8;
     }
-    (protocol, at)
+    (protocol, Some(at))
 }
