@@ -28,7 +28,22 @@ const LIMIT: Duration = Duration::from_secs(180);
 const SKIPPED: &str = "skipped: ";
 
 /// Scenarios in which nothing depends on the back end: the first machine of a kernel runs them for all.
-const ONCE: [&str; 6] = ["check::", "drops::", "meters::", "packets::", "sockets::", "troubles::"];
+const ONCE: [&str; 14] = [
+    "check::",
+    "connections::a_connection_older",
+    "connections::a_flood",
+    "connections::conversations_of_udp",
+    "connections::no_more_lines",
+    "connections::what_comes_to_nothing",
+    "drops::",
+    "meters::",
+    "packets::",
+    "sockets::",
+    "trace::a_command_ends",
+    "trace::a_flood",
+    "trace::functions_are_told",
+    "troubles::",
+];
 /// Scenarios about packets and the size of tables. Tracepoints and trampolines have the same programs for those; under
 /// kprobes these keep shadows as well.
 const OF_PACKETS: [&str; 3] = ["bounds::", "devices::", "shared::"];

@@ -13,10 +13,22 @@ use crate::command::root;
 const BEGIN: &str = "<!-- written by cargo xtask vm -->\n";
 const END: &str = "<!-- end -->\n";
 /// Files of scenarios that count something.
-const FILES: [&str; 9] = ["paths", "layers", "devices", "shared", "owners", "balance", "bounds", "drops", "troubles"];
+const FILES: [&str; 11] = [
+    "paths",
+    "layers",
+    "devices",
+    "shared",
+    "owners",
+    "balance",
+    "bounds",
+    "drops",
+    "troubles",
+    "connections",
+    "trace",
+];
 
 /// Files of scenarios that have nothing to do with back ends: they run in one machine of each kernel.
-const ONCE: [&str; 2] = ["sockets", "meters"];
+const ONCE: [&str; 3] = ["sockets", "meters", "packets"];
 
 /// Compares the document's table with what the matrix found, or renews it where `UPDATE_GOLDEN` is set.
 ///
