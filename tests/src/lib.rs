@@ -6,6 +6,7 @@
 pub mod calls;
 pub mod drops;
 pub mod history;
+mod memory;
 mod namespace;
 mod nettopd;
 pub mod pairs;
@@ -36,6 +37,7 @@ pub fn skip(what_lacks: &str) {
     }
 }
 
+pub use memory::MemoryCgroup;
 pub use namespace::{Counters, Namespace, join, veth_pair};
 pub use nettopd::{Nettopd, Row, app, assert_app, device, nettopd_command, owner_row, rows_of, run_nettopd, wire};
 pub use process::{Moved, Parent, Process, set_name};

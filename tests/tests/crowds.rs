@@ -1,0 +1,114 @@
+//! What an unprivileged user can do by making very many of something: nettopd's memory stays bounded, and everybody's
+//! accounting exact.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, UdpSocket},
+    os::unix::net::UnixStream,
+    time::Duration,
+};
+
+use nettop_tests::{MemoryCgroup, Moved, Namespace, Nettopd, Process, amount, assert_app, device, skip};
+use nix::{
+    sys::{prctl::set_pdeathsig, signal::Signal},
+    unistd::{ForkResult, Uid, fork, pause, setuid},
+};
+
+/// Of the packaged unit.
+const MEMORY_MAX_BYTES: u64 = 512 << 20;
+const SOMEBODY: u32 = 65_533;
+const SOCKETS_OF_EACH: u64 = 10;
+const BYTES: usize = 10;
+
+/// Has a user make processes that each send from ten sockets and keep them.
+fn crowd(namespace: &Namespace, processes: u64) -> Process {
+    Process::start(Some(namespace), move |parent| {
+        setuid(Uid::from_raw(SOMEBODY)).unwrap();
+        let (mut done, theirs) = UnixStream::pair().unwrap();
+        done.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        for number in 0..processes {
+            // SAFETY: this process has one thread, and its child never returns.
+            if let ForkResult::Child = unsafe { fork() }.unwrap() {
+                set_pdeathsig(Signal::SIGKILL).unwrap();
+                // An address of its own: one has not ports enough for all.
+                let here = Ipv4Addr::from(0x7f01_0000 + u32::try_from(number).unwrap());
+                let sockets = (0..SOCKETS_OF_EACH).map(|_| {
+                    let socket = UdpSocket::bind((here, 0))?;
+                    socket.send_to(&[0; BYTES], "127.0.0.1:7000").map(|_| socket)
+                });
+                let made = sockets.collect::<std::io::Result<Vec<_>>>();
+                if made.is_ok() && (&theirs).write_all(&[1]).is_ok() {
+                    loop {
+                        pause();
+                    }
+                }
+                // SAFETY: ends the child and nothing else.
+                unsafe { libc::_exit(1) }
+            }
+        }
+        for _ in 0..processes {
+            done.read_exact(&mut [0]).unwrap();
+        }
+        parent.tell();
+        parent.wait_for_parent();
+        Moved::default()
+    })
+}
+
+#[test]
+fn a_crowd_of_processes_and_sockets_costs_others_nothing() {
+    let processes = amount(10_000, 200);
+    let Some(memory) = MemoryCgroup::new(MEMORY_MAX_BYTES) else {
+        return skip("no memory controller");
+    };
+    let nettopd = memory.enter(|| Nettopd::start(&[]));
+    let alone = Namespace::new();
+    let sink = alone.enter(|| UdpSocket::bind("127.0.0.1:7000").unwrap());
+    sink.set_nonblocking(true).unwrap();
+    let bystander = Process::start(Some(&alone), |parent| {
+        let [here, there] = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+        let mut moved = Moved::default();
+        for _ in 0..2 {
+            for _ in 0..100 {
+                moved.sent += here.send_to(&[1; 1000], there.local_addr().unwrap()).unwrap() as u64;
+                moved.received += there.recv(&mut [0; 2000]).unwrap() as u64;
+            }
+            parent.tell();
+            parent.wait_for_parent();
+        }
+        moved
+    });
+    bystander.wait_until_ready();
+    let crowd = crowd(&alone, processes);
+    crowd.wait_until_ready();
+    bystander.go();
+    bystander.wait_until_ready();
+    let document = nettopd.settled();
+    let used = memory.bytes();
+    let rows = document["rows"].as_array().unwrap();
+    let of_crowd: Vec<_> = rows.iter().filter(|row| row["uid"] == SOMEBODY && row["netns"] == alone.inode()).collect();
+    assert_eq!(of_crowd.len() as u64, processes);
+    let each = SOCKETS_OF_EACH * (28 + BYTES as u64);
+    for row in of_crowd {
+        assert_eq!(row["total"]["tx"]["bytes"], each, "{row:#}");
+    }
+    let moved = Moved { sent: 200_000, received: 200_000 };
+    assert_app(&document, bystander.pid(), moved);
+    let books = device(&document, alone.inode(), "lo");
+    for way in ["tx", "rx"] {
+        assert_eq!(books[way]["bytes"], processes * each + 200 * 1028);
+        assert_eq!(books[way]["unattributed_bytes"], 0, "{books:#}");
+    }
+    // Of bound ports 65,536 are known at a time. Whatever else could have found no room did find it.
+    let sockets = processes * SOCKETS_OF_EACH;
+    for cause in ["rows_full", "owners_full", "index_full", "overflow_tx_bytes", "overflow_rx_bytes"] {
+        assert_eq!(document["loss"][cause], 0, "{cause}");
+    }
+    assert_eq!(document["loss"]["ports_full"].as_u64().unwrap() > 0, sockets > 65_536);
+    assert!(used < MEMORY_MAX_BYTES * 3 / 4, "{used} bytes");
+    println!("{} MiB with {processes} processes and {sockets} sockets", used >> 20);
+    bystander.go();
+    assert_eq!(bystander.finish(), moved);
+}
