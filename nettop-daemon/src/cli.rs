@@ -1,5 +1,7 @@
 //! The command line.
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
@@ -9,13 +11,15 @@ use crate::{
     packets::PacketsArgs,
     sockets::{LISTEN, Selector, Socket, is_tcp},
     trace::TraceArgs,
+    version,
 };
 
 /// Account every packet to the process, user and network device it belongs to.
 ///
 /// Without --once, reports every INTERVAL seconds until it is interrupted, or COUNT times.
 #[derive(Parser, Debug, Clone)]
-#[command(name = "nettopd", version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "nettopd", version, long_version = version::LONG.as_str())]
+#[command(max_term_width = 100, after_help = EXIT_CODES)]
 #[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 pub struct Cli {
     #[command(subcommand)]
@@ -129,6 +133,11 @@ pub enum Command {
         #[arg(long, default_value = "text")]
         format: CheckFormat,
     },
+    /// Print completions for a shell, to be put where it looks for them
+    Completions { shell: clap_complete::Shell },
+    /// Write the manual pages into a folder
+    #[command(hide = true)]
+    Man { folder: PathBuf },
 }
 
 /// Which sockets are listed, and how.

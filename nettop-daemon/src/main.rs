@@ -14,12 +14,14 @@ mod history;
 mod identity;
 mod kernel;
 mod ledger;
+mod manual;
 mod packets;
 mod report;
 mod run;
 mod sockets;
 mod stream;
 mod trace;
+mod version;
 
 use std::process::ExitCode;
 
@@ -59,6 +61,8 @@ fn main() -> ExitCode {
         Some(Command::Packets(ref args)) => packets::run(&cli, args),
         Some(Command::Sockets(ref args)) => sockets::run(&cli, args),
         Some(Command::History(ref args)) => history::run(args),
+        Some(Command::Completions { shell }) => manual::completions(shell),
+        Some(Command::Man { ref folder }) => manual::write_pages(folder),
         Some(Command::Drops { format, all, .. }) => run::run(&cli, Output::Drops { format, all }),
         None => {
             let drops = cli.drops || matches!(cli.sort, Sort::Drops | Sort::Retrans);
