@@ -1,5 +1,7 @@
 //! `nettopd completions` and `nettopd man`: what packages install, made from the definition of the command line.
 
+mod settings;
+
 use std::{
     fs::{self, File},
     io::{self, Write as _},
@@ -30,7 +32,7 @@ pub fn completions(shell: Shell) -> anyhow::Result<()> {
     io::stdout().write_all(&script).context("cannot write to standard output")
 }
 
-/// Writes nettopd(8) and a page for each sub-command into a folder, which is made if it is missing.
+/// Writes nettopd(8), a page for each sub-command, and nettopd.toml(5) into a folder, which is made if it is missing.
 ///
 /// # Errors
 ///
@@ -40,7 +42,10 @@ pub fn write_pages(folder: &Path) -> anyhow::Result<()> {
     let mut command = Cli::command();
     // Gives sub-commands their full names and the options that are global.
     command.build();
-    write_tree(&command, folder)
+    write_tree(&command, folder)?;
+    let path = folder.join("nettopd.toml.5");
+    let written = File::create(&path).and_then(|mut file| settings::write_page(&mut file));
+    written.with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn write_tree(command: &clap::Command, folder: &Path) -> anyhow::Result<()> {

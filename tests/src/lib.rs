@@ -6,6 +6,7 @@
 pub mod calls;
 pub mod drops;
 pub mod history;
+pub mod machine;
 mod namespace;
 mod nettopd;
 pub mod pairs;
