@@ -6,6 +6,7 @@
 mod check;
 mod cli;
 mod clock;
+mod config;
 mod connections;
 mod drops;
 #[cfg(test)]
@@ -17,6 +18,8 @@ mod ledger;
 mod packets;
 mod report;
 mod run;
+mod sampler;
+mod service;
 mod sockets;
 mod stream;
 mod trace;
@@ -28,6 +31,7 @@ use thiserror::Error;
 
 use crate::{
     cli::{Cli, Command, Sort},
+    config::Fault,
     identity::escape::escape,
     kernel::preflight::Refusal,
     report::Output,
@@ -46,6 +50,10 @@ impl Usage {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    // It has a log of its own.
+    if let Some(Command::Daemon(args)) = &cli.command {
+        return service::run(&cli, args).map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS);
+    }
     let level = match cli.verbose {
         0 => tracing::Level::WARN,
         1 => tracing::Level::INFO,
@@ -54,13 +62,14 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).init();
     let done = match cli.command {
         Some(Command::Trace(ref args)) => return trace::run(&cli, args).unwrap_or_else(|error| fail(&error)),
+        Some(Command::Config(ref args)) => config::check(args),
         Some(Command::Check { format }) => check::run(&cli, format),
         Some(Command::Connections(ref args)) => connections::run(&cli, args),
         Some(Command::Packets(ref args)) => packets::run(&cli, args),
         Some(Command::Sockets(ref args)) => sockets::run(&cli, args),
         Some(Command::History(ref args)) => history::run(args),
         Some(Command::Drops { format, all, .. }) => run::run(&cli, Output::Drops { format, all }),
-        None => {
+        Some(Command::Daemon(_)) | None => {
             let drops = cli.drops || matches!(cli.sort, Sort::Drops | Sort::Retrans);
             run::run(&cli, Output::Report { format: cli.format(), drops })
         }
@@ -82,8 +91,12 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
     const USAGE: u8 = 2;
     const UNAVAILABLE: u8 = 69;
     const NOPERM: u8 = 77;
+    const CONFIG: u8 = 78;
     if error.is::<Usage>() {
         return USAGE.into();
+    }
+    if error.is::<Fault>() {
+        return CONFIG.into();
     }
     match error.downcast_ref() {
         Some(Refusal::Kernel(_)) => UNAVAILABLE.into(),
