@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
+    config::{ConfigArgs, DaemonArgs},
     connections::ConnectionsArgs,
     history::args::{HistoryArgs, RecordArgs},
     kernel::{hooks::Backend, programs::Limits},
@@ -104,6 +105,10 @@ pub struct Selection {
 /// What nettopd does beside reporting.
 #[derive(Subcommand, Debug, Clone)]
 pub enum Command {
+    /// Run as a service: measure, record and answer until told to stop; print nothing
+    Daemon(Box<DaemonArgs>),
+    /// Look at the configuration of the daemon
+    Config(ConfigArgs),
     /// Tell which packets the kernel drops: where, why, and whose
     Drops {
         #[command(flatten)]
@@ -225,7 +230,8 @@ pub enum DropsFormat {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done, 1 failed while running, 2 wrong usage, 69 the kernel lacks something, 77 not permitted.";
+Exit codes: 0 done, 1 failed while running, 2 wrong usage, 69 the kernel lacks something, 77 not permitted, \
+78 wrong configuration.";
 
 /// Columns to sort by: numbers largest first, the others in order.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -297,9 +303,14 @@ impl Timing {
     }
 }
 
-fn seconds(text: &str) -> Result<f64, String> {
+/// An interval.
+pub fn seconds(text: &str) -> Result<f64, String> {
+    in_range(text.parse().map_err(|_| "not a number of seconds".to_owned())?)
+}
+
+/// An interval that is neither absurdly short nor absurdly long.
+pub fn in_range(seconds: f64) -> Result<f64, String> {
     const RANGE: std::ops::RangeInclusive<f64> = 0.05..=86_400.0;
-    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
     if RANGE.contains(&seconds) {
         Ok(seconds)
     } else {

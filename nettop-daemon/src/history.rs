@@ -7,4 +7,4 @@ mod record;
 mod render;
 
 pub use ask::run;
-pub use record::recorder;
+pub use record::{Recorder, of_service, recorder};

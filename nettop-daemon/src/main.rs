@@ -6,6 +6,7 @@
 mod check;
 mod cli;
 mod clock;
+mod config;
 mod connections;
 mod drops;
 #[cfg(test)]
@@ -18,6 +19,8 @@ mod manual;
 mod packets;
 mod report;
 mod run;
+mod sampler;
+mod service;
 mod sockets;
 mod stream;
 mod trace;
@@ -30,6 +33,7 @@ use thiserror::Error;
 
 use crate::{
     cli::{Cli, Command, Sort},
+    config::Fault,
     identity::escape::escape,
     kernel::preflight::Refusal,
     report::Output,
@@ -48,6 +52,10 @@ impl Usage {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    // It has a log of its own.
+    if let Some(Command::Daemon(args)) = &cli.command {
+        return service::run(&cli, args).map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS);
+    }
     let level = match cli.verbose {
         0 => tracing::Level::WARN,
         1 => tracing::Level::INFO,
@@ -56,6 +64,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).init();
     let done = match cli.command {
         Some(Command::Trace(ref args)) => return trace::run(&cli, args).unwrap_or_else(|error| fail(&error)),
+        Some(Command::Config(ref args)) => config::check(args),
         Some(Command::Check { format }) => check::run(&cli, format),
         Some(Command::Connections(ref args)) => connections::run(&cli, args),
         Some(Command::Packets(ref args)) => packets::run(&cli, args),
@@ -64,7 +73,7 @@ fn main() -> ExitCode {
         Some(Command::Completions { shell }) => manual::completions(shell),
         Some(Command::Man { ref folder }) => manual::write_pages(folder),
         Some(Command::Drops { format, all, .. }) => run::run(&cli, Output::Drops { format, all }),
-        None => {
+        Some(Command::Daemon(_)) | None => {
             let drops = cli.drops || matches!(cli.sort, Sort::Drops | Sort::Retrans);
             run::run(&cli, Output::Report { format: cli.format(), drops })
         }
@@ -86,8 +95,12 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
     const USAGE: u8 = 2;
     const UNAVAILABLE: u8 = 69;
     const NOPERM: u8 = 77;
+    const CONFIG: u8 = 78;
     if error.is::<Usage>() {
         return USAGE.into();
+    }
+    if error.is::<Fault>() {
+        return CONFIG.into();
     }
     match error.downcast_ref() {
         Some(Refusal::Kernel(_)) => UNAVAILABLE.into(),

@@ -11,7 +11,7 @@ pub mod sockets;
 mod table;
 
 pub use balance::Balance;
-pub use collect::{Collector, Filter, boot_id, evidence_name, host_name, kernel_release};
+pub use collect::{Collector, Filter, View, boot_id, evidence_name, host_name, kernel_release};
 pub use model::{Amount, Books, HookReport, Side, Snapshot, Traffic};
 #[cfg(test)]
 pub use model::{Count, DropAmounts, Loss, RowReport, TcpReport};
