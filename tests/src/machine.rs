@@ -128,6 +128,11 @@ impl Machine {
         command.arg(program).args(args).output().unwrap()
     }
 
+    /// Sends a signal to a process, by its number inside.
+    pub fn kill(&self, signal: &str, pid: u32) {
+        self.run("sh", &["-c", &format!("kill -{signal} {pid}")]);
+    }
+
     /// A property of a unit.
     pub fn property(&self, unit: &str, property: &str) -> String {
         self.run("systemctl", &["show", "--value", "--property", property, unit]).trim().to_owned()

@@ -74,6 +74,34 @@ fn it_starts_on_boot() {
 }
 
 #[test]
+fn reload_takes_a_configuration_over_as_a_whole_or_not_at_all() {
+    let machine = Machine::with_package();
+    let pid = machine.main_pid("nettopd");
+    let file = machine.path("/etc/nettopd/conf.d/test.toml");
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::write(&file, "interval = 1\n").unwrap();
+    machine.run("systemctl", &["reload", "nettopd"]);
+    let logged = || machine.journal("nettopd").contains("interval = 1");
+    assert!(eventually(Duration::from_secs(10), logged), "the change is not logged");
+
+    fs::write(&file, "numeric = true\ninterval = \"soon\"\n").unwrap();
+    assert!(!machine.try_run("systemctl", &["reload", "nettopd"]).status.success(), "a wrong configuration is taken");
+    assert!(machine.journal("nettopd").contains("test.toml"), "the journal does not name the file");
+    // Without the check that systemd runs first, the daemon refuses it, too.
+    machine.run("systemctl", &["kill", "--signal=HUP", "nettopd"]);
+    let refused = || machine.journal("nettopd").contains("the configuration is not taken over");
+    assert!(eventually(Duration::from_secs(10), refused), "the refusal is not logged");
+    assert!(!machine.journal("nettopd").contains("numeric = true"), "a part of it was taken over");
+    assert_eq!(machine.property("nettopd", "ActiveState"), "active");
+    assert_eq!(machine.main_pid("nettopd"), pid, "it was started anew");
+
+    // It does not start with it, and says so by its code: systemd leaves it there.
+    assert!(!machine.try_run("systemctl", &["restart", "nettopd"]).status.success());
+    assert_eq!(machine.property("nettopd", "ExecMainStatus"), "78");
+    assert_eq!(machine.property("nettopd", "ActiveState"), "failed");
+}
+
+#[test]
 fn stop_leaves_nothing_attached() {
     let machine = Machine::with_package();
     let held = Held::of(&machine);
@@ -96,7 +124,7 @@ fn a_hung_daemon_is_restarted_by_the_watchdog() {
     // It feeds the watchdog by itself.
     std::thread::sleep(Duration::from_secs(5));
     assert_eq!(machine.main_pid("nettopd"), Some(pid), "the watchdog is not fed");
-    machine.run("kill", &["-STOP", &pid.to_string()]);
+    machine.kill("STOP", pid);
     assert!(eventually(Duration::from_secs(20), || is_restarted(&machine, pid)), "it is left hanging");
     assert_eq!(machine.property("nettopd", "NRestarts"), "1");
     assert!(machine.journal("nettopd").contains("Watchdog timeout"));
@@ -106,7 +134,7 @@ fn a_hung_daemon_is_restarted_by_the_watchdog() {
 fn a_killed_daemon_is_restarted_and_counts_on() {
     let machine = Machine::with_package();
     let pid = machine.main_pid("nettopd").unwrap();
-    machine.run("kill", &["-KILL", &pid.to_string()]);
+    machine.kill("KILL", pid);
     assert!(eventually(Duration::from_secs(20), || is_restarted(&machine, pid)), "it is not restarted");
     talk(&machine);
     assert!(eventually(Duration::from_secs(30), || !talked(&machine).is_empty()), "the talker is not recorded");

@@ -68,7 +68,7 @@ pub fn vm_tools() -> anyhow::Result<()> {
 /// One line with the remedy.
 pub fn cargo_deb() -> anyhow::Result<()> {
     let installed = output(Command::new(cargo_deb_path()).arg("--version")).unwrap_or_default();
-    if installed.trim().starts_with(CARGO_DEB) {
+    if installed.split_whitespace().last().is_some_and(|version| version.starts_with(CARGO_DEB)) {
         return Ok(());
     }
     let work = root().join("target/setup/cargo-deb");

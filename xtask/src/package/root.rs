@@ -14,8 +14,8 @@ use crate::{
     debian, setup,
 };
 
-/// What a server has, and a client for the history.
-const PACKAGES: &str = "systemd-sysv,sqlite3";
+/// What a server has: the package's dependencies, and a client for the history.
+const PACKAGES: &str = "systemd-sysv,dbus,procps,sqlite3";
 /// Then Debian's own updates are fetched.
 const KEPT: Duration = Duration::from_secs(14 * 86_400);
 
