@@ -42,12 +42,12 @@ pub fn run(cli: &Cli, args: &DaemonArgs) -> anyhow::Result<()> {
     let logs = Logs::start(config.log_level)?;
     let kernel = Kernel::examine(config.forced())?;
     let mut programs = kernel.start(config.limits(), None)?;
-    if cli.second_look {
-        programs.look_twice();
-    }
     let (publish, published) = watch::channel(None);
     // The API: its socket is opened here, while there are capabilities.
     capabilities::give_up(&programs, &config.keep_capabilities)?;
+    if cli.second_look {
+        programs.look_twice();
+    }
     // The API: its thread is started here with `published`, and has none.
     let _published: Published = published;
     let runtime =
