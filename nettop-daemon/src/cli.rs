@@ -61,7 +61,7 @@ pub struct Cli {
     #[arg(long, value_name = "BACKEND", env = "NETTOPD_BACKEND", global = true)]
     pub backend: Option<Backend>,
     /// Attach second looks from the start, and not only when the kernel has skipped a run; for tests
-    #[arg(long, hide = true)]
+    #[arg(long, hide = true, global = true)]
     pub second_look: bool,
     /// Say more on standard error; twice for the kernel's own messages
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]

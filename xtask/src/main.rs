@@ -7,6 +7,7 @@ mod debian;
 mod package;
 mod setup;
 mod tidy;
+mod units;
 mod vm;
 
 use std::process::ExitCode;
