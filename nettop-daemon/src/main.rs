@@ -3,6 +3,7 @@
 //! Data goes one way: `kernel` loads the hooks, `ledger` and `drops` read their books, `identity` names what they count,
 //! `report` balances and writes, `history` records.
 
+mod api;
 mod check;
 mod cli;
 mod clock;
