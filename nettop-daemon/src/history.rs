@@ -7,5 +7,5 @@ mod record;
 mod render;
 
 pub use ask::{answer, in_utc, print, run};
-pub use record::recorder;
+pub use record::{Recorder, of_service, recorder};
 pub use render::Document;

@@ -12,8 +12,8 @@ pub mod sockets;
 mod table;
 
 pub use balance::Balance;
+pub use collect::{Collector, Filter, View, boot_id, evidence_name, host_name, kernel_release, sort};
 pub use dropwatch::encode_one as drops_document;
-pub use collect::{Collector, Filter, boot_id, evidence_name, host_name, kernel_release, sort};
 pub use model::{Amount, Books, HookReport, Loss, Side, Snapshot, Traffic};
 pub use select::select;
 #[cfg(test)]

@@ -109,6 +109,9 @@ async fn history<B>(shared: &Shared, request: &Request<B>) -> Result<Bytes, Refu
     let Some(file) = &shared.sources.history else {
         return Err(Refused::new(StatusCode::NOT_FOUND, "this daemon records no history"));
     };
+    if !file.exists() {
+        return Err(Refused::new(StatusCode::NOT_FOUND, "nothing is recorded so far"));
+    }
     shared.kitchen.history(file, args).await
 }
 

@@ -110,7 +110,7 @@ fn make_room(path: &Path) -> anyhow::Result<()> {
         bail!("{shown} belongs to user {}; remove it, or name another place with --socket", found.uid());
     }
     if is_alive(path)? {
-        bail!("another nettopd answers at {shown}; name another place with --socket, or none with --no-socket");
+        bail!("another nettopd answers at {shown}; name another place with --socket, or none with --socket ''");
     }
     Ok(())
 }

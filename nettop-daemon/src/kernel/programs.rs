@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, anyhow, bail};
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
-    maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuHashMap, Queue, RingBuf},
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, Queue, RingBuf},
     programs::{BtfTracePoint, Iter, Program},
 };
 use nettop_common::{DropKey, EventFilter, Listener, Owner, Row, RowKey, Stats, offsets, owner, row};
@@ -52,7 +52,7 @@ pub struct HookState {
 }
 
 /// How large tables are made.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Rows of processes.
     pub rows: u32,
@@ -155,6 +155,12 @@ impl Programs {
     /// Ends accounting; what was counted can still be read.
     pub fn detach(&mut self) {
         self.links.clear();
+    }
+
+    /// Whether maps can be read with the capabilities that are left.
+    pub fn answer(&self) -> bool {
+        let is_forbidden = |error: &MapError| matches!(error, MapError::SyscallError(error) if error.io_error.raw_os_error() == Some(libc::EPERM));
+        !self.row_index.get(&Default::default(), 0).is_err_and(|error| is_forbidden(&error))
     }
 
     /// Attaches a second program behind each tracepoint program that counts calls.
