@@ -11,6 +11,8 @@ mod seats;
 mod server;
 mod socket;
 mod status;
+#[cfg(test)]
+mod tests;
 
 pub use server::{Server, Sources};
 pub use socket::{DEFAULT, Socket};

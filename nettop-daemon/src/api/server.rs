@@ -105,7 +105,7 @@ impl Server {
         Self::with_limits(socket, sources, Limits::default())
     }
 
-    pub(super) fn with_limits(socket: Socket, sources: Sources, limits: Limits) -> anyhow::Result<Self> {
+    pub fn with_limits(socket: Socket, sources: Sources, limits: Limits) -> anyhow::Result<Self> {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         // Questions, encodings, and look-ups of users.
         let runtime = runtime.enable_all().max_blocking_threads(8).thread_name("nettopd-ask");

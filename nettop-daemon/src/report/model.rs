@@ -235,7 +235,6 @@ pub struct Side {
 
 /// What was lost, by cause. All zero: nothing.
 #[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[serde(default)]
 pub struct Loss {
     /// Requests for a row beyond --rows; the bytes are in overflow rows.
     pub rows_full: u64,
