@@ -60,7 +60,7 @@ pub struct Cli {
     #[arg(long, value_name = "BACKEND", env = "NETTOPD_BACKEND", global = true)]
     pub backend: Option<Backend>,
     /// Attach second looks from the start, and not only when the kernel has skipped a run; for tests
-    #[arg(long, hide = true)]
+    #[arg(long, hide = true, global = true)]
     pub second_look: bool,
     /// The daemon's socket, '' for none [default: /run/nettopd/nettopd.sock]
     #[arg(long, value_name = "PATH", env = "NETTOPD_SOCKET", value_parser = path, global = true)]

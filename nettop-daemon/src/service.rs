@@ -47,13 +47,13 @@ pub fn run(cli: &Cli, args: &DaemonArgs) -> anyhow::Result<()> {
     let logs = Logs::start(config.log_level)?;
     let kernel = Kernel::examine(config.forced())?;
     let mut programs = kernel.start(config.limits(), None)?;
-    if cli.second_look {
-        programs.look_twice();
-    }
     let (publish, published) = watch::channel(None);
     let socket = if config.socket.as_os_str().is_empty() { None } else { Some(api::Socket::bind(&config.socket)?) };
     let walks = socket.is_some().then(|| kernel.walks());
     capabilities::give_up(&programs, &config.keep_capabilities)?;
+    if cli.second_look {
+        programs.look_twice();
+    }
     let _api = socket.map(|socket| api(socket, published, walks, &config)).transpose()?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;

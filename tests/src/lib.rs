@@ -10,6 +10,7 @@ mod namespace;
 mod nettopd;
 pub mod pairs;
 mod process;
+pub mod service;
 mod sniffer;
 mod stream;
 

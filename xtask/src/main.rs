@@ -6,6 +6,7 @@ mod command;
 mod debian;
 mod setup;
 mod tidy;
+mod units;
 mod vm;
 
 use std::process::ExitCode;

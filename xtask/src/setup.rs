@@ -50,6 +50,15 @@ pub fn test_tools() -> anyhow::Result<()> {
     ])
 }
 
+/// Installs what checks need.
+///
+/// # Errors
+///
+/// One line with the remedy.
+pub fn check_tools() -> anyhow::Result<()> {
+    install(&[("systemd-analyze", "systemd")])
+}
+
 /// Installs what virtual machines need.
 ///
 /// # Errors
