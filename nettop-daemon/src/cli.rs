@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::{convert::Infallible, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -10,6 +10,7 @@ use crate::{
     history::args::{HistoryArgs, RecordArgs},
     kernel::{hooks::Backend, programs::Limits},
     packets::PacketsArgs,
+    report::Output,
     sockets::{LISTEN, Selector, Socket, is_tcp},
     trace::TraceArgs,
     version,
@@ -63,6 +64,12 @@ pub struct Cli {
     /// Attach second looks from the start, and not only when the kernel has skipped a run; for tests
     #[arg(long, hide = true, global = true)]
     pub second_look: bool,
+    /// The daemon's socket, '' for none [default: /run/nettopd/nettopd.sock]
+    #[arg(long, value_name = "PATH", env = "NETTOPD_SOCKET", value_parser = path, global = true)]
+    pub socket: Option<PathBuf>,
+    /// Measure without asking a daemon
+    #[arg(long, global = true)]
+    pub standalone: bool,
     /// Say more on standard error; twice for the kernel's own messages
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     pub verbose: u8,
@@ -105,6 +112,11 @@ pub struct Selection {
 /// What nettopd does beside reporting.
 #[derive(Subcommand, Debug, Clone)]
 pub enum Command {
+    /// Tell how the daemon does
+    Status {
+        #[arg(long, default_value = "text")]
+        format: CheckFormat,
+    },
     /// Run as a service: measure, record and answer until told to stop; print nothing
     Daemon(Box<DaemonArgs>),
     /// Look at the configuration of the daemon
@@ -113,6 +125,9 @@ pub enum Command {
     Drops {
         #[command(flatten)]
         timing: Timing,
+        /// Print one report after one interval, and end
+        #[arg(long, conflicts_with = "count")]
+        once: bool,
         #[command(flatten)]
         selection: Selection,
         #[command(flatten)]
@@ -230,7 +245,7 @@ pub enum DropsFormat {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done, 1 failed while running, 2 wrong usage, 69 the kernel lacks something, 77 not permitted, \
+Exit codes: 0 done, 1 failed while running, 2 wrong usage, 69 the kernel lacks something or no daemon answers, 77 not permitted, \
 78 wrong configuration.";
 
 /// Columns to sort by: numbers largest first, the others in order.
@@ -268,13 +283,18 @@ impl Cli {
     /// When reports are made, and what they show.
     pub fn watch(&self) -> (Timing, &Selection) {
         match &self.command {
-            Some(Command::Drops { timing, selection, .. }) => (timing.clone(), selection),
-            _ if self.once => {
-                let interval = self.timing.interval.or(Some(1.0));
-                (Timing { interval, count: Some(1) }, &self.selection)
-            }
-            _ => (self.timing.clone(), &self.selection),
+            Some(Command::Drops { timing, once, selection, .. }) => (timing.once(*once), selection),
+            _ => (self.timing.once(self.once), &self.selection),
         }
+    }
+
+    /// What is written of each interval.
+    pub fn output(&self) -> Output {
+        if let Some(Command::Drops { format, all, .. }) = self.command {
+            return Output::Drops { format, all };
+        }
+        let drops = self.drops || matches!(self.sort, Sort::Drops | Sort::Retrans);
+        Output::Report { format: self.format(), drops }
     }
 
     /// How large tables are made.
@@ -297,10 +317,23 @@ impl Cli {
 }
 
 impl Timing {
+    /// For one report, if that is all.
+    fn once(&self, once: bool) -> Self {
+        if !once {
+            return self.clone();
+        }
+        Self { interval: self.interval.or(Some(1.0)), count: Some(1) }
+    }
+
     /// The interval asked for, or its default.
     pub fn interval_s(&self) -> f64 {
         self.interval.unwrap_or(5.0)
     }
+}
+
+/// May be empty.
+fn path(text: &str) -> Result<PathBuf, Infallible> {
+    Ok(text.into())
 }
 
 /// An interval.

@@ -16,6 +16,7 @@ pub use settings::ALL as ALL_CAPABILITIES;
 pub use settings::{BackendChoice, ConfigArgs, DaemonArgs, LogLevel, Settings};
 
 use crate::{
+    api::DEFAULT as SOCKET,
     history::args::DEFAULT as HISTORY,
     kernel::{hooks::Backend, programs::Limits},
 };
@@ -31,6 +32,7 @@ pub struct Config {
     pub backend: BackendChoice,
     pub log_level: LogLevel,
     pub keep_capabilities: Vec<String>,
+    pub socket: PathBuf,
     pub history: HistoryConfig,
 }
 
@@ -76,6 +78,7 @@ impl Config {
             backend: settings.backend.unwrap_or(BackendChoice::Best),
             log_level: settings.log_level.unwrap_or(LogLevel::Info),
             keep_capabilities: settings.keep_capabilities.unwrap_or_default(),
+            socket: settings.socket.unwrap_or_else(|| SOCKET.into()),
             history: HistoryConfig {
                 enabled: history.enabled.unwrap_or(true),
                 file: history.file.unwrap_or_else(|| HISTORY.into()),

@@ -3,8 +3,10 @@
 //! Data goes one way: `kernel` loads the hooks, `ledger` and `drops` read their books, `identity` names what they count,
 //! `report` balances and writes, `history` records.
 
+mod api;
 mod check;
 mod cli;
+mod client;
 mod clock;
 mod config;
 mod connections;
@@ -32,11 +34,10 @@ use clap::Parser as _;
 use thiserror::Error;
 
 use crate::{
-    cli::{Cli, Command, Sort},
+    cli::{Cli, Command},
     config::Fault,
     identity::escape::escape,
     kernel::preflight::Refusal,
-    report::Output,
 };
 
 /// A mistake of the command line that clap cannot see.
@@ -62,8 +63,10 @@ fn main() -> ExitCode {
         _ => tracing::Level::DEBUG,
     };
     tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).init();
-    let done = match cli.command {
-        Some(Command::Trace(ref args)) => return trace::run(&cli, args).unwrap_or_else(|error| fail(&error)),
+    if let Some(Command::Trace(args)) = &cli.command {
+        return trace::run(&cli, args).unwrap_or_else(|error| fail(&error));
+    }
+    let done = client::or_else(&cli, || match cli.command {
         Some(Command::Config(ref args)) => config::check(args),
         Some(Command::Check { format }) => check::run(&cli, format),
         Some(Command::Connections(ref args)) => connections::run(&cli, args),
@@ -72,12 +75,9 @@ fn main() -> ExitCode {
         Some(Command::History(ref args)) => history::run(args),
         Some(Command::Completions { shell }) => manual::completions(shell),
         Some(Command::Man { ref folder }) => manual::write_pages(folder),
-        Some(Command::Drops { format, all, .. }) => run::run(&cli, Output::Drops { format, all }),
-        Some(Command::Daemon(_)) | None => {
-            let drops = cli.drops || matches!(cli.sort, Sort::Drops | Sort::Retrans);
-            run::run(&cli, Output::Report { format: cli.format(), drops })
-        }
-    };
+        Some(Command::Status { format }) => client::status(&cli, format),
+        Some(Command::Drops { .. } | Command::Trace(_) | Command::Daemon(_)) | None => run::run(&cli, cli.output()),
+    });
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
@@ -103,8 +103,8 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
         return CONFIG.into();
     }
     match error.downcast_ref() {
-        Some(Refusal::Kernel(_)) => UNAVAILABLE.into(),
-        Some(Refusal::Permission(_)) => NOPERM.into(),
+        Some(Refusal::Kernel(_) | Refusal::NoDaemon(_)) => UNAVAILABLE.into(),
+        Some(Refusal::Permission(_) | Refusal::Daemon(_)) => NOPERM.into(),
         None => ExitCode::FAILURE,
     }
 }

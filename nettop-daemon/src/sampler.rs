@@ -85,7 +85,7 @@ impl Sampler {
 
 fn hook_report(hook: &HookState) -> HookReport {
     HookReport {
-        purpose: hook.purpose,
+        purpose: hook.purpose.into(),
         attached: hook.attached,
         kind: hook.kind.clone(),
         reason: (!hook.attached).then(|| {

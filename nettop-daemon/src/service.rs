@@ -16,10 +16,14 @@ use tokio::{
 };
 
 use crate::{
+    api,
     cli::{Cli, Sort},
     config::{Config, DaemonArgs},
     history::{self, Recorder},
-    kernel::programs::{Kernel, Programs},
+    kernel::{
+        listing::Walks,
+        programs::{Kernel, Programs},
+    },
     report::{Filter, Snapshot, View},
     sampler::Sampler,
 };
@@ -38,25 +42,39 @@ const FIRST: Duration = Duration::from_secs(1);
 /// [`crate::config::Fault`] for its configuration, [`crate::kernel::preflight::Refusal`] for what the kernel lacks or
 /// forbids.
 pub fn run(cli: &Cli, args: &DaemonArgs) -> anyhow::Result<()> {
-    let flags = args.settings.clone().with_global(cli.backend, cli.verbose);
+    let mut flags = args.settings.clone().with_global(cli.backend, cli.verbose);
+    flags.socket = cli.socket.clone();
     let config = Config::load(args.config.as_deref(), &flags)?;
     let logs = Logs::start(config.log_level)?;
     let kernel = Kernel::examine(config.forced())?;
     let (mut programs, since) = store::start(&kernel, config.limits())?;
     let (publish, published) = watch::channel(None);
-    // The API: its socket is opened here, while there are capabilities.
+    let socket = if config.socket.as_os_str().is_empty() { None } else { Some(api::Socket::bind(&config.socket)?) };
+    let walks = socket.is_some().then(|| kernel.walks());
     capabilities::give_up(&programs, &config.keep_capabilities)?;
     if cli.second_look {
         programs.look_twice();
     }
-    // The API: its thread is started here with `published`, and has none.
-    let _published: Published = published;
+    let _api = socket.map(|socket| api(socket, published, walks, &config)).transpose()?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     runtime.block_on(async {
         let mut service = Service::start(&kernel, programs, since, config, logs)?;
         service.serve(&publish, || Config::load(args.config.as_deref(), &flags)).await
     })
+}
+
+/// Starts the API, on a thread that has what capabilities are left: none.
+fn api(
+    socket: api::Socket,
+    snapshots: Published,
+    walks: Option<anyhow::Result<Walks>>,
+    config: &Config,
+) -> anyhow::Result<api::Server> {
+    let walks =
+        walks.and_then(|walks| walks.inspect_err(|error| tracing::warn!("sockets cannot be listed: {error:#}")).ok());
+    let history = config.history.enabled.then(|| config.history.file.clone());
+    api::Server::start(socket, api::Sources { snapshots, walks: walks.map(Arc::new), history })
 }
 
 struct Service {

@@ -183,6 +183,7 @@ fn spawn(folder: &Path, as_root: bool, args: &[String], kept: &[(String, OwnedFd
         .arg(folder.join("nettopd.toml"))
         .args(args);
     command.env("NOTIFY_SOCKET", folder.join("notify")).env("WATCHDOG_USEC", "2000000").env_remove("JOURNAL_STREAM");
+    command.env("NETTOPD_SOCKET", folder.join("nettopd.sock"));
     let log = File::options().create(true).append(true).open(folder.join("log")).unwrap();
     command.stderr(log);
     if !kept.is_empty() {

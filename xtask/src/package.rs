@@ -29,7 +29,7 @@ const PREVIOUS: &str = "0.0.1";
 ///
 /// What set-up, cargo, cargo-deb or lintian says.
 pub fn run_debian() -> anyhow::Result<()> {
-    let package = debian(&build::nettopd()?)?;
+    let package = debian(&build::nettopd()?, &[])?;
     println!("{}", package.display());
     Ok(())
 }
@@ -40,7 +40,8 @@ pub fn run_debian() -> anyhow::Result<()> {
 ///
 /// What set-up, cargo-deb or lintian says.
 pub fn for_tests(nettopd: &Path) -> anyhow::Result<[PathBuf; 2]> {
-    let package = debian(nettopd)?;
+    // Packed in a fifth of the time.
+    let package = debian(nettopd, &["--fast"])?;
     let unpacked = package.with_file_name("previous");
     run(Command::new("dpkg-deb").arg("--raw-extract").arg(&package).arg(&unpacked))?;
     let control = unpacked.join("DEBIAN/control");
@@ -72,7 +73,7 @@ fn contents(nettopd: &Path) -> anyhow::Result<PathBuf> {
 }
 
 /// Packages what is built already, and has lintian look at it.
-fn debian(nettopd: &Path) -> anyhow::Result<PathBuf> {
+fn debian(nettopd: &Path, options: &[&str]) -> anyhow::Result<PathBuf> {
     setup::cargo_deb()?;
     let contents = contents(nettopd)?;
     let date = output(Command::new("date").arg("-R"))?;
@@ -83,7 +84,7 @@ fn debian(nettopd: &Path) -> anyhow::Result<PathBuf> {
     let package = contents.join(format!("nettopd_{VERSION}-1.deb"));
     let mut deb = Command::new(setup::cargo_deb_path());
     deb.current_dir(root()).env("PATH", path()).env_remove("CARGO_TARGET_DIR");
-    deb.args(["--locked", "--no-build", "--package", "nettop-daemon", "--output"]).arg(&package);
+    deb.args(["--locked", "--no-build", "--package", "nettop-daemon", "--output"]).arg(&package).args(options);
     run_quietly(&format!("packaging nettopd {VERSION}"), &mut deb)?;
     lint(&package)?;
     Ok(package)

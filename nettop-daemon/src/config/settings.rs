@@ -67,6 +67,9 @@ pub struct Settings {
     #[arg(long = "keep-capability", value_name = "NAME", value_parser = capability)]
     #[serde(deserialize_with = "capabilities")]
     pub keep_capabilities: Option<Vec<String>>,
+    /// As a flag it is that of all commands, too.
+    #[arg(skip)]
+    pub socket: Option<PathBuf>,
     #[command(flatten)]
     pub history: HistorySettings,
 }
@@ -124,6 +127,7 @@ impl Settings {
             backend: self.backend.or(below.backend),
             log_level: self.log_level.or(below.log_level),
             keep_capabilities: self.keep_capabilities.or(below.keep_capabilities),
+            socket: self.socket.or(below.socket),
             history: HistorySettings {
                 enabled: history.enabled.or(history_below.enabled),
                 file: history.file.or(history_below.file),

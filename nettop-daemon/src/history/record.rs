@@ -379,7 +379,7 @@ fn drops(slot: &mut Slot, snapshot: &Snapshot, names: &HashMap<(u32, Option<u64>
     }
     for event in &snapshot.tcp {
         let kind = DropKind {
-            reason: event.event.into(),
+            reason: event.event.to_string(),
             class: "tcp".into(),
             location: String::new(),
             protocol: Some("TCP".into()),
@@ -462,7 +462,7 @@ mod tests {
             netns_cookie: 2,
             device: Some("eth0".into()),
             ifindex: Some(3),
-            owner: "user",
+            owner: "user".into(),
             exited: false,
             interval: report::Traffic::default(),
             total: report::Traffic::default(),
@@ -470,7 +470,7 @@ mod tests {
             retransmits: report::Count::default(),
         };
         let reset = report::TcpReport {
-            event: "reset_received",
+            event: "reset_received".into(),
             netns: Some(1),
             netns_cookie: Some(2),
             device: Some("eth0".into()),
@@ -482,8 +482,8 @@ mod tests {
             count: report::Count { interval: 1, total: 1 },
         };
         let snapshot = Snapshot {
-            schema: "",
-            version: "",
+            schema: "".into(),
+            version: "".into(),
             host: String::new(),
             boot_id: String::new(),
             kernel: String::new(),

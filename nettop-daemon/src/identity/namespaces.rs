@@ -63,7 +63,10 @@ pub fn visit<T: Send>(
     work: impl Fn() -> anyhow::Result<T> + Sync,
 ) -> Vec<anyhow::Result<(Netns, T)>> {
     let enter = |path: &PathBuf| {
-        setns(File::open(path)?, CloneFlags::CLONE_NEWNET)?;
+        // Entering needs CAP_SYS_ADMIN, which a confined daemon has not; where it is, it may stay.
+        if inode(path) != inode(&"/proc/thread-self/ns/net".into()) {
+            setns(File::open(path)?, CloneFlags::CLONE_NEWNET)?;
+        }
         Ok((current()?, work()?))
     };
     std::thread::scope(|scope| scope.spawn(|| paths.iter().map(enter).collect()).join().unwrap_or_default())

@@ -55,7 +55,7 @@ pub struct HookState {
 }
 
 /// How large tables are made.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Rows of processes.
     pub rows: u32,

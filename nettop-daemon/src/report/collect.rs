@@ -122,8 +122,8 @@ impl Collector {
         sort(&mut rows, self.sort);
         let is_shown = |name: &String| self.filter.devices.is_empty() || self.filter.devices.contains(name);
         Snapshot {
-            schema: SCHEMA,
-            version: env!("CARGO_PKG_VERSION"),
+            schema: SCHEMA.into(),
+            version: env!("CARGO_PKG_VERSION").into(),
             host: self.host.clone(),
             boot_id: self.boot_id.clone(),
             kernel: self.kernel.clone(),
@@ -173,7 +173,7 @@ impl Collector {
             netns_cookie: row.key.netns.cookie,
             device,
             ifindex: (row.key.ifindex != 0).then_some(row.key.ifindex),
-            owner: owner_name(row),
+            owner: owner_name(row).into(),
             exited: row.owner.exited && is_process,
             interval: traffic(&row.interval),
             total: traffic(&row.total),
@@ -265,7 +265,8 @@ pub const fn evidence_name(evidence: u32) -> &'static str {
     }
 }
 
-fn sort(rows: &mut [RowReport], by: Sort) {
+/// Puts rows in order.
+pub fn sort(rows: &mut [RowReport], by: Sort) {
     let interval = |row: &RowReport| row.interval;
     match by {
         Sort::Packets => rows.sort_by_key(|row| {
