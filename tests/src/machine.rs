@@ -85,7 +85,8 @@ impl Machine {
         assert!(eventually(Duration::from_secs(60), booted), "it does not boot:\n{}", self.console());
     }
 
-    fn console(&self) -> String {
+    /// What systemd said.
+    pub fn console(&self) -> String {
         fs::read_to_string(self.folder.join("console")).unwrap_or_default()
     }
 
