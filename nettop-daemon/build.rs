@@ -1,6 +1,11 @@
-//! Builds the eBPF object for the BPF target, so that every cargo command of this package embeds the right one.
+//! Builds the eBPF object for the BPF target, so that every cargo command of this package embeds the right one, and notes
+//! the commit.
 
-use std::{env, path::PathBuf, process::Command};
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 const TARGET: &str = "bpfel-unknown-none";
 /// Atomics that return a value need instruction set v3; `--btf` makes bpf-linker emit type information.
@@ -19,6 +24,7 @@ fn build() -> Result<(), String> {
     for path in ["nettop-ebpf", "nettop-common", "Cargo.lock"] {
         println!("cargo::rerun-if-changed={}", root.join(path).display());
     }
+    println!("cargo::rustc-env=NETTOP_COMMIT={}", commit(root).unwrap_or_else(|| "unknown".into()));
     let rustflags: Vec<String> = FLAGS.iter().map(|flag| format!("-C{flag}")).collect();
     let target_dir = out_dir.join("ebpf");
     let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
@@ -45,4 +51,19 @@ fn build() -> Result<(), String> {
     }
     println!("cargo::rustc-env=NETTOP_EBPF={}", target_dir.join(TARGET).join("release/nettop-ebpf").display());
     Ok(())
+}
+
+/// The commit that is checked out, if git knows one. What was changed since is not seen here.
+fn commit(root: &Path) -> Option<String> {
+    let git = |args: &[&str]| {
+        let output = Command::new("git").current_dir(root).args(args).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    // Written whenever the commit changes, by whatever way, and at no other time. A file that is missing would have this
+    // script run each time.
+    let log = root.join(git(&["rev-parse", "--git-path", "logs/HEAD"])?);
+    if log.exists() {
+        println!("cargo::rerun-if-changed={}", log.display());
+    }
+    git(&["rev-parse", "--short=12", "HEAD"])
 }

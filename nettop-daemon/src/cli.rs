@@ -1,21 +1,27 @@
 //! The command line.
 
+use std::{convert::Infallible, path::PathBuf};
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
+    config::{ConfigArgs, DaemonArgs},
     connections::ConnectionsArgs,
     history::args::{HistoryArgs, RecordArgs},
     kernel::{hooks::Backend, programs::Limits},
     packets::PacketsArgs,
+    report::Output,
     sockets::{LISTEN, Selector, Socket, is_tcp},
     trace::TraceArgs,
+    version,
 };
 
 /// Account every packet to the process, user and network device it belongs to.
 ///
 /// Without --once, reports every INTERVAL seconds until it is interrupted, or COUNT times.
 #[derive(Parser, Debug, Clone)]
-#[command(name = "nettopd", version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "nettopd", version, long_version = version::LONG.as_str())]
+#[command(max_term_width = 100, after_help = EXIT_CODES)]
 #[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 pub struct Cli {
     #[command(subcommand)]
@@ -56,8 +62,14 @@ pub struct Cli {
     #[arg(long, value_name = "BACKEND", env = "NETTOPD_BACKEND", global = true)]
     pub backend: Option<Backend>,
     /// Attach second looks from the start, and not only when the kernel has skipped a run; for tests
-    #[arg(long, hide = true)]
+    #[arg(long, hide = true, global = true)]
     pub second_look: bool,
+    /// The daemon's socket, '' for none [default: /run/nettopd/nettopd.sock]
+    #[arg(long, value_name = "PATH", env = "NETTOPD_SOCKET", value_parser = path, global = true)]
+    pub socket: Option<PathBuf>,
+    /// Measure without asking a daemon
+    #[arg(long, global = true)]
+    pub standalone: bool,
     /// Say more on standard error; twice for the kernel's own messages
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     pub verbose: u8,
@@ -100,10 +112,22 @@ pub struct Selection {
 /// What nettopd does beside reporting.
 #[derive(Subcommand, Debug, Clone)]
 pub enum Command {
+    /// Tell how the daemon does
+    Status {
+        #[arg(long, default_value = "text")]
+        format: CheckFormat,
+    },
+    /// Run as a service: measure, record and answer until told to stop; print nothing
+    Daemon(Box<DaemonArgs>),
+    /// Look at the configuration of the daemon
+    Config(ConfigArgs),
     /// Tell which packets the kernel drops: where, why, and whose
     Drops {
         #[command(flatten)]
         timing: Timing,
+        /// Print one report after one interval, and end
+        #[arg(long, conflicts_with = "count")]
+        once: bool,
         #[command(flatten)]
         selection: Selection,
         #[command(flatten)]
@@ -129,6 +153,11 @@ pub enum Command {
         #[arg(long, default_value = "text")]
         format: CheckFormat,
     },
+    /// Print completions for a shell, to be put where it looks for them
+    Completions { shell: clap_complete::Shell },
+    /// Write the manual pages into a folder
+    #[command(hide = true)]
+    Man { folder: PathBuf },
 }
 
 /// Which sockets are listed, and how.
@@ -216,7 +245,8 @@ pub enum DropsFormat {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done, 1 failed while running, 2 wrong usage, 69 the kernel lacks something, 77 not permitted.";
+Exit codes: 0 done, 1 failed while running, 2 wrong usage, 69 the kernel lacks something or no daemon answers, 77 not permitted, \
+78 wrong configuration.";
 
 /// Columns to sort by: numbers largest first, the others in order.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -253,13 +283,18 @@ impl Cli {
     /// When reports are made, and what they show.
     pub fn watch(&self) -> (Timing, &Selection) {
         match &self.command {
-            Some(Command::Drops { timing, selection, .. }) => (timing.clone(), selection),
-            _ if self.once => {
-                let interval = self.timing.interval.or(Some(1.0));
-                (Timing { interval, count: Some(1) }, &self.selection)
-            }
-            _ => (self.timing.clone(), &self.selection),
+            Some(Command::Drops { timing, once, selection, .. }) => (timing.once(*once), selection),
+            _ => (self.timing.once(self.once), &self.selection),
         }
+    }
+
+    /// What is written of each interval.
+    pub fn output(&self) -> Output {
+        if let Some(Command::Drops { format, all, .. }) = self.command {
+            return Output::Drops { format, all };
+        }
+        let drops = self.drops || matches!(self.sort, Sort::Drops | Sort::Retrans);
+        Output::Report { format: self.format(), drops }
     }
 
     /// How large tables are made.
@@ -282,15 +317,33 @@ impl Cli {
 }
 
 impl Timing {
+    /// For one report, if that is all.
+    fn once(&self, once: bool) -> Self {
+        if !once {
+            return self.clone();
+        }
+        Self { interval: self.interval.or(Some(1.0)), count: Some(1) }
+    }
+
     /// The interval asked for, or its default.
     pub fn interval_s(&self) -> f64 {
         self.interval.unwrap_or(5.0)
     }
 }
 
-fn seconds(text: &str) -> Result<f64, String> {
+/// May be empty.
+fn path(text: &str) -> Result<PathBuf, Infallible> {
+    Ok(text.into())
+}
+
+/// An interval.
+pub fn seconds(text: &str) -> Result<f64, String> {
+    in_range(text.parse().map_err(|_| "not a number of seconds".to_owned())?)
+}
+
+/// An interval that is neither absurdly short nor absurdly long.
+pub fn in_range(seconds: f64) -> Result<f64, String> {
     const RANGE: std::ops::RangeInclusive<f64> = 0.05..=86_400.0;
-    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
     if RANGE.contains(&seconds) {
         Ok(seconds)
     } else {

@@ -6,5 +6,6 @@ mod pressure;
 mod record;
 mod render;
 
-pub use ask::run;
-pub use record::recorder;
+pub use ask::{answer, in_utc, print, run};
+pub use record::{Recorder, of_service, recorder};
+pub use render::Document;

@@ -3,9 +3,12 @@
 //! Data goes one way: `kernel` loads the hooks, `ledger` and `drops` read their books, `identity` names what they count,
 //! `report` balances and writes, `history` records.
 
+mod api;
 mod check;
 mod cli;
+mod client;
 mod clock;
+mod config;
 mod connections;
 mod drops;
 #[cfg(test)]
@@ -14,12 +17,16 @@ mod history;
 mod identity;
 mod kernel;
 mod ledger;
+mod manual;
 mod packets;
 mod report;
 mod run;
+mod sampler;
+mod service;
 mod sockets;
 mod stream;
 mod trace;
+mod version;
 
 use std::process::ExitCode;
 
@@ -27,10 +34,10 @@ use clap::Parser as _;
 use thiserror::Error;
 
 use crate::{
-    cli::{Cli, Command, Sort},
+    cli::{Cli, Command},
+    config::Fault,
     identity::escape::escape,
     kernel::preflight::Refusal,
-    report::Output,
 };
 
 /// A mistake of the command line that clap cannot see.
@@ -46,25 +53,31 @@ impl Usage {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    // It has a log of its own.
+    if let Some(Command::Daemon(args)) = &cli.command {
+        return service::run(&cli, args).map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS);
+    }
     let level = match cli.verbose {
         0 => tracing::Level::WARN,
         1 => tracing::Level::INFO,
         _ => tracing::Level::DEBUG,
     };
     tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).init();
-    let done = match cli.command {
-        Some(Command::Trace(ref args)) => return trace::run(&cli, args).unwrap_or_else(|error| fail(&error)),
+    if let Some(Command::Trace(args)) = &cli.command {
+        return trace::run(&cli, args).unwrap_or_else(|error| fail(&error));
+    }
+    let done = client::or_else(&cli, || match cli.command {
+        Some(Command::Config(ref args)) => config::check(args),
         Some(Command::Check { format }) => check::run(&cli, format),
         Some(Command::Connections(ref args)) => connections::run(&cli, args),
         Some(Command::Packets(ref args)) => packets::run(&cli, args),
         Some(Command::Sockets(ref args)) => sockets::run(&cli, args),
         Some(Command::History(ref args)) => history::run(args),
-        Some(Command::Drops { format, all, .. }) => run::run(&cli, Output::Drops { format, all }),
-        None => {
-            let drops = cli.drops || matches!(cli.sort, Sort::Drops | Sort::Retrans);
-            run::run(&cli, Output::Report { format: cli.format(), drops })
-        }
-    };
+        Some(Command::Completions { shell }) => manual::completions(shell),
+        Some(Command::Man { ref folder }) => manual::write_pages(folder),
+        Some(Command::Status { format }) => client::status(&cli, format),
+        Some(Command::Drops { .. } | Command::Trace(_) | Command::Daemon(_)) | None => run::run(&cli, cli.output()),
+    });
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
@@ -82,12 +95,16 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
     const USAGE: u8 = 2;
     const UNAVAILABLE: u8 = 69;
     const NOPERM: u8 = 77;
+    const CONFIG: u8 = 78;
     if error.is::<Usage>() {
         return USAGE.into();
     }
+    if error.is::<Fault>() {
+        return CONFIG.into();
+    }
     match error.downcast_ref() {
-        Some(Refusal::Kernel(_)) => UNAVAILABLE.into(),
-        Some(Refusal::Permission(_)) => NOPERM.into(),
+        Some(Refusal::Kernel(_) | Refusal::NoDaemon(_)) => UNAVAILABLE.into(),
+        Some(Refusal::Permission(_) | Refusal::Daemon(_)) => NOPERM.into(),
         None => ExitCode::FAILURE,
     }
 }

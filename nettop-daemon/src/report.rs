@@ -6,13 +6,16 @@ pub mod csv;
 mod drops;
 mod dropwatch;
 mod model;
+mod select;
 mod sink;
 pub mod sockets;
 mod table;
 
 pub use balance::Balance;
-pub use collect::{Collector, Filter, boot_id, evidence_name, host_name, kernel_release};
-pub use model::{Amount, Books, HookReport, Side, Snapshot, Traffic};
+pub use collect::{Collector, Filter, View, boot_id, evidence_name, host_name, kernel_release, sort};
+pub use dropwatch::encode_one as drops_document;
+pub use model::{Amount, Books, HookReport, Loss, Side, Snapshot, Traffic};
 #[cfg(test)]
-pub use model::{Count, DropAmounts, Loss, RowReport, TcpReport};
+pub use model::{Count, DropAmounts, RowReport, TcpReport};
+pub use select::select;
 pub use sink::{Output, Sink};

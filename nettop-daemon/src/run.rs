@@ -11,24 +11,12 @@ use tokio::{
 
 use crate::{
     Usage,
-    cli::{Cli, Selection},
-    drops::{Drops, Reasons},
-    history,
-    identity::devices::Devices,
-    kernel::programs::{HookState, Kernel},
-    ledger::Ledger,
-    report::{Balance, Collector, Filter, HookReport, Output, Sink, Snapshot},
+    cli::{Cli, Format, Selection},
+    clock, history,
+    kernel::programs::Kernel,
+    report::{Filter, Output, Sink, View},
+    sampler::Sampler,
 };
-
-/// Everything between a tick and its report.
-struct Sampler {
-    ledger: Ledger,
-    devices: Devices,
-    balance: Balance,
-    /// Read only where they are shown.
-    drops: Option<Drops>,
-    collector: Collector,
-}
 
 /// Runs nettopd to its end.
 ///
@@ -45,9 +33,9 @@ pub fn run(cli: &Cli, output: Output) -> anyhow::Result<()> {
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
         let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
         let mut history = history::recorder(cli, &timing, &filter)?;
-        let mut sampler = Sampler::start(cli, filter, output.shows_drops() || history.is_some())?;
+        let mut sampler = start(cli, filter, output.shows_drops() || history.is_some())?;
         if let Some(history) = &mut history {
-            history.start(sampler.collector.hooks_missing());
+            history.start(sampler.hooks_missing());
         }
         let (mut sink, mut writer) = Sink::new(output);
         let period = Duration::from_secs_f64(timing.interval_s());
@@ -82,58 +70,15 @@ pub fn run(cli: &Cli, output: Output) -> anyhow::Result<()> {
     })
 }
 
-impl Sampler {
-    fn start(cli: &Cli, filter: Filter, with_drops: bool) -> anyhow::Result<Self> {
-        let kernel = Kernel::examine(cli.backend)?;
-        let devices = Devices::new()?;
-        let mut programs = kernel.start(cli.limits(), None)?;
-        if cli.second_look {
-            programs.look_twice();
-        }
-        let hooks = programs.hooks.iter().map(hook_report).collect();
-        let mut sampler = Self {
-            balance: Balance::new(&devices),
-            drops: with_drops.then(|| Drops::new(Reasons::new(kernel.types()))),
-            ledger: Ledger::new(programs),
-            devices,
-            collector: Collector::new(cli, filter, hooks),
-        };
-        sampler.begin()?;
-        Ok(sampler)
+fn start(cli: &Cli, filter: Filter, with_drops: bool) -> anyhow::Result<Sampler> {
+    let kernel = Kernel::examine(cli.backend)?;
+    let mut programs = kernel.start(cli.limits(), None)?;
+    if cli.second_look {
+        programs.look_twice();
     }
-
-    /// The first reading is the base of all later differences.
-    fn begin(&mut self) -> anyhow::Result<()> {
-        let reading = self.ledger.read(|_| false, |_| true);
-        if let Some(drops) = &mut self.drops {
-            drops.read(self.ledger.programs());
-        }
-        self.devices.update(&reading.namespaces)?;
-        self.balance = Balance::new(&self.devices);
-        Ok(())
-    }
-
-    fn sample(&mut self, reports_skipped: u64) -> anyhow::Result<Snapshot> {
-        let drops = self.drops.as_mut().map(|drops| drops.read(self.ledger.programs())).unwrap_or_default();
-        let mut reading = self.ledger.read(|row| self.collector.wants(row), |netns| self.devices.is_fresh(netns));
-        for (netns, pid) in drops.namespaces() {
-            reading.namespaces.entry(netns).or_default().extend(pid);
-        }
-        self.devices.update(&reading.namespaces)?;
-        let books = self.balance.update(&reading, &self.devices);
-        Ok(self.collector.collect(reading, &drops, &self.devices, books, reports_skipped))
-    }
-}
-
-fn hook_report(hook: &HookState) -> HookReport {
-    HookReport {
-        purpose: hook.purpose,
-        attached: hook.attached,
-        kind: hook.kind.clone(),
-        reason: (!hook.attached).then(|| {
-            hook.refused.iter().map(|(way, reason)| format!("{way}: {reason}")).collect::<Vec<_>>().join("; ")
-        }),
-    }
+    let only_busy = cli.format() == Format::Table;
+    let view = View { filter, sort: cli.sort, only_busy, numeric: cli.numeric, since: clock::now() };
+    Sampler::start(&kernel, programs, view, with_drops)
 }
 
 fn filter(cli: &Cli, selection: &Selection) -> anyhow::Result<Filter> {

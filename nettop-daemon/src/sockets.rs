@@ -17,17 +17,18 @@ use crate::{
         devices::Devices,
         escape::escape,
         hosts::{self, Hosts},
+        namespaces,
         processes::Processes,
         users::Users,
     },
     kernel::{listing::Walks, programs::Kernel},
-    report::sockets::{self as report, Layout, Namer},
+    report::sockets::{self as report, Document, Layout, Namer},
     run,
 };
 
 pub use disguise::Disguise;
 pub use list::{Holder, LISTEN, Listing, Socket, is_tcp};
-pub use select::{Address, Selector, resolve};
+pub use select::{Address, Selector, names_a_host, resolve};
 
 /// `nettopd sockets`.
 ///
@@ -35,15 +36,34 @@ pub use select::{Address, Selector, resolve};
 ///
 /// [`crate::Usage`] for an unknown user, [`crate::kernel::preflight::Refusal`] for what the kernel lacks or forbids.
 pub fn run(cli: &Cli, args: &SocketsArgs) -> anyhow::Result<()> {
-    let uids = args.user.iter().map(|user| run::uid(user)).collect::<anyhow::Result<Vec<_>>>()?;
+    let uids = uids(args)?;
     let kernel = Kernel::examine(cli.backend)?;
     let walks = kernel.walks()?;
-    let mut listing = match args.interval {
+    let listing = match args.interval {
         Some(seconds) => watch(&kernel, &walks, Duration::from_secs_f64(seconds))?,
         None => list::list(&walks)?,
     };
+    print(args, &survey(args, &uids, listing)?, namespaces::current()?.inode)
+}
+
+/// All sockets as they are now, by walks that were loaded before.
+///
+/// # Errors
+///
+/// [`crate::Usage`] for an unknown user, else what the kernel said.
+pub fn now(args: &SocketsArgs, walks: &Walks) -> anyhow::Result<Document> {
+    let uids = uids(args)?;
+    survey(args, &uids, list::list(walks)?)
+}
+
+fn uids(args: &SocketsArgs) -> anyhow::Result<Vec<u32>> {
+    args.user.iter().map(|user| run::uid(user)).collect()
+}
+
+/// Of a listing, what was asked for, with names.
+fn survey(args: &SocketsArgs, uids: &[u32], mut listing: Listing) -> anyhow::Result<Document> {
     let programs = portmap::programs(&listing.sockets);
-    listing.sockets.retain(|socket| args.selects(socket, &uids));
+    listing.sockets.retain(|socket| args.selects(socket, uids));
     sort(&mut listing);
     let devices = Devices::new()?;
     let mut namer = Namer {
@@ -57,9 +77,17 @@ pub fn run(cli: &Cli, args: &SocketsArgs) -> anyhow::Result<()> {
         programs,
         warnings: HashMap::new(),
     };
-    let document = report::document(&listing, &mut namer);
-    let layout = Layout { width: width(args.format), netns: namer.host.inode, extended: args.extended };
-    let encoded = report::encode(&document, args.format, layout)?;
+    Ok(report::document(&listing, &mut namer))
+}
+
+/// Writes a listing to standard output, wherever it comes from. Only other network namespaces than `netns` are named.
+///
+/// # Errors
+///
+/// If it cannot be encoded or written.
+pub fn print(args: &SocketsArgs, document: &Document, netns: u32) -> anyhow::Result<()> {
+    let layout = Layout { width: width(args.format), netns, extended: args.extended };
+    let encoded = report::encode(document, args.format, layout)?;
     match std::io::stdout().lock().write_all(&encoded) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(error).context("cannot write to standard output")

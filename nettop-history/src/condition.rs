@@ -1,10 +1,12 @@
 //! `--when`: which of the host's moments count.
 
-use std::str::FromStr;
+use std::{fmt, str::FromStr};
 
 /// As `load > 4`, or several joined by `and`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Condition {
+    /// As it was given.
+    text: String,
     /// On the columns of the ticks; made of known words and numbers only.
     pub(crate) sql: String,
 }
@@ -28,7 +30,13 @@ impl FromStr for Condition {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let terms: Result<Vec<String>, String> = text.split(" and ").map(term).collect();
-        Ok(Self { sql: terms?.join(" AND ") })
+        Ok(Self { text: text.to_owned(), sql: terms?.join(" AND ") })
+    }
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
     }
 }
 

@@ -1,6 +1,12 @@
 //! Questions to the file: who moved how much in a period, and what the answer is made of.
 
-use std::{cmp::Reverse, collections::HashMap, fs, path::Path, time::Duration};
+use std::{
+    cmp::Reverse,
+    collections::HashMap,
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, bail};
 use rusqlite::{Connection, OpenFlags, params};
@@ -134,6 +140,18 @@ impl Reader {
             );
         }
         Ok(Self { connection })
+    }
+
+    /// Ends every question that is not answered by then: "interrupted" is the error.
+    ///
+    /// # Errors
+    ///
+    /// If SQLite refuses.
+    pub fn answer_before(&mut self, deadline: Instant) -> anyhow::Result<()> {
+        // Asked some thousand times a second.
+        const STEPS: i32 = 10_000;
+        self.connection.progress_handler(STEPS, Some(move || Instant::now() > deadline))?;
+        Ok(())
     }
 
     /// The last boot before `current` that was recorded.

@@ -47,7 +47,7 @@ impl Keep {
 }
 
 /// What the file may take.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub keep: Keep,
     /// Of the database; its log comes on top.

@@ -5,11 +5,11 @@ use std::{
     collections::VecDeque,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, channel, sync_channel},
     },
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use crate::{
@@ -29,12 +29,23 @@ const FAREWELL: Duration = Duration::from_secs(5);
 pub struct Writer {
     queue: SyncSender<Slot>,
     shed: Arc<AtomicU64>,
+    state: Arc<Mutex<State>>,
     done: Receiver<()>,
+}
+
+/// What both ends know. Locked for moments only, and never while the file is waited for.
+struct State {
+    /// What the file is to keep from now on.
+    limits: Limits,
+    is_in_trouble: bool,
+    /// When the file was last as it should be.
+    sound_at: Instant,
 }
 
 struct Thread {
     path: PathBuf,
     limits: Limits,
+    state: Arc<Mutex<State>>,
     origin: Origin,
     /// When this run began: what is opened again later is of the same.
     started: i64,
@@ -67,9 +78,11 @@ impl Writer {
         let (queue, slots) = sync_channel(WAITING);
         let (farewell, done) = channel();
         let shed = Arc::new(AtomicU64::new(0));
+        let state = Arc::new(Mutex::new(State { limits, is_in_trouble: false, sound_at: Instant::now() }));
         let mut thread = Thread {
             path,
             limits,
+            state: Arc::clone(&state),
             origin,
             started: now(),
             store: None,
@@ -90,7 +103,22 @@ impl Writer {
             // With nobody to take them, all slots are shed.
             tracing::warn!("history: no thread can be started ({error}); counting goes on, and nothing is recorded");
         }
-        Self { queue, shed, done }
+        Self { queue, shed, state, done }
+    }
+
+    /// Keeps so much from the next write on.
+    pub fn set_limits(&self, limits: Limits) {
+        lock(&self.state).limits = limits;
+    }
+
+    /// Whether the file did not take what it was given last.
+    pub fn is_in_trouble(&self) -> bool {
+        lock(&self.state).is_in_trouble
+    }
+
+    /// Seconds since the file took something.
+    pub fn silent_s(&self) -> u64 {
+        lock(&self.state).sound_at.elapsed().as_secs()
     }
 
     /// Hands over a slot, or counts its readings as shed.
@@ -151,7 +179,20 @@ impl Thread {
     }
 
     fn flush(&mut self, may_set_aside: bool) {
-        match self.try_flush() {
+        let limits = lock(&self.state).limits;
+        if limits != self.limits {
+            // It is opened again with them.
+            self.limits = limits;
+            self.store = None;
+        }
+        let flushed = self.try_flush();
+        let mut state = lock(&self.state);
+        state.is_in_trouble = flushed.is_err();
+        if flushed.is_ok() {
+            state.sound_at = Instant::now();
+        }
+        drop(state);
+        match flushed {
             Ok(()) => {
                 if self.trouble.take().is_some() {
                     tracing::warn!("history: {} is written again", self.path.display());
@@ -216,6 +257,10 @@ impl Thread {
             }
         }
     }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn now() -> i64 {

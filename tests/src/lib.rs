@@ -7,10 +7,12 @@ pub mod calls;
 pub mod drops;
 pub mod history;
 mod memory;
+pub mod machine;
 mod namespace;
 mod nettopd;
 pub mod pairs;
 mod process;
+pub mod service;
 mod sniffer;
 mod stream;
 

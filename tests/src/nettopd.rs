@@ -132,7 +132,10 @@ pub fn run_nettopd(args: &[&str]) -> Output {
 /// nettopd, to be given arguments.
 pub fn nettopd_command() -> Command {
     let built = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/nettopd"));
-    Command::new(std::env::var_os("NETTOPD_BIN").map_or(built, PathBuf::from))
+    let mut command = Command::new(std::env::var_os("NETTOPD_BIN").map_or(built, PathBuf::from));
+    // A daemon of the machine is not what is tested.
+    command.env("NETTOPD_SOCKET", "");
+    command
 }
 
 /// All rows of a process.

@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 
 use crate::{
     command::{cargo, root, run},
-    setup,
+    package, setup,
 };
 
 /// Target and flags of the eBPF side, as nettop-daemon's build script has them.
@@ -50,7 +50,10 @@ pub fn test(filter: &[String]) -> anyhow::Result<()> {
     let mut scenarios = cargo();
     scenarios.args(["test", "--locked", "--release", "--package", "nettop-tests", "--no-fail-fast", "--"]);
     // Each scenario watches the whole machine: one at a time.
-    scenarios.arg("--test-threads=1").args(filter).env("NETTOPD_BIN", nettopd);
+    scenarios.arg("--test-threads=1").args(filter).env("NETTOPD_BIN", &nettopd);
+    let [package, previous] = package::for_tests(&nettopd)?;
+    scenarios.env("NETTOP_PACKAGE", package).env("NETTOP_PREVIOUS", previous);
+    scenarios.env("NETTOP_ROOT", package::clean_root()?);
     let skips = root().join("target/skips");
     std::fs::write(&skips, "")?;
     scenarios.env("NETTOP_SKIPS", &skips);

@@ -1,11 +1,11 @@
-//! Formatting, lints, documentation and tidiness. Every step runs; what failed is listed at the end.
+//! Formatting, lints, documentation, tidiness and units. Every step runs; what failed is listed at the end.
 
 use anyhow::bail;
 
 use crate::{
     build::{EBPF_FLAGS, EBPF_TARGET},
     command::{cargo, run},
-    setup, tidy,
+    setup, tidy, units,
 };
 
 /// Runs every check.
@@ -15,6 +15,7 @@ use crate::{
 /// With the names of those that failed.
 pub fn run_all() -> anyhow::Result<()> {
     setup::run()?;
+    setup::check_tools()?;
     let user_side = ["--locked", "--workspace", "--exclude", "nettop-ebpf"];
     let mut clippy = cargo();
     clippy.arg("clippy").args(user_side).args(["--all-targets", "--", "-D", "warnings"]);
@@ -30,6 +31,7 @@ pub fn run_all() -> anyhow::Result<()> {
         ("clippy of the eBPF side", run(&mut ebpf)),
         ("documentation", run(&mut doc)),
         ("tidiness", tidy::run()),
+        ("systemd units", units::run()),
     ];
     let mut failed = Vec::new();
     for (name, result) in steps {

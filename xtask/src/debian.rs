@@ -88,7 +88,11 @@ fn numbers(name: &str) -> Vec<u64> {
 }
 
 /// A source list for a suite, on the archive that this machine uses already.
-fn sources(suite: &str) -> anyhow::Result<String> {
+///
+/// # Errors
+///
+/// If none is configured.
+pub fn sources(suite: &str) -> anyhow::Result<String> {
     let mut texts = Vec::from_iter(fs::read_to_string("/etc/apt/sources.list"));
     for entry in fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten() {
         texts.extend(fs::read_to_string(entry.path()));

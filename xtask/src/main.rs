@@ -4,8 +4,10 @@ mod build;
 mod check;
 mod command;
 mod debian;
+mod package;
 mod setup;
 mod tidy;
+mod units;
 mod vm;
 
 use std::process::ExitCode;
@@ -31,6 +33,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Build the Debian package: target/package/nettopd_VERSION.deb
+    Package,
     /// Formatting, lints for both sides, documentation, tidiness
     Check,
     /// All tests here and then on other kernels, or here those whose name contains FILTER; needs root
@@ -64,6 +68,7 @@ fn main() -> ExitCode {
         Task::Setup => setup::run(),
         Task::Build => build::nettopd().map(drop),
         Task::Run { args } => return finish_run(build::run_nettopd(&args)),
+        Task::Package => package::run_debian(),
         Task::Check => check::run_all(),
         Task::Test { no_vm, filter } => test(no_vm, &filter),
         Task::Vm { reset: true, .. } => vm::run_story(),

@@ -19,6 +19,7 @@ use crate::{
 /// The Debian suite that carries the newest rustc's source.
 const SUITE: &str = "trixie-backports";
 const BPF_LINKER: &str = "0.13";
+const CARGO_DEB: &str = "3.8";
 
 /// Makes the machine able to build both sides.
 ///
@@ -50,6 +51,15 @@ pub fn test_tools() -> anyhow::Result<()> {
     ])
 }
 
+/// Installs what checks need.
+///
+/// # Errors
+///
+/// One line with the remedy.
+pub fn check_tools() -> anyhow::Result<()> {
+    install(&[("systemd-analyze", "systemd")])
+}
+
 /// Installs what virtual machines need.
 ///
 /// # Errors
@@ -60,8 +70,35 @@ pub fn vm_tools() -> anyhow::Result<()> {
     install(&[("qemu-system-x86_64", "qemu-system-x86"), ("xz", "xz-utils")])
 }
 
-/// Installs the packages of those commands that are missing.
-fn install(tools: &[(&str, &str)]) -> anyhow::Result<()> {
+/// Builds cargo-deb into target/, where the user's own programs are not touched.
+///
+/// # Errors
+///
+/// One line with the remedy.
+pub fn cargo_deb() -> anyhow::Result<()> {
+    let installed = output(Command::new(cargo_deb_path()).arg("--version")).unwrap_or_default();
+    if installed.split_whitespace().last().is_some_and(|version| version.starts_with(CARGO_DEB)) {
+        return Ok(());
+    }
+    let work = root().join("target/setup/cargo-deb");
+    let mut install = cargo();
+    // Half the time of an optimized build; its own work takes seconds.
+    install.args(["install", "cargo-deb", "--version", &format!("^{CARGO_DEB}"), "--locked", "--force", "--debug"]);
+    install.args(["--no-default-features", "--root"]).arg(&work).env("CARGO_TARGET_DIR", work.join("target"));
+    run_quietly("building cargo-deb, about a minute", &mut install)
+}
+
+/// Where [`cargo_deb`] puts it.
+pub fn cargo_deb_path() -> PathBuf {
+    root().join("target/setup/cargo-deb/bin/cargo-deb")
+}
+
+/// Installs the Debian packages of those commands that are missing.
+///
+/// # Errors
+///
+/// One line with the remedy.
+pub fn install(tools: &[(&str, &str)]) -> anyhow::Result<()> {
     let missing: Vec<&str> = tools.iter().filter(|(tool, _)| !is_on_path(tool)).map(|(_, package)| *package).collect();
     if missing.is_empty() {
         return Ok(());

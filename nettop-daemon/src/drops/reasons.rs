@@ -3,12 +3,12 @@
 
 use std::{collections::HashMap, fs, path::Path};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::kernel::btf::{self, Btf};
 
 /// What a reason asks of an administrator.
-#[derive(Serialize, schemars::JsonSchema, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[serde(rename_all = "lowercase")]
 pub enum Class {
     /// Something was too small or too slow.

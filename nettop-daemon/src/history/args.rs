@@ -129,11 +129,17 @@ impl OrderArg {
 }
 
 /// Fine rows are what coarse ones are made of: they cannot be kept longer.
-fn keep(text: &str) -> Result<Keep, String> {
-    let days: Result<Vec<u32>, _> = text.split(',').map(str::parse).collect();
-    let days = days.ok().and_then(|days| <[u32; 3]>::try_from(days).ok());
-    match days {
-        Some(days) if days.is_sorted() && days[0] > 0 && days[2] <= 100_000 => Ok(Keep { days }),
-        _ => Err("give three numbers of days, the smallest first, as 2,14,400".to_owned()),
+pub fn keep_of(days: [u32; 3]) -> Result<Keep, String> {
+    if days.is_sorted() && days[0] > 0 && days[2] <= 100_000 {
+        Ok(Keep { days })
+    } else {
+        Err("give three numbers of days, the smallest first, as 2,14,400".to_owned())
     }
+}
+
+/// Days, with commas between.
+pub fn keep(text: &str) -> Result<Keep, String> {
+    let days: Result<Vec<u32>, _> = text.split(',').map(str::parse).collect();
+    // None at all is refused in the same words.
+    keep_of(days.ok().and_then(|days| days.try_into().ok()).unwrap_or_default())
 }

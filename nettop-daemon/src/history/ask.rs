@@ -5,7 +5,10 @@ use std::{io::Write as _, time::SystemTime};
 use anyhow::Context as _;
 use nettop_history::{Boot, Question, Reader, SLOT_S, moment};
 
-use super::{args::HistoryArgs, render};
+use super::{
+    args::HistoryArgs,
+    render::{self, Document},
+};
 use crate::Usage;
 
 /// What `--at` and `--last-boot` show.
@@ -20,10 +23,32 @@ const COLUMNS: usize = 24;
 ///
 /// [`Usage`] for a time that is none, else if the file cannot be read.
 pub fn run(args: &HistoryArgs) -> anyhow::Result<()> {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-    let reader = Reader::open(&args.history)?;
-    let boot = if args.last_boot { Some(last_boot(&reader)?) } else { None };
+    print(args, &answer(args, &Reader::open(&args.history)?)?)
+}
+
+/// Writes an answer to standard output, wherever it comes from.
+///
+/// # Errors
+///
+/// If it cannot be encoded or written.
+pub fn print(args: &HistoryArgs, document: &Document) -> anyhow::Result<()> {
+    let encoded = render::encode(args, document)?;
+    match std::io::stdout().lock().write_all(&encoded) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to standard output")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What a file answers.
+///
+/// # Errors
+///
+/// [`Usage`] for a time that is none, else if the file cannot be read.
+pub fn answer(args: &HistoryArgs, reader: &Reader) -> anyhow::Result<Document> {
+    let now = now();
+    let boot = if args.last_boot { Some(last_boot(reader)?) } else { None };
     let (from, to) = match &boot {
         Some(boot) => (boot.last - LAST_WORDS_S, boot.last),
         None => period(args, now)?,
@@ -38,13 +63,23 @@ pub fn run(args: &HistoryArgs) -> anyhow::Result<()> {
         columns: COLUMNS,
     };
     let answer = reader.answer(&question)?;
-    let encoded = render::encode(args, &answer, boot.as_ref())?;
-    match std::io::stdout().lock().write_all(&encoded) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(error).context("cannot write to standard output")
-        }
-        _ => Ok(()),
-    }
+    Ok(render::document(args, &answer, boot.as_ref()))
+}
+
+/// The same question with times that mean the same everywhere: a clock's `22:10` is another in each zone.
+///
+/// # Errors
+///
+/// [`Usage`] for a time that is none.
+pub fn in_utc(args: &HistoryArgs) -> anyhow::Result<HistoryArgs> {
+    let utc = |text: &Option<String>| text.as_deref().map(|text| moment(text, now()).map_err(Usage)).transpose();
+    let [at, from, to] = [utc(&args.at)?, utc(&args.from)?, utc(&args.to)?].map(|ts| ts.map(render::utc));
+    Ok(HistoryArgs { at, from, to, ..args.clone() })
+}
+
+fn now() -> i64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
 }
 
 fn last_boot(reader: &Reader) -> anyhow::Result<Boot> {

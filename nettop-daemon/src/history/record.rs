@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use nettop_history::{Books, Counters, Device, DropKind, Limits, Origin, SLOT_S, Side, Slot, Who, Writer};
+use nettop_history::{Books, Counters, Device, DropKind, Keep, Limits, Origin, SLOT_S, Side, Slot, Who, Writer};
 use nix::{
     time::{ClockId, clock_gettime},
     unistd::geteuid,
@@ -22,6 +22,7 @@ use super::{
 use crate::{
     Usage,
     cli::{Cli, Timing},
+    config::{Config, HistoryConfig},
     drops::Class,
     report::{self, Filter, Snapshot},
 };
@@ -88,24 +89,50 @@ pub fn recorder(cli: &Cli, timing: &Timing, filter: &Filter) -> anyhow::Result<O
                 && !cli.once
                 && timing.count.is_none()
                 && !io::stdout().is_terminal();
-            let default = Path::new(DEFAULT);
-            let folder = default.parent().and_then(|folder| fs::metadata(folder).ok());
-            let Some(folder) = folder.filter(|folder| is_daemon && folder.is_dir()) else {
-                tracing::info!("no history is recorded");
-                return Ok(None);
-            };
-            if folder.uid() != geteuid().as_raw() {
-                tracing::warn!(
-                    "no history is recorded: the folder of {DEFAULT} belongs to user {}; name a file with --history",
-                    folder.uid()
-                );
-                return Ok(None);
+            match Path::new(DEFAULT) {
+                default if is_daemon && is_own(default) => default.into(),
+                _ => {
+                    tracing::info!("no history is recorded");
+                    return Ok(None);
+                }
             }
-            default.into()
         }
     };
     let limits = Limits { keep: *history_keep, size_bytes: history_size << 20, ..Limits::default() };
     Ok(Some(Recorder::new(path, limits, Duration::from_secs_f64(timing.interval_s()), "/proc", Moment::now())))
+}
+
+/// The recorder of the service, if it is to have one.
+pub fn of_service(config: &Config) -> Option<Recorder> {
+    let HistoryConfig { enabled, file, .. } = &config.history;
+    if !enabled || file == Path::new(DEFAULT) && !is_own(file) {
+        tracing::info!("no history is recorded");
+        return None;
+    }
+    let period = Duration::from_secs_f64(config.interval);
+    Some(Recorder::new(file.clone(), limits(config), period, "/proc", Moment::now()))
+}
+
+fn limits(config: &Config) -> Limits {
+    let HistoryConfig { size_mb, keep_days, .. } = config.history;
+    Limits { keep: Keep { days: keep_days }, size_bytes: u64::from(size_mb) << 20, ..Limits::default() }
+}
+
+/// Whether the folder of the default file is there, and nobody else's.
+fn is_own(default: &Path) -> bool {
+    let Some(folder) = default.parent().and_then(|folder| fs::metadata(folder).ok()).filter(fs::Metadata::is_dir)
+    else {
+        return false;
+    };
+    let is_own = folder.uid() == geteuid().as_raw();
+    if !is_own {
+        tracing::warn!(
+            "the folder of {} belongs to user {}; name a file with --history",
+            default.display(),
+            folder.uid()
+        );
+    }
+    is_own
 }
 
 impl Recorder {
@@ -132,6 +159,30 @@ impl Recorder {
             hooks_missing,
         };
         self.writer = Some(Writer::start(self.path.clone(), self.limits, origin));
+    }
+
+    /// Goes on with another interval, and other limits of the file.
+    pub fn adjust(&mut self, config: &Config) {
+        self.period_ms = u64::try_from(Duration::from_secs_f64(config.interval).as_millis()).unwrap_or(u64::MAX);
+        self.limits = limits(config);
+        if let Some(writer) = &self.writer {
+            writer.set_limits(self.limits);
+        }
+    }
+
+    /// How the file does, in some words.
+    pub fn state(&self) -> String {
+        /// A slot is handed over when the next begins, so that nothing is written for a slot's time and an interval.
+        const LATE_S: u64 = 60;
+        let Some(writer) = &self.writer else { return "not begun".into() };
+        let silent_s = writer.silent_s();
+        if writer.is_in_trouble() {
+            format!("not written for {silent_s} s, see the log")
+        } else if silent_s > LATE_S + self.period_ms / 1000 {
+            format!("the disk has not answered for {silent_s} s")
+        } else {
+            "written".into()
+        }
     }
 
     /// Adds an interval that ended now. What could not be recorded so far is noted in the snapshot.
@@ -328,7 +379,7 @@ fn drops(slot: &mut Slot, snapshot: &Snapshot, names: &HashMap<(u32, Option<u64>
     }
     for event in &snapshot.tcp {
         let kind = DropKind {
-            reason: event.event.into(),
+            reason: event.event.to_string(),
             class: "tcp".into(),
             location: String::new(),
             protocol: Some("TCP".into()),
@@ -411,7 +462,7 @@ mod tests {
             netns_cookie: 2,
             device: Some("eth0".into()),
             ifindex: Some(3),
-            owner: "user",
+            owner: "user".into(),
             exited: false,
             interval: report::Traffic::default(),
             total: report::Traffic::default(),
@@ -419,7 +470,7 @@ mod tests {
             retransmits: report::Count::default(),
         };
         let reset = report::TcpReport {
-            event: "reset_received",
+            event: "reset_received".into(),
             netns: Some(1),
             netns_cookie: Some(2),
             device: Some("eth0".into()),
@@ -431,8 +482,8 @@ mod tests {
             count: report::Count { interval: 1, total: 1 },
         };
         let snapshot = Snapshot {
-            schema: "",
-            version: "",
+            schema: "".into(),
+            version: "".into(),
             host: String::new(),
             boot_id: String::new(),
             kernel: String::new(),

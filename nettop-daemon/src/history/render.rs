@@ -1,10 +1,10 @@
 //! Answers of the history: a table with a picture for people, the document `nettop.history/1`, and CSV.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _};
 
 use jiff::Timestamp;
 use nettop_history::{Answer, AnswerRow, Boot, Counters, Part, local_time};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::args::{ByArg, HistoryArgs};
 use crate::{
@@ -20,27 +20,27 @@ use crate::{
 const SCHEMA: &str = "nettop.history/1";
 const KIB: u64 = 1024;
 
-/// What was asked for.
-#[derive(Serialize)]
-struct Document<'a> {
-    schema: &'static str,
-    version: &'static str,
+/// What was asked for. A client reads it back.
+#[derive(Serialize, Deserialize)]
+pub struct Document {
+    schema: Cow<'static, str>,
+    version: Cow<'static, str>,
     /// RFC 3339, as widened to what is kept; `to` is not in it.
     from: String,
     to: String,
-    by: &'static str,
+    by: Cow<'static, str>,
     /// Only with --last-boot.
-    last_boot: Option<LastBoot<'a>>,
-    quality: Quality<'a>,
+    last_boot: Option<LastBoot>,
+    quality: Quality,
     rows: Vec<Row>,
     /// Rows beyond --top.
     others: Others,
 }
 
-#[derive(Serialize)]
-struct LastBoot<'a> {
-    boot_id: &'a str,
-    kernel: &'a str,
+#[derive(Serialize, Deserialize)]
+struct LastBoot {
+    boot_id: String,
+    kernel: String,
     /// End of what was recorded.
     last: String,
     /// Whether nettopd was told to end.
@@ -48,34 +48,34 @@ struct LastBoot<'a> {
 }
 
 /// What the answer is made of.
-#[derive(Serialize)]
-struct Quality<'a> {
+#[derive(Serialize, Deserialize)]
+struct Quality {
     resolution: Vec<Resolution>,
     period_ms: i64,
     measured_ms: u64,
     /// Of that, what --when selected.
     selected_ms: u64,
     gaps: Vec<Gap>,
-    losses: BTreeMap<&'a str, u64>,
+    losses: BTreeMap<String, u64>,
     late_ms: u64,
     clock_step_ms: i64,
     load_peak: Option<f64>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct Resolution {
-    resolution: &'static str,
+    resolution: Cow<'static, str>,
     from: String,
     to: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct Gap {
     from: String,
     to: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct Row {
     name: String,
     pid: Option<u32>,
@@ -99,7 +99,7 @@ struct Row {
     picture: Vec<Option<u64>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct Others {
     number: usize,
     sum: Traffic,
@@ -110,34 +110,32 @@ struct Others {
 /// # Errors
 ///
 /// If it cannot be encoded.
-pub fn encode(args: &HistoryArgs, answer: &Answer, boot: Option<&Boot>) -> anyhow::Result<Vec<u8>> {
-    let mut users = (!args.numeric).then(Users::default);
-    let document = document(args, answer, boot, &mut users);
+pub fn encode(args: &HistoryArgs, document: &Document) -> anyhow::Result<Vec<u8>> {
     Ok(match args.format {
-        Format::Table => table(args, answer, &document).into_bytes(),
-        Format::Json => [serde_json::to_vec_pretty(&document)?, vec![b'\n']].concat(),
-        Format::Ndjson => [serde_json::to_vec(&document)?, vec![b'\n']].concat(),
-        Format::Csv => csv(&document)?,
+        Format::Table => table(args, document).into_bytes(),
+        Format::Json => [serde_json::to_vec_pretty(document)?, vec![b'\n']].concat(),
+        Format::Ndjson => [serde_json::to_vec(document)?, vec![b'\n']].concat(),
+        Format::Csv => csv(document)?,
     })
 }
 
-fn document<'a>(
-    args: &HistoryArgs,
-    answer: &'a Answer,
-    boot: Option<&'a Boot>,
-    users: &mut Option<Users>,
-) -> Document<'a> {
-    let part =
-        |part: &Part| Resolution { resolution: part.resolution.suffix(), from: utc(part.from), to: utc(part.to) };
+/// The document of an answer.
+pub fn document(args: &HistoryArgs, answer: &Answer, boot: Option<&Boot>) -> Document {
+    let mut users = (!args.numeric).then(Users::default);
+    let part = |part: &Part| Resolution {
+        resolution: part.resolution.suffix().into(),
+        from: utc(part.from),
+        to: utc(part.to),
+    };
     Document {
-        schema: SCHEMA,
-        version: env!("CARGO_PKG_VERSION"),
+        schema: SCHEMA.into(),
+        version: env!("CARGO_PKG_VERSION").into(),
         from: utc(answer.from),
         to: utc(answer.to),
-        by: args.by.name(),
+        by: args.by.name().into(),
         last_boot: boot.map(|boot| LastBoot {
-            boot_id: &boot.boot_id,
-            kernel: &boot.kernel,
+            boot_id: boot.boot_id.clone(),
+            kernel: boot.kernel.clone(),
             last: utc(boot.last),
             clean: boot.is_clean,
         }),
@@ -147,12 +145,12 @@ fn document<'a>(
             measured_ms: answer.measured_ms,
             selected_ms: answer.selected_ms,
             gaps: answer.gaps.iter().map(|(from, to)| Gap { from: utc(*from), to: utc(*to) }).collect(),
-            losses: answer.losses.iter().map(|(cause, count)| (cause.as_str(), *count)).collect(),
+            losses: answer.losses.iter().map(|(cause, count)| (cause.clone(), *count)).collect(),
             late_ms: answer.late_ms,
             clock_step_ms: answer.clock_step_ms,
             load_peak: answer.load_peak,
         },
-        rows: answer.rows.iter().map(|row| of_row(args.by, row, answer, users)).collect(),
+        rows: answer.rows.iter().map(|row| of_row(args.by, row, answer, &mut users)).collect(),
         others: Others { number: answer.others_number, sum: traffic(&answer.others) },
     }
 }
@@ -202,22 +200,24 @@ const fn traffic(counters: &Counters) -> Traffic {
     }
 }
 
-fn utc(ts: i64) -> String {
+pub fn utc(ts: i64) -> String {
     Timestamp::from_second(ts).map(|time| time.to_string()).unwrap_or_default()
 }
 
-fn local(ts: i64) -> String {
-    local_time(ts).unwrap_or_else(|| ts.to_string())
+/// As people have it, of a time of the document.
+fn local(time: &str) -> String {
+    let ts = time.parse::<Timestamp>().ok().map(Timestamp::as_second);
+    ts.and_then(local_time).unwrap_or_else(|| time.to_owned())
 }
 
-fn table(args: &HistoryArgs, answer: &Answer, document: &Document<'_>) -> String {
+fn table(args: &HistoryArgs, document: &Document) -> String {
     let mut text = String::new();
     // Writing to a String does not fail.
-    let _ = write(&mut text, args, answer, document);
+    let _ = write(&mut text, args, document);
     text
 }
 
-fn write(text: &mut String, args: &HistoryArgs, answer: &Answer, document: &Document<'_>) -> std::fmt::Result {
+fn write(text: &mut String, args: &HistoryArgs, document: &Document) -> std::fmt::Result {
     if let Some(boot) = &document.last_boot {
         let end = if boot.clean { "nettopd was told to end" } else { "nettopd was not told to end" };
         writeln!(
@@ -225,12 +225,12 @@ fn write(text: &mut String, args: &HistoryArgs, answer: &Answer, document: &Docu
             "boot {} of Linux {}: the record ends at {}; {end}",
             boot.boot_id,
             boot.kernel,
-            local(answer.to)
+            local(&document.to)
         )?;
     }
-    writeln!(text, "{} to {}, by {}", local(answer.from), local(answer.to), args.by.name())?;
+    writeln!(text, "{} to {}, by {}", local(&document.from), local(&document.to), args.by.name())?;
     let is_process = args.by == ByArg::Process;
-    let columns = answer.rows.first().map_or(0, |row| row.picture.len());
+    let columns = document.rows.first().map_or(0, |row| row.picture.len());
     if is_process {
         write!(text, "{:>7} {:<8} ", "PID", "USER")?;
     }
@@ -262,36 +262,37 @@ fn write(text: &mut String, args: &HistoryArgs, answer: &Answer, document: &Docu
             _ => writeln!(text)?,
         }
     }
-    if answer.others_number > 0 {
-        let (kib, number) = (answer.others.bytes() / KIB, answer.others_number);
+    let Others { number, sum } = &document.others;
+    if *number > 0 {
+        let kib = (sum.tx.bytes + sum.rx.bytes) / KIB;
         writeln!(text, "{number} more moved {kib} KB")?;
     }
     writeln!(text)?;
-    write_quality(text, args, answer)
+    write_quality(text, args, &document.quality)
 }
 
 /// What the answer is made of.
-fn write_quality(text: &mut String, args: &HistoryArgs, answer: &Answer) -> std::fmt::Result {
-    let mut resolutions: Vec<&str> = answer.parts.iter().map(|part| part.resolution.suffix()).collect();
+fn write_quality(text: &mut String, args: &HistoryArgs, quality: &Quality) -> std::fmt::Result {
+    let mut resolutions: Vec<&str> = quality.resolution.iter().map(|part| part.resolution.as_ref()).collect();
     resolutions.sort_unstable();
     resolutions.dedup();
-    let period_s = answer.to - answer.from;
+    let period_s = quality.period_ms / 1000;
     let resolutions = resolutions.join(", ");
-    writeln!(text, "measured {} of {period_s} s, in steps of {resolutions}", answer.measured_ms / 1000)?;
+    writeln!(text, "measured {} of {period_s} s, in steps of {resolutions}", quality.measured_ms / 1000)?;
     if args.when.is_some() {
-        writeln!(text, "the condition held for {} s", answer.selected_ms / 1000)?;
+        writeln!(text, "the condition held for {} s", quality.selected_ms / 1000)?;
     }
     let gaps: Vec<String> =
-        answer.gaps.iter().take(5).map(|(from, to)| format!("{} to {}", local(*from), local(*to))).collect();
-    let more = if answer.gaps.len() > 5 { format!(", and {} more", answer.gaps.len() - 5) } else { String::new() };
+        quality.gaps.iter().take(5).map(|gap| format!("{} to {}", local(&gap.from), local(&gap.to))).collect();
+    let more = if quality.gaps.len() > 5 { format!(", and {} more", quality.gaps.len() - 5) } else { String::new() };
     writeln!(text, "gaps: {}{more}", if gaps.is_empty() { "none".into() } else { gaps.join(", ") })?;
-    let losses: Vec<String> = answer.losses.iter().map(|(cause, count)| format!("{cause} {count}")).collect();
+    let losses: Vec<String> = quality.losses.iter().map(|(cause, count)| format!("{cause} {count}")).collect();
     writeln!(text, "loss: {}", if losses.is_empty() { "none".into() } else { losses.join(", ") })?;
-    if answer.clock_step_ms != 0 {
-        writeln!(text, "the clock was set by {} ms", answer.clock_step_ms)?;
+    if quality.clock_step_ms != 0 {
+        writeln!(text, "the clock was set by {} ms", quality.clock_step_ms)?;
     }
-    if let Some(load) = answer.load_peak {
-        writeln!(text, "load: {load:.2} at most; readings up to {} ms late", answer.late_ms)?;
+    if let Some(load) = quality.load_peak {
+        writeln!(text, "load: {load:.2} at most; readings up to {} ms late", quality.late_ms)?;
     }
     Ok(())
 }
@@ -337,7 +338,7 @@ const HEADER: [&str; 21] = [
 ];
 
 /// A line for each row; those beyond the top are one, without a name.
-fn csv(document: &Document<'_>) -> anyhow::Result<Vec<u8>> {
+fn csv(document: &Document) -> anyhow::Result<Vec<u8>> {
     let mut writer = ::csv::Writer::from_writer(Vec::new());
     writer.write_record(HEADER)?;
     let amounts = |sum: &Traffic| {

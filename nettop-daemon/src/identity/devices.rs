@@ -56,7 +56,9 @@ pub struct Devices {
     /// Namespaces of the last reading.
     fresh: BTreeSet<Netns>,
     /// Namespaces with traffic that the last reading could not enter.
-    pub unread: u64,
+    unread: Vec<Netns>,
+    /// Without it, looking for ways into namespaces costs a pass over /proc and leads nowhere.
+    may_enter: bool,
 }
 
 impl Devices {
@@ -71,16 +73,17 @@ impl Devices {
             known: BTreeMap::new(),
             read: BTreeSet::new(),
             fresh: BTreeSet::new(),
-            unread: 0,
+            unread: Vec::new(),
+            may_enter: namespaces::may_enter(),
         };
-        devices.read_all(namespaces::all())?;
+        devices.read_all(if devices.may_enter { namespaces::all() } else { HashMap::new() })?;
         Ok(devices)
     }
 
     /// Knows these devices, and reads nothing.
     #[cfg(test)]
     pub const fn fixed(host: Netns, known: BTreeMap<DeviceKey, Device>) -> Self {
-        Self { host, known, read: BTreeSet::new(), fresh: BTreeSet::new(), unread: 0 }
+        Self { host, known, read: BTreeSet::new(), fresh: BTreeSet::new(), unread: Vec::new(), may_enter: false }
     }
 
     /// Reads the host's devices and those of each namespace with traffic. `wanted` names a namespace and the
@@ -92,7 +95,7 @@ impl Devices {
     pub fn update(&mut self, wanted: &BTreeMap<Netns, Vec<u32>>) -> anyhow::Result<()> {
         let mut paths = HashMap::new();
         let mut sought = HashSet::new();
-        for (netns, pids) in wanted {
+        for (netns, pids) in wanted.iter().filter(|_| self.may_enter) {
             match pids.iter().find_map(|pid| namespaces::through_process(netns.inode, *pid)) {
                 Some(path) => {
                     paths.insert(netns.inode, path);
@@ -108,7 +111,7 @@ impl Devices {
         }
         self.read_all(paths)?;
         self.forget_dead(wanted);
-        self.unread = wanted.keys().filter(|netns| !self.read.contains(netns)).count() as u64;
+        self.unread = wanted.keys().filter(|netns| !self.read.contains(netns)).copied().collect();
         Ok(())
     }
 
@@ -139,6 +142,11 @@ impl Devices {
 
     pub const fn host(&self) -> Netns {
         self.host
+    }
+
+    /// Namespaces with traffic whose devices were never read.
+    pub fn unread(&self) -> &[Netns] {
+        &self.unread
     }
 
     fn read_all(&mut self, mut paths: HashMap<u32, PathBuf>) -> anyhow::Result<()> {

@@ -13,6 +13,7 @@ use std::{
     path::PathBuf,
 };
 
+use caps::{CapSet, Capability};
 use nettop_common::Netns;
 use nix::{
     sched::{CloneFlags, setns},
@@ -28,6 +29,11 @@ pub fn current() -> anyhow::Result<Netns> {
     let inode = u32::try_from(fs::metadata("/proc/thread-self/ns/net")?.ino())?;
     let socket = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
     Ok(Netns { inode, cookie: cookie(&socket)? })
+}
+
+/// Whether this thread may enter other namespaces (`netns_install`).
+pub fn may_enter() -> bool {
+    caps::has_cap(None, CapSet::Effective, Capability::CAP_SYS_ADMIN).unwrap_or(false)
 }
 
 /// All namespaces that can be found now, by inode number, with a path into each.
@@ -57,7 +63,10 @@ pub fn visit<T: Send>(
     work: impl Fn() -> anyhow::Result<T> + Sync,
 ) -> Vec<anyhow::Result<(Netns, T)>> {
     let enter = |path: &PathBuf| {
-        setns(File::open(path)?, CloneFlags::CLONE_NEWNET)?;
+        // Entering needs CAP_SYS_ADMIN, which a confined daemon has not; where it is, it may stay.
+        if inode(path) != inode(&"/proc/thread-self/ns/net".into()) {
+            setns(File::open(path)?, CloneFlags::CLONE_NEWNET)?;
+        }
         Ok((current()?, work()?))
     };
     std::thread::scope(|scope| scope.spawn(|| paths.iter().map(enter).collect()).join().unwrap_or_default())

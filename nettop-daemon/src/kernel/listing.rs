@@ -35,6 +35,12 @@ const METER: &[Purpose] = &[Purpose {
 /// The loaded walks.
 pub struct Walks(Mutex<Ebpf>);
 
+impl std::fmt::Debug for Walks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Walks").finish_non_exhaustive()
+    }
+}
+
 /// Counts packets by socket until it is dropped. What it counted is in the records of its walks.
 pub struct Meter {
     _links: Vec<Link>,

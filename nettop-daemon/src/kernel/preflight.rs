@@ -22,6 +22,14 @@ pub enum Refusal {
     /// Exit code 69.
     #[error("{0}")]
     Kernel(String),
+    /// Exit code 77.
+    #[error(
+        "not permitted: the daemon at {0} answers root and members of the group nettopd; have the administrator add you to it (adduser USER nettopd), and log in again"
+    )]
+    Daemon(String),
+    /// Exit code 69.
+    #[error("no daemon answers at {0}; start it with 'systemctl start nettopd', or 'nettopd daemon'")]
+    NoDaemon(String),
 }
 
 /// Capabilities by number, capability.h.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use nettop_common::{Direction, Netns};
 
-use super::model::{Books, DeviceReport, Side};
+use super::model::{Books, DeviceReport, Side, Word};
 use crate::{
     identity::devices::{Basis, Counters, Device, DeviceKey, Devices},
     ledger::{DeviceReading, Flows, Reading, accumulate},
@@ -53,10 +53,10 @@ impl Balance {
                 netns_cookie: key.0.cookie,
                 device: device.name.clone(),
                 ifindex: key.1,
-                basis: match device.basis {
+                basis: Word::from(match device.basis {
                     Basis::Skb => "skb",
                     Basis::Wire => "wire",
-                },
+                }),
                 tx_link_header_bytes: device.link_header_bytes[Direction::Tx as usize],
                 rx_link_header_bytes: device.link_header_bytes[Direction::Rx as usize],
                 interval,

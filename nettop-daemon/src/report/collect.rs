@@ -9,7 +9,7 @@ use super::{
     model::{Amount, DeviceReport, HookReport, Loss, RowReport, SCHEMA, Snapshot, Traffic},
 };
 use crate::{
-    cli::{Cli, Format, Sort},
+    cli::Sort,
     clock::{Clock, now},
     drops::DropsReading,
     identity::{
@@ -31,6 +31,19 @@ pub struct Filter {
     pub hidden_families: [bool; 2],
 }
 
+/// What a report shows, and how.
+#[derive(Debug, Clone)]
+pub struct View {
+    pub filter: Filter,
+    pub sort: Sort,
+    /// Leaves out what was quiet, as the table does.
+    pub only_busy: bool,
+    /// No names of users.
+    pub numeric: bool,
+    /// When counting began.
+    pub since: String,
+}
+
 /// What stays the same from report to report, and what was looked up already.
 pub struct Collector {
     host: String,
@@ -40,27 +53,30 @@ pub struct Collector {
     hooks: Vec<HookReport>,
     filter: Filter,
     sort: Sort,
-    /// The table leaves out what was quiet.
     only_busy: bool,
     users: Option<Users>,
     processes: Processes,
 }
 
 impl Collector {
-    /// Prepares for the options of the command line.
-    pub fn new(cli: &Cli, filter: Filter, hooks: Vec<HookReport>) -> Self {
+    pub fn new(view: View, hooks: Vec<HookReport>) -> Self {
         Self {
             host: host_name(),
             boot_id: boot_id(),
             kernel: kernel_release(),
-            since: now(),
+            since: view.since,
             hooks,
-            filter,
-            sort: cli.sort,
-            only_busy: cli.format() == Format::Table,
-            users: (!cli.numeric).then(Users::default),
+            filter: view.filter,
+            sort: view.sort,
+            only_busy: view.only_busy,
+            users: (!view.numeric).then(Users::default),
             processes: Processes::new("/proc"),
         }
+    }
+
+    /// Whether names of users are looked up from now on.
+    pub fn set_numeric(&mut self, numeric: bool) {
+        self.users = (!numeric).then(Users::default);
     }
 
     /// Whether a report may show the row. Its device's name is not known yet.
@@ -106,8 +122,8 @@ impl Collector {
         sort(&mut rows, self.sort);
         let is_shown = |name: &String| self.filter.devices.is_empty() || self.filter.devices.contains(name);
         Snapshot {
-            schema: SCHEMA,
-            version: env!("CARGO_PKG_VERSION"),
+            schema: SCHEMA.into(),
+            version: env!("CARGO_PKG_VERSION").into(),
             host: self.host.clone(),
             boot_id: self.boot_id.clone(),
             kernel: self.kernel.clone(),
@@ -157,7 +173,7 @@ impl Collector {
             netns_cookie: row.key.netns.cookie,
             device,
             ifindex: (row.key.ifindex != 0).then_some(row.key.ifindex),
-            owner: owner_name(row),
+            owner: owner_name(row).into(),
             exited: row.owner.exited && is_process,
             interval: traffic(&row.interval),
             total: traffic(&row.total),
@@ -181,7 +197,7 @@ impl Collector {
             runs_skipped: reading.runs_skipped,
             calls_lost: reading.stats.calls_lost,
             shadows_lost: reading.stats.shadows_lost,
-            namespaces_unread: devices.unread,
+            namespaces_unread: devices.unread().len() as u64,
             ports_full: reading.stats.ports_full,
             tcp_uncounted: drops.events_uncounted,
             hooks_missing: self.hooks_missing(),
@@ -249,7 +265,8 @@ pub const fn evidence_name(evidence: u32) -> &'static str {
     }
 }
 
-fn sort(rows: &mut [RowReport], by: Sort) {
+/// Puts rows in order.
+pub fn sort(rows: &mut [RowReport], by: Sort) {
     let interval = |row: &RowReport| row.interval;
     match by {
         Sort::Packets => rows.sort_by_key(|row| {

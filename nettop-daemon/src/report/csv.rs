@@ -65,7 +65,7 @@ pub(super) fn csv(snapshot: &Snapshot, with_header: bool) -> anyhow::Result<Vec<
             ("exe", text(row.exe.as_deref())),
             ("unit", text(row.unit.as_deref())),
             ("container", text(row.container.as_deref())),
-            ("owner", row.owner.to_owned()),
+            ("owner", row.owner.to_string()),
             ("total_tx_bytes", row.total.tx.bytes.to_string()),
             ("total_rx_bytes", row.total.rx.bytes.to_string()),
             ("drops", row.drops.interval.to_string()),

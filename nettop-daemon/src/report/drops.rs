@@ -6,7 +6,7 @@ use nettop_common::{DropCount, Netns, OwnerKey, Ref, drops::found, owner};
 
 use super::{
     collect::Filter,
-    model::{Count, DropAmount, DropAmounts, DropReport, TcpReport},
+    model::{Count, DropAmount, DropAmounts, DropReport, TcpReport, Word},
 };
 use crate::{
     drops::{Class, DropReading, DropsReading, ListenerReading, What},
@@ -78,7 +78,8 @@ pub(super) fn tallies(reading: &DropsReading) -> HashMap<TallyKey, (u32, OwnerRe
     tallies
 }
 
-fn is_wanted(filter: &Filter, pid: Option<u32>, uid: Option<u32>, device: Option<&String>) -> bool {
+/// Whether the filter lets something through.
+pub(super) fn is_wanted(filter: &Filter, pid: Option<u32>, uid: Option<u32>, device: Option<&String>) -> bool {
     fn one_of<T: PartialEq>(wanted: &[T], found: Option<&T>) -> bool {
         wanted.is_empty() || found.is_some_and(|found| wanted.contains(found))
     }
@@ -103,12 +104,12 @@ fn report(drop: &DropReading, devices: &Devices) -> Option<DropReport> {
         start_time_ns: process.map(|owner| owner.key.start_time_ns),
         uid: process.map(|owner| owner.key.uid),
         comm: comm(process, key.owner, key.found != found::NONE),
-        owner: match key.found {
+        owner: Word::from(match key.found {
             found::RECEIVER => "receiver",
             found::PACKET => "packet",
             found::ADDRESS => "address",
             _ => "none",
-        },
+        }),
         local_port: None,
         interval: amount(drop.interval),
         total: amount(drop.total),
@@ -136,7 +137,7 @@ fn overflow(turned_away: &ListenerReading) -> DropReport {
         uid: process.map(|owner| owner.key.uid),
         // A listener of nobody's may be a program's by way of MPTCP.
         comm: comm(process, listener.owner, listener.owner.slot() != owner::KERNEL),
-        owner: "listener",
+        owner: "listener".into(),
         local_port: Some(listener.port),
         interval: amount(turned_away.interval),
         total: amount(turned_away.total),
@@ -148,7 +149,7 @@ fn event(event: &DropReading, devices: &Devices) -> Option<TcpReport> {
     let key = &event.key;
     let process = event.owner.as_ref();
     Some(TcpReport {
-        event: name,
+        event: name.into(),
         netns: known(key.netns).map(|netns| netns.inode),
         netns_cookie: known(key.netns).map(|netns| netns.cookie),
         device: devices.get((key.netns, key.ifindex)).map(|device| device.name.clone()),

@@ -14,7 +14,7 @@ use crate::{cli::DropsFormat, drops::Class};
 #[derive(Serialize)]
 struct Document<'a> {
     schema: &'static str,
-    version: &'static str,
+    version: &'a str,
     host: &'a str,
     boot_id: &'a str,
     kernel: &'a str,
@@ -45,7 +45,7 @@ pub(super) fn encode(snapshot: &Snapshot, format: DropsFormat, all: bool, first:
         DropsFormat::Json | DropsFormat::Ndjson => {
             let document = Document {
                 schema: "nettop.drops/1",
-                version: snapshot.version,
+                version: &snapshot.version,
                 host: &snapshot.host,
                 boot_id: &snapshot.boot_id,
                 kernel: &snapshot.kernel,
@@ -69,6 +69,15 @@ pub(super) fn encode(snapshot: &Snapshot, format: DropsFormat, all: bool, first:
     })
 }
 
+/// The only report of `nettopd drops`, as [`encode`] makes it.
+///
+/// # Errors
+///
+/// If it cannot be encoded.
+pub fn encode_one(snapshot: &Snapshot, format: DropsFormat, all: bool) -> anyhow::Result<Vec<u8>> {
+    encode(snapshot, format, all, true)
+}
+
 /// As dropwatch.stp prints, with what it does not know behind.
 fn text(snapshot: &Snapshot, shown: &[&DropReport], hidden: u64, first: bool) -> String {
     let mut text = String::new();
@@ -90,7 +99,7 @@ fn text(snapshot: &Snapshot, shown: &[&DropReport], hidden: u64, first: bool) ->
         );
     }
     for event in snapshot.tcp.iter().filter(|event| event.count.interval > 0) {
-        let what = match event.event {
+        let what = match event.event.as_ref() {
             "retransmit" => "segments sent again",
             "reset_sent" => "resets sent",
             _ => "resets received",
@@ -177,7 +186,7 @@ fn csv(snapshot: &Snapshot, shown: &[&DropReport], with_header: bool) -> anyhow:
             number(drop.start_time_ns),
             number(drop.uid),
             safe(drop.comm.as_deref()),
-            drop.owner.to_owned(),
+            drop.owner.to_string(),
             number(drop.local_port),
             String::new(),
         ])?;
@@ -198,7 +207,7 @@ fn csv(snapshot: &Snapshot, shown: &[&DropReport], with_header: bool) -> anyhow:
                 ("start_time_ns", number(event.start_time_ns)),
                 ("uid", number(event.uid)),
                 ("comm", safe(event.comm.as_deref())),
-                ("event", event.event.to_owned()),
+                ("event", event.event.to_string()),
             ],
         ))?;
     }

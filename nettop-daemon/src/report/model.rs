@@ -1,22 +1,27 @@
 //! The document `nettop.snapshot/1`. Additive within the major version; unknown is null, counts are integers, times are UTC.
 //!
-//! docs/snapshot.schema.json is generated from these types.
+//! docs/snapshot.schema.json is generated from these types. Whoever asks the daemon reads the document back into them.
+
+use std::borrow::Cow;
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::drops::Class;
 
 /// Name and major version of the document.
 pub const SCHEMA: &str = "nettop.snapshot/1";
 
+/// One of the few words that a member may be.
+pub type Word = Cow<'static, str>;
+
 /// All that nettopd knows at the end of one interval.
-#[derive(Serialize, JsonSchema, Debug, Clone)]
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone)]
 pub struct Snapshot {
     /// Always `nettop.snapshot/1`.
-    pub schema: &'static str,
+    pub schema: Word,
     /// Version of nettopd.
-    pub version: &'static str,
+    pub version: Word,
     pub host: String,
     /// Identity of this boot; with `pid` and `start_time_ns` it names a process for all time.
     pub boot_id: String,
@@ -45,10 +50,10 @@ pub struct Snapshot {
 }
 
 /// One kernel hook.
-#[derive(Serialize, JsonSchema, Debug, Clone)]
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone)]
 pub struct HookReport {
     /// What it is for.
-    pub purpose: &'static str,
+    pub purpose: Word,
     pub attached: bool,
     /// Program type and target.
     pub kind: String,
@@ -57,7 +62,7 @@ pub struct HookReport {
 }
 
 /// What one process, as one user, moved through one device of one network namespace.
-#[derive(Serialize, JsonSchema, Debug, Clone)]
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone)]
 pub struct RowReport {
     /// 0 for the kernel and for overflow rows.
     pub pid: u32,
@@ -82,7 +87,7 @@ pub struct RowReport {
     pub device: Option<String>,
     pub ifindex: Option<u32>,
     /// How the owner was found: user, creator, listener, holder, kernel, overflow.
-    pub owner: &'static str,
+    pub owner: Word,
     pub exited: bool,
     pub interval: Traffic,
     /// Since `accounting_since`.
@@ -94,7 +99,7 @@ pub struct RowReport {
 }
 
 /// How often.
-#[derive(Serialize, JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Count {
     pub interval: u64,
     /// Since `accounting_since`.
@@ -102,7 +107,7 @@ pub struct Count {
 }
 
 /// Packets dropped at one place, for one reason, of one owner, on one device.
-#[derive(Serialize, JsonSchema, Debug, Clone)]
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone)]
 pub struct DropReport {
     /// Name in the kernel's enum, or the number it has no name for; `LISTEN_OVERFLOW` for what a listener turned away.
     pub reason: String,
@@ -124,7 +129,7 @@ pub struct DropReport {
     pub comm: Option<String>,
     /// How the owner was found: receiver (the kernel said for whose socket it was), packet (it had its socket), address
     /// (of those who bound where it was going, the last), listener, none.
-    pub owner: &'static str,
+    pub owner: Word,
     /// Of a listener.
     pub local_port: Option<u16>,
     pub interval: DropAmount,
@@ -133,10 +138,10 @@ pub struct DropReport {
 }
 
 /// What TCP did about losses, for one process on one device.
-#[derive(Serialize, JsonSchema, Debug, Clone)]
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone)]
 pub struct TcpReport {
     /// retransmit, reset_sent, reset_received.
-    pub event: &'static str,
+    pub event: Word,
     pub netns: Option<u32>,
     pub netns_cookie: Option<u32>,
     /// Of the socket's last packet.
@@ -152,14 +157,14 @@ pub struct TcpReport {
 }
 
 /// An interval's drops and all.
-#[derive(Serialize, JsonSchema, Debug, Clone, Copy, Default)]
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Copy, Default)]
 pub struct DropAmounts {
     pub interval: DropAmount,
     pub total: DropAmount,
 }
 
 /// Dropped packets, a super-packet counting once, and their bytes as the kernel had them at that place.
-#[derive(Serialize, JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DropAmount {
     pub packets: u64,
     /// Null where only packets are known.
@@ -167,14 +172,14 @@ pub struct DropAmount {
 }
 
 /// Both ways.
-#[derive(Serialize, JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Traffic {
     pub tx: Amount,
     pub rx: Amount,
 }
 
 /// One way.
-#[derive(Serialize, JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Amount {
     /// IP bytes on the wire.
     pub bytes: u64,
@@ -185,14 +190,14 @@ pub struct Amount {
 }
 
 /// The books of one device: bytes + copied = attributed + kernel + unattributed.
-#[derive(Serialize, JsonSchema, Debug, Clone)]
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone)]
 pub struct DeviceReport {
     pub netns: u32,
     pub netns_cookie: u32,
     pub device: String,
     pub ifindex: u32,
     /// What the device's counters count: skb (a super-packet once) or wire (each segment).
-    pub basis: &'static str,
+    pub basis: Word,
     /// Link header that the counters include with each packet sent.
     pub tx_link_header_bytes: u32,
     pub rx_link_header_bytes: u32,
@@ -202,14 +207,14 @@ pub struct DeviceReport {
 }
 
 /// Both ways.
-#[derive(Serialize, JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Books {
     pub tx: Side,
     pub rx: Side,
 }
 
 /// One way, on the device's basis.
-#[derive(Serialize, JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Side {
     /// By the device's own counter.
     pub bytes: u64,
@@ -229,7 +234,7 @@ pub struct Side {
 }
 
 /// What was lost, by cause. All zero: nothing.
-#[derive(Serialize, JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Loss {
     /// Requests for a row beyond --rows; the bytes are in overflow rows.
     pub rows_full: u64,

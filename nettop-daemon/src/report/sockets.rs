@@ -10,9 +10,12 @@ use std::{collections::HashMap, path::Path};
 
 use nettop_common::{Direction, Netns, OwnerKey, SocketRecord, Wire, ports};
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::collect::{boot_id, host_name, kernel_release};
+use super::{
+    collect::{boot_id, host_name, kernel_release},
+    model::Word,
+};
 use crate::{
     cli::SocketsFormat,
     clock::now,
@@ -32,10 +35,10 @@ const IPPROTO_MPTCP: u16 = 262;
 const TCP_LISTEN: u16 = 10;
 
 /// All sockets at one time.
-#[derive(Serialize, JsonSchema, Debug)]
+#[derive(Serialize, Deserialize, JsonSchema, Debug)]
 pub struct Document {
-    schema: &'static str,
-    version: &'static str,
+    schema: Word,
+    version: Word,
     host: String,
     /// With a holder's pid and start time it names a process for all time.
     boot_id: String,
@@ -54,14 +57,14 @@ pub struct Document {
 }
 
 /// One socket.
-#[derive(Serialize, JsonSchema, Debug)]
+#[derive(Serialize, Deserialize, JsonSchema, Debug)]
 pub struct SocketReport {
     /// tcp, udp, udplite, raw, icmp, sctp, mptcp, packet, or the number of another.
     pub protocol: String,
     /// 4 or 6; null for packet sockets.
     pub ip_version: Option<u8>,
     /// As TCP names it; UDP and others are established or unconnected.
-    pub state: &'static str,
+    pub state: Word,
     /// Address, and port where there are ports; by name where one is known and wanted.
     pub local: String,
     pub remote: String,
@@ -95,7 +98,7 @@ pub struct SocketReport {
 }
 
 /// What TCP knows of a connection.
-#[derive(Serialize, JsonSchema, Debug)]
+#[derive(Serialize, Deserialize, JsonSchema, Debug)]
 pub struct Tcp {
     pub rtt_us: u32,
     pub cwnd_segments: u32,
@@ -110,14 +113,14 @@ pub struct Tcp {
 }
 
 /// What a socket moved.
-#[derive(Serialize, JsonSchema, Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Moved {
     pub tx: Amount,
     pub rx: Amount,
 }
 
 /// Packets on the wire, and their bytes from the IP header on.
-#[derive(Serialize, JsonSchema, Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Amount {
     pub packets: u64,
     pub bytes: u64,
@@ -130,7 +133,7 @@ impl From<Wire> for Amount {
 }
 
 /// A process that holds a socket.
-#[derive(Serialize, JsonSchema, Debug)]
+#[derive(Serialize, Deserialize, JsonSchema, Debug)]
 pub struct HolderReport {
     pub pid: u32,
     pub start_time_ns: u64,
@@ -164,8 +167,8 @@ pub struct Namer<'a> {
 /// The document of a listing.
 pub fn document(listing: &Listing, namer: &mut Namer<'_>) -> Document {
     Document {
-        schema: SCHEMA,
-        version: env!("CARGO_PKG_VERSION"),
+        schema: SCHEMA.into(),
+        version: env!("CARGO_PKG_VERSION").into(),
         host: host_name(),
         boot_id: boot_id(),
         kernel: kernel_release(),
@@ -190,7 +193,7 @@ fn report(socket: &Socket, listing: &Listing, namer: &mut Namer<'_>) -> SocketRe
             AF_INET => Some(4),
             _ => Some(6),
         },
-        state: state(record),
+        state: state(record).into(),
         local: end(record, record.local, record.local_port, namer),
         remote: end(record, record.remote, record.remote_port, namer),
         local_address: is_inet(record).then(|| Address::from(record.local).to_string()),

@@ -1,7 +1,7 @@
 //! Joins what the walks tell: one socket, however many hold it.
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     time::Duration,
 };
 
@@ -60,14 +60,18 @@ pub fn list(walks: &Walks) -> anyhow::Result<Listing> {
             Holder { tgid: record.tgid, start_time_ns: record.start_time_ns, fd: record.fd, comm: record.comm };
         sockets.entry(record.socket).or_insert(Socket { record, holders: Vec::new() }).holders.push(holder);
     }
-    let paths: Vec<_> = namespaces::all().into_values().collect();
-    let mut unread = 0;
+    // Those that cannot even be found without rights over others' processes are known by their sockets.
+    let mut unread: BTreeSet<u32> = sockets.values().map(|socket| socket.record.netns.inode).collect();
+    let (inodes, paths): (Vec<_>, Vec<_>) = namespaces::all().into_iter().unzip();
+    unread.extend(inodes);
     for (path, visited) in paths.iter().zip(namespaces::visit(&paths, || walks.tables())) {
         match visited {
-            Ok((_, records)) => records.into_iter().for_each(|record| add(&mut sockets, record)),
+            Ok((netns, records)) => {
+                unread.remove(&netns.inode);
+                records.into_iter().for_each(|record| add(&mut sockets, record));
+            }
             Err(error) => {
                 tracing::debug!("cannot list the sockets of {}: {error:#}", path.display());
-                unread += 1;
             }
         }
     }
@@ -77,7 +81,7 @@ pub fn list(walks: &Walks) -> anyhow::Result<Listing> {
     }
     Ok(Listing {
         sockets,
-        namespaces_unread: unread,
+        namespaces_unread: unread.len() as u64,
         time_ns: u64::try_from(time_ns)?,
         watched_ms: None,
         packets_uncounted: None,

@@ -12,6 +12,9 @@ use crate::identity::hosts;
 
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
+/// By number of IP.
+const PROTOCOLS: [(&str, u16); 7] =
+    [("tcp", 6), ("udp", 17), ("udplite", 136), ("sctp", 132), ("mptcp", 262), ("icmp", 1), ("icmpv6", 58)];
 
 /// An address as the kernel has it, as people have it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,17 +81,12 @@ impl FromStr for Selector {
         }
         let end = rest.find(['@', ':']).unwrap_or(rest.len());
         let (protocol, after) = rest.split_at(end);
-        selector.protocol = match protocol.to_ascii_lowercase().as_str() {
-            "" => None,
-            "tcp" => Some(6),
-            "udp" => Some(17),
-            "icmp" => Some(1),
-            "icmpv6" => Some(58),
-            "sctp" => Some(132),
-            "udplite" => Some(136),
-            "mptcp" => Some(262),
-            _ => return Err(format!("'{protocol}' is none of tcp, udp, udplite, sctp, mptcp, icmp, icmpv6")),
-        };
+        if !protocol.is_empty() {
+            let known = PROTOCOLS.iter().find(|(name, _)| protocol.eq_ignore_ascii_case(name));
+            let names = || PROTOCOLS.map(|(name, _)| name).join(", ");
+            let (_, number) = known.ok_or_else(|| format!("'{protocol}' is none of {}", names()))?;
+            selector.protocol = Some(*number);
+        }
         rest = after;
         if let Some(after) = rest.strip_prefix('@') {
             let (host, after) = host(after)?;
@@ -105,7 +103,31 @@ impl FromStr for Selector {
     }
 }
 
+/// Whether a resolver would have to be asked for the selector's host.
+pub fn names_a_host(selector: &str) -> bool {
+    let host = selector.split_once('@').and_then(|(_, rest)| host(rest).ok());
+    host.is_some_and(|(host, _)| host.parse::<IpAddr>().is_err())
+}
+
 impl Selector {
+    /// The same in words that no resolver is needed for: one selector for each address of its host.
+    pub fn by_number(&self) -> Vec<String> {
+        let family = match self.family {
+            Some(AF_INET) => "4",
+            Some(_) => "6",
+            None => "",
+        };
+        let known = PROTOCOLS.iter().find(|(_, number)| Some(*number) == self.protocol);
+        let protocol = known.map_or("", |(name, _)| *name);
+        let ports: Vec<String> = self.ports.iter().map(|(first, last)| format!("{first}-{last}")).collect();
+        let ports = if ports.is_empty() { String::new() } else { format!(":{}", ports.join(",")) };
+        let text = |host: String| format!("{family}{protocol}{host}{ports}");
+        if self.hosts.is_empty() {
+            return vec![text(String::new())];
+        }
+        self.hosts.iter().map(|host| text(format!("@[{host}]"))).collect()
+    }
+
     /// Whether one end of the socket is asked for.
     pub fn selects(&self, record: &SocketRecord) -> bool {
         let is_inet = record.family == AF_INET || record.family == AF_INET6;
@@ -235,6 +257,18 @@ mod tests {
         for absurd in ["xyz", ":no-such-service", "tcp22", "@[::1", ":22:23", "@", "@:22", ":", "5tcp", ":99999"] {
             assert!(absurd.parse::<Selector>().is_err(), "{absurd}");
         }
+    }
+
+    #[test]
+    fn a_selector_says_the_same_by_number() {
+        for text in ["", "4", "6udp", "tcp:22", "4tcp@10.0.0.1:22", "@[fd00::1]:1-5,9", "icmp@127.0.0.1"] {
+            let selector: Selector = text.parse().unwrap();
+            let again = selector.by_number();
+            assert_eq!(again.len(), 1, "{text}");
+            assert_eq!(again[0].parse(), Ok(selector), "{text}");
+            assert!(!names_a_host(&again[0]), "{text}");
+        }
+        assert!(names_a_host("tcp@example.com:80") && names_a_host("@x") && !names_a_host("tcp:80"));
     }
 
     #[test]

@@ -70,7 +70,7 @@ fn common(document: &Document, socket: &SocketReport) -> [String; 31] {
         document.time.clone(),
         socket.protocol.clone(),
         number(socket.ip_version),
-        socket.state.to_owned(),
+        socket.state.to_string(),
         text(Some(&socket.local)),
         text(Some(&socket.remote)),
         text(socket.local_address.as_deref()),

@@ -141,7 +141,7 @@ fn document(watched_ms: Option<u64>) -> Document {
         warnings: HashMap::new(),
     };
     let mut document = super::document(&listing(watched_ms), &mut namer);
-    document.version = "0";
+    document.version = "0".into();
     document.host = "host".into();
     document.boot_id = "00000000-0000-0000-0000-000000000000".into();
     document.kernel = "6.12.0".into();

@@ -80,7 +80,7 @@ fn columns(document: &Document, layout: Layout) -> Vec<Column> {
         left("PROTO", |socket, _| {
             format!("{}{}", socket.protocol, if socket.ip_version == Some(6) { "6" } else { "" })
         }),
-        left("STATE", |socket, _| socket.state.to_owned()),
+        left("STATE", |socket, _| socket.state.to_string()),
         right("RECV-Q", |socket, _| socket.receive_queue.to_string()),
         right("SEND-Q", |socket, _| socket.send_queue.to_string()),
     ];

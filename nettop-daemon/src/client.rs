@@ -1,0 +1,65 @@
+//! Asks the running daemon instead of measuring: what it answers needs no rights but to ask, and costs nothing twice.
+//!
+//! An answer is read back into the document's own types, and shown by whoever shows what was measured here.
+
+mod ask;
+mod request;
+mod status;
+
+use std::path::{Path, PathBuf};
+
+use crate::{
+    api,
+    cli::{CheckFormat, Cli},
+    kernel::preflight::Refusal,
+};
+use ask::{Asked, ask};
+use request::Request;
+
+/// Shows what the daemon answers, where there is one and it can answer this; else does it standalone.
+///
+/// # Errors
+///
+/// [`Refusal::Daemon`] where the daemon refuses and the caller may not do it alone, else as `standalone`.
+pub fn or_else(cli: &Cli, standalone: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let Some((socket, request)) = socket(cli).zip(Request::of(cli)?) else { return standalone() };
+    match ask(&socket, &request.target) {
+        Asked::Answered(answer) => request.show(cli, &answer),
+        Asked::Nobody => standalone(),
+        Asked::Refused => standalone().map_err(|error| {
+            if is_permission(&error) { Refusal::Daemon(socket.display().to_string()).into() } else { error }
+        }),
+        Asked::Failed(error) => {
+            tracing::warn!("the daemon at {} does not answer: {error:#}; doing it without", socket.display());
+            standalone()
+        }
+    }
+}
+
+/// `nettopd status`.
+///
+/// # Errors
+///
+/// [`Refusal::NoDaemon`] where none runs, [`Refusal::Daemon`] where it refuses, else if it does not answer.
+pub fn status(cli: &Cli, format: CheckFormat) -> anyhow::Result<()> {
+    let socket = cli.socket.clone().unwrap_or_else(|| api::DEFAULT.into());
+    let shown = socket.display().to_string();
+    match ask(&socket, "/v1/status") {
+        Asked::Answered(answer) => status::show(&answer, format),
+        Asked::Nobody => Err(Refusal::NoDaemon(shown).into()),
+        Asked::Refused => Err(Refusal::Daemon(shown).into()),
+        Asked::Failed(error) => Err(error.context(format!("the daemon at {shown} does not answer"))),
+    }
+}
+
+/// Where to ask, if at all.
+fn socket(cli: &Cli) -> Option<PathBuf> {
+    let socket = cli.socket.clone().unwrap_or_else(|| api::DEFAULT.into());
+    (!cli.standalone && socket != Path::new("")).then_some(socket)
+}
+
+fn is_permission(error: &anyhow::Error) -> bool {
+    let is_denied = |error: &std::io::Error| error.kind() == std::io::ErrorKind::PermissionDenied;
+    matches!(error.downcast_ref(), Some(Refusal::Permission(_)))
+        || error.chain().any(|cause| cause.downcast_ref().is_some_and(is_denied))
+}

@@ -1,0 +1,193 @@
+//! What may be set, by flag or by key. What is absent is left to whatever comes below.
+
+use std::{path::PathBuf, str::FromStr as _};
+
+use caps::Capability;
+use clap::{Args, Subcommand, ValueEnum};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+
+use crate::{cli, history::args, kernel::hooks::Backend};
+
+/// `nettopd daemon`.
+#[derive(Args, Debug, Clone)]
+pub struct DaemonArgs {
+    /// Read this file [default: /etc/nettopd/nettopd.toml and /etc/nettopd/conf.d/*.toml, where they are]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+/// `nettopd config`.
+#[derive(Args, Debug, Clone)]
+pub struct ConfigArgs {
+    #[command(subcommand)]
+    pub command: ConfigCommand,
+}
+
+/// What is done with the configuration.
+#[derive(Subcommand, Debug, Clone)]
+pub enum ConfigCommand {
+    /// Say nothing if the configuration is sound, else what is wrong in which line
+    Check {
+        /// This file [default: as the daemon]
+        file: Option<PathBuf>,
+        /// Print what is in force, defaults included
+        #[arg(long)]
+        show: bool,
+    },
+}
+
+/// What may be set.
+#[derive(Args, Deserialize, Debug, Clone, Default, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Seconds between readings [default: 5]
+    #[arg(long, value_name = "SECONDS", value_parser = cli::seconds)]
+    #[serde(deserialize_with = "interval")]
+    pub interval: Option<f64>,
+    /// Most rows for processes; what does not fit is counted in overflow rows [default: 65536]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(64..=1_000_000))]
+    #[serde(deserialize_with = "within::<_, 64, 1_000_000>")]
+    pub rows: Option<u32>,
+    /// Most kinds of drops that are told apart [default: 8192]
+    #[arg(long, value_name = "KINDS", value_parser = clap::value_parser!(u32).range(64..=1_000_000))]
+    #[serde(deserialize_with = "within::<_, 64, 1_000_000>")]
+    pub drop_kinds: Option<u32>,
+    /// Do not look up user names
+    #[arg(short, long, num_args = 0, default_missing_value = "true")]
+    pub numeric: Option<bool>,
+    /// As a flag it is that of all commands.
+    #[arg(skip)]
+    pub backend: Option<BackendChoice>,
+    /// What is logged [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<LogLevel>,
+    /// Keep this capability, where all are dropped once the programs are attached; may be repeated. `all` keeps every one
+    #[arg(long = "keep-capability", value_name = "NAME", value_parser = capability)]
+    #[serde(deserialize_with = "capabilities")]
+    pub keep_capabilities: Option<Vec<String>>,
+    /// As a flag it is that of all commands, too.
+    #[arg(skip)]
+    pub socket: Option<PathBuf>,
+    #[command(flatten)]
+    pub history: HistorySettings,
+}
+
+/// What may be set of the history.
+#[derive(Args, Deserialize, Debug, Clone, Default, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct HistorySettings {
+    /// Record nothing
+    #[arg(long = "no-history", num_args = 0, default_missing_value = "false", conflicts_with = "file")]
+    pub enabled: Option<bool>,
+    /// Record to this SQLite file [default: /var/lib/nettopd/history.db]
+    #[arg(long = "history", value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Most megabytes (MiB) that the history takes; its log comes on top [default: 512]
+    #[arg(long = "history-size", value_name = "MB", value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    #[serde(deserialize_with = "within::<_, 1, 1_048_576>")]
+    pub size_mb: Option<u32>,
+    /// Days for which rows of 10 s, 1 min and 1 h are kept [default: 2,14,400]
+    #[arg(long = "history-keep", value_name = "DAYS,DAYS,DAYS", value_parser = keep)]
+    #[serde(deserialize_with = "keep_days")]
+    pub keep_days: Option<[u32; 3]>,
+}
+
+/// Which back end is used.
+#[derive(Deserialize, Serialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendChoice {
+    Best,
+    Tracepoint,
+    Fentry,
+    Kprobe,
+}
+
+/// The least severe that is logged.
+#[derive(ValueEnum, Deserialize, Serialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    /// And the kernel's own messages.
+    Debug,
+}
+
+impl Settings {
+    /// These, and of `below` what they leave open.
+    pub fn over(self, below: Self) -> Self {
+        let (history, history_below) = (self.history, below.history);
+        Self {
+            interval: self.interval.or(below.interval),
+            rows: self.rows.or(below.rows),
+            drop_kinds: self.drop_kinds.or(below.drop_kinds),
+            numeric: self.numeric.or(below.numeric),
+            backend: self.backend.or(below.backend),
+            log_level: self.log_level.or(below.log_level),
+            keep_capabilities: self.keep_capabilities.or(below.keep_capabilities),
+            socket: self.socket.or(below.socket),
+            history: HistorySettings {
+                enabled: history.enabled.or(history_below.enabled),
+                file: history.file.or(history_below.file),
+                size_mb: history.size_mb.or(history_below.size_mb),
+                keep_days: history.keep_days.or(history_below.keep_days),
+            },
+        }
+    }
+
+    /// With the flags that all commands have.
+    pub fn with_global(mut self, backend: Option<Backend>, verbose: u8) -> Self {
+        self.backend = backend.map(|backend| match backend {
+            Backend::Tracepoint => BackendChoice::Tracepoint,
+            Backend::Fentry => BackendChoice::Fentry,
+            Backend::Kprobe => BackendChoice::Kprobe,
+        });
+        let said = [None, Some(LogLevel::Info), Some(LogLevel::Debug)][usize::from(verbose.min(2))];
+        self.log_level = self.log_level.or(said);
+        self
+    }
+}
+
+/// A name of capability.h, in any case, with CAP_ or without, or `all`.
+fn capability(name: &str) -> Result<String, String> {
+    if name == ALL {
+        return Ok(name.into());
+    }
+    let canonical = caps::to_canonical(name);
+    match Capability::from_str(&canonical) {
+        Ok(capability) => Ok(capability.to_string()),
+        Err(_) => Err(format!("there is no capability '{name}'")),
+    }
+}
+
+/// In place of all names.
+pub const ALL: &str = "all";
+
+fn keep(text: &str) -> Result<[u32; 3], String> {
+    args::keep(text).map(|keep| keep.days)
+}
+
+fn interval<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    cli::in_range(f64::deserialize(deserializer)?).map(Some).map_err(D::Error::custom)
+}
+
+fn within<'de, D: Deserializer<'de>, const LEAST: u32, const MOST: u32>(
+    deserializer: D,
+) -> Result<Option<u32>, D::Error> {
+    let number = i64::deserialize(deserializer)?;
+    let fitting = u32::try_from(number).ok().filter(|number| (LEAST..=MOST).contains(number));
+    fitting.map(Some).ok_or_else(|| D::Error::custom(format!("{number} is not in {LEAST} to {MOST}")))
+}
+
+fn keep_days<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<[u32; 3]>, D::Error> {
+    let days = <[u32; 3]>::deserialize(deserializer)?;
+    args::keep_of(days).map(|keep| Some(keep.days)).map_err(D::Error::custom)
+}
+
+fn capabilities<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+    let names = Vec::<String>::deserialize(deserializer)?;
+    let names: Result<_, _> = names.iter().map(|name| capability(name)).collect();
+    names.map(Some).map_err(D::Error::custom)
+}

@@ -1,0 +1,62 @@
+//! The packaged unit and its drop-ins: systemd has nothing to say about them, and they expose no more than they may.
+
+use std::{fs, path::Path, process::Command};
+
+use anyhow::{Context as _, bail};
+
+use crate::command::root;
+
+/// Tenths of a point that `systemd-analyze security` may give the unit alone, and with each drop-in.
+const UNIT: u32 = 20;
+const DROP_INS: [(&str, u32); 2] = [("privileged-identity.conf", 23), ("privileged-namespaces.conf", 27)];
+
+/// Checks the unit alone and with each drop-in.
+///
+/// # Errors
+///
+/// What systemd said.
+pub fn run() -> anyhow::Result<()> {
+    let packaging = root().join("packaging");
+    let folder = root().join("target/units");
+    let _ = fs::remove_dir_all(&folder);
+    let drop_ins = folder.join("nettopd.service.d");
+    fs::create_dir_all(&drop_ins)?;
+    let unit = folder.join("nettopd.service");
+    copy(&packaging.join("nettopd.service"), &unit)?;
+    analyze(&unit, UNIT)?;
+    for (name, most) in DROP_INS {
+        let drop_in = drop_ins.join(name);
+        copy(&packaging.join(name), &drop_in)?;
+        analyze(&unit, most).with_context(|| format!("with {name}"))?;
+        fs::remove_file(&drop_in)?;
+    }
+    let users = packaging.join("nettopd.sysusers");
+    says(Command::new("systemd-sysusers").arg("--dry-run").arg(users)).map(|_| ())
+}
+
+/// systemd misses programs that are not installed yet.
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let text = fs::read_to_string(from).with_context(|| format!("cannot read {}", from.display()))?;
+    fs::write(to, text.replace("/usr/bin/nettopd", "/bin/true"))?;
+    Ok(())
+}
+
+fn analyze(unit: &Path, most: u32) -> anyhow::Result<()> {
+    let said = says(Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(unit))?;
+    if !said.is_empty() {
+        bail!("systemd-analyze verify is not silent: {said}");
+    }
+    let mut security = Command::new("systemd-analyze");
+    says(security.args(["security", "--offline=true", &format!("--threshold={most}")]).arg(unit)).map(|_| ())
+}
+
+/// What a command says, if it succeeds.
+fn says(command: &mut Command) -> anyhow::Result<String> {
+    let output = command.output().with_context(|| format!("cannot run {:?}", command.get_program()))?;
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said).trim().to_owned();
+    if !output.status.success() {
+        bail!("{:?} failed: {said}", command.get_program());
+    }
+    Ok(said)
+}
