@@ -1,8 +1,10 @@
 //! The store against what it was given.
 
+mod answers;
 mod room;
 mod sums;
 mod troubles;
+mod versions;
 
 use std::path::{Path, PathBuf};
 

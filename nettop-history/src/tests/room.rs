@@ -1,9 +1,11 @@
 //! What goes so that there is room, and what stays.
 
+use std::fs;
+
 use rusqlite::Connection;
 
-use super::{counters, file, folder, origin, question, slot};
-use crate::{DropKind, Dropped, Keep, Limits, Reader, Slot, Store, Who};
+use super::{counters, file, folder, open, origin, question, slot};
+use crate::{DropKind, Dropped, Keep, Limits, Reader, Resolution, Slot, Store, Who};
 
 const BEGIN: i64 = 1_795_000_000 / 3600 * 3600;
 
@@ -108,4 +110,69 @@ fn a_row_far_ahead_does_not_make_all_others_old() {
         let kept = count(&connection, "tick_10s");
         assert!(kept > number.min(20), "{kept} slots are left of {number}");
     }
+}
+
+#[test]
+fn age_takes_fine_rows_first_and_a_wrong_clock_not_all() {
+    let folder = folder();
+    let path = file(&folder);
+    let mut store = open(&path);
+    const DAY: i64 = 86_400;
+    for hour in 0..20 {
+        store.write(&[slot(BEGIN + hour * 3600, &[(1, 1000)])]).unwrap();
+    }
+    // A clock that is a year ahead for a minute.
+    store.write(&[slot(BEGIN + 365 * DAY, &[(1, 1)])]).unwrap();
+    store.write(&[slot(BEGIN + 20 * 3600, &[(1, 1000)])]).unwrap();
+    let connection = Connection::open(&path).unwrap();
+    let count = |table: &str| -> i64 {
+        connection
+            .query_row(&format!("SELECT count(*) FROM {table} WHERE ts < {}", BEGIN + 30 * DAY), [], |row| row.get(0))
+            .unwrap()
+    };
+    assert!(count("sample_10s") >= 18, "{} are left", count("sample_10s"));
+    for day in 3..20 {
+        for minute in 0..30 {
+            store.write(&[slot(BEGIN + day * DAY + minute * 60, &[(2, 1000)])]).unwrap();
+        }
+    }
+    let oldest = |resolution: Resolution| -> i64 {
+        let query = format!("SELECT min(ts) FROM sample_{}", resolution.suffix());
+        connection.query_row(&query, [], |row| row.get(0)).unwrap()
+    };
+    assert!(oldest(Resolution::Slot) >= BEGIN + 17 * DAY, "two days are kept");
+    assert!(oldest(Resolution::Minute) <= BEGIN + 6 * DAY, "and two weeks of minutes");
+    assert!(oldest(Resolution::Minute) >= BEGIN + 4 * DAY);
+    assert!(oldest(Resolution::Hour) <= BEGIN, "hours are all there");
+}
+
+#[test]
+fn the_file_stays_below_its_quota_and_has_what_is_new() {
+    let folder = folder();
+    let path = file(&folder);
+    let quota = 512 << 10;
+    let limits = Limits { size_bytes: quota, free_bytes: 0, ..Limits::default() };
+    let mut store = Store::open(&path, limits, &origin(), 0).unwrap();
+    let moved: Vec<(u32, u64)> = (0..60).map(|number| (number, 123_456_789)).collect();
+    for number in 0..400 {
+        store.write(&[slot(BEGIN + number * 10, &moved)]).unwrap();
+        assert!(fs::metadata(&path).unwrap().len() <= quota);
+    }
+    store.finish(BEGIN + 4000).unwrap();
+    assert!(fs::metadata(&path).unwrap().len() <= quota);
+    let connection = Connection::open(&path).unwrap();
+    assert_eq!(connection.query_row("PRAGMA integrity_check", [], |row| row.get::<_, String>(0)).unwrap(), "ok");
+    let reader = Reader::open(&path).unwrap();
+    let last = reader.answer(&question(BEGIN + 3940, BEGIN + 4000)).unwrap();
+    assert_eq!(last.rows.len(), 60);
+    assert!(last.rows.iter().all(|row| row.counters.tx_bytes == 6 * 123_456_789));
+    assert!(last.gaps.is_empty());
+    // A smaller quota than the file has: it shrinks while it is written.
+    let limits = Limits { size_bytes: quota / 2, ..limits };
+    let mut store = Store::open(&path, limits, &origin(), 0).unwrap();
+    for number in 400..440 {
+        store.write(&[slot(BEGIN + number * 10, &moved)]).unwrap();
+    }
+    store.finish(BEGIN + 4400).unwrap();
+    assert!(fs::metadata(&path).unwrap().len() <= quota / 2, "{}", fs::metadata(&path).unwrap().len());
 }
