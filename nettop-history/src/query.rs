@@ -51,6 +51,8 @@ pub struct Question {
     pub order: Order,
     pub top: usize,
     pub when: Option<Condition>,
+    /// Only rows of this boot: another's clock may have shown the same times.
+    pub boot: Option<i64>,
     /// Into how many parts each row's picture is divided.
     pub columns: usize,
 }

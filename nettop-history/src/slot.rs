@@ -104,6 +104,9 @@ pub struct Tick {
 pub struct Slot {
     /// Its begin, in seconds since 1970; a multiple of [`SLOT_S`].
     pub ts: i64,
+    /// From the begin of the first interval that ended in it to the end of the last, in milliseconds since 1970.
+    pub begin_ms: i64,
+    pub end_ms: i64,
     pub tick: Tick,
     /// Those that moved nothing are left out.
     pub samples: HashMap<Who, Counters>,

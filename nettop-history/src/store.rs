@@ -15,7 +15,7 @@ pub use limits::{Keep, Limits};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, ffi, params};
 pub use trouble::Trouble;
 
-use crate::{guard::Guard, names::Names, plan::Resolution, retention, rollup, schema, slot::Slot};
+use crate::{gaps, guard::Guard, names::Names, retention, rollup, schema, slot::Slot};
 
 /// At most this long for a lock that another client holds.
 const BUSY: Duration = Duration::from_secs(2);
@@ -41,7 +41,8 @@ pub struct Store {
     names_stale: bool,
     session: i64,
     limits: Limits,
-    minute: i64,
+    /// The newest slot of the last write.
+    last: i64,
     /// Dropped after the connection.
     guard: Guard,
 }
@@ -82,7 +83,7 @@ impl Store {
         let (boot, session) = begin(&transaction, origin, started)?;
         let names = Names::read(&transaction, boot)?;
         transaction.commit()?;
-        let mut store = Self { connection, names, names_stale: false, session, limits, minute: 0, guard };
+        let mut store = Self { connection, names, names_stale: false, session, limits, last: 0, guard };
         store.bound()?;
         Ok(store)
     }
@@ -150,15 +151,14 @@ impl Store {
         }
         // Numbers that were given out are not in the file until it is committed.
         self.names_stale = true;
-        let minute = Resolution::Minute.floor(now);
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         for slot in slots {
             insert(&transaction, &mut self.names, slot)?;
         }
+        gaps::note(&transaction, self.session, slots)?;
         rollup::close(&transaction, Some(now))?;
-        let is_due = minute != self.minute;
-        self.minute = minute;
-        let has_forgotten = is_due && retention::by_age(&transaction, &self.limits.keep, now)?;
+        let has_forgotten = retention::by_age(&transaction, &self.limits.keep, self.last, now)?;
+        self.last = now;
         transaction.commit()?;
         self.names_stale = has_forgotten;
         Ok(())

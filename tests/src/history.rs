@@ -19,7 +19,8 @@ pub const fn moved(ts: i64, talker: u32) -> Counters {
 
 /// A slot with all of them.
 pub fn slot(ts: i64) -> Slot {
-    let mut slot = Slot { ts, tick: Tick { measured_ms: 10_000, readings: 1, ..Tick::default() }, ..Slot::default() };
+    let tick = Tick { measured_ms: 10_000, readings: 1, ..Tick::default() };
+    let mut slot = Slot { ts, begin_ms: ts * 1000, end_ms: (ts + SLOT_S) * 1000, tick, ..Slot::default() };
     for talker in 0..TALKERS {
         let who = Who {
             pid: 1000 + talker,

@@ -1,11 +1,15 @@
 //! Boots that are over.
 
+use rusqlite::OptionalExtension as _;
+
 use super::Reader;
-use crate::plan::Resolution;
+use crate::{gaps::ceil_s, plan::Resolution};
 
 /// A boot that is over.
 #[derive(Clone, Debug)]
 pub struct Boot {
+    /// What the file calls it.
+    pub id: i64,
     pub boot_id: String,
     pub kernel: String,
     /// End of the last slot that was recorded.
@@ -13,35 +17,28 @@ pub struct Boot {
     /// Whether nettopd was told to end.
     pub is_clean: bool,
 }
+
 impl Reader {
-    /// The last boot before `current` that was recorded.
+    /// The last boot before `current` that was recorded. Boots are told apart by the order in which they were recorded, and
+    /// not by time: a machine without a clock of its own starts before the time when it went down.
     ///
     /// # Errors
     ///
     /// If the file cannot be read.
     pub fn last_boot(&self, current: &str) -> anyhow::Result<Option<Boot>> {
-        let query = "SELECT id, boot_id, kernel FROM boot WHERE boot_id <> ?1 ORDER BY id DESC LIMIT 1";
-        let found = self
-            .connection
-            .prepare(query)?
-            .query_map([current], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?)))?
-            .next()
-            .transpose()?;
-        let Some((id, boot_id, kernel)) = found else { return Ok(None) };
-        let next: Option<i64> =
-            self.connection.query_row("SELECT min(first_seen) FROM boot WHERE id > ?1", [id], |row| row.get(0))?;
-        let is_clean: bool = self.connection.query_row(
-            "SELECT coalesce((SELECT ended IS NOT NULL FROM session WHERE boot = ?1 ORDER BY id DESC LIMIT 1), 0)",
-            [id],
-            |row| row.get(0),
-        )?;
-        for resolution in Resolution::ALL {
-            let query = format!("SELECT max(ts) FROM tick_{} WHERE ts < ?1", resolution.suffix());
-            let last: Option<i64> = self.connection.query_row(&query, [next.unwrap_or(i64::MAX)], |row| row.get(0))?;
-            if let Some(last) = last {
-                return Ok(Some(Boot { boot_id, kernel, last: last + resolution.seconds(), is_clean }));
-            }
-        }
-        Ok(None)
+        let query = "SELECT b.id, b.boot_id, b.kernel, s.recorded_ms,
+                 (SELECT ended IS NOT NULL FROM session WHERE boot = b.id ORDER BY id DESC LIMIT 1)
+             FROM session s JOIN boot b ON b.id = s.boot
+             WHERE b.boot_id <> ?1 AND s.recorded_ms IS NOT NULL ORDER BY b.id DESC, s.id DESC LIMIT 1";
+        let found = self.connection.query_row(query, [current], |row| {
+            Ok(Boot {
+                id: row.get(0)?,
+                boot_id: row.get(1)?,
+                kernel: row.get(2)?,
+                last: Resolution::Slot.ceil(ceil_s(row.get(3)?)),
+                is_clean: row.get(4)?,
+            })
+        });
+        Ok(found.optional()?)
     }
 }

@@ -31,9 +31,13 @@ impl Reader {
             let mut found =
                 statement.query(params![part.from, part.to, answer.from, columns, (answer.to - answer.from).max(1)])?;
             while let Some(row) = found.next()? {
+                let boot = row.get(0)?;
+                if question.boot.is_some_and(|wanted| wanted != boot) {
+                    continue;
+                }
                 let device =
                     Device { netns: row.get(1)?, netns_cookie: row.get(2)?, ifindex: row.get(3)?, name: row.get(4)? };
-                let group = rows.entry((row.get(0)?, device.clone())).or_insert_with(|| AnswerRow {
+                let group = rows.entry((boot, device.clone())).or_insert_with(|| AnswerRow {
                     name: device.name.clone().unwrap_or_else(|| "-".into()),
                     who: Who { device, ..Who::default() },
                     picture: vec![0; question.columns],

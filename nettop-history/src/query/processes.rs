@@ -15,7 +15,9 @@ impl Reader {
     pub(super) fn samples(&self, question: &Question, answer: &Answer) -> rusqlite::Result<Vec<AnswerRow>> {
         let mut rows = Groups::new(question);
         for part in &answer.parts {
-            rows.enter_all(self.names(part)?);
+            let mut names = self.names(part)?;
+            names.retain(|_, (boot, _)| question.boot.is_none_or(|wanted| wanted == *boot));
+            rows.enter_all(names);
             let suffix = part.resolution.suffix();
             let peaks =
                 if part.resolution == Resolution::Slot { ["tx_bytes", "rx_bytes"] } else { ["tx_peak", "rx_peak"] };

@@ -20,7 +20,7 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// If it is not there, not a history, or of another version.
+    /// If it is not there, not a history, or of a later version.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         let shown = path.display();
         fs::File::open(path).with_context(|| format!("cannot read the history {shown}"))?;
@@ -33,12 +33,10 @@ impl Reader {
         if id != schema::APPLICATION_ID {
             bail!("{shown} is not a history of nettopd's");
         }
-        if version != schema::VERSION {
-            bail!(
-                "{shown} has schema {version}, this nettopd reads {}: the daemon that writes it has to be the same",
-                schema::VERSION
-            );
+        if !(schema::OLDEST..=schema::VERSION).contains(&version) {
+            bail!("{shown} has schema {version}, this nettopd reads {} to {}", schema::OLDEST, schema::VERSION);
         }
+        schema::complete(&connection, version).with_context(cannot)?;
         Ok(Self { connection })
     }
 

@@ -1,5 +1,7 @@
 //! Files of other versions.
 
+use std::fs;
+
 use rusqlite::Connection;
 
 use super::{file, folder, open, origin, question, slot};
@@ -12,7 +14,8 @@ fn a_file_of_an_older_version_is_brought_up_to_date() {
     let folder = folder();
     let path = file(&folder);
     open(&path).write(&[slot(BEGIN, &[(1, 5)]), slot(BEGIN + 70, &[(2, 6)])]).unwrap();
-    for version in 1..schema::VERSION {
+    let gaps = [(BEGIN + 10, BEGIN + 70), (BEGIN + 80, BEGIN + 100)];
+    for version in schema::OLDEST..schema::VERSION {
         // As that version made it, with what it had recorded.
         let old = folder.path().join(format!("v{version}.db"));
         let connection = Connection::open(&old).unwrap();
@@ -40,8 +43,19 @@ fn a_file_of_an_older_version_is_brought_up_to_date() {
         connection
             .execute_batch("INSERT INTO main.tick_10s(ts, measured_ms, readings, late_ms, clock_step_ms, lost) SELECT ts, measured_ms, readings, late_ms, clock_step_ms, lost FROM new.tick_10s")
             .unwrap();
+        connection
+            .execute_batch(
+                "INSERT INTO main.session(boot, started, version) SELECT boot, started, version FROM new.session",
+            )
+            .unwrap();
         drop(connection);
-        assert!(Reader::open(&old).is_err(), "what it lacks cannot be answered");
+        // As it is, by who may only read.
+        let before = fs::read(&old).unwrap();
+        let answer = Reader::open(&old).unwrap().answer(&question(BEGIN, BEGIN + 100)).unwrap();
+        assert_eq!(answer.rows.iter().map(|row| row.counters.tx_bytes).sum::<u64>(), 5 + 6);
+        assert_eq!(answer.gaps, gaps);
+        assert_eq!(Reader::open(&old).unwrap().last_boot("next").unwrap().unwrap().last, BEGIN + 80);
+        assert_eq!(fs::read(&old).unwrap(), before);
         let mut store = open(&old);
         let mut more = slot(BEGIN + 80, &[(1, 7)]);
         more.losses.insert("rows_full", 3);
@@ -50,6 +64,7 @@ fn a_file_of_an_older_version_is_brought_up_to_date() {
         let answer = Reader::open(&old).unwrap().answer(&question(BEGIN, BEGIN + 90)).unwrap();
         assert_eq!(answer.rows.iter().map(|row| row.counters.tx_bytes).sum::<u64>(), 5 + 6 + 7);
         assert_eq!(answer.losses, [("rows_full".to_owned(), 3)]);
+        assert_eq!(answer.gaps, gaps[..1]);
     }
 }
 
