@@ -20,6 +20,8 @@ use crate::report::{self, Snapshot};
 const MOST_ROWS: usize = 512;
 /// What clocks may differ by without having been set.
 const STEP_MS: i64 = 100;
+/// By so much at once the clock leaves out times in which nothing was measured; less is what it is corrected by.
+const LEAP_MS: i64 = 1000;
 
 /// Between the sampler and the writer.
 pub struct Recorder {
@@ -30,6 +32,8 @@ pub struct Recorder {
     pressure: Pressure,
     slot: Slot,
     last: Moment,
+    /// Whether an interval ended at `last`.
+    has_begun: bool,
     /// Losses of the last snapshot, which has them since the start.
     losses: BTreeMap<&'static str, u64>,
 }
@@ -63,6 +67,7 @@ impl Recorder {
             pressure: Pressure::new(proc, now.boot_ms),
             slot: Slot { ts: slot_of(now.wall_ms), ..Slot::default() },
             last: now,
+            has_begun: false,
             losses: BTreeMap::new(),
         }
     }
@@ -124,7 +129,16 @@ impl Recorder {
     fn tick(&mut self, interval_ms: u64, now: Moment) {
         let ran_ms = now.boot_ms.saturating_sub(self.last.boot_ms).cast_signed();
         let step_ms = now.wall_ms - self.last.wall_ms - ran_ms;
-        self.last = now;
+        // One interval begins where the last one ended.
+        let begin_ms = if self.has_begun && step_ms.abs() < LEAP_MS {
+            self.last.wall_ms
+        } else {
+            now.wall_ms.saturating_sub_unsigned(interval_ms)
+        };
+        let is_first = self.slot.tick.readings == 0;
+        self.slot.begin_ms = if is_first { begin_ms } else { begin_ms.min(self.slot.begin_ms) };
+        self.slot.end_ms = now.wall_ms;
+        (self.last, self.has_begun) = (now, true);
         let before = self.slot.tick;
         let tick = &mut self.slot.tick;
         self.pressure.look(tick, now.boot_ms);
@@ -195,6 +209,7 @@ mod tests {
         pass(&mut recorder, 5000, 5000);
         pass(&mut recorder, 5060, 5010);
         assert_eq!((recorder.slot.tick.clock_step_ms, recorder.slot.tick.late_ms), (0, 10));
+        assert_eq!((recorder.slot.begin_ms, recorder.slot.end_ms), (1_000_000_000_001, 1_000_000_010_061));
         // An hour back, and two seconds ahead; meanwhile the machine was busy.
         pass(&mut recorder, 5000 - 3_600_000, 5000);
         assert_eq!(recorder.slot.tick.clock_step_ms, -3_600_000);
