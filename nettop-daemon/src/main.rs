@@ -44,6 +44,17 @@ impl Usage {
     }
 }
 
+/// What this user may not do: exit code 77.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct NotPermitted(String);
+
+impl NotPermitted {
+    pub fn new(what: impl Into<String>) -> Self {
+        Self(what.into())
+    }
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let level = match cli.verbose {
@@ -84,6 +95,9 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
     const NOPERM: u8 = 77;
     if error.is::<Usage>() {
         return USAGE.into();
+    }
+    if error.is::<NotPermitted>() {
+        return NOPERM.into();
     }
     match error.downcast_ref() {
         Some(Refusal::Kernel(_)) => UNAVAILABLE.into(),

@@ -129,8 +129,10 @@ impl Reader {
 /// How coarse the middle of the period may be. A condition is about moments.
 fn coarsest(question: &Question) -> Resolution {
     const HOUR: i64 = 3600;
-    match (question.to - question.from, &question.when) {
-        (0..=7200, _) => Resolution::Slot,
+    // Periods are widened to whole slots.
+    const WIDER: i64 = 60;
+    match (question.to - question.from - WIDER, &question.when) {
+        (..=7200, _) => Resolution::Slot,
         (length, Some(_)) if length <= 48 * HOUR => Resolution::Slot,
         (length, None) if length <= 48 * HOUR => Resolution::Minute,
         (_, Some(_)) => Resolution::Minute,
