@@ -153,6 +153,11 @@ impl Books {
 }
 
 impl Slot {
+    /// Of processes, devices and drops.
+    pub(crate) fn rows(&self) -> u64 {
+        (self.samples.len() + self.devices.len() + self.drops.len()) as u64
+    }
+
     /// Leaves the `most` busiest rows of processes and of drops; the others are added up, for each device, under the name
     /// `[other]`, so that sums stay what they were.
     pub fn cap(&mut self, most: usize) {

@@ -99,6 +99,13 @@ impl Store {
             return Err(Trouble::Io(format!("{} was removed or replaced", self.guard.path.display())));
         }
         self.check_wal()?;
+        self.write_with_cuts(slots, now).map_err(|trouble| match trouble {
+            Trouble::Full => self.what_is_full(),
+            other => other,
+        })
+    }
+
+    fn write_with_cuts(&mut self, slots: &[Slot], now: i64) -> Result<(), Trouble> {
         self.bound()?;
         let mut result = self.try_write(slots, now);
         for _ in 0..CUTS {

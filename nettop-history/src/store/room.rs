@@ -12,8 +12,12 @@ const PAGE: u64 = 4096;
 const LEAST_RESERVE: u64 = 1 << 20;
 
 impl Store {
-    /// Gives up the oldest rows, in a transaction of its own: small enough for the log that is there already.
+    /// Gives up a corrupt file that was set aside, else the oldest rows, in a transaction of its own: small enough for the log that is there already.
     pub(super) fn cut(&mut self) -> Result<(), Trouble> {
+        if let Some(aside) = self.guard.give_up_aside().map_err(|error| Trouble::Io(error.to_string()))? {
+            tracing::warn!("history: {} is deleted to make room", aside.display());
+            return self.bound();
+        }
         self.names_stale = true;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let has_cut = retention::by_size(&transaction, &self.limits.keep)?;
@@ -33,7 +37,9 @@ impl Store {
         }
         let pages: i64 = self.connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
         let pages = pages.cast_unsigned();
-        let most = self.limits.size_bytes / PAGE;
+        // What was set aside counts. For a while it may stay, however large.
+        let size = self.limits.size_bytes;
+        let most = size.saturating_sub(self.guard.aside_bytes()).max(size / 8) / PAGE;
         let allowed = if is_scarce { pages.min(most) } else { most };
         // Below what there is, SQLite takes what there is.
         self.connection.query_row(&format!("PRAGMA max_page_count = {}", allowed.max(1)), [], |_| Ok(()))?;
@@ -57,6 +63,11 @@ impl Store {
     fn is_scarce(&self, more: u64) -> bool {
         let reserve = |size: u64| self.limits.free_bytes.min((size / 20).max(LEAST_RESERVE));
         free_bytes(&self.guard.path).is_ok_and(|(free, size)| free < reserve(size) + more)
+    }
+
+    /// Why there was no room.
+    pub(super) fn what_is_full(&self) -> Trouble {
+        if self.is_scarce(0) { Trouble::Disk } else { Trouble::Quota(self.limits.size_bytes) }
     }
 
     fn wal_bytes(&self) -> u64 {

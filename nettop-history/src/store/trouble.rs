@@ -19,8 +19,13 @@ pub enum Trouble {
     /// Not sound; has to be set aside.
     #[error("the file is not sound: {0}")]
     Corrupt(rusqlite::Error),
-    #[error("no room is left, and nothing to give up")]
+    /// SQLite found no room: under the quota, or on the disk.
+    #[error("no room is left")]
     Full,
+    #[error("its {0} bytes (--history-size) are used up, and nothing is left to give up")]
+    Quota(u64),
+    #[error("the disk is full, and nothing is left to give up")]
+    Disk,
     #[error("a reader keeps the log from being emptied; it has reached {0} bytes")]
     Pinned(u64),
     #[error("{0}")]

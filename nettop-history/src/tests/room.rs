@@ -214,3 +214,43 @@ fn a_clock_that_is_ahead_for_hours_costs_ten_times_as_much_and_not_all() {
     let answer = Reader::open(&path).unwrap().answer(&question(BEGIN + 100 * 3600, BEGIN + 401 * 3600)).unwrap();
     assert_eq!(answer.rows[0].counters.tx_bytes, 301_000);
 }
+
+#[test]
+fn what_was_set_aside_counts_and_goes_before_rows() {
+    let folder = folder();
+    let path = file(&folder);
+    let aside = folder.path().join("history.db.corrupt");
+    let log = folder.path().join("history.db.corrupt-wal");
+    let quota = 1 << 20;
+    let limits = Limits { size_bytes: quota, free_bytes: 0, ..Limits::default() };
+    let start = || Store::open(&path, limits, &origin(), 0).unwrap();
+    start().write(&[slot(BEGIN, &[(1, 5)])]).unwrap();
+    fs::write(&log, "of another file").unwrap();
+    fs::remove_file(folder.path().join("history.db-wal")).unwrap();
+    Store::set_aside(&path).unwrap();
+    assert!(aside.exists() && !log.exists());
+    fs::write(&aside, vec![1; 600 << 10]).unwrap();
+    let mut store = start();
+    let crowd: Vec<(u32, u64)> = (0..60).map(|number| (number, 123_456_789)).collect();
+    let size = |path: &std::path::Path| fs::metadata(path).map_or(0, |found| found.len());
+    let mut together = 0;
+    for number in 0..400 {
+        store.write(&[slot(BEGIN + number * 10, &crowd)]).unwrap();
+        assert!(size(&path) + size(&aside) <= quota);
+        together += i64::from(aside.exists());
+        let kept = count(&Connection::open(&path).unwrap(), "tick_10s");
+        assert!(!aside.exists() || kept == number + 1, "rows went before it");
+    }
+    assert!((10..400).contains(&together), "{together}");
+    assert!(size(&path) > 600 << 10, "what it took is room again");
+}
+
+#[test]
+fn a_quota_that_is_used_up_is_told_from_a_full_disk() {
+    let folder = folder();
+    let limits = Limits { size_bytes: 100 << 10, free_bytes: 0, ..Limits::default() };
+    let mut store = Store::open(&file(&folder), limits, &origin(), 0).unwrap();
+    let crowd: Vec<(u32, u64)> = (0..500).map(|number| (number, 123_456_789)).collect();
+    let said = store.write(&[slot(BEGIN, &crowd)]).unwrap_err().to_string();
+    assert_eq!(said, "its 102400 bytes (--history-size) are used up, and nothing is left to give up");
+}
