@@ -11,6 +11,9 @@ use rusqlite::{Connection, OpenFlags};
 /// Processes in each slot.
 pub const TALKERS: u32 = 20;
 
+/// What a writer that is started again misses of a slot.
+pub const RESTART_MS: i64 = 3000;
+
 /// What a process moved in a slot: anybody can tell later whether it is all there.
 pub const fn moved(ts: i64, talker: u32) -> Counters {
     let bytes = ts.cast_unsigned() % 100_003 + talker as u64 * 1000 + 1;
