@@ -2,7 +2,10 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use crate::slot::{SLOT_S, Slot};
+use crate::{
+    plan::Resolution,
+    slot::{SLOT_S, Slot},
+};
 
 /// Notes what slots cover, and what lies between them and what was written before: by this session or another, in the order
 /// in which it was written. The clock may have been set in between.
@@ -13,8 +16,12 @@ pub fn note(connection: &Connection, session: i64, slots: &[Slot]) -> rusqlite::
         .optional()?;
     for slot in slots {
         cover(connection, slot.begin_ms, slot.end_ms)?;
-        let from = recorded.map(|recorded| covered_until(connection, recorded, slot.begin_ms)).transpose()?;
-        if let Some(from) = from.filter(|from| *from < slot.begin_ms) {
+        let from = match recorded {
+            Some(recorded) => covered_until(connection, recorded, slot.begin_ms)?,
+            // Of the first hour, it may be that nothing but the sum is kept one day.
+            None => Resolution::Hour.floor(slot.begin_ms.div_euclid(1000)) * 1000,
+        };
+        if from < slot.begin_ms {
             insert(connection, from, slot.begin_ms)?;
         }
         recorded = Some(slot.end_ms);

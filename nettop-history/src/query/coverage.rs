@@ -3,7 +3,7 @@
 use rusqlite::params;
 
 use super::{Answer, Question, Reader};
-use crate::gaps;
+use crate::{gaps, plan::Resolution};
 
 impl Reader {
     pub(super) fn read_ticks(&self, question: &Question, answer: &mut Answer) -> rusqlite::Result<()> {
@@ -54,7 +54,8 @@ impl Reader {
             Ok((row.get::<_, i64>(0)?.div_euclid(1000), gaps::ceil_s(row.get(1)?)))
         })?;
         let mut found: Vec<(i64, i64)> = noted.collect::<Result<_, _>>()?;
-        found.extend([(from, first), (end_ms.div_euclid(1000), to)]);
+        // When in its hour it began is noted.
+        found.extend([(from, Resolution::Hour.floor(first)), (end_ms.div_euclid(1000), to)]);
         found.sort_unstable();
         let mut gaps: Vec<(i64, i64)> = Vec::new();
         for (gap_from, gap_to) in found.into_iter().map(|gap| (gap.0.max(from), gap.1.min(to))) {

@@ -100,6 +100,20 @@ fn a_long_interval_is_no_gap_and_a_quick_restart_is_one_at_every_resolution() {
 }
 
 #[test]
+fn what_was_before_the_first_slot_was_not_measured() {
+    let folder = folder();
+    let path = file(&folder);
+    let begin = Resolution::Hour.floor(BEGIN);
+    let mut store = open(&path);
+    store.write(&[slot(begin + 1230, &[(1, 5)])]).unwrap();
+    store.finish(begin + 1240).unwrap();
+    for from in [begin, begin + 1100] {
+        let answer = Reader::open(&path).unwrap().answer(&question(from, begin + 1240)).unwrap();
+        assert_eq!(answer.gaps, [(from, begin + 1230)], "in whatever hour it was");
+    }
+}
+
+#[test]
 fn a_clock_that_is_set_hides_no_gap_and_makes_none() {
     let folder = folder();
     let path = file(&folder);
