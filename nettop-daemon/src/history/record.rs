@@ -210,12 +210,16 @@ mod tests {
         pass(&mut recorder, 5060, 5010);
         assert_eq!((recorder.slot.tick.clock_step_ms, recorder.slot.tick.late_ms), (0, 10));
         assert_eq!((recorder.slot.begin_ms, recorder.slot.end_ms), (1_000_000_000_001, 1_000_000_010_061));
+        recorder.slot = Slot::default();
+        pass(&mut recorder, 5060, 5010);
+        assert_eq!((recorder.slot.begin_ms, recorder.slot.end_ms), (1_000_000_010_061, 1_000_000_015_121), "they join");
         // An hour back, and two seconds ahead; meanwhile the machine was busy.
         pass(&mut recorder, 5000 - 3_600_000, 5000);
         assert_eq!(recorder.slot.tick.clock_step_ms, -3_600_000);
         pass(&mut recorder, 9000, 7000);
         let tick = recorder.slot.tick;
         assert_eq!((tick.clock_step_ms, tick.late_ms), (-3_598_000, 2000));
-        assert_eq!((tick.readings, tick.measured_ms), (4, 22_010));
+        assert_eq!((tick.readings, tick.measured_ms), (3, 17_010));
+        assert_eq!(recorder.slot.end_ms - recorder.slot.begin_ms, 7000, "what the clock left out was not measured");
     }
 }
