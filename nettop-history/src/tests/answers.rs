@@ -159,9 +159,10 @@ fn the_last_boot_is_the_one_before_whatever_the_clock_said() {
         first.write(&[slot(BEGIN + from, &[(1, 1000)])]).unwrap();
     }
     drop(first);
-    // No battery: the clock starts five minutes before the machine went down, and is set when the network is there.
-    let mut second = boot("second", BEGIN + 300);
-    for from in (300..360).chain(7200..7260).step_by(10) {
+    // No battery: the clock starts before that of the first, shows the minutes again in which the machine went down, and is
+    // set when the network is there.
+    let mut second = boot("second", BEGIN - 1000);
+    for from in (-1000..-900).chain(300..360).chain(7200..7260).step_by(10) {
         second.write(&[slot(BEGIN + from, &[(2, 5000)])]).unwrap();
     }
     // Nothing is recorded of this one.
