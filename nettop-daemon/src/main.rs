@@ -51,6 +51,17 @@ impl Usage {
     }
 }
 
+/// What this user may not do: exit code 77.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct NotPermitted(String);
+
+impl NotPermitted {
+    pub fn new(what: impl Into<String>) -> Self {
+        Self(what.into())
+    }
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     // It has a log of its own.
@@ -101,6 +112,9 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
     }
     if error.is::<Fault>() {
         return CONFIG.into();
+    }
+    if error.is::<NotPermitted>() {
+        return NOPERM.into();
     }
     match error.downcast_ref() {
         Some(Refusal::Kernel(_) | Refusal::NoDaemon(_)) => UNAVAILABLE.into(),

@@ -16,6 +16,8 @@ const MODE: u32 = 0o640;
 /// Of the lock, which whoever may open it may take.
 const LOCK_MODE: u32 = 0o600;
 const LOCK: &str = ".lock";
+/// What SQLite makes of a name.
+const FILES: [&str; 3] = ["", "-wal", "-shm"];
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
 /// A file that may be written; others are locked out while this lives.
@@ -51,7 +53,7 @@ impl Guard {
             return Err(refused("others may write to its folder".into()));
         }
         let path = folder.join(name);
-        for beside in ["", "-wal", "-shm", LOCK] {
+        for beside in FILES.into_iter().chain([LOCK]) {
             is_ours(&beside_path(&path, beside)).map_err(refused)?;
         }
         let lock_path = beside_path(&path, LOCK);
@@ -90,18 +92,38 @@ impl Guard {
         Ok(read > 0 && header != *MAGIC && !beside_path(&self.path, "-wal").exists())
     }
 
-    /// Renames the file and what is beside it, and returns its new name.
+    /// Renames the file and what is beside it, in place of what was set aside before, and returns its new name.
     pub fn set_aside(self) -> io::Result<PathBuf> {
-        let aside = beside_path(&self.path, ".corrupt");
-        for beside in ["", "-wal", "-shm"] {
-            let from = beside_path(&self.path, beside);
-            let to = beside_path(&aside, beside);
-            match fs::rename(from, to) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+        // Nothing of the one before may stay: a log beside another file would be taken for that file's.
+        self.give_up_aside()?;
+        let aside = self.aside();
+        for beside in FILES {
+            if_there(fs::rename(beside_path(&self.path, beside), beside_path(&aside, beside)))?;
         }
         Ok(aside)
+    }
+
+    /// Bytes of what was set aside.
+    pub fn aside_bytes(&self) -> u64 {
+        FILES
+            .iter()
+            .filter_map(|beside| fs::metadata(beside_path(&self.aside(), beside)).ok())
+            .map(|found| found.len())
+            .sum()
+    }
+
+    /// Deletes what was set aside, and returns its name if there was any.
+    pub fn give_up_aside(&self) -> io::Result<Option<PathBuf>> {
+        let aside = self.aside();
+        let mut was_there = false;
+        for beside in FILES {
+            was_there |= if_there(fs::remove_file(beside_path(&aside, beside)))?;
+        }
+        Ok(was_there.then_some(aside))
+    }
+
+    fn aside(&self) -> PathBuf {
+        beside_path(&self.path, ".corrupt")
     }
 }
 
@@ -110,6 +132,14 @@ pub fn beside_path(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
+}
+
+/// Whether there was something to do it to.
+fn if_there(done: io::Result<()>) -> io::Result<bool> {
+    match done {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        other => other.map(|()| true),
+    }
 }
 
 /// Opens a file, and makes it if there is none.

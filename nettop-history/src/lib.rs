@@ -4,6 +4,7 @@
 //! for a while, then given up and counted. [`Reader`] answers for a period.
 
 mod condition;
+mod gaps;
 mod guard;
 mod moment;
 mod names;

@@ -8,25 +8,51 @@ use crate::{
     store::Keep,
 };
 
-/// The most that one call deletes, in buckets: a clock that is wrong for a minute does not cost a year.
-const CHUNK: i64 = 360;
+/// How much more time is deleted than recorded, at most: whoever has a wrong clock for an hour loses ten hours, and not all.
+const FASTER: i64 = 10;
+/// Nothing is old by a clock that was not right for so long, measured.
+const TRUSTED_MS: i64 = 3_600_000;
 /// A process that was seen in this time stays.
 const RECENT_S: i64 = 7200;
 
-/// Deletes a chunk of what is too old at `now`, of each resolution. Says whether names were forgotten.
-pub fn by_age(connection: &Connection, keep: &Keep, now: i64) -> rusqlite::Result<bool> {
+/// Deletes some of what is too old at `now`, of each resolution, once for each bucket that it is rolled up into. `last` is the
+/// time of the write before. Says whether names were forgotten.
+pub fn by_age(connection: &Connection, keep: &Keep, last: i64, now: i64) -> rusqlite::Result<bool> {
     let mut has_forgotten = false;
+    let mut trusted = None;
     for resolution in Resolution::ALL {
+        let bucket = resolution.coarser().unwrap_or(resolution);
+        if bucket.floor(last) == bucket.floor(now) {
+            continue;
+        }
         let Some((first, _)) = span(connection, resolution)? else { continue };
+        let now = match trusted {
+            Some(trusted) => trusted,
+            None => *trusted.insert(now.min(trusted_since(connection)?)),
+        };
         let horizon = now - keep.seconds(resolution);
         if first < horizon {
-            purge(connection, resolution, horizon.min(first + CHUNK * resolution.seconds()))?;
+            purge(connection, resolution, horizon.min(first + FASTER * bucket.seconds()))?;
             if resolution == Resolution::Hour {
                 has_forgotten |= forget(connection, now)?;
             }
         }
     }
     Ok(has_forgotten)
+}
+
+/// The time that an hour of measuring was not before: a clock that is far ahead for a while makes nothing old.
+fn trusted_since(connection: &Connection) -> rusqlite::Result<i64> {
+    let mut statement = connection.prepare_cached("SELECT ts, measured_ms FROM tick_10s ORDER BY ts DESC")?;
+    let mut rows = statement.query([])?;
+    let mut measured_ms = 0;
+    while let Some(row) = rows.next()? {
+        measured_ms += row.get::<_, i64>(1)?;
+        if measured_ms >= TRUSTED_MS {
+            return row.get(0);
+        }
+    }
+    Ok(0)
 }
 
 /// Makes room: deletes the oldest tenth of the resolution that has most of the time it may be kept. Says whether there
@@ -104,6 +130,7 @@ fn purge(connection: &Connection, resolution: Resolution, before: i64) -> rusqli
     }
     if resolution == Resolution::Hour {
         connection.prepare_cached("DELETE FROM loss WHERE ts < ?1")?.execute([before])?;
+        connection.prepare_cached("DELETE FROM gap WHERE to_ms <= ?1 * 1000")?.execute([before])?;
     }
     connection
         .prepare_cached(
@@ -145,9 +172,11 @@ fn forget(connection: &Connection, now: i64) -> rusqlite::Result<bool> {
                  UNION SELECT device FROM device_1m UNION SELECT device FROM device_1h)",
         )?
         .execute([])?;
-    // The last session is this one. One was over when the next began.
+    // The last session is this one. When others were over they said themselves: clocks of other boots may have been wrong.
     connection
-        .prepare_cached("DELETE FROM session WHERE id < (SELECT max(id) FROM session WHERE started < ?1)")?
+        .prepare_cached(
+            "DELETE FROM session WHERE id < (SELECT max(id) FROM session) AND coalesce(recorded_ms / 1000, started) < ?1",
+        )?
         .execute([oldest])?;
     connection
         .prepare_cached(

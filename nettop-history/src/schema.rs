@@ -6,8 +6,29 @@ use rusqlite::{Connection, Transaction};
 /// `NTPD`: `file` and others show whose database it is.
 pub const APPLICATION_ID: i32 = 0x4e54_5044;
 
+/// Gaps as rows of ticks tell them: where some are missing, and the next does not reach back.
+macro_rules! missing {
+    () => {
+        "SELECT (before + seconds) * 1000 AS from_ms, ts * 1000 AS to_ms FROM
+             (SELECT 10 AS seconds, ts, measured_ms, lag(ts) OVER (ORDER BY ts) AS before FROM tick_10s
+              UNION ALL SELECT 60, ts, measured_ms, lag(ts) OVER (ORDER BY ts) FROM tick_1m
+              UNION ALL SELECT 3600, ts, measured_ms, lag(ts) OVER (ORDER BY ts) FROM tick_1h)
+         WHERE ts > before + seconds AND (ts - before - seconds) * 1000 >= measured_ms"
+    };
+}
+
+/// Where a session's record ends, as times tell it: before the next session began.
+macro_rules! recorded {
+    () => {
+        "(SELECT (max(ts) + 10) * 1000 FROM
+              (SELECT ts FROM tick_10s UNION ALL SELECT ts + 50 FROM tick_1m UNION ALL SELECT ts + 3590 FROM tick_1h)
+          WHERE ts + 10 >= started
+              AND ts < coalesce((SELECT min(n.started) FROM session n WHERE n.id > session.id), 9223372036854775807))"
+    };
+}
+
 /// Each makes the next version out of the one before it.
-pub const STEPS: [&str; 2] = [
+pub const STEPS: [&str; 3] = [
     // The columns of the three resolutions differ in what a sum does not tell: peaks.
     "CREATE TABLE boot(id INTEGER PRIMARY KEY, boot_id TEXT NOT NULL UNIQUE, first_seen INTEGER NOT NULL,
          host TEXT NOT NULL, kernel TEXT NOT NULL) STRICT;
@@ -67,11 +88,35 @@ pub const STEPS: [&str; 2] = [
      ALTER TABLE tick_10s ADD COLUMN flush INTEGER NOT NULL DEFAULT 0;
      ALTER TABLE tick_1m ADD COLUMN flush INTEGER NOT NULL DEFAULT 0;
      ALTER TABLE tick_1h ADD COLUMN flush INTEGER NOT NULL DEFAULT 0;",
+    // What was not measured, to the millisecond, and where the record of a session ends, whatever its clock did.
+    concat!(
+        "CREATE TABLE gap(from_ms INTEGER NOT NULL, to_ms INTEGER NOT NULL, PRIMARY KEY(from_ms, to_ms)) STRICT, WITHOUT ROWID;
+         INSERT OR IGNORE INTO gap ",
+        missing!(),
+        "; ALTER TABLE session ADD COLUMN recorded_ms INTEGER; UPDATE session SET recorded_ms = ",
+        recorded!(),
+        ";"
+    ),
+];
+
+/// What a reader puts beside a file of an older version, from which it came: temporary tables go before those of the file.
+const BESIDE: [&str; 2] = [
+    "CREATE TEMP TABLE loss(ts INTEGER, cause TEXT, count INTEGER);",
+    concat!(
+        "CREATE TEMP TABLE gap AS SELECT * FROM (",
+        missing!(),
+        "); CREATE TEMP TABLE session AS SELECT *, ",
+        recorded!(),
+        " AS recorded_ms FROM main.session;"
+    ),
 ];
 
 /// The version that this program writes.
 #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "a handful of steps")]
 pub const VERSION: i32 = STEPS.len() as i32;
+
+/// The oldest that can be read without being changed.
+pub const OLDEST: i32 = 1;
 
 /// For people: names instead of numbers, times of day. `ts` is an indexed column: select by it.
 const VIEWS: &str = "
@@ -98,7 +143,10 @@ CREATE VIEW devices AS SELECT datetime(s.ts, 'unixepoch', 'localtime') AS time, 
     FROM device_10s s JOIN device d ON d.id = s.device;
 DROP VIEW IF EXISTS ticks;
 CREATE VIEW ticks AS SELECT datetime(ts, 'unixepoch', 'localtime') AS time, ts, measured_ms, readings, late_ms, clock_step_ms, lost,
-    load1, load5, load15, cpu_some, memory_some, memory_full, io_some, io_full FROM tick_10s;";
+    load1, load5, load15, cpu_some, memory_some, memory_full, io_some, io_full FROM tick_10s;
+DROP VIEW IF EXISTS gaps;
+CREATE VIEW gaps AS SELECT datetime(from_ms / 1000, 'unixepoch', 'localtime') AS from_time,
+    datetime(to_ms / 1000, 'unixepoch', 'localtime') AS to_time, (to_ms - from_ms) / 1000.0 AS seconds, from_ms, to_ms FROM gap;";
 
 /// Version of the file's schema; 0 for an empty one.
 pub fn version(connection: &Connection) -> rusqlite::Result<i32> {
@@ -113,6 +161,13 @@ pub fn migrate(transaction: &Transaction<'_>, version: i32) -> rusqlite::Result<
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", VERSION)
+}
+
+/// Lets questions find in an older file what came later.
+pub fn complete(connection: &Connection, version: i32) -> rusqlite::Result<()> {
+    let has = usize::try_from(version - OLDEST).unwrap_or(0);
+    connection.execute_batch("PRAGMA temp_store = MEMORY")?;
+    BESIDE.iter().skip(has).try_for_each(|step| connection.execute_batch(step))
 }
 
 /// Makes the views as this program knows them.

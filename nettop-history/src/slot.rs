@@ -104,6 +104,9 @@ pub struct Tick {
 pub struct Slot {
     /// Its begin, in seconds since 1970; a multiple of [`SLOT_S`].
     pub ts: i64,
+    /// From the begin of the first interval that ended in it to the end of the last, in milliseconds since 1970.
+    pub begin_ms: i64,
+    pub end_ms: i64,
     pub tick: Tick,
     /// Those that moved nothing are left out.
     pub samples: HashMap<Who, Counters>,
@@ -150,6 +153,11 @@ impl Books {
 }
 
 impl Slot {
+    /// Of processes, devices and drops.
+    pub(crate) fn rows(&self) -> u64 {
+        (self.samples.len() + self.devices.len() + self.drops.len()) as u64
+    }
+
     /// Leaves the `most` busiest rows of processes and of drops; the others are added up, for each device, under the name
     /// `[other]`, so that sums stay what they were.
     pub fn cap(&mut self, most: usize) {

@@ -1,69 +1,26 @@
 //! The file: opened with care, written one transaction at a time, bounded in age and size.
 
+mod insert;
+mod limits;
+mod room;
+mod trouble;
+
 use std::{
-    io,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, ffi, params};
-use thiserror::Error;
+use insert::insert;
+pub use limits::{Keep, Limits};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior, ffi, params};
+pub use trouble::Trouble;
 
-use crate::{
-    guard::{Guard, beside_path},
-    names::Names,
-    plan::Resolution,
-    retention,
-    rollup::{self, DEVICE, DROP, SAMPLE, TICK},
-    schema,
-    slot::Slot,
-};
+use crate::{gaps, guard::Guard, names::Names, retention, rollup, schema, slot::Slot};
 
-const PAGE: u64 = 4096;
 /// At most this long for a lock that another client holds.
 const BUSY: Duration = Duration::from_secs(2);
-/// Room in which rows are deleted where there is no other.
-const LEAST_RESERVE: u64 = 1 << 20;
 /// How often the oldest tenth is given up for one transaction.
 const CUTS: usize = 32;
-
-/// How long rows are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Keep {
-    /// Days, by [`Resolution`].
-    pub days: [u32; 3],
-}
-
-impl Default for Keep {
-    fn default() -> Self {
-        Self { days: [2, 14, 400] }
-    }
-}
-
-impl Keep {
-    pub(crate) const fn seconds(&self, resolution: Resolution) -> i64 {
-        self.days[resolution as usize] as i64 * 86_400
-    }
-}
-
-/// What the file may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    pub keep: Keep,
-    /// Of the database; its log comes on top.
-    pub size_bytes: u64,
-    /// Of the log, which a reader can keep from being emptied.
-    pub wal_bytes: u64,
-    /// Left free on the file system; of a small one, a twentieth.
-    pub free_bytes: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        const MIB: u64 = 1 << 20;
-        Self { keep: Keep::default(), size_bytes: 512 * MIB, wal_bytes: 64 * MIB, free_bytes: 256 * MIB }
-    }
-}
 
 /// Whose measurements these are.
 #[derive(Clone, Debug)]
@@ -76,38 +33,6 @@ pub struct Origin {
     pub hooks_missing: u64,
 }
 
-/// Why a slot is not in the file.
-#[derive(Debug, Error)]
-pub enum Trouble {
-    /// Neither opened nor touched.
-    #[error("{0}")]
-    Refused(String),
-    /// Written by a later version.
-    #[error("{0} has schema {1}, this nettopd knows {known}: give another file", known = schema::VERSION)]
-    Newer(PathBuf, i32),
-    /// Not sound; has to be set aside.
-    #[error("the file is not sound: {0}")]
-    Corrupt(rusqlite::Error),
-    #[error("no room is left, and nothing to give up")]
-    Full,
-    #[error("a reader keeps the log from being emptied; it has reached {0} bytes")]
-    Pinned(u64),
-    #[error("{0}")]
-    Io(String),
-    #[error("{0}")]
-    Other(rusqlite::Error),
-}
-
-impl From<rusqlite::Error> for Trouble {
-    fn from(error: rusqlite::Error) -> Self {
-        match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Corrupt(error),
-            Some(ErrorCode::DiskFull) => Self::Full,
-            _ => Self::Other(error),
-        }
-    }
-}
-
 /// The open file.
 pub struct Store {
     connection: Connection,
@@ -116,7 +41,8 @@ pub struct Store {
     names_stale: bool,
     session: i64,
     limits: Limits,
-    minute: i64,
+    /// The newest slot of the last write.
+    last: i64,
     /// Dropped after the connection.
     guard: Guard,
 }
@@ -157,7 +83,7 @@ impl Store {
         let (boot, session) = begin(&transaction, origin, started)?;
         let names = Names::read(&transaction, boot)?;
         transaction.commit()?;
-        let mut store = Self { connection, names, names_stale: false, session, limits, minute: 0, guard };
+        let mut store = Self { connection, names, names_stale: false, session, limits, last: 0, guard };
         store.bound()?;
         Ok(store)
     }
@@ -173,6 +99,13 @@ impl Store {
             return Err(Trouble::Io(format!("{} was removed or replaced", self.guard.path.display())));
         }
         self.check_wal()?;
+        self.write_with_cuts(slots, now).map_err(|trouble| match trouble {
+            Trouble::Full => self.what_is_full(),
+            other => other,
+        })
+    }
+
+    fn write_with_cuts(&mut self, slots: &[Slot], now: i64) -> Result<(), Trouble> {
         self.bound()?;
         let mut result = self.try_write(slots, now);
         for _ in 0..CUTS {
@@ -225,76 +158,17 @@ impl Store {
         }
         // Numbers that were given out are not in the file until it is committed.
         self.names_stale = true;
-        let minute = Resolution::Minute.floor(now);
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         for slot in slots {
             insert(&transaction, &mut self.names, slot)?;
         }
+        gaps::note(&transaction, self.session, slots)?;
         rollup::close(&transaction, Some(now))?;
-        let is_due = minute != self.minute;
-        self.minute = minute;
-        let has_forgotten = is_due && retention::by_age(&transaction, &self.limits.keep, now)?;
+        let has_forgotten = retention::by_age(&transaction, &self.limits.keep, self.last, now)?;
+        self.last = now;
         transaction.commit()?;
         self.names_stale = has_forgotten;
         Ok(())
-    }
-
-    /// Gives up the oldest rows, in a transaction of its own: small enough for the log that is there already.
-    fn cut(&mut self) -> Result<(), Trouble> {
-        self.names_stale = true;
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let has_cut = retention::by_size(&transaction, &self.limits.keep)?;
-        transaction.commit()?;
-        // A log that was emptied is written from its begin again.
-        self.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()))?;
-        if has_cut { Ok(()) } else { Err(Trouble::Full) }
-    }
-
-    /// Sets how large the file may become: no larger than it is where the disk is nearly full.
-    fn bound(&mut self) -> Result<(), Trouble> {
-        let mut is_scarce = self.is_scarce(self.wal_bytes());
-        if is_scarce {
-            // What is in the log may have to grow the file while the log still has its room.
-            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-            is_scarce = self.is_scarce(0);
-        }
-        let pages: i64 = self.connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
-        let pages = pages.cast_unsigned();
-        let most = self.limits.size_bytes / PAGE;
-        let allowed = if is_scarce { pages.min(most) } else { most };
-        // Below what there is, SQLite takes what there is.
-        self.connection.query_row(&format!("PRAGMA max_page_count = {}", allowed.max(1)), [], |_| Ok(()))?;
-        if pages > most {
-            let unused: i64 = self.connection.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
-            if pages - unused.cast_unsigned() > most {
-                match self.cut() {
-                    Err(Trouble::Full) => {}
-                    other => other?,
-                }
-            }
-            // A step for each page.
-            let mut vacuum = self.connection.prepare("PRAGMA incremental_vacuum(2000)")?;
-            let mut pages = vacuum.query([])?;
-            while pages.next()?.is_some() {}
-        }
-        Ok(())
-    }
-
-    /// Whether less than the reserve would be left if that much more were needed.
-    fn is_scarce(&self, more: u64) -> bool {
-        let reserve = |size: u64| self.limits.free_bytes.min((size / 20).max(LEAST_RESERVE));
-        free_bytes(&self.guard.path).is_ok_and(|(free, size)| free < reserve(size) + more)
-    }
-
-    fn wal_bytes(&self) -> u64 {
-        std::fs::metadata(beside_path(&self.guard.path, "-wal")).map_or(0, |wal| wal.len())
-    }
-
-    fn check_wal(&self) -> Result<(), Trouble> {
-        if self.wal_bytes() > self.limits.wal_bytes {
-            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-        }
-        if self.wal_bytes() > self.limits.wal_bytes { Err(Trouble::Pinned(self.wal_bytes())) } else { Ok(()) }
     }
 }
 
@@ -345,84 +219,4 @@ fn begin(connection: &Connection, origin: &Origin, started: i64) -> rusqlite::Re
         params![boot, started, origin.version, origin.hooks_missing.cast_signed()],
     )?;
     Ok((boot, connection.last_insert_rowid()))
-}
-
-fn insert(connection: &Connection, names: &mut Names, slot: &Slot) -> rusqlite::Result<()> {
-    let ts = slot.ts;
-    let tick = &slot.tick;
-    let lost: u64 = slot.losses.values().sum();
-    let [load1, load5, load15] = tick.load.map_or([None; 3], |load| load.map(Some));
-    connection.prepare_cached(&TICK.insert())?.execute(params![
-        ts,
-        tick.measured_ms.cast_signed(),
-        tick.readings.cast_signed(),
-        tick.clock_step_ms,
-        lost.cast_signed(),
-        slot.flush,
-        tick.late_ms.cast_signed(),
-        load1,
-        load5,
-        load15,
-        tick.cpu_some,
-        tick.memory_some,
-        tick.memory_full,
-        tick.io_some,
-        tick.io_full,
-    ])?;
-    let mut samples = Vec::with_capacity(slot.samples.len());
-    for (who, counters) in &slot.samples {
-        samples.push((names.process(connection, who, ts)?, counters));
-    }
-    // In the order of the key: pages fill up from left to right.
-    samples.sort_unstable_by_key(|(process, _)| *process);
-    let mut statement = connection.prepare_cached(&SAMPLE.insert())?;
-    for (process, counters) in samples {
-        statement.execute(params![
-            ts,
-            process,
-            counters.tx_bytes.cast_signed(),
-            counters.rx_bytes.cast_signed(),
-            counters.tx_packets.cast_signed(),
-            counters.rx_packets.cast_signed(),
-            counters.tx_app_bytes.cast_signed(),
-            counters.rx_app_bytes.cast_signed(),
-        ])?;
-    }
-    let mut statement = connection.prepare_cached(&DEVICE.insert())?;
-    for (device, books) in &slot.devices {
-        let (tx, rx) = (&books.tx, &books.rx);
-        statement.execute(params![
-            ts,
-            names.device(connection, device)?,
-            tx.bytes.cast_signed(),
-            tx.packets.cast_signed(),
-            tx.attributed_bytes.cast_signed(),
-            tx.kernel_bytes.cast_signed(),
-            tx.copied_bytes.cast_signed(),
-            tx.unattributed_bytes,
-            rx.bytes.cast_signed(),
-            rx.packets.cast_signed(),
-            rx.attributed_bytes.cast_signed(),
-            rx.kernel_bytes.cast_signed(),
-            rx.copied_bytes.cast_signed(),
-            rx.unattributed_bytes,
-        ])?;
-    }
-    let mut statement = connection.prepare_cached(&DROP.insert())?;
-    for ((kind, who), dropped) in &slot.drops {
-        let (kind, process) = (names.kind(connection, kind)?, names.process(connection, who, ts)?);
-        statement.execute(params![ts, kind, process, dropped.packets.cast_signed(), dropped.bytes.cast_signed()])?;
-    }
-    for (cause, count) in &slot.losses {
-        connection
-            .prepare_cached("INSERT INTO loss VALUES(?1, ?2, ?3) ON CONFLICT(ts, cause) DO UPDATE SET count = count + excluded.count")?
-            .execute(params![ts, cause, count.cast_signed()])?;
-    }
-    rollup::open(connection, Resolution::Minute, ts)
-}
-
-/// Free bytes of the file system, and all.
-fn free_bytes(path: &Path) -> io::Result<(u64, u64)> {
-    let stat = nix::sys::statvfs::statvfs(path)?;
-    Ok((stat.blocks_available() * stat.fragment_size(), stat.blocks() * stat.fragment_size()))
 }

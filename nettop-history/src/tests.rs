@@ -1,8 +1,10 @@
 //! The store against what it was given.
 
+mod answers;
 mod room;
 mod sums;
 mod troubles;
+mod versions;
 
 use std::path::{Path, PathBuf};
 
@@ -55,7 +57,8 @@ fn counters(bytes: u64) -> Counters {
 
 /// A slot in which processes moved something, each on its device.
 fn slot(ts: i64, moved: &[(u32, u64)]) -> Slot {
-    let mut slot = Slot { ts, tick: Tick { measured_ms: 10_000, readings: 2, ..Tick::default() }, ..Slot::default() };
+    let tick = Tick { measured_ms: 10_000, readings: 2, ..Tick::default() };
+    let mut slot = Slot { ts, begin_ms: ts * 1000, end_ms: (ts + 10) * 1000, tick, ..Slot::default() };
     for (number, bytes) in moved {
         let who = who(*number);
         let counters = counters(*bytes);
@@ -80,7 +83,7 @@ fn slot(ts: i64, moved: &[(u32, u64)]) -> Slot {
 }
 
 fn question(from: i64, to: i64) -> Question {
-    Question { from, to, by: By::Process, order: Order::Bytes, top: 1000, when: None, columns: 10 }
+    Question { from, to, by: By::Process, order: Order::Bytes, top: 1000, when: None, boot: None, columns: 10 }
 }
 
 fn file(folder: &tempfile::TempDir) -> PathBuf {

@@ -30,7 +30,31 @@ pub struct Writer {
     queue: SyncSender<Slot>,
     shed: Arc<AtomicU64>,
     state: Arc<Mutex<State>>,
+    pending: Arc<Pending>,
     done: Receiver<()>,
+}
+
+/// What was handed over, and is neither written nor shed.
+#[derive(Default)]
+struct Pending {
+    slots: AtomicU64,
+    rows: AtomicU64,
+}
+
+impl Pending {
+    fn add(&self, slot: &Slot) {
+        self.slots.fetch_add(1, Ordering::Relaxed);
+        self.rows.fetch_add(slot.rows(), Ordering::Relaxed);
+    }
+
+    fn remove(&self, slot: &Slot) {
+        self.slots.fetch_sub(1, Ordering::Relaxed);
+        self.rows.fetch_sub(slot.rows(), Ordering::Relaxed);
+    }
+
+    fn slots_and_rows(&self) -> (u64, u64) {
+        (self.slots.load(Ordering::Relaxed), self.rows.load(Ordering::Relaxed))
+    }
 }
 
 /// What both ends know. Locked for moments only, and never while the file is waited for.
@@ -56,6 +80,7 @@ struct Thread {
     /// A write of which it is not known whether it arrived.
     attempt: Option<Attempt>,
     shed: Arc<AtomicU64>,
+    pending: Arc<Pending>,
     /// Of what was shed, what the file does not tell yet.
     told: u64,
     /// What was said last, so that it is said once.
@@ -79,6 +104,7 @@ impl Writer {
         let (farewell, done) = channel();
         let shed = Arc::new(AtomicU64::new(0));
         let state = Arc::new(Mutex::new(State { limits, is_in_trouble: false, sound_at: Instant::now() }));
+        let pending = Arc::new(Pending::default());
         let mut thread = Thread {
             path,
             limits,
@@ -91,6 +117,7 @@ impl Writer {
             flush: now() << 20,
             attempt: None,
             shed: Arc::clone(&shed),
+            pending: Arc::clone(&pending),
             told: 0,
             trouble: None,
         };
@@ -103,7 +130,7 @@ impl Writer {
             // With nobody to take them, all slots are shed.
             tracing::warn!("history: no thread can be started ({error}); counting goes on, and nothing is recorded");
         }
-        Self { queue, shed, state, done }
+        Self { queue, shed, state, pending, done }
     }
 
     /// Keeps so much from the next write on.
@@ -123,7 +150,9 @@ impl Writer {
 
     /// Hands over a slot, or counts its readings as shed.
     pub fn put(&self, slot: Slot) {
+        self.pending.add(&slot);
         if let Err(TrySendError::Full(slot) | TrySendError::Disconnected(slot)) = self.queue.try_send(slot) {
+            self.pending.remove(&slot);
             self.shed.fetch_add(slot.tick.readings, Ordering::Relaxed);
         }
     }
@@ -133,13 +162,17 @@ impl Writer {
         self.shed.load(Ordering::Relaxed)
     }
 
-    /// Waits until everything is written, but not long.
-    pub fn finish(self) {
-        let Self { queue, done, .. } = self;
+    /// Waits until everything is written, but not long. Returns how many slots, and rows in them, are not.
+    pub fn finish(self) -> (u64, u64) {
+        let Self { queue, pending, done, .. } = self;
         drop(queue);
-        if matches!(done.recv_timeout(FAREWELL), Err(RecvTimeoutError::Timeout)) {
-            tracing::warn!("the history's disk does not answer; what was not written yet is lost");
+        let timeout = matches!(done.recv_timeout(FAREWELL), Err(RecvTimeoutError::Timeout));
+        let (slots, rows) = pending.slots_and_rows();
+        let why = if timeout { ": its disk does not answer" } else { "" };
+        if slots > 0 {
+            tracing::warn!("history: {slots} slots with {rows} rows were not written{why}");
         }
+        (slots, rows)
     }
 }
 
@@ -154,9 +187,6 @@ impl Thread {
             }
             self.flush(true);
         }
-        if !self.waiting.is_empty() {
-            tracing::warn!("history: slots that were not written: {}", self.waiting.len());
-        }
         if let Some(store) = self.store.take()
             && let Err(trouble) = store.finish(now())
         {
@@ -168,6 +198,7 @@ impl Thread {
         if self.waiting.len() == KEPT
             && let Some(oldest) = self.waiting.pop_front()
         {
+            self.pending.remove(&oldest);
             self.shed.fetch_add(oldest.tick.readings, Ordering::Relaxed);
             if let Some(attempt) = self.attempt.as_mut().filter(|attempt| oldest.flush <= attempt.flush) {
                 attempt.shed += oldest.tick.readings;
@@ -209,6 +240,10 @@ impl Thread {
         };
         if let Some(attempt) = &self.attempt {
             if store.has(attempt.ts, attempt.flush)? {
+                self.waiting
+                    .iter()
+                    .filter(|slot| slot.flush <= attempt.flush)
+                    .for_each(|slot| self.pending.remove(slot));
                 self.waiting.retain(|slot| slot.flush > attempt.flush);
                 self.shed.fetch_sub(attempt.shed, Ordering::Relaxed);
                 self.told = attempt.told;
@@ -231,7 +266,7 @@ impl Thread {
         result?;
         self.told = shed;
         self.attempt = None;
-        self.waiting.clear();
+        self.waiting.drain(..).for_each(|slot| self.pending.remove(&slot));
         Ok(())
     }
 
@@ -242,7 +277,7 @@ impl Thread {
             tracing::warn!("history: {text}; counting goes on, and at most {KEPT} slots wait");
             self.trouble = Some(text);
         }
-        if !matches!(trouble, Trouble::Full | Trouble::Pinned(_)) {
+        if !matches!(trouble, Trouble::Full | Trouble::Quota(_) | Trouble::Disk | Trouble::Pinned(_)) {
             self.store = None;
         }
         if let Trouble::Corrupt(_) = trouble

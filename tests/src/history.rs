@@ -11,6 +11,9 @@ use rusqlite::{Connection, OpenFlags};
 /// Processes in each slot.
 pub const TALKERS: u32 = 20;
 
+/// What a writer that is started again misses of a slot.
+pub const RESTART_MS: i64 = 3000;
+
 /// What a process moved in a slot: anybody can tell later whether it is all there.
 pub const fn moved(ts: i64, talker: u32) -> Counters {
     let bytes = ts.cast_unsigned() % 100_003 + talker as u64 * 1000 + 1;
@@ -19,7 +22,8 @@ pub const fn moved(ts: i64, talker: u32) -> Counters {
 
 /// A slot with all of them.
 pub fn slot(ts: i64) -> Slot {
-    let mut slot = Slot { ts, tick: Tick { measured_ms: 10_000, readings: 1, ..Tick::default() }, ..Slot::default() };
+    let tick = Tick { measured_ms: 10_000, readings: 1, ..Tick::default() };
+    let mut slot = Slot { ts, begin_ms: ts * 1000, end_ms: (ts + SLOT_S) * 1000, tick, ..Slot::default() };
     for talker in 0..TALKERS {
         let who = Who {
             pid: 1000 + talker,

@@ -6,8 +6,8 @@
 pub mod calls;
 pub mod drops;
 pub mod history;
-mod memory;
 pub mod machine;
+mod memory;
 mod namespace;
 mod nettopd;
 pub mod pairs;

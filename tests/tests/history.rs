@@ -3,15 +3,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::Read as _,
     net::UdpSocket,
     os::{
         fd::{AsRawFd as _, FromRawFd as _},
-        unix::fs::symlink,
+        unix::fs::{PermissionsExt, chown, symlink},
     },
     path::Path,
-    process::{Command, Stdio},
+    process::{Child, Command, Output, Stdio},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -115,8 +115,8 @@ fn questions_of_the_page(path: &Path) {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{query}\n{said}");
         let answer = String::from_utf8(output.stdout).unwrap();
-        // Nothing happened yesterday, the load is what it is, and there is no gap.
-        let may_be_empty = ["-1 day", "load1 > 4", "lag(ts)"].iter().any(|part| query.contains(part));
+        // Nothing happened yesterday, and the load is what it is.
+        let may_be_empty = ["-1 day", "load1 > 4"].iter().any(|part| query.contains(part));
         assert!(may_be_empty || !answer.trim().is_empty(), "no answer to\n{query}");
         assert!(answer.chars().all(|c| c == '\n' || !c.is_control()), "{answer:?}");
     }
@@ -168,7 +168,87 @@ fn absurd_wishes_are_refused_with_code_2() {
     let output = run_nettopd(&["history", "--history", "/no/such/file"]);
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(said, "nettopd: cannot read the history /no/such/file: No such file or directory (os error 2)\n");
+    let remedy = "does nettopd record there? --history FILE names another";
+    assert_eq!(said, format!("nettopd: there is no history /no/such/file: {remedy}\n"));
+}
+
+#[test]
+fn who_may_not_read_the_file_is_told_who_may() {
+    let folder = tempfile::tempdir().unwrap();
+    // Where anybody may run it.
+    let program = folder.path().join("nettopd");
+    fs::copy(nettopd_command().get_program(), &program).unwrap();
+    let recorded = folder.path().join("recorded");
+    fs::create_dir(&recorded).unwrap();
+    chown(&recorded, None, Some(4711)).unwrap();
+    for (folder, mode) in [(folder.path(), 0o755), (&recorded, 0o2750)] {
+        fs::set_permissions(folder, PermissionsExt::from_mode(mode)).unwrap();
+    }
+    let path = recorded.join("history.db");
+    assert!(run_nettopd(&["--history", path.to_str().unwrap(), "--format", "ndjson", "0.1", "1"]).status.success());
+    let ask = |group: &str| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", &format!("--regid={group}"), "--clear-groups"]).arg(&program);
+        command.args(["history", "--history", path.to_str().unwrap(), "--format", "json"]).output().unwrap()
+    };
+    let said = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    let members = ask("4711");
+    assert!(members.status.success(), "{}", said(&members));
+    let expected = |path: &Path| {
+        let remedy = "join the group 4711, or run as root";
+        format!("nettopd: not permitted to read the history {}: {remedy}\n", path.display())
+    };
+    let others = ask("4712");
+    assert_eq!((others.status.code(), said(&others)), (Some(77), expected(&path)));
+    // The folder lets them in, the file does not.
+    fs::set_permissions(&recorded, PermissionsExt::from_mode(0o2755)).unwrap();
+    let others = ask("4712");
+    assert_eq!((others.status.code(), said(&others)), (Some(77), expected(&path)));
+}
+
+#[test]
+fn each_kill_with_a_quick_restart_shows_as_a_gap() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("history.db");
+    let start = || {
+        let args = ["--history", path.to_str().unwrap(), "--format", "ndjson", "0.5"];
+        nettopd_command().args(args).stdout(Stdio::null()).spawn().unwrap()
+    };
+    let signal = |child: &Child, signal| kill(Pid::from_raw(child.id().cast_signed()), signal).unwrap();
+    let began = now_s();
+    let mut child = start();
+    let mut kills = Vec::new();
+    for run_ms in [12_300, 13_700, 1100] {
+        std::thread::sleep(Duration::from_millis(run_ms));
+        signal(&child, Signal::SIGKILL);
+        kills.push(now_s());
+        child.wait().unwrap();
+        child = start();
+    }
+    std::thread::sleep(Duration::from_secs(12));
+    signal(&child, Signal::SIGTERM);
+    child.wait().unwrap();
+    let to = now_s();
+    let document = ask(&path, &["--from", &utc(began), "--to", &utc(to)]);
+    let second = |time: &Value| time.as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_second();
+    let gaps = document["quality"]["gaps"].as_array().unwrap();
+    let gaps: Vec<(i64, i64)> = gaps.iter().map(|gap| (second(&gap["from"]), second(&gap["to"]))).collect();
+    for killed in &kills {
+        let gap = gaps.iter().find(|(from, to)| (*from..=*to).contains(killed));
+        let (from, _) = gap.unwrap_or_else(|| panic!("nothing tells of the kill at {killed}: {gaps:?}"));
+        assert!(killed - from <= 10 + 2, "more than a slot and an interval is lost: {killed} {gaps:?}");
+    }
+    // Beside the edges of the period.
+    let inside = gaps.iter().filter(|(from, gap_to)| *from > began + 5 && *gap_to < to - 5);
+    assert!(inside.count() <= kills.len(), "{kills:?} {gaps:?}");
+}
+
+fn now_s() -> i64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs().cast_signed()
+}
+
+fn utc(ts: i64) -> String {
+    jiff::Timestamp::from_second(ts).unwrap().to_string()
 }
 
 #[test]
@@ -192,7 +272,7 @@ fn a_file_that_is_refused_stops_no_report_and_a_kill_costs_a_slot_and_an_interva
     // The first slot has found no file.
     std::thread::sleep(Duration::from_secs(12));
     assert!(!folder.path().join("elsewhere").exists(), "nothing is written through the link");
-    std::fs::remove_file(&path).unwrap();
+    fs::remove_file(&path).unwrap();
     let deadline = Instant::now() + Duration::from_secs(15);
     let has_slots = || {
         path.exists()
@@ -299,8 +379,8 @@ fn a_run_shorter_than_a_slot_is_recorded_and_told_what_is_wrong() {
     symlink(folder.path().join("elsewhere"), &path).unwrap();
     let args = ["--history", path.to_str().unwrap(), "--format", "ndjson", "0.1", "1"];
     let said = String::from_utf8(run_nettopd(&args).stderr).unwrap();
-    assert!(said.contains("it is a symbolic link") && said.contains("slots that were not written: 1"), "{said}");
-    std::fs::remove_file(&path).unwrap();
+    assert!(said.contains("it is a symbolic link") && said.contains("1 slots with "), "{said}");
+    fs::remove_file(&path).unwrap();
     assert!(run_nettopd(&args).status.success());
     assert_eq!(number(&read_only(&path), "SELECT sum(readings) FROM tick_10s"), 1);
 }

@@ -11,7 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nettop_tests::history::{Mount, image, sound_slots};
+use nettop_history::{By, Order, Question, Reader};
+use nettop_tests::history::{Mount, RESTART_MS, image, sound_slots};
 use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
     sys::{
@@ -109,6 +110,7 @@ fn three_hundred_kills_lose_nothing_that_was_written() {
     let path = folder.path().join("history.db");
     let mut chance = Chance(1);
     let mut last = BEGIN - SLOT_S;
+    let mut gaps = Vec::new();
     let mut kills_before_the_first = 0;
     for _ in 0..300 {
         let load = Load::start(&path, last + SLOT_S);
@@ -118,10 +120,24 @@ fn three_hundred_kills_lose_nothing_that_was_written() {
         if path.exists() && fs::metadata(&path).unwrap().len() > 0 && has_tables(&path) {
             last = assert_all_there(&path, written);
         }
+        // Whoever wrote anything began late.
+        if last > from {
+            gaps.push((from + SLOT_S, from + SLOT_S + RESTART_MS / 1000));
+        }
         kills_before_the_first += u32::from(written == from);
     }
+    // Before the first there was nothing that could have been measured.
+    assert_eq!(gaps_of(&path, BEGIN, last + SLOT_S), gaps[1..], "each kill shows, and nothing else");
+    assert!(gaps.len() > 200, "{} kills", gaps.len());
     assert!(last > BEGIN + 300 * SLOT_S, "only up to {last}: it was always killed too soon");
     assert!(kills_before_the_first > 10, "it was never killed while it opened the file");
+}
+
+/// What `nettopd history` says was not measured.
+fn gaps_of(path: &Path, from: i64, to: i64) -> Vec<(i64, i64)> {
+    let question =
+        Question { from, to, by: By::Process, order: Order::Bytes, top: 1, when: None, boot: None, columns: 1 };
+    Reader::open(path).unwrap().answer(&question).unwrap().gaps
 }
 
 /// Killed while it made the file, it has made none.

@@ -37,7 +37,7 @@ pub struct HistoryArgs {
     /// The minute from this time: now, 22:10, 'yesterday 22:10', '2026-11-21 22:10', RFC 3339, -2h
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, conflicts_with_all = ["from", "to", "last_boot"])]
     pub at: Option<String>,
-    /// From this time [default: -1h]
+    /// From this time [default: an hour before --to]
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub from: Option<String>,
     /// To this time [default: now]

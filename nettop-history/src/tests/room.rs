@@ -1,9 +1,11 @@
 //! What goes so that there is room, and what stays.
 
+use std::fs;
+
 use rusqlite::Connection;
 
-use super::{counters, file, folder, origin, question, slot};
-use crate::{DropKind, Dropped, Keep, Limits, Reader, Slot, Store, Who};
+use super::{counters, file, folder, open, origin, question, slot};
+use crate::{DropKind, Dropped, Keep, Limits, Reader, Resolution, Slot, Store, Who};
 
 const BEGIN: i64 = 1_795_000_000 / 3600 * 3600;
 
@@ -81,11 +83,13 @@ fn a_process_that_talks_is_not_forgotten() {
     let limits = Limits { keep: Keep { days: [1, 1, 2] }, ..Limits::default() };
     let mut store = Store::open(&path, limits, &origin(), BEGIN).unwrap();
     store.write(&[slot(BEGIN, &[(1, 5)])]).unwrap();
-    for hour in 1..=48 {
-        store.write(&[slot(BEGIN + hour * 3600, &[(2, 5)])]).unwrap();
+    for hour in 1..=49 {
+        let mut slot = slot(BEGIN + hour * 3600, &[(2, 5)]);
+        slot.tick.measured_ms = 3_600_000;
+        store.write(&[slot]).unwrap();
     }
     // It talks again, when all else that it did is given up.
-    let again = BEGIN + 49 * 3600;
+    let again = BEGIN + 50 * 3600;
     store.write(&[slot(again, &[(1, 7)])]).unwrap();
     let connection = Connection::open(&path).unwrap();
     assert_eq!(count(&connection, "sample_1h WHERE ts <= 1795000000 / 3600 * 3600"), 0);
@@ -106,6 +110,147 @@ fn a_row_far_ahead_does_not_make_all_others_old() {
     for number in 0..400 {
         store.write(&[slot(BEGIN + number * 10, &crowd)]).unwrap();
         let kept = count(&connection, "tick_10s");
-        assert!(kept > number.min(20), "{kept} slots are left of {number}");
+        assert!(kept > number.min(15), "{kept} slots are left of {number}");
     }
+}
+
+#[test]
+fn age_takes_fine_rows_first_and_a_wrong_clock_not_all() {
+    let folder = folder();
+    let path = file(&folder);
+    let mut store = open(&path);
+    const DAY: i64 = 86_400;
+    for hour in 0..20 {
+        store.write(&[slot(BEGIN + hour * 3600, &[(1, 1000)])]).unwrap();
+    }
+    // A clock that is a year ahead for a minute.
+    store.write(&[slot(BEGIN + 365 * DAY, &[(1, 1)])]).unwrap();
+    store.write(&[slot(BEGIN + 20 * 3600, &[(1, 1000)])]).unwrap();
+    let connection = Connection::open(&path).unwrap();
+    let count = |table: &str| -> i64 {
+        connection
+            .query_row(&format!("SELECT count(*) FROM {table} WHERE ts < {}", BEGIN + 30 * DAY), [], |row| row.get(0))
+            .unwrap()
+    };
+    assert!(count("sample_10s") >= 18, "{} are left", count("sample_10s"));
+    for day in 3..20 {
+        for minute in 0..30 {
+            let mut slot = slot(BEGIN + day * DAY + minute * 60, &[(2, 1000)]);
+            slot.tick.measured_ms = 600_000;
+            store.write(&[slot]).unwrap();
+        }
+    }
+    let oldest = |resolution: Resolution| -> i64 {
+        let query = format!("SELECT min(ts) FROM sample_{}", resolution.suffix());
+        connection.query_row(&query, [], |row| row.get(0)).unwrap()
+    };
+    assert!(oldest(Resolution::Slot) >= BEGIN + 17 * DAY, "two days are kept");
+    assert!(oldest(Resolution::Minute) <= BEGIN + 6 * DAY, "and two weeks of minutes");
+    assert!(oldest(Resolution::Minute) >= BEGIN + 4 * DAY);
+    assert!(oldest(Resolution::Hour) <= BEGIN, "hours are all there");
+}
+
+#[test]
+fn the_file_stays_below_its_quota_and_has_what_is_new() {
+    let folder = folder();
+    let path = file(&folder);
+    let quota = 512 << 10;
+    let limits = Limits { size_bytes: quota, free_bytes: 0, ..Limits::default() };
+    let mut store = Store::open(&path, limits, &origin(), 0).unwrap();
+    let moved: Vec<(u32, u64)> = (0..60).map(|number| (number, 123_456_789)).collect();
+    for number in 0..400 {
+        store.write(&[slot(BEGIN + number * 10, &moved)]).unwrap();
+        assert!(fs::metadata(&path).unwrap().len() <= quota);
+    }
+    store.finish(BEGIN + 4000).unwrap();
+    assert!(fs::metadata(&path).unwrap().len() <= quota);
+    let connection = Connection::open(&path).unwrap();
+    assert_eq!(connection.query_row("PRAGMA integrity_check", [], |row| row.get::<_, String>(0)).unwrap(), "ok");
+    let reader = Reader::open(&path).unwrap();
+    let last = reader.answer(&question(BEGIN + 3940, BEGIN + 4000)).unwrap();
+    assert_eq!(last.rows.len(), 60);
+    assert!(last.rows.iter().all(|row| row.counters.tx_bytes == 6 * 123_456_789));
+    assert!(last.gaps.is_empty());
+    // A smaller quota than the file has: it shrinks while it is written.
+    let limits = Limits { size_bytes: quota / 2, ..limits };
+    let mut store = Store::open(&path, limits, &origin(), 0).unwrap();
+    for number in 400..440 {
+        store.write(&[slot(BEGIN + number * 10, &moved)]).unwrap();
+    }
+    store.finish(BEGIN + 4400).unwrap();
+    assert!(fs::metadata(&path).unwrap().len() <= quota / 2, "{}", fs::metadata(&path).unwrap().len());
+}
+
+#[test]
+fn a_clock_that_is_ahead_for_hours_costs_ten_times_as_much_and_not_all() {
+    let folder = folder();
+    let path = file(&folder);
+    let mut store = open(&path);
+    for hour in 0..400 {
+        store.write(&[slot(BEGIN + hour * 3600, &[(1, 1000)])]).unwrap();
+    }
+    let connection = Connection::open(&path).unwrap();
+    let kept = || {
+        let of = |table: &str| count(&connection, &format!("{table} WHERE ts < {}", BEGIN + 500 * 3600));
+        [of("tick_10s"), of("tick_1m"), of("tick_1h")]
+    };
+    let before = kept();
+    assert_eq!(before[2], 399, "the last hour is open");
+    // Two years: all is older than what is kept. In the first hour nothing goes.
+    let ahead = BEGIN + 2 * 365 * 86_400;
+    for number in 0..359 {
+        store.write(&[slot(ahead + number * 10, &[(1, 1)])]).unwrap();
+    }
+    assert_eq!(kept()[2] - before[2], 1, "it is rolled up, and nothing gone");
+    for number in 359..4 * 360 {
+        store.write(&[slot(ahead + number * 10, &[(1, 1)])]).unwrap();
+    }
+    let after = kept();
+    assert!(after[1..].iter().all(|left| *left >= 400 - 4 * 10 - 1), "{before:?} {after:?}");
+    assert!(after[0] >= 400 - 4 * 60, "one that has an hour for itself goes each minute: {after:?}");
+    assert!(after.iter().all(|left| *left <= 400 - 20), "what is old goes: {before:?} {after:?}");
+    // It is set right.
+    store.write(&[slot(BEGIN + 400 * 3600, &[(1, 1000)])]).unwrap();
+    let answer = Reader::open(&path).unwrap().answer(&question(BEGIN + 100 * 3600, BEGIN + 401 * 3600)).unwrap();
+    assert_eq!(answer.rows[0].counters.tx_bytes, 301_000);
+}
+
+#[test]
+fn what_was_set_aside_counts_and_goes_before_rows() {
+    let folder = folder();
+    let path = file(&folder);
+    let aside = folder.path().join("history.db.corrupt");
+    let log = folder.path().join("history.db.corrupt-wal");
+    let quota = 1 << 20;
+    let limits = Limits { size_bytes: quota, free_bytes: 0, ..Limits::default() };
+    let start = || Store::open(&path, limits, &origin(), 0).unwrap();
+    start().write(&[slot(BEGIN, &[(1, 5)])]).unwrap();
+    fs::write(&log, "of another file").unwrap();
+    fs::remove_file(folder.path().join("history.db-wal")).unwrap();
+    Store::set_aside(&path).unwrap();
+    assert!(aside.exists() && !log.exists());
+    fs::write(&aside, vec![1; 600 << 10]).unwrap();
+    let mut store = start();
+    let crowd: Vec<(u32, u64)> = (0..60).map(|number| (number, 123_456_789)).collect();
+    let size = |path: &std::path::Path| fs::metadata(path).map_or(0, |found| found.len());
+    let mut together = 0;
+    for number in 0..400 {
+        store.write(&[slot(BEGIN + number * 10, &crowd)]).unwrap();
+        assert!(size(&path) + size(&aside) <= quota);
+        together += i64::from(aside.exists());
+        let kept = count(&Connection::open(&path).unwrap(), "tick_10s");
+        assert!(!aside.exists() || kept == number + 1, "rows went before it");
+    }
+    assert!((10..400).contains(&together), "{together}");
+    assert!(size(&path) > 600 << 10, "what it took is room again");
+}
+
+#[test]
+fn a_quota_that_is_used_up_is_told_from_a_full_disk() {
+    let folder = folder();
+    let limits = Limits { size_bytes: 100 << 10, free_bytes: 0, ..Limits::default() };
+    let mut store = Store::open(&file(&folder), limits, &origin(), 0).unwrap();
+    let crowd: Vec<(u32, u64)> = (0..500).map(|number| (number, 123_456_789)).collect();
+    let said = store.write(&[slot(BEGIN, &crowd)]).unwrap_err().to_string();
+    assert_eq!(said, "its 102400 bytes (--history-size) are used up, and nothing is left to give up");
 }

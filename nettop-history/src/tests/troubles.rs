@@ -9,8 +9,8 @@ use std::{
 use nix::fcntl::{Flock, FlockArg};
 use rusqlite::Connection;
 
-use super::{file, folder, open, origin, question, slot};
-use crate::{Limits, Reader, Resolution, Store, Trouble, Writer, schema};
+use super::{file, folder, open, origin, slot};
+use crate::{Limits, Reader, Store, Trouble, Writer};
 
 const BEGIN: i64 = 1_795_000_000;
 
@@ -114,133 +114,6 @@ fn a_file_is_readable_by_its_group_whatever_the_umask() {
 }
 
 #[test]
-fn a_file_of_an_older_version_is_brought_up_to_date() {
-    let folder = folder();
-    let path = file(&folder);
-    open(&path).write(&[slot(BEGIN, &[(1, 5)]), slot(BEGIN + 70, &[(2, 6)])]).unwrap();
-    for version in 1..schema::VERSION {
-        // As that version made it, with what it had recorded.
-        let old = folder.path().join(format!("v{version}.db"));
-        let connection = Connection::open(&old).unwrap();
-        for step in &schema::STEPS[..usize::try_from(version).unwrap()] {
-            connection.execute_batch(step).unwrap();
-        }
-        connection
-            .execute_batch(&format!(
-                "PRAGMA application_id = {}; PRAGMA user_version = {version}; ATTACH '{}' AS new;",
-                schema::APPLICATION_ID,
-                path.display()
-            ))
-            .unwrap();
-        let tables: Vec<String> = connection
-            .prepare("SELECT name FROM main.sqlite_schema WHERE type = 'table' AND name NOT IN ('session', 'tick_10s', 'tick_1m', 'tick_1h')")
-            .unwrap()
-            .query_map([], |row| row.get(0))
-            .unwrap()
-            .collect::<Result<_, _>>()
-            .unwrap();
-        for table in tables {
-            connection.execute_batch(&format!("INSERT INTO main.{table} SELECT * FROM new.{table}")).unwrap();
-        }
-        // Without the columns that came later.
-        connection
-            .execute_batch("INSERT INTO main.tick_10s(ts, measured_ms, readings, late_ms, clock_step_ms, lost) SELECT ts, measured_ms, readings, late_ms, clock_step_ms, lost FROM new.tick_10s")
-            .unwrap();
-        drop(connection);
-        assert!(Reader::open(&old).is_err(), "what it lacks cannot be answered");
-        let mut store = open(&old);
-        let mut more = slot(BEGIN + 80, &[(1, 7)]);
-        more.losses.insert("rows_full", 3);
-        store.write(&[more]).unwrap();
-        store.finish(BEGIN + 90).unwrap();
-        let answer = Reader::open(&old).unwrap().answer(&question(BEGIN, BEGIN + 90)).unwrap();
-        assert_eq!(answer.rows.iter().map(|row| row.counters.tx_bytes).sum::<u64>(), 5 + 6 + 7);
-        assert_eq!(answer.losses, [("rows_full".to_owned(), 3)]);
-    }
-}
-
-#[test]
-fn a_file_of_a_newer_version_is_left_as_it_is() {
-    let folder = folder();
-    let path = file(&folder);
-    open(&path).finish(0).unwrap();
-    let set = |version: i32| {
-        let connection = Connection::open(&path).unwrap();
-        connection.pragma_update(None, "user_version", version).unwrap();
-    };
-    set(schema::VERSION + 1);
-    let trouble = Store::open(&path, Limits::default(), &origin(), 0).err().unwrap();
-    assert!(matches!(trouble, Trouble::Newer(_, version) if version == schema::VERSION + 1), "{trouble}");
-    set(schema::VERSION);
-    open(&path);
-}
-
-#[test]
-fn age_takes_fine_rows_first_and_a_wrong_clock_not_all() {
-    let folder = folder();
-    let path = file(&folder);
-    let mut store = open(&path);
-    const DAY: i64 = 86_400;
-    for hour in 0..20 {
-        store.write(&[slot(BEGIN + hour * 3600, &[(1, 1000)])]).unwrap();
-    }
-    // A clock that is a year ahead for a minute.
-    store.write(&[slot(BEGIN + 365 * DAY, &[(1, 1)])]).unwrap();
-    store.write(&[slot(BEGIN + 20 * 3600, &[(1, 1000)])]).unwrap();
-    let connection = Connection::open(&path).unwrap();
-    let count = |table: &str| -> i64 {
-        connection
-            .query_row(&format!("SELECT count(*) FROM {table} WHERE ts < {}", BEGIN + 30 * DAY), [], |row| row.get(0))
-            .unwrap()
-    };
-    assert!(count("sample_10s") >= 18, "{} are left", count("sample_10s"));
-    for day in 3..20 {
-        for minute in 0..30 {
-            store.write(&[slot(BEGIN + day * DAY + minute * 60, &[(2, 1000)])]).unwrap();
-        }
-    }
-    let oldest = |resolution: Resolution| -> i64 {
-        let query = format!("SELECT min(ts) FROM sample_{}", resolution.suffix());
-        connection.query_row(&query, [], |row| row.get(0)).unwrap()
-    };
-    assert!(oldest(Resolution::Slot) >= BEGIN + 17 * DAY, "two days are kept");
-    assert!(oldest(Resolution::Minute) <= BEGIN + 6 * DAY, "and two weeks of minutes");
-    assert!(oldest(Resolution::Minute) >= BEGIN + 4 * DAY);
-    assert!(oldest(Resolution::Hour) <= BEGIN, "hours are all there");
-}
-
-#[test]
-fn the_file_stays_below_its_quota_and_has_what_is_new() {
-    let folder = folder();
-    let path = file(&folder);
-    let quota = 512 << 10;
-    let limits = Limits { size_bytes: quota, free_bytes: 0, ..Limits::default() };
-    let mut store = Store::open(&path, limits, &origin(), 0).unwrap();
-    let moved: Vec<(u32, u64)> = (0..60).map(|number| (number, 123_456_789)).collect();
-    for number in 0..400 {
-        store.write(&[slot(BEGIN + number * 10, &moved)]).unwrap();
-        assert!(fs::metadata(&path).unwrap().len() <= quota);
-    }
-    store.finish(BEGIN + 4000).unwrap();
-    assert!(fs::metadata(&path).unwrap().len() <= quota);
-    let connection = Connection::open(&path).unwrap();
-    assert_eq!(connection.query_row("PRAGMA integrity_check", [], |row| row.get::<_, String>(0)).unwrap(), "ok");
-    let reader = Reader::open(&path).unwrap();
-    let last = reader.answer(&question(BEGIN + 3940, BEGIN + 4000)).unwrap();
-    assert_eq!(last.rows.len(), 60);
-    assert!(last.rows.iter().all(|row| row.counters.tx_bytes == 6 * 123_456_789));
-    assert!(last.gaps.is_empty());
-    // A smaller quota than the file has: it shrinks while it is written.
-    let limits = Limits { size_bytes: quota / 2, ..limits };
-    let mut store = Store::open(&path, limits, &origin(), 0).unwrap();
-    for number in 400..440 {
-        store.write(&[slot(BEGIN + number * 10, &moved)]).unwrap();
-    }
-    store.finish(BEGIN + 4400).unwrap();
-    assert!(fs::metadata(&path).unwrap().len() <= quota / 2, "{}", fs::metadata(&path).unwrap().len());
-}
-
-#[test]
 fn a_file_that_was_removed_is_noticed() {
     let folder = folder();
     let path = file(&folder);
@@ -248,62 +121,6 @@ fn a_file_that_was_removed_is_noticed() {
     store.write(&[slot(BEGIN, &[(1, 5)])]).unwrap();
     fs::remove_file(&path).unwrap();
     assert!(matches!(store.write(&[slot(BEGIN + 10, &[(1, 5)])]), Err(Trouble::Io(_))));
-}
-
-#[test]
-fn the_answer_says_what_was_not_measured_and_when_alone() {
-    let folder = folder();
-    let path = file(&folder);
-    let mut store = open(&path);
-    for number in [0, 1, 2, 5, 6] {
-        let mut slot = slot(BEGIN + number * 10, &[(1, 10), (2, 20)]);
-        #[expect(clippy::cast_precision_loss, reason = "a small number")]
-        let load = number as f64;
-        slot.tick.load = Some([load, 1.0, 1.0]);
-        if number == 5 {
-            slot.losses.insert("history_shed", 4);
-            slot.tick.clock_step_ms = -7000;
-        }
-        store.write(&[slot]).unwrap();
-    }
-    let reader = Reader::open(&path).unwrap();
-    let answer = reader.answer(&question(BEGIN, BEGIN + 80)).unwrap();
-    assert_eq!(answer.gaps, [(BEGIN + 30, BEGIN + 50), (BEGIN + 70, BEGIN + 80)]);
-    assert_eq!((answer.measured_ms, answer.load_peak, answer.clock_step_ms), (50_000, Some(6.0), -7000));
-    assert_eq!(answer.losses, [("history_shed".to_owned(), 4)]);
-    assert_eq!(answer.rows[0].who.pid, 102);
-    let when = Some("load > 1 and load < 6".parse().unwrap());
-    let answer = reader.answer(&crate::Question { when, top: 1, ..question(BEGIN, BEGIN + 80) }).unwrap();
-    assert_eq!(answer.selected_ms, 20_000);
-    assert_eq!((answer.rows[0].counters.tx_bytes, answer.others.tx_bytes, answer.others_number), (40, 20, 1));
-    // An interval of a minute is in the slot where it ended, and covers what was before.
-    let mut long = slot(BEGIN + 190, &[(1, 10)]);
-    long.tick.measured_ms = 60_000;
-    store.write(&[long]).unwrap();
-    let answer = reader.answer(&question(BEGIN + 100, BEGIN + 200)).unwrap();
-    assert_eq!(answer.gaps, [(BEGIN + 100, BEGIN + 140)]);
-}
-
-#[test]
-fn the_last_boot_is_the_one_before_this() {
-    let folder = folder();
-    let path = file(&folder);
-    let boot = |name: &str, at: i64| {
-        let origin = crate::Origin { boot_id: name.into(), ..origin() };
-        Store::open(&path, Limits::default(), &origin, at).unwrap()
-    };
-    boot("first", BEGIN).write(&[slot(BEGIN, &[(1, 1)])]).unwrap();
-    let reader = Reader::open(&path).unwrap();
-    assert!(reader.last_boot("first").unwrap().is_none());
-    // Before anything records again, and after.
-    let found = reader.last_boot("second").unwrap().unwrap();
-    assert_eq!((found.last, found.is_clean), (BEGIN + 10, false));
-    let mut second = boot("second", BEGIN + 100);
-    second.write(&[slot(BEGIN + 100, &[(1, 1)])]).unwrap();
-    let found = reader.last_boot("second").unwrap().unwrap();
-    assert_eq!((found.boot_id.as_str(), found.last, found.is_clean), ("first", BEGIN + 10, false));
-    second.finish(BEGIN + 110).unwrap();
-    assert!(reader.last_boot("third").unwrap().unwrap().is_clean);
 }
 
 #[test]

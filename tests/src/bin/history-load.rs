@@ -4,15 +4,19 @@ use std::io::Write as _;
 
 use anyhow::Context as _;
 use nettop_history::{Limits, SLOT_S, Store};
-use nettop_tests::history::{origin, slot};
+use nettop_tests::history::{RESTART_MS, origin, slot};
 
 fn main() -> anyhow::Result<()> {
     let mut args = std::env::args().skip(1);
     let path = args.next().context("no path")?;
     let mut ts: i64 = args.next().context("no time to begin at")?.parse()?;
     let mut store = Store::open(path.as_ref(), Limits::default(), &origin(), ts)?;
+    // Started again in the slot where it was killed: of that, the last seven seconds are measured.
+    let mut late_ms = RESTART_MS;
     loop {
-        store.write(&[slot(ts)])?;
+        let mut slot = slot(ts);
+        slot.begin_ms += std::mem::take(&mut late_ms);
+        store.write(&[slot])?;
         let mut out = std::io::stdout().lock();
         writeln!(out, "{ts}")?;
         out.flush()?;

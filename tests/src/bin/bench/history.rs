@@ -74,6 +74,7 @@ fn measure(folder: &Path) -> anyhow::Result<()> {
                 order: Order::Bytes,
                 top: 20,
                 when: None,
+                boot: None,
                 columns: 24,
             };
             let start = Instant::now();
@@ -92,7 +93,8 @@ fn measure(folder: &Path) -> anyhow::Result<()> {
 
 /// 80 of 500 processes, most of which move little.
 fn slot(ts: i64, chance: &mut Chance) -> Slot {
-    let mut slot = Slot { ts, tick: Tick { measured_ms: 10_000, readings: 2, ..Tick::default() }, ..Slot::default() };
+    let tick = Tick { measured_ms: 10_000, readings: 2, ..Tick::default() };
+    let mut slot = Slot { ts, begin_ms: ts * 1000, end_ms: (ts + SLOT_S) * 1000, tick, ..Slot::default() };
     slot.tick.load = Some([1.25, 1.0, 0.75]);
     let device = Device { netns: 4_026_531_833, netns_cookie: 1, ifindex: 2, name: Some("eth0".into()) };
     while (slot.samples.len() as u64) < ACTIVE {

@@ -1,0 +1,84 @@
+//! A slot becomes rows.
+
+use rusqlite::{Connection, params};
+
+use crate::{
+    names::Names,
+    plan::Resolution,
+    rollup::{self, DEVICE, DROP, SAMPLE, TICK},
+    slot::Slot,
+};
+
+pub fn insert(connection: &Connection, names: &mut Names, slot: &Slot) -> rusqlite::Result<()> {
+    let ts = slot.ts;
+    let tick = &slot.tick;
+    let lost: u64 = slot.losses.values().sum();
+    let [load1, load5, load15] = tick.load.map_or([None; 3], |load| load.map(Some));
+    connection.prepare_cached(&TICK.insert())?.execute(params![
+        ts,
+        tick.measured_ms.cast_signed(),
+        tick.readings.cast_signed(),
+        tick.clock_step_ms,
+        lost.cast_signed(),
+        slot.flush,
+        tick.late_ms.cast_signed(),
+        load1,
+        load5,
+        load15,
+        tick.cpu_some,
+        tick.memory_some,
+        tick.memory_full,
+        tick.io_some,
+        tick.io_full,
+    ])?;
+    let mut samples = Vec::with_capacity(slot.samples.len());
+    for (who, counters) in &slot.samples {
+        samples.push((names.process(connection, who, ts)?, counters));
+    }
+    // In the order of the key: pages fill up from left to right.
+    samples.sort_unstable_by_key(|(process, _)| *process);
+    let mut statement = connection.prepare_cached(&SAMPLE.insert())?;
+    for (process, counters) in samples {
+        statement.execute(params![
+            ts,
+            process,
+            counters.tx_bytes.cast_signed(),
+            counters.rx_bytes.cast_signed(),
+            counters.tx_packets.cast_signed(),
+            counters.rx_packets.cast_signed(),
+            counters.tx_app_bytes.cast_signed(),
+            counters.rx_app_bytes.cast_signed(),
+        ])?;
+    }
+    let mut statement = connection.prepare_cached(&DEVICE.insert())?;
+    for (device, books) in &slot.devices {
+        let (tx, rx) = (&books.tx, &books.rx);
+        statement.execute(params![
+            ts,
+            names.device(connection, device)?,
+            tx.bytes.cast_signed(),
+            tx.packets.cast_signed(),
+            tx.attributed_bytes.cast_signed(),
+            tx.kernel_bytes.cast_signed(),
+            tx.copied_bytes.cast_signed(),
+            tx.unattributed_bytes,
+            rx.bytes.cast_signed(),
+            rx.packets.cast_signed(),
+            rx.attributed_bytes.cast_signed(),
+            rx.kernel_bytes.cast_signed(),
+            rx.copied_bytes.cast_signed(),
+            rx.unattributed_bytes,
+        ])?;
+    }
+    let mut statement = connection.prepare_cached(&DROP.insert())?;
+    for ((kind, who), dropped) in &slot.drops {
+        let (kind, process) = (names.kind(connection, kind)?, names.process(connection, who, ts)?);
+        statement.execute(params![ts, kind, process, dropped.packets.cast_signed(), dropped.bytes.cast_signed()])?;
+    }
+    for (cause, count) in &slot.losses {
+        connection
+            .prepare_cached("INSERT INTO loss VALUES(?1, ?2, ?3) ON CONFLICT(ts, cause) DO UPDATE SET count = count + excluded.count")?
+            .execute(params![ts, cause, count.cast_signed()])?;
+    }
+    rollup::open(connection, Resolution::Minute, ts)
+}

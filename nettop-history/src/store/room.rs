@@ -1,0 +1,89 @@
+//! Room for what is new: the quota, the disk and the log.
+
+use std::{io, path::Path};
+
+use rusqlite::TransactionBehavior;
+
+use super::{Store, Trouble};
+use crate::{guard::beside_path, retention};
+
+const PAGE: u64 = 4096;
+/// Room in which rows are deleted where there is no other.
+const LEAST_RESERVE: u64 = 1 << 20;
+
+impl Store {
+    /// Gives up a corrupt file that was set aside, else the oldest rows, in a transaction of its own: small enough for the log that is there already.
+    pub(super) fn cut(&mut self) -> Result<(), Trouble> {
+        if let Some(aside) = self.guard.give_up_aside().map_err(|error| Trouble::Io(error.to_string()))? {
+            tracing::warn!("history: {} is deleted to make room", aside.display());
+            return self.bound();
+        }
+        self.names_stale = true;
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let has_cut = retention::by_size(&transaction, &self.limits.keep)?;
+        transaction.commit()?;
+        // A log that was emptied is written from its begin again.
+        self.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()))?;
+        if has_cut { Ok(()) } else { Err(Trouble::Full) }
+    }
+
+    /// Sets how large the file may become: no larger than it is where the disk is nearly full.
+    pub(super) fn bound(&mut self) -> Result<(), Trouble> {
+        let mut is_scarce = self.is_scarce(self.wal_bytes());
+        if is_scarce {
+            // What is in the log may have to grow the file while the log still has its room.
+            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+            is_scarce = self.is_scarce(0);
+        }
+        let pages: i64 = self.connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
+        let pages = pages.cast_unsigned();
+        // What was set aside counts. For a while it may stay, however large.
+        let size = self.limits.size_bytes;
+        let most = size.saturating_sub(self.guard.aside_bytes()).max(size / 8) / PAGE;
+        let allowed = if is_scarce { pages.min(most) } else { most };
+        // Below what there is, SQLite takes what there is.
+        self.connection.query_row(&format!("PRAGMA max_page_count = {}", allowed.max(1)), [], |_| Ok(()))?;
+        if pages > most {
+            let unused: i64 = self.connection.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
+            if pages - unused.cast_unsigned() > most {
+                match self.cut() {
+                    Err(Trouble::Full) => {}
+                    other => other?,
+                }
+            }
+            // A step for each page.
+            let mut vacuum = self.connection.prepare("PRAGMA incremental_vacuum(2000)")?;
+            let mut pages = vacuum.query([])?;
+            while pages.next()?.is_some() {}
+        }
+        Ok(())
+    }
+
+    /// Whether less than the reserve would be left if that much more were needed.
+    fn is_scarce(&self, more: u64) -> bool {
+        let reserve = |size: u64| self.limits.free_bytes.min((size / 20).max(LEAST_RESERVE));
+        free_bytes(&self.guard.path).is_ok_and(|(free, size)| free < reserve(size) + more)
+    }
+
+    /// Why there was no room.
+    pub(super) fn what_is_full(&self) -> Trouble {
+        if self.is_scarce(0) { Trouble::Disk } else { Trouble::Quota(self.limits.size_bytes) }
+    }
+
+    fn wal_bytes(&self) -> u64 {
+        std::fs::metadata(beside_path(&self.guard.path, "-wal")).map_or(0, |wal| wal.len())
+    }
+
+    pub(super) fn check_wal(&self) -> Result<(), Trouble> {
+        if self.wal_bytes() > self.limits.wal_bytes {
+            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        }
+        if self.wal_bytes() > self.limits.wal_bytes { Err(Trouble::Pinned(self.wal_bytes())) } else { Ok(()) }
+    }
+}
+
+/// Free bytes of the file system, and all.
+fn free_bytes(path: &Path) -> io::Result<(u64, u64)> {
+    let stat = nix::sys::statvfs::statvfs(path)?;
+    Ok((stat.blocks_available() * stat.fragment_size(), stat.blocks() * stat.fragment_size()))
+}

@@ -1,0 +1,85 @@
+//! Files of other versions.
+
+use std::fs;
+
+use rusqlite::Connection;
+
+use super::{file, folder, open, origin, question, slot};
+use crate::{Limits, Reader, Store, Trouble, schema};
+
+const BEGIN: i64 = 1_795_000_000;
+
+#[test]
+fn a_file_of_an_older_version_is_brought_up_to_date() {
+    let folder = folder();
+    let path = file(&folder);
+    open(&path).write(&[slot(BEGIN, &[(1, 5)]), slot(BEGIN + 70, &[(2, 6)])]).unwrap();
+    let gaps = [(BEGIN + 10, BEGIN + 70), (BEGIN + 80, BEGIN + 100)];
+    for version in schema::OLDEST..schema::VERSION {
+        // As that version made it, with what it had recorded.
+        let old = folder.path().join(format!("v{version}.db"));
+        let connection = Connection::open(&old).unwrap();
+        for step in &schema::STEPS[..usize::try_from(version).unwrap()] {
+            connection.execute_batch(step).unwrap();
+        }
+        connection
+            .execute_batch(&format!(
+                "PRAGMA application_id = {}; PRAGMA user_version = {version}; ATTACH '{}' AS new;",
+                schema::APPLICATION_ID,
+                path.display()
+            ))
+            .unwrap();
+        let tables: Vec<String> = connection
+            .prepare("SELECT name FROM main.sqlite_schema WHERE type = 'table' AND name NOT IN ('session', 'tick_10s', 'tick_1m', 'tick_1h')")
+            .unwrap()
+            .query_map([], |row| row.get(0))
+            .unwrap()
+            .collect::<Result<_, _>>()
+            .unwrap();
+        for table in tables {
+            connection.execute_batch(&format!("INSERT INTO main.{table} SELECT * FROM new.{table}")).unwrap();
+        }
+        // Without the columns that came later.
+        connection
+            .execute_batch("INSERT INTO main.tick_10s(ts, measured_ms, readings, late_ms, clock_step_ms, lost) SELECT ts, measured_ms, readings, late_ms, clock_step_ms, lost FROM new.tick_10s")
+            .unwrap();
+        connection
+            .execute_batch(
+                "INSERT INTO main.session(boot, started, version) SELECT boot, started, version FROM new.session",
+            )
+            .unwrap();
+        drop(connection);
+        // As it is, by who may only read.
+        let before = fs::read(&old).unwrap();
+        let answer = Reader::open(&old).unwrap().answer(&question(BEGIN, BEGIN + 100)).unwrap();
+        assert_eq!(answer.rows.iter().map(|row| row.counters.tx_bytes).sum::<u64>(), 5 + 6);
+        assert_eq!(answer.gaps, gaps);
+        assert_eq!(Reader::open(&old).unwrap().last_boot("next").unwrap().unwrap().last, BEGIN + 80);
+        assert_eq!(fs::read(&old).unwrap(), before);
+        let mut store = open(&old);
+        let mut more = slot(BEGIN + 80, &[(1, 7)]);
+        more.losses.insert("rows_full", 3);
+        store.write(&[more]).unwrap();
+        store.finish(BEGIN + 90).unwrap();
+        let answer = Reader::open(&old).unwrap().answer(&question(BEGIN, BEGIN + 90)).unwrap();
+        assert_eq!(answer.rows.iter().map(|row| row.counters.tx_bytes).sum::<u64>(), 5 + 6 + 7);
+        assert_eq!(answer.losses, [("rows_full".to_owned(), 3)]);
+        assert_eq!(answer.gaps, gaps[..1]);
+    }
+}
+
+#[test]
+fn a_file_of_a_newer_version_is_left_as_it_is() {
+    let folder = folder();
+    let path = file(&folder);
+    open(&path).finish(0).unwrap();
+    let set = |version: i32| {
+        let connection = Connection::open(&path).unwrap();
+        connection.pragma_update(None, "user_version", version).unwrap();
+    };
+    set(schema::VERSION + 1);
+    let trouble = Store::open(&path, Limits::default(), &origin(), 0).err().unwrap();
+    assert!(matches!(trouble, Trouble::Newer(_, version) if version == schema::VERSION + 1), "{trouble}");
+    set(schema::VERSION);
+    open(&path);
+}
