@@ -52,8 +52,8 @@ fn write_tree(command: &clap::Command, folder: &Path) -> anyhow::Result<()> {
     let man = Man::new(command.clone()).section(SECTION).source("nettopd").manual("System Administration");
     let path = folder.join(man.get_filename());
     write_page(&man, command, &path).with_context(|| format!("cannot write {}", path.display()))?;
-    let shown = command.get_subcommands().filter(|command| !command.is_hide_set());
-    shown.map(|command| write_tree(command, folder)).collect()
+    let mut shown = command.get_subcommands().filter(|command| !command.is_hide_set());
+    shown.try_for_each(|command| write_tree(command, folder))
 }
 
 fn write_page(man: &Man, command: &clap::Command, path: &Path) -> io::Result<()> {
