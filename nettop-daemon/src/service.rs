@@ -70,9 +70,8 @@ fn api(
     walks: Option<anyhow::Result<Walks>>,
     config: &Config,
 ) -> anyhow::Result<api::Server> {
-    let walks = walks.and_then(|walks| {
-        walks.inspect_err(|error| tracing::warn!("sockets cannot be listed: {error:#}")).ok()
-    });
+    let walks =
+        walks.and_then(|walks| walks.inspect_err(|error| tracing::warn!("sockets cannot be listed: {error:#}")).ok());
     let history = config.history.enabled.then(|| config.history.file.clone());
     api::Server::start(socket, api::Sources { snapshots, walks: walks.map(Arc::new), history })
 }

@@ -1,6 +1,12 @@
 //! Questions to the file: who moved how much in a period, and what the answer is made of.
 
-use std::{cmp::Reverse, collections::HashMap, fs, path::Path, time::{Duration, Instant}};
+use std::{
+    cmp::Reverse,
+    collections::HashMap,
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, bail};
 use rusqlite::{Connection, OpenFlags, params};

@@ -39,7 +39,9 @@ pub fn skip(what_lacks: &str) {
 }
 
 pub use namespace::{Counters, Namespace, join, veth_pair};
-pub use nettopd::{Nettopd, Row, app, assert_app, device, nettopd_command, owner_row, rows_of, rss_kib, run_nettopd, wire};
+pub use nettopd::{
+    Nettopd, Row, app, assert_app, device, nettopd_command, owner_row, rows_of, rss_kib, run_nettopd, wire,
+};
 pub use process::{Moved, Parent, Process, set_name};
 pub use sniffer::{Frames, Sniffer};
 pub use stream::{Stream, Told};

@@ -71,9 +71,11 @@ fn an_answer_is_what_the_command_would_have_said() {
     let ours = |document: &Value| {
         let mut sockets = document["sockets"].as_array().unwrap().clone();
         // Paths of other users' programs are not for a daemon without capabilities.
-        sockets.iter_mut().for_each(|socket| socket["holders"].as_array_mut().unwrap().iter_mut().for_each(|holder| {
-            holder.as_object_mut().unwrap().remove("exe");
-        }));
+        sockets.iter_mut().for_each(|socket| {
+            socket["holders"].as_array_mut().unwrap().iter_mut().for_each(|holder| {
+                holder.as_object_mut().unwrap().remove("exe");
+            })
+        });
         sockets
     };
     assert!(ours(&asked).iter().any(|socket| socket["local_port"] == port && socket["state"] == "listen"), "{asked}");
@@ -216,13 +218,15 @@ fn a_crowd_of_all_kinds_does_no_harm() {
     assert!(rss_kib(daemon.pid()) < before + 16 * 1024, "{before} KiB, then {}", rss_kib(daemon.pid()));
     // The silent are seen off after five seconds; those who only listen may stay.
     let deadline = Instant::now() + Duration::from_secs(20);
-    while daemon.get("/v1/status").map_or(0, |(status, _)| status) != 200 {
-        assert!(Instant::now() < deadline, "nobody else is let in");
+    let status = loop {
+        let status = daemon.get("/v1/status").map(|(_, document)| document).unwrap_or_default();
+        if status["clients"]["dropped"].as_u64() > Some(0) {
+            break status;
+        }
+        assert!(Instant::now() < deadline, "nobody is seen off: {status}");
         std::thread::sleep(Duration::from_millis(200));
-    }
-    let (_, status) = daemon.get("/v1/status").unwrap();
-    let clients = &status["clients"];
-    assert!(clients["refused"].as_u64() > Some(0) && clients["dropped"].as_u64() > Some(0), "{clients}");
+    };
+    assert!(status["clients"]["refused"].as_u64() > Some(0), "{status}");
     assert!(status["last"]["age_ms"].as_u64().unwrap() < 2000, "{status}");
     assert_ne!(daemon.intervals().unwrap(), at_first, "it went on measuring");
     drop(crowd);
@@ -270,6 +274,8 @@ fn mutilated_requests_are_answered_or_dropped_and_nothing_else() {
     for _ in 0..requests {
         let mut request = SOUND[dice.roll(SOUND.len())].as_bytes().to_vec();
         for _ in 0..dice.roll(5) {
+            // Something is left to be mutilated.
+            request.push(b'\n');
             let at = dice.roll(request.len());
             match dice.roll(5) {
                 0 => request[at] = u8::try_from(dice.roll(256)).unwrap(),

@@ -86,12 +86,7 @@ pub(super) struct Kitchen {
 
 impl Kitchen {
     pub(super) fn new(room_kib: usize, time: Duration) -> Self {
-        Self {
-            turns: Arc::new(Semaphore::new(AT_ONCE)),
-            room: Arc::new(Semaphore::new(room_kib)),
-            room_kib,
-            time,
-        }
+        Self { turns: Arc::new(Semaphore::new(AT_ONCE)), room: Arc::new(Semaphore::new(room_kib)), room_kib, time }
     }
 
     /// A snapshot in one line, or the part of it that is wanted.

@@ -200,8 +200,8 @@ fn admit(shared: &Arc<Shared>, group: Option<Gid>, door: &Arc<Semaphore>, stream
         let shared = Arc::clone(shared);
         tokio::spawn(async move {
             let service = service_fn(|_| async { Ok::<_, hyper::Error>(routes::refuse(&refused)) });
-            let connection = http(&shared.limits)
-                .serve_connection(TokioIo::new(Paced::new(stream, shared.limits.reading)), service);
+            let connection =
+                http(&shared.limits).serve_connection(TokioIo::new(Paced::new(stream, shared.limits.reading)), service);
             let _ = tokio::time::timeout(shared.limits.asking, connection).await;
             drop(place);
         });

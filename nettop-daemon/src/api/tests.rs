@@ -115,7 +115,10 @@ fn each_path_has_its_document() {
     let rows = document["rows"].as_array().unwrap();
     assert!(rows.len() == 1 && rows[0]["pid"] == 3, "{rows:?}");
     let (status, document) = fixture.get("/v1/drops");
-    assert_eq!((status, &document["schema"], &document["lifecycle_hidden"]), (200, &"nettop.drops/1".into(), &1.into()));
+    assert_eq!(
+        (status, &document["schema"], &document["lifecycle_hidden"]),
+        (200, &"nettop.drops/1".into(), &1.into())
+    );
     assert_eq!(document["drops"].as_array().unwrap().len(), 1);
     assert_eq!(fixture.get("/v1/drops?all=1").1["drops"].as_array().unwrap().len(), 2);
     let (_, document) = fixture.get("/v1/status");
@@ -145,7 +148,8 @@ fn what_is_not_there_is_refused_in_one_line() {
         assert!(status == refused && !error.is_empty() && !error.contains('\n'), "{target}: {status} {document}");
     }
     for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"] {
-        let answer = fixture.say(format!("{method} /v1/status HTTP/1.1\r\nHost: n\r\nContent-Length: 0\r\n\r\n").as_bytes());
+        let answer =
+            fixture.say(format!("{method} /v1/status HTTP/1.1\r\nHost: n\r\nContent-Length: 0\r\n\r\n").as_bytes());
         assert!(answer.starts_with("HTTP/1.1 405 ") && answer.contains("allow: GET, HEAD"), "{method}: {answer}");
     }
     let answer = fixture.say(b"HEAD /v1/snapshot HTTP/1.1\r\nHost: n\r\n\r\n");

@@ -160,9 +160,15 @@ mod tests {
     fn what_the_daemon_can_answer_is_asked_for_in_the_same_words() {
         for (args, asked) in [
             (&["--once"][..], "/v1/snapshot"),
-            (&["--once", "-p", "1", "-p", "2", "-u", "www data", "-i", "lo"], "/v1/snapshot?pid=1&pid=2&user=www+data&interface=lo"),
+            (
+                &["--once", "-p", "1", "-p", "2", "-u", "www data", "-i", "lo"],
+                "/v1/snapshot?pid=1&pid=2&user=www+data&interface=lo",
+            ),
             (&["drops", "--once"], "/v1/snapshot"),
-            (&["sockets", "-ln", "-i", "tcp@10.0.0.1:80"], "/v1/sockets?internet=tcp%40%5B10.0.0.1%5D%3A80-80&listening=1&numeric=1"),
+            (
+                &["sockets", "-ln", "-i", "tcp@10.0.0.1:80"],
+                "/v1/sockets?internet=tcp%40%5B10.0.0.1%5D%3A80-80&listening=1&numeric=1",
+            ),
             (
                 &["history", "--at", "2026-11-21T22:10:00Z", "--by", "unit", "-s", "peak", "--when", "load > 4"],
                 "/v1/history?at=2026-11-21T22%3A10%3A00Z&when=load+%3E+4&top=20&by=unit&sort=peak",

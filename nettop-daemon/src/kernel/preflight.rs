@@ -23,7 +23,9 @@ pub enum Refusal {
     #[error("{0}")]
     Kernel(String),
     /// Exit code 77.
-    #[error("not permitted: the daemon at {0} answers root and members of the group nettopd; have the administrator add you to it (adduser USER nettopd), and log in again")]
+    #[error(
+        "not permitted: the daemon at {0} answers root and members of the group nettopd; have the administrator add you to it (adduser USER nettopd), and log in again"
+    )]
     Daemon(String),
     /// Exit code 69.
     #[error("no daemon answers at {0}; start it with 'systemctl start nettopd', or 'nettopd daemon'")]
