@@ -1,7 +1,9 @@
 //! Everything about the running kernel: what it has, what it permits, and the programs loaded into it.
 
+pub mod adopt;
 pub mod attach;
 pub mod btf;
+mod calls;
 pub mod choose;
 pub mod hooks;
 pub mod listing;

@@ -12,7 +12,7 @@ use tokio::{
 use crate::{
     Usage,
     cli::{Cli, Format, Selection},
-    history,
+    clock, history,
     kernel::programs::Kernel,
     report::{Filter, Output, Sink, View},
     sampler::Sampler,
@@ -77,7 +77,7 @@ fn start(cli: &Cli, filter: Filter, with_drops: bool) -> anyhow::Result<Sampler>
         programs.look_twice();
     }
     let only_busy = cli.format() == Format::Table;
-    let view = View { filter, sort: cli.sort, only_busy, numeric: cli.numeric };
+    let view = View { filter, sort: cli.sort, only_busy, numeric: cli.numeric, since: clock::now() };
     Sampler::start(&kernel, programs, view, with_drops)
 }
 

@@ -4,6 +4,7 @@ mod capabilities;
 mod logs;
 mod manager;
 mod status;
+mod store;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -46,9 +47,10 @@ pub fn run(cli: &Cli, args: &DaemonArgs) -> anyhow::Result<()> {
     let config = Config::load(args.config.as_deref(), &flags)?;
     let logs = Logs::start(config.log_level)?;
     let kernel = Kernel::examine(config.forced())?;
-    let mut programs = kernel.start(config.limits(), None)?;
-    let (publish, published) = watch::channel(None);
+    // Before anything is attached: where another daemon answers, this one ends.
     let socket = if config.socket.as_os_str().is_empty() { None } else { Some(api::Socket::bind(&config.socket)?) };
+    let (mut programs, since) = store::start(&kernel, config.limits())?;
+    let (publish, published) = watch::channel(None);
     let walks = socket.is_some().then(|| kernel.walks());
     capabilities::give_up(&programs, &config.keep_capabilities)?;
     if cli.second_look {
@@ -58,7 +60,7 @@ pub fn run(cli: &Cli, args: &DaemonArgs) -> anyhow::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     runtime.block_on(async {
-        let mut service = Service::start(&kernel, programs, config, logs)?;
+        let mut service = Service::start(&kernel, programs, since, config, logs)?;
         service.serve(&publish, || Config::load(args.config.as_deref(), &flags)).await
     })
 }
@@ -87,9 +89,10 @@ struct Service {
 }
 
 impl Service {
-    fn start(kernel: &Kernel, programs: Programs, config: Config, logs: Logs) -> anyhow::Result<Self> {
+    fn start(kernel: &Kernel, programs: Programs, since: String, config: Config, logs: Logs) -> anyhow::Result<Self> {
         // What a snapshot is reduced to is for those who ask for one.
-        let view = View { filter: Filter::default(), sort: Sort::Packets, only_busy: false, numeric: config.numeric };
+        let (filter, numeric) = (Filter::default(), config.numeric);
+        let view = View { filter, sort: Sort::Packets, only_busy: false, numeric, since };
         let sampler = Sampler::start(kernel, programs, view, true)?;
         let mut history = history::of_service(&config);
         if let Some(history) = &mut history {

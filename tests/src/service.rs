@@ -1,11 +1,16 @@
 //! The daemon as systemd starts it: with a socket for notifications, as a user of its own, with three capabilities.
 
 use std::{
+    cell::RefCell,
     fs::{self, File},
-    io::ErrorKind,
-    os::unix::{
-        fs::{PermissionsExt as _, chown},
-        net::UnixDatagram,
+    io::IoSliceMut,
+    os::{
+        fd::{AsRawFd, FromRawFd as _, OwnedFd, RawFd},
+        unix::{
+            fs::{PermissionsExt as _, chown},
+            net::UnixDatagram,
+            process::CommandExt as _,
+        },
     },
     path::{Path, PathBuf},
     process::{Child, Command},
@@ -13,7 +18,12 @@ use std::{
 };
 
 use nix::{
-    sys::signal::{Signal, kill},
+    cmsg_space,
+    errno::Errno,
+    sys::{
+        signal::{Signal, kill},
+        socket::{ControlMessageOwned, MsgFlags, recvmsg},
+    },
     unistd::Pid,
 };
 
@@ -28,6 +38,10 @@ pub struct Service {
     child: Child,
     folder: PathBuf,
     notifications: UnixDatagram,
+    as_root: bool,
+    args: Vec<String>,
+    /// What systemd would keep, by name.
+    kept: RefCell<Vec<(String, OwnedFd)>>,
 }
 
 impl Service {
@@ -44,18 +58,25 @@ impl Service {
         let socket = folder.join("notify");
         let notifications = UnixDatagram::bind(&socket).unwrap();
         fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).unwrap();
-        let mut command = Command::new("setpriv");
-        if !as_root {
-            let id = USER.to_string();
-            command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "--inh-caps", CAPABILITIES]);
-            command.args(["--ambient-caps", CAPABILITIES, "--bounding-set", CAPABILITIES]);
-        }
-        command.arg(&binary).args(["daemon", "--config"]).arg(folder.join("nettopd.toml")).args(args);
-        command.env("NOTIFY_SOCKET", &socket).env("WATCHDOG_USEC", "2000000").env_remove("JOURNAL_STREAM");
-        command.env("NETTOPD_SOCKET", folder.join("nettopd.sock"));
-        command.stderr(File::create(folder.join("log")).unwrap());
         write_config(folder, config);
-        Self { child: command.spawn().unwrap(), folder: folder.into(), notifications }
+        let words: Vec<String> = args.iter().map(|word| (*word).to_owned()).collect();
+        let child = spawn(folder, as_root, &words, &[]);
+        Self { child, folder: folder.into(), notifications, as_root, args: words, kept: RefCell::default() }
+    }
+
+    /// Kills it, does something, and starts it again with the descriptors that it had kept.
+    pub fn crash(&mut self, meanwhile: impl FnOnce()) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        meanwhile();
+        self.child = spawn(&self.folder, self.as_root, &self.args, &self.kept.borrow());
+    }
+
+    /// A descriptor that it had kept, by the end of its name.
+    pub fn kept(&self, name: &str) -> OwnedFd {
+        let kept = self.kept.borrow();
+        let found = kept.iter().find(|(kept, _)| kept.ends_with(name));
+        found.unwrap_or_else(|| panic!("no {name}")).1.try_clone().unwrap()
     }
 
     pub fn pid(&self) -> u32 {
@@ -69,22 +90,47 @@ impl Service {
         while !told.last().is_some_and(|last: &String| last.contains(what)) {
             let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
             self.notifications.set_read_timeout(Some(left)).unwrap();
-            let mut buffer = vec![0; 4096];
-            match self.notifications.recv(&mut buffer) {
-                Ok(len) => told.push(String::from_utf8_lossy(&buffer[..len]).into_owned()),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    panic!("no {what} in {told:#?}; log: {}", self.log());
-                }
+            match self.receive() {
+                Ok(text) => told.push(text),
+                Err(Errno::EAGAIN) => panic!("no {what} in {told:#?}; log: {}", self.log()),
                 Err(error) => panic!("{error}"),
             }
         }
         told
     }
 
+    /// The next notification. As systemd, keeps what is to be kept.
+    fn receive(&self) -> Result<String, Errno> {
+        let (mut buffer, mut space) = ([0; 4096], cmsg_space!([RawFd; 1]));
+        let mut parts = [IoSliceMut::new(&mut buffer)];
+        let fd = self.notifications.as_raw_fd();
+        let message = recvmsg::<()>(fd, &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
+        let fds =
+            message.cmsgs()?.flat_map(|part| if let ControlMessageOwned::ScmRights(fds) = part { fds } else { vec![] });
+        // SAFETY: they came with the message and are nobody else's.
+        let fds: Vec<OwnedFd> = fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect();
+        let len = message.bytes;
+        let text = String::from_utf8_lossy(&buffer[..len]).into_owned();
+        let name = text.lines().find_map(|line| line.strip_prefix("FDNAME=")).unwrap_or_default().to_owned();
+        let mut kept = self.kept.borrow_mut();
+        if text.contains("FDSTOREREMOVE=1") {
+            kept.retain(|(other, _)| *other != name);
+        } else if text.contains("FDSTORE=1") {
+            assert!(text.contains("FDPOLL=0"), "{text}");
+            kept.extend(fds.into_iter().map(|fd| (name.clone(), fd)));
+        }
+        Ok(text)
+    }
+
     /// Gives it another configuration, and the signal to read it.
     pub fn reload(&self, config: &str) {
-        write_config(&self.folder, config);
+        self.set_config(config);
         self.signal(Signal::SIGHUP);
+    }
+
+    /// Gives it another configuration, for its next start.
+    pub fn set_config(&self, config: &str) {
+        write_config(&self.folder, config);
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -117,6 +163,54 @@ impl Drop for Service {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn spawn(folder: &Path, as_root: bool, args: &[String], kept: &[(String, OwnedFd)]) -> Child {
+    /// systemd's first, `SD_LISTEN_FDS_START`, and above all that are in use.
+    const FIRST: RawFd = 3;
+    const ABOVE: RawFd = 500;
+    let mut command = Command::new("sh");
+    command.args(["-c", "LISTEN_PID=$$ exec \"$@\"", "sh", "setpriv"]);
+    if !as_root {
+        let id = USER.to_string();
+        command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "--inh-caps", CAPABILITIES]);
+        command.args(["--ambient-caps", CAPABILITIES, "--bounding-set", CAPABILITIES]);
+    }
+    command
+        .arg("--")
+        .arg(folder.join("nettopd"))
+        .args(["daemon", "--config"])
+        .arg(folder.join("nettopd.toml"))
+        .args(args);
+    command
+        .env("NOTIFY_SOCKET", folder.join("notify"))
+        .env("WATCHDOG_USEC", "2000000")
+        .env_remove("JOURNAL_STREAM")
+        .env("NETTOPD_SOCKET", folder.join("nettopd.sock"));
+    let log = File::options().create(true).append(true).open(folder.join("log")).unwrap();
+    command.stderr(log);
+    if !kept.is_empty() {
+        let names: Vec<&str> = kept.iter().map(|(name, _)| name.as_str()).collect();
+        command.env("LISTEN_FDS", kept.len().to_string()).env("LISTEN_FDNAMES", names.join(":"));
+    }
+    // SAFETY: plain system calls on descriptors that stay open until the child runs.
+    let high: Vec<OwnedFd> = kept
+        .iter()
+        .map(|(_, fd)| unsafe { OwnedFd::from_raw_fd(libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, ABOVE)) })
+        .collect();
+    let numbers: Vec<RawFd> = high.iter().map(AsRawFd::as_raw_fd).collect();
+    // SAFETY: dup2 is async-signal-safe.
+    unsafe {
+        command.pre_exec(move || {
+            for (to, from) in (FIRST..).zip(&numbers) {
+                if libc::dup2(*from, to) < 0 {
+                    return Err(std::io::Error::last_os_error());
+                }
+            }
+            Ok(())
+        });
+    }
+    command.spawn().unwrap()
 }
 
 fn write_config(folder: &Path, config: &str) {

@@ -4,6 +4,8 @@
 
 use std::{fs, net::UdpSocket};
 
+use aya::maps::{Array, Map, MapData};
+use nettop_common::Row;
 use nettop_tests::{Moved, Namespace, Process, run_nettopd, service::Service, set_name};
 use rusqlite::Connection;
 
@@ -98,6 +100,48 @@ fn without_capabilities_everything_is_counted_and_named() {
         "SELECT sum(packets) FROM drop_10s s JOIN drop_kind k ON k.id = s.kind JOIN process p ON p.id = s.process
          JOIN device d ON d.id = p.device WHERE k.location LIKE '%udp%rcv+0x%' AND d.netns =";
     assert_eq!(number(&format!("{dropped} {}", alone.inode())), DATAGRAMS.cast_signed());
+}
+
+/// Bytes that programs in a namespace handed over, by the rows that systemd keeps.
+fn sent_by_kept_rows(service: &Service, netns: u64) -> u64 {
+    let rows = MapData::from_fd(service.kept(".map.ROWS")).and_then(Map::from_map_data).unwrap();
+    let rows: Array<MapData, [u64; size_of::<Row>() / 8]> = Array::try_from(rows).unwrap();
+    let rows = rows.iter().map(|row| bytemuck::cast::<_, Row>(row.unwrap()));
+    rows.filter(|row| u64::from(row.key.netns.inode) == netns).map(|row| row.flows[0].app_bytes).sum()
+}
+
+#[test]
+fn counters_outlive_a_daemon_that_crashes() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut service = Service::start(folder.path(), false, "interval = 0.5", &[]);
+    service.wait_for("READY=1");
+    let alone = Namespace::new();
+    let talk = |times: u64| {
+        alone.enter(|| {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            for _ in 0..times {
+                socket.send_to(&[0; 100], socket.local_addr().unwrap()).unwrap();
+            }
+        });
+    };
+    talk(20);
+    assert_eq!(sent_by_kept_rows(&service, alone.inode()), 2000);
+    for times in [300, 4000] {
+        let before = sent_by_kept_rows(&service, alone.inode());
+        service.crash(|| talk(times));
+        service.wait_for("READY=1");
+        assert_eq!(sent_by_kept_rows(&service, alone.inode()), before + times * 100, "{}", service.log());
+        assert_on_all_threads(service.pid(), "CapEff", "0000000000000000");
+    }
+    assert_eq!(service.log().matches("counting goes on").count(), 2, "{}", service.log());
+
+    // Tables of another size: nothing of them can be used, and all of it has to go.
+    service.set_config("interval = 0.5\nrows = 100");
+    service.crash(|| {});
+    service.wait_for("READY=1");
+    assert!(service.log().contains("counting begins anew"), "{}", service.log());
+    assert_eq!(sent_by_kept_rows(&service, alone.inode()), 0);
+    assert_eq!(service.stop(), Some(0));
 }
 
 #[test]

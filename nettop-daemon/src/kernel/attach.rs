@@ -1,6 +1,8 @@
 //! Attaches what `choose.rs` picks from the table of hooks. A hook that accounting cannot do without fails the start; any
 //! other leaves its reason in the report.
 
+use std::os::fd::{AsFd as _, OwnedFd};
+
 use anyhow::Context as _;
 use aya::{
     Ebpf,
@@ -163,14 +165,14 @@ impl Kernel {
     }
 
     /// Loads the programs that look twice, behind those that are in use.
-    pub(super) fn load_second_looks(&self, ebpf: &mut Ebpf) -> anyhow::Result<Vec<&'static str>> {
+    pub(super) fn load_second_looks(&self, ebpf: &mut Ebpf) -> anyhow::Result<Vec<(String, OwnedFd)>> {
         let mut loaded = Vec::new();
         for (first, again, target) in SECOND_LOOKS {
             if ebpf.program(first).is_some_and(|program| program.fd().is_ok()) {
                 let program = ebpf.program_mut(again).with_context(|| format!("the object has no program {again}"))?;
                 let program: &mut BtfTracePoint = program.try_into()?;
                 program.load(target, &self.kernel_btf).with_context(|| format!("cannot load {again}"))?;
-                loaded.push(again);
+                loaded.push((again.to_owned(), program.fd()?.as_fd().try_clone_to_owned()?));
             }
         }
         Ok(loaded)

@@ -46,6 +46,15 @@ impl Misses {
         Ok(Self { programs })
     }
 
+    /// Watches these.
+    pub(super) const fn of_programs(programs: Vec<(String, OwnedFd)>) -> Self {
+        Self { programs }
+    }
+
+    pub(super) fn programs(&self) -> &[(String, OwnedFd)] {
+        &self.programs
+    }
+
     /// Calls that were skipped so far. Kernels before 5.12 do not tell.
     pub fn calls(&self) -> u64 {
         self.sum(|name| name != DROPS && !TCP.contains(&name) && !TELLING.contains(&name))

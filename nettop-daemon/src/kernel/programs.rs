@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::Read as _,
     mem::offset_of,
+    os::fd::OwnedFd,
     path::Path,
     sync::atomic::Ordering,
     time::{Duration, Instant},
@@ -13,12 +14,14 @@ use anyhow::{Context as _, anyhow, bail};
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, Queue, RingBuf},
-    programs::{BtfTracePoint, Iter, Program},
+    programs::{Iter, Program},
 };
 use nettop_common::{DropKey, EventFilter, Listener, Owner, Row, RowKey, Stats, offsets, owner, row};
 
 use super::{
+    adopt,
     btf::{self, Btf, BtfError},
+    calls,
     choose::{Choice, Reason},
     hooks::{AFTER_SEEDING, BEFORE_SEEDING, Backend, Hook, Place},
     mapping::Mapping,
@@ -29,7 +32,7 @@ use super::{
     tracing,
 };
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NETTOP_EBPF"));
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NETTOP_EBPF"));
 
 /// Bound ports, and listeners, that are known at a time.
 const PORTS: u32 = 65_536;
@@ -72,7 +75,7 @@ impl Limits {
 }
 
 /// What loading cost.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct LoadState {
     pub took: Duration,
     /// Instructions the verifier went through, by program; absent before 5.16.
@@ -105,12 +108,61 @@ pub struct Programs {
     pub misses: Misses,
     links: Vec<Link>,
     /// Loaded, and attached when they are needed.
-    second_looks: Vec<&'static str>,
-    /// Holds the programs.
-    pub(super) ebpf: Ebpf,
+    pub(super) second_looks: Vec<(String, OwnedFd)>,
+    /// Loaded, and run when they are asked.
+    pub(super) answering: Vec<(String, OwnedFd)>,
+    /// Of the maps, for who keeps them; empty where they are kept already.
+    pub(super) maps: Vec<(String, OwnedFd)>,
+}
+
+/// What [`Programs`] are made of beside the maps.
+pub(super) struct Parts {
+    pub maps: Vec<(String, OwnedFd)>,
+    pub hooks: Vec<HookState>,
+    pub load: LoadState,
+    pub misses: Misses,
+    pub second_looks: Vec<(String, OwnedFd)>,
+    pub answering: Vec<(String, OwnedFd)>,
+    pub links: Vec<Link>,
 }
 
 impl Programs {
+    pub(super) fn assemble(
+        limits: Limits,
+        parts: Parts,
+        mut take: impl FnMut(&str) -> anyhow::Result<Map>,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            rows: mapped(take("ROWS")?, "ROWS", limits.row_entries())?,
+            owners: mapped(take("OWNERS")?, "OWNERS", limits.owner_entries())?,
+            stats: mapped(take("STATS")?, "STATS", 1)?,
+            row_index: HashMap::try_from(take("ROW_INDEX")?)?,
+            owner_index: HashMap::try_from(take("OWNER_INDEX")?)?,
+            free_rows: Queue::try_from(take("FREE_ROWS")?)?,
+            free_owners: Queue::try_from(take("FREE_OWNERS")?)?,
+            drops: PerCpuHashMap::try_from(take("DROPS")?)?,
+            other_drops: PerCpuArray::try_from(take("OTHER_DROPS")?)?,
+            listeners: HashMap::try_from(take("LISTENERS")?)?,
+            drops_limit: limits.drops,
+            tells_packets: false,
+            addresses: Array::try_from(take("ADDRESSES")?)?,
+            events: None,
+            associations: None,
+            hooks: parts.hooks,
+            load: parts.load,
+            misses: parts.misses,
+            second_looks: parts.second_looks,
+            answering: parts.answering,
+            maps: parts.maps,
+            links: parts.links,
+        })
+    }
+
+    /// Whether second looks were ever needed.
+    pub(super) fn looked_twice(&self) -> bool {
+        self.stats.read(0).is_some_and(|stats| stats.second_look != 0)
+    }
+
     /// Runs that the kernel skipped and nothing made good. The first makes second looks attached.
     pub fn runs_skipped(&mut self) -> u64 {
         let skipped = self.misses.calls();
@@ -168,19 +220,12 @@ impl Programs {
         if let Some(second_look) = self.stats.double_word(0, offset_of!(Stats, second_look)) {
             second_look.store(1, Ordering::Relaxed);
         }
-        for again in std::mem::take(&mut self.second_looks) {
-            if let Err(error) = self.look_again(again) {
-                ::tracing::warn!("{again} cannot be attached: {error:#}");
+        for (name, again) in std::mem::take(&mut self.second_looks) {
+            match calls::attach_tracepoint(&again) {
+                Ok(link) => self.links.push(Box::new(link)),
+                Err(error) => ::tracing::warn!("{name} cannot be attached: {error}"),
             }
         }
-    }
-
-    fn look_again(&mut self, again: &str) -> anyhow::Result<()> {
-        let program = self.ebpf.program_mut(again).with_context(|| format!("the object has no program {again}"))?;
-        let program: &mut BtfTracePoint = program.try_into()?;
-        let link = program.attach()?;
-        self.links.push(Box::new(program.take_link(link)?));
-        Ok(())
     }
 }
 
@@ -256,33 +301,17 @@ impl Kernel {
         }
         let misses = Misses::watch(&ebpf)?;
         let second_looks = self.load_second_looks(&mut ebpf)?;
-        questions::load(&mut ebpf, &self.kernel_btf)?;
+        let answering = questions::load(&mut ebpf, &self.kernel_btf)?;
         let load = LoadState { took: begun.elapsed(), verified: verified(&ebpf) };
         let hooks = choices.iter().map(state).collect();
         let links = choices.into_iter().flat_map(|choice| choice.links).map(|(_, link)| link).collect();
-        Ok(Programs {
-            rows: map(&mut ebpf, "ROWS", limits.row_entries())?,
-            owners: map(&mut ebpf, "OWNERS", limits.owner_entries())?,
-            stats: map(&mut ebpf, "STATS", 1)?,
-            row_index: HashMap::try_from(take(&mut ebpf, "ROW_INDEX")?)?,
-            owner_index: HashMap::try_from(take(&mut ebpf, "OWNER_INDEX")?)?,
-            free_rows: Queue::try_from(take(&mut ebpf, "FREE_ROWS")?)?,
-            free_owners: Queue::try_from(take(&mut ebpf, "FREE_OWNERS")?)?,
-            drops: PerCpuHashMap::try_from(take(&mut ebpf, "DROPS")?)?,
-            other_drops: PerCpuArray::try_from(take(&mut ebpf, "OTHER_DROPS")?)?,
-            listeners: HashMap::try_from(take(&mut ebpf, "LISTENERS")?)?,
-            drops_limit: limits.drops,
-            tells_packets: telling.is_some_and(|telling| telling.what == What::Packets),
-            addresses: Array::try_from(take(&mut ebpf, "ADDRESSES")?)?,
-            events: Some(RingBuf::try_from(take(&mut ebpf, "EVENTS")?)?),
-            associations: Some(HashMap::try_from(take(&mut ebpf, "ASSOCIATIONS")?)?),
-            hooks,
-            load,
-            misses,
-            second_looks,
-            links,
-            ebpf,
-        })
+        let maps = adopt::maps(&ebpf)?;
+        let parts = Parts { maps, hooks, load, misses, second_looks, answering, links };
+        let mut programs = Programs::assemble(limits, parts, |name| take(&mut ebpf, name))?;
+        programs.tells_packets = telling.is_some_and(|telling| telling.what == What::Packets);
+        programs.events = Some(RingBuf::try_from(take(&mut ebpf, "EVENTS")?)?);
+        programs.associations = Some(HashMap::try_from(take(&mut ebpf, "ASSOCIATIONS")?)?);
+        Ok(programs)
     }
 
     pub(super) fn load(&self, limits: Limits, telling: Option<Telling>, with_shadows: bool) -> anyhow::Result<Ebpf> {
@@ -420,7 +449,11 @@ pub(super) fn take(ebpf: &mut Ebpf, name: &str) -> anyhow::Result<Map> {
 
 /// Maps an array, after comparing the value sizes of both sides.
 pub(super) fn map<T: bytemuck::Pod>(ebpf: &mut Ebpf, name: &str, entries: u32) -> anyhow::Result<Mapping<T>> {
-    let Map::Array(data) = take(ebpf, name)? else { bail!("map {name} is no array") };
+    mapped(take(ebpf, name)?, name, entries)
+}
+
+fn mapped<T: bytemuck::Pod>(map: Map, name: &str, entries: u32) -> anyhow::Result<Mapping<T>> {
+    let Map::Array(data) = map else { bail!("map {name} is no array") };
     let value_size = data.info().with_context(|| format!("cannot query map {name}"))?.value_size() as usize;
     if value_size != size_of::<T>() {
         bail!("map {name} has values of {value_size} bytes, {} expected", size_of::<T>());

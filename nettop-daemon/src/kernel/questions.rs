@@ -1,12 +1,15 @@
 //! Questions to the kernel about addresses: names of functions, for which no privilege for /proc/kallsyms is needed and
 //! which include modules'; and listeners' counts of drops.
 
-use std::io::Read as _;
+use std::{
+    io::Read as _,
+    os::fd::{AsFd as _, OwnedFd},
+};
 
 use anyhow::Context as _;
 use aya::{Ebpf, programs::Iter};
 
-use super::programs::Programs;
+use super::{calls, programs::Programs};
 
 /// Programs that answer for a batch of addresses, a line each.
 const PROGRAMS: [&str; 2] = ["symbols", "listeners"];
@@ -16,12 +19,14 @@ const PROGRAMS: [&str; 2] = ["symbols", "listeners"];
 /// # Errors
 ///
 /// What the kernel said.
-pub(super) fn load(ebpf: &mut Ebpf, kernel_btf: &aya::Btf) -> anyhow::Result<()> {
+pub(super) fn load(ebpf: &mut Ebpf, kernel_btf: &aya::Btf) -> anyhow::Result<Vec<(String, OwnedFd)>> {
+    let mut loaded = Vec::new();
     for name in PROGRAMS {
         let program: &mut Iter = ebpf.program_mut(name).with_context(|| no_program(name))?.try_into()?;
         program.load("bpf_map", kernel_btf).with_context(|| format!("cannot load {name}"))?;
+        loaded.push((name.to_owned(), program.fd()?.as_fd().try_clone_to_owned()?));
     }
-    Ok(())
+    Ok(loaded)
 }
 
 fn no_program(name: &str) -> String {
@@ -59,14 +64,13 @@ impl Programs {
     fn ask(&mut self, name: &str, addresses: &[u64]) -> anyhow::Result<Vec<Option<String>>> {
         let mut answers = Vec::new();
         let most = self.addresses.len() as usize;
+        let (_, program) = self.answering.iter().find(|(own, _)| own == name).with_context(|| no_program(name))?;
         for batch in addresses.chunks(most) {
             for (index, address) in batch.iter().chain([&0]).take(most).enumerate() {
                 self.addresses.set(u32::try_from(index)?, address, 0)?;
             }
-            let program: &mut Iter = self.ebpf.program_mut(name).with_context(|| no_program(name))?.try_into()?;
-            let link = program.attach()?;
             let mut text = String::new();
-            program.take_link(link)?.into_file()?.read_to_string(&mut text)?;
+            calls::iterate(program)?.read_to_string(&mut text)?;
             let mut lines = text.lines();
             answers.extend(batch.iter().map(|_| lines.next().map(ToOwned::to_owned)));
         }

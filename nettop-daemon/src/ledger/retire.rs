@@ -11,6 +11,7 @@ use std::{
 
 use bytemuck::Zeroable as _;
 use nettop_common::{Owner, Row, Stats, owner, row};
+use nix::{errno::Errno, sys::signal::kill, unistd::Pid};
 use procfs::process::Process;
 
 use super::reader::{Flows, accumulate};
@@ -179,7 +180,9 @@ fn give_back(free: &mut aya::maps::Queue<aya::maps::MapData, u32>, slot: usize) 
 
 fn is_alive(owner: &Owner) -> bool {
     let Ok(pid) = i32::try_from(owner.key.tgid) else { return false };
-    Process::new(pid)
-        .and_then(|process| process.stat())
-        .is_ok_and(|stat| stat.starttime == identity::start_ticks(owner.key.start_time_ns))
+    match Process::new(pid).and_then(|process| process.stat()) {
+        Ok(stat) => stat.starttime == identity::start_ticks(owner.key.start_time_ns),
+        // Where /proc hides what is others' (hidepid), who may not be signalled is there.
+        Err(_) => kill(Pid::from_raw(pid), None) == Err(Errno::EPERM),
+    }
 }

@@ -40,6 +40,8 @@ pub struct View {
     pub only_busy: bool,
     /// No names of users.
     pub numeric: bool,
+    /// When counting began.
+    pub since: String,
 }
 
 /// What stays the same from report to report, and what was looked up already.
@@ -62,7 +64,7 @@ impl Collector {
             host: host_name(),
             boot_id: boot_id(),
             kernel: kernel_release(),
-            since: now(),
+            since: view.since,
             hooks,
             filter: view.filter,
             sort: view.sort,
