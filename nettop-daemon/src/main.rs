@@ -1,7 +1,7 @@
 //! nettopd: accounts every packet to the process, user and network device it belongs to.
 //!
 //! Data goes one way: `kernel` loads the hooks, `ledger` and `drops` read their books, `identity` names what they count,
-//! `report` balances and writes, `history` records.
+//! `report` balances and writes, `history` records, `api` answers. `client` asks.
 
 mod api;
 mod check;

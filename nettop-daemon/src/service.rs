@@ -47,9 +47,10 @@ pub fn run(cli: &Cli, args: &DaemonArgs) -> anyhow::Result<()> {
     let config = Config::load(args.config.as_deref(), &flags)?;
     let logs = Logs::start(config.log_level)?;
     let kernel = Kernel::examine(config.forced())?;
+    // Before anything is attached: where another daemon answers, this one ends.
+    let socket = if config.socket.as_os_str().is_empty() { None } else { Some(api::Socket::bind(&config.socket)?) };
     let (mut programs, since) = store::start(&kernel, config.limits())?;
     let (publish, published) = watch::channel(None);
-    let socket = if config.socket.as_os_str().is_empty() { None } else { Some(api::Socket::bind(&config.socket)?) };
     let walks = socket.is_some().then(|| kernel.walks());
     capabilities::give_up(&programs, &config.keep_capabilities)?;
     if cli.second_look {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a scenario that cannot be set up has failed")]
 #![allow(clippy::print_stdout, reason = "a skip is told to whoever runs the scenario")]
 
+pub mod api;
 pub mod calls;
 pub mod drops;
 pub mod history;
@@ -41,7 +42,9 @@ pub fn skip(what_lacks: &str) {
 
 pub use memory::MemoryCgroup;
 pub use namespace::{Counters, Namespace, join, veth_pair};
-pub use nettopd::{Nettopd, Row, app, assert_app, device, nettopd_command, owner_row, rows_of, run_nettopd, wire};
+pub use nettopd::{
+    Nettopd, Row, app, assert_app, device, nettopd_command, owner_row, rows_of, rss_kib, run_nettopd, wire,
+};
 pub use process::{Moved, Parent, Process, set_name};
 pub use sniffer::{Frames, Sniffer};
 pub use stream::{Stream, Told};

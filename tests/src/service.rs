@@ -182,8 +182,11 @@ fn spawn(folder: &Path, as_root: bool, args: &[String], kept: &[(String, OwnedFd
         .args(["daemon", "--config"])
         .arg(folder.join("nettopd.toml"))
         .args(args);
-    command.env("NOTIFY_SOCKET", folder.join("notify")).env("WATCHDOG_USEC", "2000000").env_remove("JOURNAL_STREAM");
-    command.env("NETTOPD_SOCKET", folder.join("nettopd.sock"));
+    command
+        .env("NOTIFY_SOCKET", folder.join("notify"))
+        .env("WATCHDOG_USEC", "2000000")
+        .env_remove("JOURNAL_STREAM")
+        .env("NETTOPD_SOCKET", folder.join("nettopd.sock"));
     let log = File::options().create(true).append(true).open(folder.join("log")).unwrap();
     command.stderr(log);
     if !kept.is_empty() {

@@ -39,6 +39,7 @@ pub fn run() -> anyhow::Result<()> {
 /// One line with the remedy.
 pub fn test_tools() -> anyhow::Result<()> {
     install(&[
+        ("curl", "curl"),
         ("ip", "iproute2"),
         ("lsof", "lsof"),
         ("nft", "nftables"),

@@ -84,10 +84,13 @@ fn make_folder(path: &Path) -> anyhow::Result<()> {
 fn grant(path: &Path, group: Option<Gid>) -> anyhow::Result<()> {
     match group {
         Some(group) => {
-            // Nobody can get in between: connecting needs the file's rights, and these are set last.
-            chown(path, None, Some(group)).with_context(|| {
-                format!("cannot give it to the group {GROUP}: the daemon's user has to be a member of it")
-            })?;
+            // Nobody can get in between: connecting needs the file's rights, and these are set last. The unit's filter of
+            // system calls knows no chown: there the group is the daemon's own, and the file has it already.
+            if fs::metadata(path)?.gid() != group.as_raw() {
+                chown(path, None, Some(group)).with_context(|| {
+                    format!("cannot give it to the group {GROUP}: the daemon's user has to be a member of it")
+                })?;
+            }
             fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
         }
         None => fs::set_permissions(path, fs::Permissions::from_mode(0o600))?,

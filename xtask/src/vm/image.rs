@@ -15,7 +15,7 @@ use super::kernel::Installed;
 use crate::command::{output, path};
 
 /// Programs that scenarios call, at the places where the guest's `PATH` has them.
-const PROGRAMS: &[&str] = &["ip", "lsof", "nft", "setpriv", "sleep", "ss", "strace", "tc", "tcpdump"];
+const PROGRAMS: &[&str] = &["cp", "ip", "lsof", "nft", "setpriv", "sh", "sleep", "ss", "strace", "tc", "tcpdump"];
 const DIRECTORY: u32 = 0o040_755;
 const FILE: u32 = 0o100_755;
 const LINK: u32 = 0o120_777;
