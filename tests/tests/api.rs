@@ -74,7 +74,7 @@ fn an_answer_is_what_the_command_would_have_said() {
         sockets.iter_mut().for_each(|socket| {
             socket["holders"].as_array_mut().unwrap().iter_mut().for_each(|holder| {
                 holder.as_object_mut().unwrap().remove("exe");
-            })
+            });
         });
         sockets
     };
@@ -275,7 +275,7 @@ fn mutilated_requests_are_answered_or_dropped_and_nothing_else() {
         let mut request = SOUND[dice.roll(SOUND.len())].as_bytes().to_vec();
         for _ in 0..dice.roll(5) {
             // Something is left to be mutilated.
-            request.push(b'\n');
+            request.extend_from_slice(b"\n");
             let at = dice.roll(request.len());
             match dice.roll(5) {
                 0 => request[at] = u8::try_from(dice.roll(256)).unwrap(),
