@@ -107,7 +107,7 @@ fn what_was_before_the_first_slot_was_not_measured() {
     let mut store = open(&path);
     store.write(&[slot(begin + 1230, &[(1, 5)])]).unwrap();
     store.finish(begin + 1240).unwrap();
-    for from in [begin, begin + 1100] {
+    for from in [begin - 7200, begin, begin + 1100] {
         let answer = Reader::open(&path).unwrap().answer(&question(from, begin + 1240)).unwrap();
         assert_eq!(answer.gaps, [(from, begin + 1230)], "in whatever hour it was");
     }
