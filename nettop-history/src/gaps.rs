@@ -37,7 +37,7 @@ pub fn note(connection: &Connection, session: i64, slots: &[Slot]) -> rusqlite::
 pub fn covered_until(connection: &Connection, recorded_ms: i64, before_ms: i64) -> rusqlite::Result<i64> {
     let later: Option<i64> = connection
         .prepare_cached("SELECT max(ts) FROM tick_10s WHERE ts >= ?1 AND ts <= ?2")?
-        .query_row([ceil_s(recorded_ms), ceil_s(before_ms) - SLOT_S], |row| row.get(0))?;
+        .query_row([ceil_s(recorded_ms), before_ms.div_euclid(1000) - SLOT_S], |row| row.get(0))?;
     Ok(later.map_or(recorded_ms, |ts| (ts + SLOT_S) * 1000))
 }
 

@@ -90,6 +90,15 @@ fn a_long_interval_is_no_gap_and_a_quick_restart_is_one_at_every_resolution() {
     let mut store = start(begin + 600);
     store.write(&[interval(ms(602) + 500, ms(610))]).unwrap();
     assert_eq!(gaps(0, 620), [(begin + 600, begin + 603), (begin + 610, begin + 620)]);
+    // And where the one ends just before a slot, and the other begins just before its end.
+    drop(store);
+    let mut store = start(begin + 700);
+    store.write(&[interval(ms(690), ms(699) + 600)]).unwrap();
+    drop(store);
+    let mut store = start(begin + 709);
+    store.write(&[interval(ms(709) + 300, ms(710))]).unwrap();
+    assert_eq!(gaps(680, 710), [(begin + 680, begin + 690), (begin + 699, begin + 710)]);
+    store.write(&[interval(ms(610), ms(709) + 300)]).unwrap();
     for hour in 1..100 {
         let (from, to) = (if hour == 1 { ms(610) } else { ms(hour * 3600) }, ms(hour * 3600 + 3600));
         store.write(&[interval(from, to)]).unwrap();
@@ -107,7 +116,7 @@ fn what_was_before_the_first_slot_was_not_measured() {
     let mut store = open(&path);
     store.write(&[slot(begin + 1230, &[(1, 5)])]).unwrap();
     store.finish(begin + 1240).unwrap();
-    for from in [begin, begin + 1100] {
+    for from in [begin - 7200, begin, begin + 1100] {
         let answer = Reader::open(&path).unwrap().answer(&question(from, begin + 1240)).unwrap();
         assert_eq!(answer.gaps, [(from, begin + 1230)], "in whatever hour it was");
     }
