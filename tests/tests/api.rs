@@ -39,6 +39,8 @@ fn talk(namespace: &Namespace, datagrams: u64) -> (u32, Moved) {
         for _ in 0..datagrams {
             socket.send_to(&buffer, socket.local_addr().unwrap()).unwrap();
             socket.recv(&mut buffer).unwrap();
+            // Over several intervals.
+            std::thread::sleep(Duration::from_millis(20));
         }
         let _ = socket.send_to(&buffer, "127.0.0.1:9");
         Moved { sent: datagrams * 100 + 100, received: datagrams * 100 }
@@ -50,9 +52,19 @@ fn an_answer_is_what_the_command_would_have_said() {
     let folder = tempfile::tempdir().unwrap();
     // One interval is over after a second; the next never is: there is one truth to compare with.
     let alone = Namespace::new();
+    let _talkers = [1, 3].map(|datagrams| {
+        Process::start(Some(&alone), move |_| {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            loop {
+                (0..datagrams).for_each(|_| drop(socket.send_to(&[0; 100], "127.0.0.1:9")));
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        })
+    });
     let daemon = Daemon::start(folder.path(), &["--interval", "3600", "--no-history"]);
     let (status, raw) = daemon.get("/v1/snapshot").unwrap();
     assert_eq!((status, &raw["schema"]), (200, &"nettop.snapshot/1".into()));
+    assert!(raw["rows"].as_array().unwrap().len() > 1, "rows have an order");
     let member = |args: &[&str]| daemon.client_as(MEMBER, &[GROUP], args);
     assert_eq!(document(&member(&["--once"])), raw);
     assert_eq!(document(&member(&["--once", "--format", "ndjson"])), raw);
@@ -71,11 +83,9 @@ fn an_answer_is_what_the_command_would_have_said() {
     let ours = |document: &Value| {
         let mut sockets = document["sockets"].as_array().unwrap().clone();
         // Paths of other users' programs are not for a daemon without capabilities.
-        sockets.iter_mut().for_each(|socket| {
-            socket["holders"].as_array_mut().unwrap().iter_mut().for_each(|holder| {
-                holder.as_object_mut().unwrap().remove("exe");
-            });
-        });
+        for holder in sockets.iter_mut().flat_map(|socket| socket["holders"].as_array_mut().unwrap()) {
+            holder.as_object_mut().unwrap().remove("exe");
+        }
         sockets
     };
     assert!(ours(&asked).iter().any(|socket| socket["local_port"] == port && socket["state"] == "listen"), "{asked}");
@@ -184,7 +194,8 @@ fn members_are_answered_and_others_are_told_the_remedy() {
 fn a_dead_daemons_socket_is_replaced_and_a_living_ones_is_not() {
     let folder = tempfile::tempdir().unwrap();
     let first = Daemon::start(folder.path(), &["--interval", "0.5", "--no-history"]);
-    let mut second = nettopd_command();
+    let mut second = Command::new("timeout");
+    second.arg("30").arg(nettopd_command().get_program());
     second.args(["daemon", "--no-history"]).env("NETTOPD_SOCKET", first.socket());
     assert_refused(&second.output().unwrap(), 1, "another nettopd answers");
     assert!(first.client(&["status"]).status.success());
@@ -220,7 +231,8 @@ fn a_crowd_of_all_kinds_does_no_harm() {
     let deadline = Instant::now() + Duration::from_secs(20);
     let status = loop {
         let status = daemon.get("/v1/status").map(|(_, document)| document).unwrap_or_default();
-        if status["clients"]["dropped"].as_u64() > Some(0) {
+        // Those of the first 32 who said nothing, or half of it.
+        if status["clients"]["dropped"].as_u64() > Some(9) {
             break status;
         }
         assert!(Instant::now() < deadline, "nobody is seen off: {status}");
@@ -274,8 +286,9 @@ fn mutilated_requests_are_answered_or_dropped_and_nothing_else() {
     for _ in 0..requests {
         let mut request = SOUND[dice.roll(SOUND.len())].as_bytes().to_vec();
         for _ in 0..dice.roll(5) {
-            // Something is left to be mutilated.
-            request.extend_from_slice(b"\n");
+            if request.is_empty() {
+                break;
+            }
             let at = dice.roll(request.len());
             match dice.roll(5) {
                 0 => request[at] = u8::try_from(dice.roll(256)).unwrap(),
