@@ -28,16 +28,19 @@ const LIMIT: Duration = Duration::from_secs(180);
 const SKIPPED: &str = "skipped: ";
 
 /// Scenarios in which nothing depends on the back end: the first machine of a kernel runs them for all.
-const ONCE: [&str; 14] = [
+const ONCE: [&str; 17] = [
     "check::",
     "connections::a_connection_older",
     "connections::a_flood",
     "connections::conversations_of_udp",
     "connections::no_more_lines",
     "connections::what_comes_to_nothing",
+    "crowds::",
     "drops::",
     "meters::",
     "packets::",
+    "service::a_configuration",
+    "service::a_wrong_configuration",
     "sockets::",
     "trace::a_command_ends",
     "trace::a_flood",

@@ -13,7 +13,7 @@ use crate::command::root;
 const BEGIN: &str = "<!-- written by cargo xtask vm -->\n";
 const END: &str = "<!-- end -->\n";
 /// Files of scenarios that count something.
-const FILES: [&str; 11] = [
+const FILES: [&str; 12] = [
     "paths",
     "layers",
     "devices",
@@ -25,10 +25,11 @@ const FILES: [&str; 11] = [
     "troubles",
     "connections",
     "trace",
+    "service",
 ];
 
 /// Files of scenarios that have nothing to do with back ends: they run in one machine of each kernel.
-const ONCE: [&str; 3] = ["sockets", "meters", "packets"];
+const ONCE: [&str; 4] = ["sockets", "meters", "packets", "crowds"];
 
 /// Compares the document's table with what the matrix found, or renews it where `UPDATE_GOLDEN` is set.
 ///
