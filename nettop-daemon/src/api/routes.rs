@@ -166,7 +166,7 @@ fn status(shared: &Shared) -> Result<Bytes, Refused> {
     let status = Status {
         schema: Status::schema(),
         version: env!("CARGO_PKG_VERSION").into(),
-        commit: option_env!("NETTOPD_COMMIT").map(Into::into),
+        commit: Some(env!("NETTOP_COMMIT")).filter(|commit| *commit != "unknown").map(Into::into),
         pid: std::process::id(),
         started: shared.started.clone(),
         uptime_s: shared.start.elapsed().as_secs(),

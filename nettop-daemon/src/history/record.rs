@@ -243,10 +243,10 @@ mod tests {
         // An hour back, and two seconds ahead; meanwhile the machine was busy.
         pass(&mut recorder, 5000 - 3_600_000, 5000);
         assert_eq!(recorder.slot.tick.clock_step_ms, -3_600_000);
+        assert_eq!((recorder.slot.tick.readings, recorder.slot.tick.measured_ms), (2, 10_010));
+        recorder.slot = Slot::default();
         pass(&mut recorder, 9000, 7000);
-        let tick = recorder.slot.tick;
-        assert_eq!((tick.clock_step_ms, tick.late_ms), (-3_598_000, 2000));
-        assert_eq!((tick.readings, tick.measured_ms), (3, 17_010));
+        assert_eq!((recorder.slot.tick.clock_step_ms, recorder.slot.tick.late_ms), (2000, 2000));
         assert_eq!(recorder.slot.end_ms - recorder.slot.begin_ms, 7000, "what the clock left out was not measured");
     }
 }
