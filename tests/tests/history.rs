@@ -130,7 +130,7 @@ fn answers(path: &Path) {
     assert_eq!(document["quality"]["resolution"][0]["resolution"], "10s");
     assert!(!document["quality"]["gaps"].as_array().unwrap().is_empty(), "it ran for 13 s of 2 min");
     let measured_ms = document["quality"]["measured_ms"].as_u64().unwrap();
-    assert!((12_500..15_000).contains(&measured_ms), "{measured_ms}");
+    assert!((12_000..15_000).contains(&measured_ms), "{measured_ms}");
     assert!(loud["picture"].as_array().unwrap().iter().any(Value::is_null), "what was not measured is not 0");
     for by in ["program", "unit", "user", "device", "container"] {
         assert!(!ask(path, &["--by", by])["rows"].as_array().unwrap().is_empty(), "{by}");
