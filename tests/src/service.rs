@@ -47,6 +47,8 @@ pub struct Service {
 impl Service {
     /// Starts it with a configuration, to which the history's file is added. As root it has all capabilities.
     pub fn start(folder: &Path, as_root: bool, config: &str, args: &[&str]) -> Self {
+        // Debian's kernels let nobody but CAP_SYS_ADMIN open perf events, which kprobes are (`perf_event_paranoid` of 3).
+        let as_root = as_root || std::env::var_os("NETTOPD_BACKEND").is_some_and(|backend| backend == "kprobe");
         let user = if as_root { 0 } else { USER };
         chown(folder, Some(user), Some(user)).unwrap();
         fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
