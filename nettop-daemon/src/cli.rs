@@ -1,8 +1,11 @@
 //! The command line.
 
-use std::{convert::Infallible, path::PathBuf};
+use std::{convert::Infallible, ffi::OsString, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum, error::ErrorKind,
+    parser::ValueSource,
+};
 
 use crate::{
     config::{ConfigArgs, DaemonArgs},
@@ -22,7 +25,7 @@ use crate::{
 #[derive(Parser, Debug, Clone)]
 #[command(name = "nettopd", version, long_version = version::LONG.as_str())]
 #[command(max_term_width = 100, after_help = EXIT_CODES)]
-#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
+#[command(override_usage = USAGE, disable_help_subcommand = true)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -244,6 +247,7 @@ pub enum DropsFormat {
     Csv,
 }
 
+const USAGE: &str = "nettopd [OPTIONS] [INTERVAL [COUNT]]\n       nettopd [-v] COMMAND";
 const EXIT_CODES: &str = "\
 Exit codes: 0 done, 1 failed while running, 2 wrong usage, 69 the kernel lacks something or no daemon answers, 77 not permitted, \
 78 wrong configuration.";
@@ -280,6 +284,27 @@ pub enum Format {
 }
 
 impl Cli {
+    /// What was typed. Ends the process where that is wrong, or only help was asked for.
+    pub fn read() -> Self {
+        Self::of(std::env::args_os()).unwrap_or_else(|error| error.exit())
+    }
+
+    /// What is not global belongs behind its sub-command: clap would pass over it.
+    fn of(words: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Self, clap::Error> {
+        let mut definition = Self::command();
+        let found = definition.try_get_matches_from_mut(words)?;
+        if let Some(name) = found.subcommand_name() {
+            let is_typed = |id: &str| found.value_source(id) == Some(ValueSource::CommandLine);
+            let is_own = |argument: &&Arg| !argument.is_global_set() && is_typed(argument.get_id().as_str());
+            let stray = definition.get_arguments().find(is_own).map(ToString::to_string);
+            if let Some(stray) = stray {
+                let what = format!("the argument '{stray}' cannot be used before '{name}'");
+                return Err(definition.error(ErrorKind::ArgumentConflict, what));
+            }
+        }
+        Self::from_arg_matches(&found)
+    }
+
     /// When reports are made, and what they show.
     pub fn watch(&self) -> (Timing, &Selection) {
         match &self.command {
@@ -353,13 +378,24 @@ pub fn in_range(seconds: f64) -> Result<f64, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_goes_with_every_command_may_stand_before_it_and_nothing_else() {
+        let of = |words: &[&str]| Cli::of([&["nettopd"], words].concat()).map_err(|error| error.to_string());
+        let verbose = of(&["-vv", "--standalone", "sockets", "-l"]).unwrap();
+        assert_eq!((verbose.verbose, verbose.standalone), (2, true));
+        for stray in [&["--once", "sockets"][..], &["5", "drops"], &["-p", "1", "history"], &["--rows", "100", "check"]]
+        {
+            let error = of(stray).unwrap_err();
+            assert!(error.contains("cannot be used before"), "{stray:?}: {error}");
+        }
+        assert!(of(&["5", "2"]).is_ok() && of(&["-i", "lo", "--once"]).is_ok());
     }
 
     #[test]

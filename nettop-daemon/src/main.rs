@@ -30,7 +30,6 @@ mod version;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use thiserror::Error;
 
 use crate::{
@@ -63,7 +62,7 @@ impl NotPermitted {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
     // It has a log of its own.
     if let Some(Command::Daemon(args)) = &cli.command {
         return service::run(&cli, args).map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS);
