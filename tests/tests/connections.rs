@@ -101,7 +101,8 @@ fn each_connection_is_told_once_with_its_process_and_bytes() {
                 assert_eq!(closed["sent_bytes"], sent, "{closed}");
                 assert_eq!(closed["received_bytes"], received, "{closed}");
                 assert_eq!(closed["outcome"], "finished", "{closed}");
-                assert!(closed["duration_us"].as_u64().unwrap() > 0, "{closed}");
+                // Where the kernel skipped the run that would have noted the beginning, there is none.
+                assert!(closed["duration_us"].as_u64().map_or(told.runs_skipped > 0, |us| us > 0), "{closed}");
             }
         }
         let sum = |what: &str| client_closed.values().map(|closed| closed[what].as_u64().unwrap()).sum::<u64>();
