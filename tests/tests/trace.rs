@@ -36,7 +36,7 @@ impl Trace {
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let (send, seen) = std::sync::mpsc::channel();
         let lines = std::thread::spawn(move || {
-            let all = stdout.lines().map_while(Result::ok).inspect(|line| {
+            let all = stdout.lines().map_while(Result::ok).filter(|line| !is_notice(line)).inspect(|line| {
                 let _ = send.send(line.clone());
             });
             all.collect()
@@ -79,7 +79,16 @@ impl Trace {
 }
 
 fn run(args: &[&str]) -> Output {
-    nettopd_command().arg("trace").args(args).output().unwrap()
+    let mut output = nettopd_command().arg("trace").args(args).output().unwrap();
+    let lines = output.stdout.split_inclusive(|byte| *byte == b'\n');
+    output.stdout = lines.filter(|line| !is_notice(&String::from_utf8_lossy(line))).collect::<Vec<_>>().concat();
+    output
+}
+
+/// From 7.0 on the kernel may skip a run for whatever process comes next, and nettopd says so between the steps.
+fn is_notice(line: &str) -> bool {
+    line.trim_end().ends_with(" runs of hooks skipped by the kernel]")
+        || line.starts_with(r#"{"event":"lost","#) && line.contains(r#""events_lost":0,"#)
 }
 
 /// Seen, shown, lost.
