@@ -30,6 +30,14 @@ impl Resolution {
         }
     }
 
+    /// Columns of the most that was moved in 10 s: of a row of 10 s, all of it.
+    pub const fn peaks(self) -> [&'static str; 2] {
+        match self {
+            Self::Slot => ["tx_bytes", "rx_bytes"],
+            Self::Minute | Self::Hour => ["tx_peak", "rx_peak"],
+        }
+    }
+
     pub const fn coarser(self) -> Option<Self> {
         match self {
             Self::Slot => Some(Self::Minute),

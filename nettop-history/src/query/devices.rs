@@ -5,10 +5,7 @@ use std::collections::HashMap;
 use rusqlite::params;
 
 use super::{Answer, AnswerRow, Question, Reader, selection};
-use crate::{
-    plan::Resolution,
-    slot::{Counters, Device, Who},
-};
+use crate::slot::{Counters, Device, Who};
 
 impl Reader {
     /// Rows of devices, by their own counters.
@@ -16,8 +13,7 @@ impl Reader {
         let mut rows: HashMap<(i64, Device), AnswerRow> = HashMap::new();
         for part in &answer.parts {
             let suffix = part.resolution.suffix();
-            let peaks =
-                if part.resolution == Resolution::Slot { ["tx_bytes", "rx_bytes"] } else { ["tx_peak", "rx_peak"] };
+            let peaks = part.resolution.peaks();
             let query = format!(
                 "SELECT d.boot, d.netns, d.netns_cookie, d.ifindex, d.name, (ts - ?3) * ?4 / ?5, sum(tx_bytes), sum(rx_bytes),
                      sum(tx_packets), sum(rx_packets), sum(tx_unattributed + rx_unattributed), max({}), max({})

@@ -6,7 +6,7 @@ use rusqlite::params;
 
 use super::{Answer, AnswerRow, Question, Reader, groups::Groups, selection};
 use crate::{
-    plan::{Part, Resolution},
+    plan::Part,
     slot::{Counters, Device, Who},
 };
 
@@ -19,8 +19,7 @@ impl Reader {
             names.retain(|_, (boot, _)| question.boot.is_none_or(|wanted| wanted == *boot));
             rows.enter_all(names);
             let suffix = part.resolution.suffix();
-            let peaks =
-                if part.resolution == Resolution::Slot { ["tx_bytes", "rx_bytes"] } else { ["tx_peak", "rx_peak"] };
+            let peaks = part.resolution.peaks();
             let query = format!(
                 "SELECT process, (ts - ?3) * ?4 / ?5, sum(tx_bytes), sum(rx_bytes), sum(tx_packets), sum(rx_packets),
                      sum(tx_app_bytes), sum(rx_app_bytes), max({}), max({})
