@@ -132,11 +132,14 @@ fn purge(connection: &Connection, resolution: Resolution, before: i64) -> rusqli
         connection.prepare_cached("DELETE FROM loss WHERE ts < ?1")?.execute([before])?;
         connection.prepare_cached("DELETE FROM gap WHERE to_ms <= ?1 * 1000")?.execute([before])?;
     }
-    connection
-        .prepare_cached(
-            "INSERT INTO purged VALUES(?1, ?2) ON CONFLICT(seconds) DO UPDATE SET before = max(before, excluded.before)",
-        )?
-        .execute(params![resolution.seconds(), before])?;
+    // Of finer rows none are left there, and what comes there after the clock was set back must not wait for its bucket.
+    for gone in Resolution::ALL.into_iter().filter(|gone| *gone <= resolution) {
+        connection
+            .prepare_cached(
+                "INSERT INTO purged VALUES(?1, ?2) ON CONFLICT(seconds) DO UPDATE SET before = max(before, excluded.before)",
+            )?
+            .execute(params![gone.seconds(), before])?;
+    }
     Ok(())
 }
 

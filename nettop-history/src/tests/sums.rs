@@ -187,3 +187,20 @@ fn what_is_known_of_a_process_stays_known() {
     let found = &answer.rows[0];
     assert_eq!((&found.who, found.counters.tx_bytes, answer.rows.len()), (&who, 12, 1));
 }
+
+#[test]
+fn what_is_recorded_where_minutes_went_before_is_added_to_their_hour() {
+    let folder = folder();
+    let path = file(&folder);
+    let limits = Limits { keep: Keep { days: [1, 3, 4000] }, ..Limits::default() };
+    let mut store = Store::open(&path, limits, &origin(), 0).unwrap();
+    let hour = Resolution::Hour.floor(BEGIN);
+    // Ten days on, the hour's only minute goes, and of slots no more than the first ten minutes. Then the clock is set back.
+    for ts in [hour + 10, hour + 864_000, hour + 1800] {
+        let mut slot = slot(ts, &[(1, 5)]);
+        slot.tick.measured_ms = 3_600_000;
+        store.write(&[slot]).unwrap();
+    }
+    let answer = Reader::open(&path).unwrap().answer(&question(hour, hour + 864_010)).unwrap();
+    assert_eq!(answer.rows[0].counters.tx_bytes, 15);
+}
