@@ -45,13 +45,17 @@ pub fn run(kernels: &[String], filter: &[String]) -> anyhow::Result<()> {
     let wanted = wanted(kernels)?;
     setup::vm_tools()?;
     let nettopd = build::nettopd()?;
-    let (init, tests) = build_tests()?;
+    let (init, scenarios) = build_tests()?;
     let mut machines = Vec::new();
     for kernel in wanted {
         let installed = kernel.install().with_context(|| format!("cannot fetch Linux {}", kernel.version))?;
         let folder = installed.image.parent().context("an image without a folder")?;
         let initrd = folder.join("initrd");
-        image::write(&initrd, &image::Guest { init: &init, nettopd: &nettopd, tests: &tests }, &installed)?;
+        image::write(
+            &initrd,
+            &image::Guest { init: &init, nettopd: &nettopd, scenarios: Some(&scenarios) },
+            &installed,
+        )?;
         machines.extend(kernel.machines(folder, &installed.image, &initrd, filter));
     }
     let reports = run_all(&machines).into_iter().collect::<anyhow::Result<Vec<_>>>()?;
@@ -158,8 +162,8 @@ impl Kernel {
     }
 }
 
-/// Builds the guest's init and every scenario, and returns where they are.
-fn build_tests() -> anyhow::Result<(PathBuf, Vec<PathBuf>)> {
+/// Builds the guest's init and the scenarios, and returns where they are.
+fn build_tests() -> anyhow::Result<(PathBuf, PathBuf)> {
     crate::command::run(cargo().args([
         "build",
         "--locked",
@@ -170,18 +174,13 @@ fn build_tests() -> anyhow::Result<(PathBuf, Vec<PathBuf>)> {
         "vm-init",
     ]))?;
     let mut tests = cargo();
-    tests.args(["test", "--locked", "--release", "--package", "nettop-tests", "--test", "*"]);
+    tests.args(["test", "--locked", "--release", "--package", "nettop-tests", "--test", "scenarios"]);
     tests.args(["--no-run", "--message-format", "json"]);
     let messages = output(&mut tests)?;
-    let executables = messages.lines().filter_map(|line| {
+    let scenarios = messages.lines().find_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
-        // How nettopd is used and asked, and what becomes of its history, is the same on every kernel. A guest has no Debian
-        // root.
-        let name = message["target"]["name"].as_str().unwrap_or_default();
-        let is_test = message["profile"]["test"].as_bool() == Some(true)
-            && !["api", "usage", "package", "systemd"].contains(&name)
-            && !name.starts_with("history");
-        message["executable"].as_str().filter(|_| is_test).map(PathBuf::from)
+        message["executable"].as_str().filter(|_| message["profile"]["test"] == true).map(PathBuf::from)
     });
-    Ok((root().join("target/release/vm-init"), executables.collect()))
+    let init = root().join("target/release/vm-init");
+    Ok((init, scenarios.context("cargo names no program of scenarios")?))
 }

@@ -24,7 +24,8 @@ const LINK: u32 = 0o120_777;
 pub struct Guest<'a> {
     pub init: &'a Path,
     pub nettopd: &'a Path,
-    pub tests: &'a [PathBuf],
+    /// None for the story, which has a part in `init`.
+    pub scenarios: Option<&'a Path>,
 }
 
 /// Writes the archive.
@@ -34,8 +35,7 @@ pub struct Guest<'a> {
 /// If a program or one of its libraries is missing.
 pub fn write(to: &Path, guest: &Guest<'_>, kernel: &Installed) -> anyhow::Result<()> {
     let mut archive = Archive { out: BufWriter::new(File::create(to)?), inode: 0, made: BTreeSet::new() };
-    for directory in ["dev", "proc", "sys", "run", "tmp", "etc", "tests", "modules", "usr/bin", "usr/lib", "usr/lib64"]
-    {
+    for directory in ["dev", "proc", "sys", "run", "tmp", "etc", "modules", "usr/bin", "usr/lib", "usr/lib64"] {
         archive.directory(Path::new(directory))?;
     }
     for (link, target) in [("bin", "usr/bin"), ("sbin", "usr/bin"), ("lib", "usr/lib"), ("lib64", "usr/lib64")] {
@@ -44,11 +44,8 @@ pub fn write(to: &Path, guest: &Guest<'_>, kernel: &Installed) -> anyhow::Result
     archive.bytes(Path::new("etc/passwd"), b"root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n")?;
     archive.program(guest.init, Path::new("init"))?;
     archive.program(guest.nettopd, Path::new("usr/bin/nettopd"))?;
-    for test in guest.tests {
-        let name = test.file_name().and_then(|name| name.to_str()).context("a test without a name")?;
-        // Without cargo's hash.
-        let name = name.rsplit_once('-').map_or(name, |(name, _)| name);
-        archive.program(test, &Path::new("tests").join(name))?;
+    if let Some(scenarios) = guest.scenarios {
+        archive.program(scenarios, Path::new("usr/bin/scenarios"))?;
     }
     for program in PROGRAMS {
         let found = std::env::split_paths(&path()).map(|folder| folder.join(program)).find(|path| path.is_file());

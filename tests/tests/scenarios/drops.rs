@@ -1,7 +1,5 @@
 //! Drops: counts, reasons, places and owners, against the kernel's own statistics of the same namespace.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a scenario that cannot be set up has failed")]
-
 use std::{
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream, UdpSocket},

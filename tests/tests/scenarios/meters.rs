@@ -1,7 +1,5 @@
 //! `nettopd sockets SECONDS`: what each socket moved, against what was sent and what TCP itself counts.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a scenario that cannot be set up has failed")]
-
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{IpAddr, TcpListener, TcpStream, UdpSocket},

@@ -1,7 +1,5 @@
 //! The right owner: whoever used the socket, in both directions, however it came by it and however briefly it lived.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
-
 use std::{
     io::{IoSlice, IoSliceMut, Read as _, Write as _},
     net::{Shutdown, TcpListener, TcpStream, UdpSocket},

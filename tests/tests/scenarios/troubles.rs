@@ -1,7 +1,5 @@
 //! What TCP does about losses, and what listeners turn away, against the kernel's own statistics; and a storm of drops.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a scenario that cannot be set up has failed")]
-
 use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},

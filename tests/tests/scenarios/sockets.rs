@@ -1,7 +1,5 @@
 //! `nettopd sockets` against ss and lsof in the same namespace.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a scenario that cannot be set up has failed")]
-
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{Read as _, Write as _},
@@ -418,7 +416,7 @@ fn sockets_of_mptcp_are_listed_beside_their_subflows() {
 fn a_document_is_what_its_schema_says() {
     let alone = Namespace::new();
     let _crowd = crowd(&alone);
-    let schema = include_str!("../../docs/sockets.schema.json");
+    let schema = include_str!("../../../docs/sockets.schema.json");
     let schema = jsonschema::validator_for(&serde_json::from_str(schema).unwrap()).unwrap();
     for args in [&["sockets", "--format", "json"][..], &["sockets", "0.1", "--format", "ndjson"]] {
         let mut document: Value = serde_json::from_slice(&nettop_tests::run_nettopd(args).stdout).unwrap();

@@ -1,7 +1,5 @@
 //! `nettopd trace` against strace, and against what processes know of themselves.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a scenario that cannot be set up has failed")]
-
 use std::{
     collections::BTreeMap,
     fs,

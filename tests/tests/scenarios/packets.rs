@@ -1,7 +1,5 @@
 //! `nettopd packets` against tcpdump on the same device, and against the processes that made the packets.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a scenario that cannot be set up has failed")]
-
 use std::{
     collections::BTreeMap,
     io::{BufRead as _, BufReader, Read as _, Write as _},

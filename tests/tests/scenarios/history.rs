@@ -1,7 +1,5 @@
 //! The daemon's history against its own reports, and what is asked of it afterwards. Nothing of this depends on the kernel.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
-
 use std::{
     fs::{self, File},
     io::Read as _,
@@ -107,7 +105,7 @@ fn the_file_has_what_the_reports_said_and_answers_the_questions_of_its_page() {
 
 /// Every query of docs/history.md, by an ordinary client.
 fn questions_of_the_page(path: &Path) {
-    let page = include_str!("../../docs/history.md");
+    let page = include_str!("../../../docs/history.md");
     let queries: Vec<&str> = page.split("```sql\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
     assert_eq!(queries.len(), 10);
     for query in queries {

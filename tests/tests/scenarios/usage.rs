@@ -1,7 +1,5 @@
 //! What users and hostile names do to it: flags, formats, signals, pipes. Nothing of this depends on the kernel.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
-
 use std::{
     io::{BufRead as _, BufReader},
     net::UdpSocket,
@@ -129,7 +127,7 @@ fn once_prints_one_document_and_a_count_that_many() {
 fn a_document_with_traffic_is_what_the_schema_says() {
     let alone = Namespace::new();
     let _talker = talker(&alone, b"talker", 10);
-    let schema = include_str!("../../docs/snapshot.schema.json");
+    let schema = include_str!("../../../docs/snapshot.schema.json");
     let schema = jsonschema::validator_for(&serde_json::from_str(schema).unwrap()).unwrap();
     let mut document: Value = serde_json::from_slice(&run_nettopd(&["--once", "0.3"]).stdout).unwrap();
     assert!(!document["rows"].as_array().unwrap().is_empty() && !document["devices"].as_array().unwrap().is_empty());

@@ -1,7 +1,5 @@
 //! The history after the worst: processes that are killed, machines that lose their power.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
-
 use std::{
     fs,
     io::{BufRead as _, BufReader, ErrorKind, Read as _},

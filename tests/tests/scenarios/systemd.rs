@@ -1,7 +1,5 @@
 //! The packaged unit, exactly as shipped, under a real systemd: started, confined, reloaded, hung, killed, stopped.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
-
 use std::{collections::BTreeSet, fs, os::unix::fs::MetadataExt as _, time::Duration};
 
 use nettop_tests::machine::{Machine, eventually};

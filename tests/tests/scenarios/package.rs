@@ -1,7 +1,5 @@
 //! The Debian package: installed, upgraded, removed and purged in a clean root under a real systemd.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
-
 use std::{collections::BTreeSet, time::Duration};
 
 use nettop_tests::machine::{Machine, eventually, given};

@@ -1,7 +1,5 @@
 //! The books balance: app bytes are what the programs say, wire bytes what the interfaces say, to the byte.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
-
 use std::{
     io::{Read as _, Write as _},
     net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},

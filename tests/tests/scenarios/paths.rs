@@ -1,8 +1,6 @@
 //! The ways bytes take besides plain send and receive. Each scenario's own processes know what they moved; the device
 //! knows what passed.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a scenario that cannot be set up has failed")]
-
 use std::{
     fs::File,
     io::{Read as _, Write as _},

@@ -1,7 +1,5 @@
 //! What nettopd says of a kernel: `nettopd check`, forced back ends, missing rights.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
-
 use std::{os::unix::process::CommandExt as _, process::Command};
 
 use nettop_tests::run_nettopd;

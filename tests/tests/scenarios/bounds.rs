@@ -1,7 +1,5 @@
 //! What happens when room runs out: no byte is lost, what did not fit is counted, and what ended is given back.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
-
 use std::{
     net::UdpSocket,
     time::{Duration, Instant},

@@ -1,8 +1,6 @@
 //! What an unprivileged user can do by making very many of something: nettopd's memory stays bounded, and everybody's
 //! accounting exact.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
-
 use std::{
     io::{Read as _, Write as _},
     net::{Ipv4Addr, UdpSocket},

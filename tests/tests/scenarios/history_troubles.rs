@@ -1,7 +1,5 @@
 //! Files and disks that fail: whoever measures is never kept waiting, what is lost is counted, and writing goes on by itself.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
-
 use std::{
     fs,
     os::unix::fs::FileExt as _,

@@ -1,7 +1,5 @@
 //! Disks and files that fail under a running nettopd: it counts on, to the byte, and what it measured is in the file afterwards.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
-
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _},

@@ -1,7 +1,5 @@
 //! What the kernel builds on sockets, or beside TCP and UDP: kTLS, sockmap, SCTP, UDP-Lite, its own servers.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a scenario that cannot be set up has failed")]
-
 use std::{
     io::{Read as _, Write as _},
     net::{Shutdown, TcpListener, TcpStream, UdpSocket},

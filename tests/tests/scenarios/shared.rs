@@ -1,7 +1,5 @@
 //! Packets that several sockets receive: each receiver's row has them, and the device's books still balance.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
-
 use std::{
     net::{Ipv4Addr, Ipv6Addr, UdpSocket},
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},

@@ -1,8 +1,6 @@
 //! Devices on devices: a packet is counted once for its process, on the device that its socket's route names, and each
 //! device's books stand next to its own counters.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a scenario that cannot be set up has failed")]
-
 use std::{
     io::{Read as _, Write as _},
     net::UdpSocket,

@@ -1,7 +1,5 @@
 //! `nettopd daemon`: what it tells systemd, that it counts without a capability, and how it takes a configuration over.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
-
 use std::{fs, net::UdpSocket};
 
 use aya::maps::{Array, Map, MapData};

@@ -1,7 +1,5 @@
 //! The local API: it tells what the commands tell, to whom it should, and no client does the daemon any harm.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
-
 use std::{
     fs,
     io::{Read as _, Write as _},
@@ -329,7 +327,7 @@ fn the_examples_of_the_documentation_work() {
         assert!(Instant::now() < deadline, "no history");
         std::thread::sleep(Duration::from_millis(200));
     }
-    let text = include_str!("../../docs/api.md");
+    let text = include_str!("../../../docs/api.md");
     let examples: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("    curl ")).collect();
     assert!(examples.len() >= 8, "{examples:?}");
     for example in examples {
