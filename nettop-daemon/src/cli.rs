@@ -67,7 +67,7 @@ pub struct Cli {
     /// Attach second looks from the start, and not only when the kernel has skipped a run; for tests
     #[arg(long, hide = true, global = true)]
     pub second_look: bool,
-    /// The daemon's socket, '' for none [default: /run/nettopd/nettopd.sock]
+    /// The daemon's socket, '' for none [default: as configured, or /run/nettopd/nettopd.sock]
     #[arg(long, value_name = "PATH", env = "NETTOPD_SOCKET", value_parser = path, global = true)]
     pub socket: Option<PathBuf>,
     /// Measure without asking a daemon

@@ -14,8 +14,8 @@ mod table;
 pub use balance::Balance;
 pub use collect::{Collector, Filter, View, boot_id, evidence_name, host_name, kernel_release, sort};
 pub use dropwatch::encode_one as drops_document;
-pub use model::{Amount, Books, HookReport, Loss, Side, Snapshot, Traffic};
+pub use model::{Amount, Books, HookReport, Loss, RowReport, Side, Snapshot, Traffic};
 #[cfg(test)]
-pub use model::{Count, DropAmounts, RowReport, TcpReport};
+pub use model::{Count, DropAmounts, TcpReport};
 pub use select::select;
 pub use sink::{Output, Sink};

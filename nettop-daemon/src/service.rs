@@ -9,6 +9,7 @@ mod store;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use nix::sys::signal::{SigSet, Signal};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -44,6 +45,8 @@ const FIRST: Duration = Duration::from_secs(1);
 pub fn run(cli: &Cli, args: &DaemonArgs) -> anyhow::Result<()> {
     let mut flags = args.settings.clone().with_global(cli.backend, cli.verbose);
     flags.socket = cli.socket.clone();
+    // Its default would end this process: until it is handled, it waits.
+    SigSet::from(Signal::SIGHUP).thread_block().context("cannot hold SIGHUP back")?;
     let config = Config::load(args.config.as_deref(), &flags)?;
     let logs = Logs::start(config.log_level)?;
     let kernel = Kernel::examine(config.forced())?;
@@ -112,6 +115,7 @@ impl Service {
         let mut hangup = signal(SignalKind::hangup()).context("cannot handle SIGHUP")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
         let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
+        SigSet::from(Signal::SIGHUP).thread_unblock().context("cannot let SIGHUP through")?;
         let watchdog = manager::watchdog_period();
         let mut watchdog = ticks(watchdog, watchdog);
         let mut status = String::new();

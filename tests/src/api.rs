@@ -74,6 +74,11 @@ impl Daemon {
 
     /// The same as another user, who has no capability.
     pub fn client_as(&self, user: u32, groups: &[u32], args: &[&str]) -> Output {
+        self.client_command(user, groups, args).output().unwrap()
+    }
+
+    /// The same, not yet started; it becomes nettopd.
+    pub fn client_command(&self, user: u32, groups: &[u32], args: &[&str]) -> Command {
         let mut command = Command::new("setpriv");
         if user != 0 {
             let id = user.to_string();
@@ -86,7 +91,8 @@ impl Daemon {
             }
         }
         command.arg(self.folder.join("nettopd")).args(args).env("NETTOPD_SOCKET", self.socket());
-        command.stdin(Stdio::null()).output().unwrap()
+        command.stdin(Stdio::null());
+        command
     }
 
     pub fn connect(&self) -> io::Result<UnixStream> {

@@ -90,7 +90,7 @@ fn test(no_vm: bool, filter: &[String]) -> anyhow::Result<()> {
     if let Err(error) = &here {
         eprintln!("xtask: {error:#}");
     }
-    vm::run(&[], &[]).and(vm::run_story()).and(here)
+    vm::run(&[], &[]).and_then(|()| vm::run_story()).and(here)
 }
 
 /// nettopd's exit code is the command's.

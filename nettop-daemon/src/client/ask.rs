@@ -1,10 +1,16 @@
-//! One question over the socket, and its answer. Waits for some seconds and takes no more than it can hold.
+//! One question over the socket, and its answer: whole, or line by line. Waits for some seconds and takes no more than it
+//! can hold.
 
-use std::{io::ErrorKind, path::Path, time::Duration};
+use std::{io::ErrorKind, mem, path::Path, time::Duration};
 
 use anyhow::{Context as _, anyhow, bail};
 use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::{Request, StatusCode, body::Bytes, client::conn::http1::handshake, header::HOST};
+use hyper::{
+    Request, StatusCode,
+    body::{Bytes, Incoming},
+    client::conn::http1::handshake,
+    header::HOST,
+};
 use hyper_util::rt::TokioIo;
 use tokio::{net::UnixStream, time::timeout};
 
@@ -14,10 +20,10 @@ use crate::identity::escape::escape;
 const FIRST_WORD: Duration = Duration::from_secs(15);
 const WHOLE: Duration = Duration::from_secs(60);
 const MOST_BYTES: usize = 512 << 20;
+const MOST_BYTES_OF_REASON: usize = 64 << 10;
 
-/// What became of a question.
-pub(super) enum Asked {
-    Answered(Bytes),
+/// Why there is no answer.
+pub(super) enum Unanswered {
     /// No daemon runs, or it has nothing of the kind.
     Nobody,
     /// The daemon answers others.
@@ -25,46 +31,95 @@ pub(super) enum Asked {
     Failed(anyhow::Error),
 }
 
-/// Asks a daemon for a path with its parameters.
-pub(super) fn ask(socket: &Path, target: &str) -> Asked {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return Asked::Failed(error.into()),
+impl<E: Into<anyhow::Error>> From<E> for Unanswered {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// Asks a daemon for a path with its parameters, and takes the whole answer.
+pub(super) fn ask(socket: &Path, target: &str) -> Result<Bytes, Unanswered> {
+    let whole = async {
+        let body = open(socket, target).await?;
+        Ok(read(body, MOST_BYTES).await?)
     };
-    runtime.block_on(async {
-        let stream = match UnixStream::connect(socket).await {
-            Ok(stream) => stream,
-            Err(error) => {
-                return match error.kind() {
-                    ErrorKind::NotFound | ErrorKind::ConnectionRefused => Asked::Nobody,
-                    ErrorKind::PermissionDenied => Asked::Refused,
-                    _ => Asked::Failed(error.into()),
-                };
-            }
-        };
-        match timeout(WHOLE, exchange(stream, target)).await {
-            Ok(Ok((StatusCode::OK, answer))) => Asked::Answered(answer),
-            Ok(Ok((StatusCode::FORBIDDEN, _))) => Asked::Refused,
-            Ok(Ok((StatusCode::NOT_FOUND, _))) => Asked::Nobody,
-            Ok(Ok((status, answer))) => Asked::Failed(anyhow!("{}", reason(status, &answer))),
-            Ok(Err(error)) => Asked::Failed(error),
-            Err(_) => Asked::Failed(anyhow!("it takes too long")),
-        }
+    block_on(async { timeout(WHOLE, whole).await.unwrap_or_else(|_| Err(anyhow!("it takes too long").into())) })
+}
+
+/// Asks for lines that have no end, and does something with them.
+pub(super) fn follow<T>(
+    socket: &Path,
+    target: &str,
+    with: impl AsyncFnOnce(Lines) -> anyhow::Result<T>,
+) -> Result<anyhow::Result<T>, Unanswered> {
+    block_on(async {
+        let body = open(socket, target).await?;
+        Ok(with(Lines { body, rest: Vec::new(), searched: 0 }).await)
     })
 }
 
-async fn exchange(stream: UnixStream, target: &str) -> anyhow::Result<(StatusCode, Bytes)> {
+/// Lines as they come.
+pub(super) struct Lines {
+    body: Incoming,
+    /// What is not handed out yet.
+    rest: Vec<u8>,
+    /// So much of it has no end of a line.
+    searched: usize,
+}
+
+impl Lines {
+    /// The next line, with its end; none when there are no more. What is not waited for to its end is not lost.
+    ///
+    /// # Errors
+    ///
+    /// If the connection breaks off, or a line is longer than any can be.
+    pub(super) async fn next(&mut self) -> anyhow::Result<Option<Vec<u8>>> {
+        loop {
+            if let Some(end) = self.rest[self.searched..].iter().position(|byte| *byte == b'\n') {
+                let left = self.rest.split_off(self.searched + end + 1);
+                self.searched = 0;
+                return Ok(Some(mem::replace(&mut self.rest, left)));
+            }
+            self.searched = self.rest.len();
+            if self.rest.len() > MOST_BYTES {
+                bail!("a line of its answer has no end");
+            }
+            let Some(frame) = self.body.frame().await.transpose()? else { return Ok(None) };
+            if let Some(data) = frame.data_ref() {
+                self.rest.extend_from_slice(data);
+            }
+        }
+    }
+}
+
+fn block_on<T>(asked: impl Future<Output = Result<T, Unanswered>>) -> Result<T, Unanswered> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(asked)
+}
+
+/// Sends the question, and waits for the answer's beginning.
+async fn open(socket: &Path, target: &str) -> Result<Incoming, Unanswered> {
+    let stream = UnixStream::connect(socket).await.map_err(|error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => Unanswered::Nobody,
+        ErrorKind::PermissionDenied => Unanswered::Refused,
+        _ => error.into(),
+    })?;
     let (mut sender, connection) = handshake(TokioIo::new(stream)).await?;
-    let connection = tokio::spawn(connection);
+    // Ends with the runtime.
+    tokio::spawn(connection);
     let request = Request::get(target).header(HOST, "nettopd").body(Empty::<Bytes>::new())?;
     let response = timeout(FIRST_WORD, sender.send_request(request)).await.context("it takes too long")??;
-    let status = response.status();
-    let body = match Limited::new(response.into_body(), MOST_BYTES).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) => bail!("its answer broke off: {error}"),
-    };
-    connection.abort();
-    Ok((status, body))
+    let (status, body) = (response.status(), response.into_body());
+    match status {
+        StatusCode::OK => Ok(body),
+        StatusCode::FORBIDDEN => Err(Unanswered::Refused),
+        StatusCode::NOT_FOUND => Err(Unanswered::Nobody),
+        _ => Err(anyhow!("{}", reason(status, &read(body, MOST_BYTES_OF_REASON).await?)).into()),
+    }
+}
+
+async fn read(body: Incoming, most_bytes: usize) -> anyhow::Result<Bytes> {
+    let whole = Limited::new(body, most_bytes).collect().await;
+    Ok(whole.map_err(|error| anyhow!("its answer broke off: {error}"))?.to_bytes())
 }
 
 /// What the daemon says of it.

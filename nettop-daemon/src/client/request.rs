@@ -5,13 +5,13 @@ use clap::{Parser as _, ValueEnum};
 use serde::de::DeserializeOwned;
 
 use crate::{
-    cli::{Cli, Command, Selection, SocketsArgs},
+    cli::{Cli, Command, Format, Selection, SocketsArgs, Timing},
     history::{
         self,
         args::{DEFAULT, HistoryArgs},
     },
     identity::namespaces,
-    report::{self, Sink, Snapshot, sockets::Document},
+    report::{self, RowReport, Sink, Snapshot, sockets::Document},
     sockets,
 };
 
@@ -24,6 +24,8 @@ pub(super) struct Request {
 
 enum Kind {
     Snapshot,
+    /// One snapshot after the other.
+    Stream,
     Sockets(SocketsArgs),
     History(HistoryArgs),
 }
@@ -39,14 +41,10 @@ impl Request {
         let is_own = cli.backend.is_some() || cli.second_look;
         Ok(match &cli.command {
             _ if is_own => None,
-            None if cli.once && cli.timing.interval.is_none() && !cli.ipv4 && !cli.ipv6 && has_usual_tables(cli) => {
-                Some(Self { target: snapshot(&cli.selection), kind: Kind::Snapshot })
+            None if !cli.ipv4 && !cli.ipv6 && cli.record.history.is_none() => {
+                of_watch(cli, cli.once, &cli.timing, &cli.selection)
             }
-            Some(Command::Drops { once: true, timing, selection, .. })
-                if timing.interval.is_none() && has_usual_tables(cli) =>
-            {
-                Some(Self { target: snapshot(selection), kind: Kind::Snapshot })
-            }
+            Some(Command::Drops { once, timing, selection, .. }) => of_watch(cli, *once, timing, selection),
             Some(Command::Sockets(args)) if args.interval.is_none() && !args.resolve => {
                 Some(Self { target: of_sockets(args), kind: Kind::Sockets(args.clone()) })
             }
@@ -57,6 +55,11 @@ impl Request {
         })
     }
 
+    /// Whether answers come until nobody wants them any more.
+    pub(super) const fn is_endless(&self) -> bool {
+        matches!(self.kind, Kind::Stream)
+    }
+
     /// Shows an answer as if it had been found out here.
     ///
     /// # Errors
@@ -64,20 +67,39 @@ impl Request {
     /// If it is not understood, or cannot be written.
     pub(super) fn show(&self, cli: &Cli, answer: &[u8]) -> anyhow::Result<()> {
         match &self.kind {
-            Kind::Snapshot => {
-                let mut snapshot: Snapshot = parse(answer)?;
-                report::sort(&mut snapshot.rows, cli.sort);
-                if cli.numeric {
-                    snapshot.rows.iter_mut().for_each(|row| row.user = None);
-                }
+            Kind::Snapshot | Kind::Stream => {
                 let (mut sink, writer) = Sink::new(cli.output());
-                sink.put(&snapshot)?;
+                sink.put(&snapshot_of(cli, answer)?)?;
                 writer.finish(sink)
             }
             Kind::Sockets(args) => sockets::print(args, &parse::<Document>(answer)?, namespaces::current()?.inode),
             Kind::History(args) => history::print(args, &parse::<history::Document>(answer)?),
         }
     }
+}
+
+/// A document as it would have been made here.
+///
+/// # Errors
+///
+/// If it is not understood.
+pub(super) fn snapshot_of(cli: &Cli, document: &[u8]) -> anyhow::Result<Snapshot> {
+    let mut snapshot: Snapshot = parse(document)?;
+    report::sort(&mut snapshot.rows, cli.sort);
+    if cli.numeric {
+        snapshot.rows.iter_mut().for_each(|row| row.user = None);
+    }
+    if cli.format() == Format::Table {
+        snapshot.rows.retain(RowReport::is_busy);
+    }
+    Ok(snapshot)
+}
+
+/// One interval, or one after the other: those of the daemon.
+fn of_watch(cli: &Cli, once: bool, timing: &Timing, selection: &Selection) -> Option<Request> {
+    let is_the_daemons = timing.interval.is_none() && has_usual_tables(cli);
+    let (path, kind) = if once { ("/v1/snapshot", Kind::Snapshot) } else { ("/v1/stream", Kind::Stream) };
+    is_the_daemons.then(|| Request { target: selected(path, selection), kind })
 }
 
 fn parse<T: DeserializeOwned>(answer: &[u8]) -> anyhow::Result<T> {
@@ -89,8 +111,8 @@ fn has_usual_tables(cli: &Cli) -> bool {
     Cli::try_parse_from(["nettopd"]).is_ok_and(|usual| usual.limits() == cli.limits())
 }
 
-fn snapshot(selection: &Selection) -> String {
-    let mut target = Target::new("/v1/snapshot");
+fn selected(path: &'static str, selection: &Selection) -> String {
+    let mut target = Target::new(path);
     target.all("pid", &selection.pid).all("user", &selection.user).all("interface", &selection.interface);
     target.finish()
 }
@@ -165,6 +187,8 @@ mod tests {
                 "/v1/snapshot?pid=1&pid=2&user=www+data&interface=lo",
             ),
             (&["drops", "--once"], "/v1/snapshot"),
+            (&[], "/v1/stream"),
+            (&["drops", "-i", "lo"], "/v1/stream?interface=lo"),
             (
                 &["sockets", "-ln", "-i", "tcp@10.0.0.1:80"],
                 "/v1/sockets?internet=tcp%40%5B10.0.0.1%5D%3A80-80&listening=1&numeric=1",
@@ -182,13 +206,13 @@ mod tests {
     #[test]
     fn what_only_measuring_answers_is_not_asked_for() {
         for args in [
-            &[][..],
-            &["1"],
+            &["1"][..],
+            &["--history", "/tmp/x.db"],
             &["--once", "0.5"],
             &["--once", "-4"],
             &["--once", "--rows", "128"],
             &["--once", "--backend", "kprobe"],
-            &["drops"],
+            &["drops", "1"],
             &["drops", "--once", "1"],
             &["sockets", "5"],
             &["sockets", "--resolve"],

@@ -98,6 +98,13 @@ pub struct RowReport {
     pub retransmits: Count,
 }
 
+impl RowReport {
+    /// Whether anything was counted in the interval.
+    pub fn is_busy(&self) -> bool {
+        self.interval != Traffic::default() || self.drops.interval + self.retransmits.interval > 0
+    }
+}
+
 /// How often.
 #[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Count {

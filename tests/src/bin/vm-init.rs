@@ -28,7 +28,7 @@ const LIMIT: Duration = Duration::from_secs(180);
 const SKIPPED: &str = "skipped: ";
 
 /// Scenarios in which nothing depends on the back end: the first machine of a kernel runs them for all.
-const ONCE: [&str; 17] = [
+const ONCE: [&str; 18] = [
     "check::",
     "connections::a_connection_older",
     "connections::a_flood",
@@ -40,6 +40,7 @@ const ONCE: [&str; 17] = [
     "meters::",
     "packets::",
     "service::a_configuration",
+    "service::a_reload",
     "service::a_wrong_configuration",
     "sockets::",
     "trace::a_command_ends",

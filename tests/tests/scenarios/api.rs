@@ -2,10 +2,10 @@
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{TcpListener, UdpSocket},
     os::unix::fs::PermissionsExt as _,
-    process::Command,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -13,6 +13,10 @@ use nettop_tests::{
     Moved, Namespace, Process, amount,
     api::{Daemon, GROUP, MEMBER, OUTSIDER},
     app, nettopd_command, rows_of, rss_kib, run_nettopd, skip,
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
 };
 use serde_json::Value;
 
@@ -127,6 +131,51 @@ fn each_interval_is_told_with_everything_that_moved() {
         .map(|row| row["interval"]["tx"]["app_bytes"].as_u64().unwrap())
         .sum();
     assert_eq!(sent, moved.sent, "no interval is missing");
+}
+
+/// What watches without an interval of its own, by a member: each line is a document.
+#[test]
+fn who_watches_follows_the_daemon() {
+    let folder = tempfile::tempdir().unwrap();
+    let alone = Namespace::new();
+    let daemon = Daemon::start(folder.path(), &["--interval", "0.2", "--no-history"]);
+    let watch = |args: &[&str]| {
+        let mut command = daemon.client_command(MEMBER, &[GROUP], args);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        (child, lines)
+    };
+    let (mut report, mut lines) = watch(&["--format", "ndjson"]);
+    // It listens.
+    lines.next().unwrap();
+    let (pid, moved) = talk(&alone, 50);
+    let mut sent = 0;
+    for line in lines.by_ref() {
+        let document: Value = serde_json::from_str(&line).unwrap();
+        let rows = rows_of(&document, pid);
+        sent += rows.iter().map(|row| row["interval"]["tx"]["app_bytes"].as_u64().unwrap()).sum::<u64>();
+        // Its row is told for a while after its end.
+        if rows.iter().any(|row| row["exited"] == true) {
+            break;
+        }
+    }
+    assert_eq!(sent, moved.sent, "no interval is missing");
+    kill(Pid::from_raw(report.id().cast_signed()), Signal::SIGINT).unwrap();
+    assert_eq!(report.wait().unwrap().code(), Some(0));
+
+    let (mut drops, mut lines) = watch(&["drops", "--format", "ndjson"]);
+    let document: Value = serde_json::from_str(&lines.next().unwrap()).unwrap();
+    assert_eq!(document["schema"], "nettop.drops/1");
+    let (mut table, mut shown) = watch(&["-n"]);
+    assert!(shown.any(|line| line.contains("XMIT_PK")));
+    // A reader that has seen enough.
+    drop(shown);
+    assert_eq!(table.wait().unwrap().code(), Some(0));
+    daemon.kill();
+    let mut said = String::new();
+    drops.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(drops.wait().unwrap().code(), Some(1), "{said}");
+    assert!(said.contains("daemon") && said.lines().count() == 1, "{said}");
 }
 
 #[test]

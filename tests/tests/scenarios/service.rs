@@ -5,6 +5,7 @@ use std::{fs, net::UdpSocket};
 use aya::maps::{Array, Map, MapData};
 use nettop_common::Row;
 use nettop_tests::{Moved, Namespace, Process, run_nettopd, service::Service, set_name};
+use nix::sys::signal::Signal;
 use rusqlite::Connection;
 
 /// Lines of /proc/PID/status, of each thread.
@@ -168,6 +169,26 @@ fn a_configuration_is_taken_over_whole_or_not_at_all() {
     assert!(said[0].ends_with("did you mean `interval`?"), "{}", said[0]);
     service.wait_for("STATUS=");
     service.wait_for("STATUS=");
+    assert_eq!(service.stop(), Some(0));
+}
+
+#[test]
+fn a_reload_that_comes_too_early_waits() {
+    const SIGHUP_BIT: u64 = 1;
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(folder.path(), true, "interval = 1", &[]);
+    let blocked = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", service.pid())).unwrap();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap().trim().to_owned();
+        u64::from_str_radix(&mask, 16).unwrap()
+    };
+    // From its first moments on, before it is ready.
+    while blocked() & SIGHUP_BIT == 0 {
+        std::thread::yield_now();
+    }
+    service.signal(Signal::SIGHUP);
+    service.wait_for("READY=1");
+    service.wait_for_log("the configuration is read again");
     assert_eq!(service.stop(), Some(0));
 }
 
