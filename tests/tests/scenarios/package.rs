@@ -56,6 +56,13 @@ fn it_brings_manual_pages_and_completions() {
     ] {
         assert!(files.lines().any(|line| line == file), "{file} is missing in\n{files}");
     }
+    let help = machine.run("nettopd", &["--help"]);
+    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let commands: Vec<&str> = commands.map(|line| line.split_whitespace().next().unwrap()).collect();
+    assert!(commands.contains(&"trace"), "{help}");
+    for command in commands {
+        assert!(files.contains(&format!("/man8/nettopd-{command}.8.gz\n")), "{command} has no page in\n{files}");
+    }
     assert!(!files.contains("nettopd-man."), "a hidden command has a page");
     let complete = "source /usr/share/bash-completion/completions/nettopd && COMP_WORDS=(nettopd his) COMP_CWORD=1 \
                     && _nettopd nettopd his nettopd && echo ${COMPREPLY[@]}";

@@ -274,7 +274,8 @@ fn of_fragments_the_first_has_ports() {
         });
         receiver.wait_until_ready();
         Process::run(Some(&a), |_| {
-            UdpSocket::bind(any).unwrap().send_to(&[0; 4000], (host, 4000)).unwrap();
+            // What a later fragment begins with are no ports, and would pass for some.
+            UdpSocket::bind(any).unwrap().send_to(&[1; 4000], (host, 4000)).unwrap();
             Moved::default()
         });
         assert_eq!(receiver.finish().received, 4000);
