@@ -57,6 +57,9 @@ pub fn nft_drop(namespace: &Namespace, hook: &str, matches: &str) {
     namespace.run("nft", &format!("add rule inet t c {matches} counter drop"));
 }
 
+/// Of TCP to port 4000, of each eight packets with data one, by the number in its header: sent again, it has another.
+pub const LOSSY: &str = "ip length > 100 tcp dport 4000 @nh,32,16 & 0x7 == 3";
+
 /// Packets that the rules of nftables in a namespace have counted.
 pub fn nft_counted(namespace: &Namespace) -> u64 {
     let rules = namespace.run("nft", "list ruleset");

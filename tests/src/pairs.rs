@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::Read as _,
+    io::{Read as _, Write as _},
     net::{TcpListener, TcpStream, UdpSocket},
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
 };
@@ -98,6 +98,29 @@ pub fn read_all(mut stream: TcpStream) -> Moved {
             n => received += n as u64,
         }
     }
+}
+
+/// What TCP says of a connection.
+pub fn tcp_info(stream: &TcpStream) -> libc::tcp_info {
+    // SAFETY: all zeros are one.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut len = libc::socklen_t::try_from(size_of_val(&info)).unwrap();
+    let (fd, to) = (stream.as_raw_fd(), (&raw mut info).cast());
+    // SAFETY: the kernel writes at most `len` bytes into `info`.
+    check(unsafe { libc::getsockopt(fd, libc::SOL_TCP, libc::TCP_INFO, to, &raw mut len) } as isize);
+    info
+}
+
+/// Sends until some of it had to be sent again. Returns how much.
+pub fn send_until_sent_again(stream: &mut TcpStream) -> u64 {
+    const BLOCK: u64 = 1 << 20;
+    let mut sent = 0;
+    // Few packets may be large, and all of them lucky.
+    while sent < 64 * BLOCK && tcp_info(stream).tcpi_total_retrans == 0 {
+        stream.write_all(&vec![1; BLOCK as usize]).unwrap();
+        sent += BLOCK;
+    }
+    sent
 }
 
 /// A socket of any type and protocol.

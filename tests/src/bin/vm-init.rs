@@ -28,13 +28,14 @@ const LIMIT: Duration = Duration::from_secs(180);
 const SKIPPED: &str = "skipped: ";
 
 /// Scenarios in which nothing depends on the back end: the first machine of a kernel runs them for all.
-const ONCE: [&str; 18] = [
+const ONCE: [&str; 19] = [
     "check::",
     "connections::a_connection_older",
     "connections::a_flood",
     "connections::conversations_of_udp",
     "connections::no_more_lines",
     "connections::what_comes_to_nothing",
+    "connections::what_is_sent_again",
     "crowds::",
     "drops::",
     "meters::",

@@ -12,10 +12,10 @@ use std::{
 
 use nettop_tests::{
     Moved, Namespace, Parent, Process, Stream, amount,
-    drops::nft_drop,
+    drops::{LOSSY, nft_drop},
     nettopd_command,
-    pairs::{read_all, set_option, socket},
-    set_name, veth_pair,
+    pairs::{read_all, send_until_sent_again, set_option, socket, tcp_info},
+    run_nettopd, set_name, veth_pair,
 };
 use nix::sys::{
     signal::Signal,
@@ -50,6 +50,44 @@ fn by_port<'a>(events: impl Iterator<Item = &'a Value>, which: &str) -> BTreeMap
         assert!(found.insert(port, event).is_none(), "port {port} is told twice");
     }
     found
+}
+
+#[test]
+fn what_is_sent_again_is_told_while_a_connection_lasts_and_at_its_end() {
+    let (a, b) = veth_pair();
+    nft_drop(&b, "input", LOSSY);
+    let stream = Stream::start(&["connections", "--port", "4000"]);
+    let server = Process::start(Some(&b), |parent| {
+        let listener = TcpListener::bind("10.0.0.2:4000").unwrap();
+        parent.tell();
+        read_all(listener.accept().unwrap().0)
+    });
+    server.wait_until_ready();
+    let client = Process::start(Some(&a), |parent| {
+        let mut stream = TcpStream::connect("10.0.0.2:4000").unwrap();
+        let sent = send_until_sent_again(&mut stream);
+        while tcp_info(&stream).tcpi_unacked > 0 {
+            sleep(Duration::from_millis(10));
+        }
+        parent.tell_number(tcp_info(&stream).tcpi_total_retrans.into());
+        parent.wait_for_parent();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+        Moved { sent, received: 0 }
+    });
+    let again = client.wait_until_ready();
+    assert!(again > 0);
+    let pid = client.pid();
+    let listed = run_nettopd(&["sockets", "-n", "-p", &pid.to_string(), "--format", "ndjson"]);
+    let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
+    assert_eq!(listed["sockets"][0]["tcp"]["retransmits"], again, "{listed:#}");
+    client.go();
+    client.finish();
+    server.finish();
+    let told = stream.stop();
+    let closed: Vec<&Value> = told.events.iter().filter(|event| event["event"] == "closed").collect();
+    let ours = closed.iter().find(|event| event["pid"] == pid).unwrap();
+    assert_eq!(ours["retransmits"], again, "{ours:#}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket},
-    os::unix::process::ExitStatusExt as _,
+    os::{fd::AsRawFd as _, unix::process::ExitStatusExt as _},
     path::Path,
     process::{Child, ChildStderr, Command, Stdio},
     thread::sleep,
@@ -12,7 +12,9 @@ use std::{
 };
 
 use nettop_tests::{
-    Moved, Namespace, Process, Stream, amount, kernel, nettopd_command, pairs::read_all, set_name, veth_pair,
+    Moved, Namespace, Process, Stream, amount, kernel, nettopd_command,
+    pairs::{read_all, set_option},
+    set_name, veth_pair,
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -260,6 +262,31 @@ fn only_packets_that_are_asked_for_are_told() {
     assert_eq!(of(&["-u", "65533", "--port", "5002"], false), [""; 0]);
     assert_eq!(of(&["-u", "0", "--port", "5002"], false), ["first 5002 1"]);
     assert_eq!(of(&["-i", "nosuch0", "--port", "5002"], false), [""; 0]);
+}
+
+#[test]
+fn a_super_packet_has_its_segments() {
+    const UDP_SEGMENT: i32 = 103;
+    let (a, b) = veth_pair();
+    let stream = Stream::start(&["packets", "-i", "v0"]);
+    let receiver = Process::start(Some(&b), |parent| {
+        let socket = UdpSocket::bind("10.0.0.2:4000").unwrap();
+        parent.tell();
+        let received = (0..10).map(|_| socket.recv(&mut [0; 4000]).unwrap() as u64).sum();
+        Moved { sent: 0, received }
+    });
+    receiver.wait_until_ready();
+    Process::run(Some(&a), |_| {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        set_option(socket.as_raw_fd(), libc::SOL_UDP, UDP_SEGMENT, &1000_i32);
+        socket.send_to(&[1; 9_500], "10.0.0.2:4000").unwrap();
+        Moved::default()
+    });
+    assert_eq!(receiver.finish().received, 9_500);
+    let told = stream.stop();
+    let sent = told.events.iter().filter(|event| event["protocol"] == "udp");
+    let sent: Vec<_> = sent.map(|event| (event["segments"].as_u64(), event["bytes"].as_u64())).collect();
+    assert_eq!(sent, [(Some(10), Some(20 + 8 + 9_500))]);
 }
 
 #[test]

@@ -8,27 +8,15 @@ use std::{
 
 use nettop_tests::{
     Moved, Namespace, Nettopd, Process, amount,
-    drops::{drops, lost, netstat, nft_counted, nft_drop, packets, snmp, tcp},
+    drops::{LOSSY, drops, lost, netstat, nft_counted, nft_drop, packets, snmp, tcp},
     kernel,
-    pairs::{read_all, socket},
+    pairs::{read_all, send_until_sent_again, socket},
     rows_of, veth_pair,
 };
 use nix::{
     sys::socket::{Backlog, SockaddrIn, bind, connect, listen},
     unistd::{ForkResult, fork},
 };
-
-/// Segments that a connection sent again so far.
-fn total_retrans(stream: &TcpStream) -> u32 {
-    let fd = stream.as_raw_fd();
-    // SAFETY: all zeros are one.
-    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
-    let mut len = size_of::<libc::tcp_info>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `len` bytes into `info`.
-    let done = unsafe { libc::getsockopt(fd, libc::SOL_TCP, libc::TCP_INFO, (&raw mut info).cast(), &raw mut len) };
-    assert_eq!(done, 0);
-    info.tcpi_total_retrans
-}
 
 /// A listener that has room for one connection and accepts none.
 fn deaf(namespace: &Namespace, port: u16) -> Process {
@@ -133,11 +121,9 @@ fn a_listener_whose_maker_has_ended_is_its_heirs() {
 
 #[test]
 fn segments_sent_again_are_their_senders_and_what_was_lost_the_receivers() {
-    const BLOCK: u64 = 1 << 20;
     let nettopd = Nettopd::start(&[]);
     let (a, b) = veth_pair();
-    // Of each eight packets with data one, by the number in its header: sent again, it has another.
-    nft_drop(&b, "input", "ip length > 100 tcp dport 4000 @nh,32,16 & 0x7 == 3");
+    nft_drop(&b, "input", LOSSY);
     let server = Process::start(Some(&b), |parent| {
         let listener = TcpListener::bind("10.0.0.2:4000").unwrap();
         parent.tell();
@@ -146,12 +132,7 @@ fn segments_sent_again_are_their_senders_and_what_was_lost_the_receivers() {
     server.wait_until_ready();
     let (client, moved) = Process::run(Some(&a), |_| {
         let mut stream = TcpStream::connect("10.0.0.2:4000").unwrap();
-        let mut sent = 0;
-        // Few packets may be large, and none of them have such a number.
-        while sent < 64 * BLOCK && total_retrans(&stream) == 0 {
-            stream.write_all(&vec![1; BLOCK as usize]).unwrap();
-            sent += BLOCK;
-        }
+        let sent = send_until_sent_again(&mut stream);
         stream.shutdown(std::net::Shutdown::Write).unwrap();
         assert_eq!(stream.read(&mut [0]).unwrap(), 0);
         Moved { sent, received: 0 }
