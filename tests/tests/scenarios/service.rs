@@ -1,6 +1,10 @@
 //! `nettopd daemon`: what it tells systemd, that it counts without a capability, and how it takes a configuration over.
 
-use std::{fs, net::UdpSocket};
+use std::{
+    fs,
+    net::UdpSocket,
+    time::{Duration, Instant},
+};
 
 use aya::maps::{Array, Map, MapData};
 use nettop_common::Row;
@@ -183,7 +187,9 @@ fn a_reload_that_comes_too_early_waits() {
         u64::from_str_radix(&mask, 16).unwrap()
     };
     // From its first moments on, before it is ready.
+    let deadline = Instant::now() + Duration::from_secs(30);
     while blocked() & SIGHUP_BIT == 0 {
+        assert!(Instant::now() < deadline, "it does not hold the signal back");
         std::thread::yield_now();
     }
     service.signal(Signal::SIGHUP);
