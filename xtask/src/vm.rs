@@ -179,7 +179,7 @@ fn build_tests() -> anyhow::Result<(PathBuf, Vec<PathBuf>)> {
         // root.
         let name = message["target"]["name"].as_str().unwrap_or_default();
         let is_test = message["profile"]["test"].as_bool() == Some(true)
-            && !["api", "usage", "package", "systemd"].contains(&name)
+            && !["api", "archive", "package", "systemd", "usage"].contains(&name)
             && !name.starts_with("history");
         message["executable"].as_str().filter(|_| is_test).map(PathBuf::from)
     });
