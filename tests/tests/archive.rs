@@ -56,8 +56,8 @@ fn it_holds_all_that_an_installation_needs_and_nothing_of_the_machine_that_made_
     }
     for unit in ["lib/systemd/system/nettopd.service", "share/doc/nettopd/examples/privileged-identity.conf"] {
         let text = fs::read_to_string(folder.path().join(unit)).unwrap();
-        let starts = text.lines().filter_map(|line| line.strip_prefix("ExecStart="));
-        let program = starts.last().unwrap().split(' ').next().unwrap();
+        let mut starts = text.lines().filter_map(|line| line.strip_prefix("ExecStart="));
+        let program = starts.next_back().unwrap().split(' ').next().unwrap();
         assert_eq!(program, PROGRAM, "{unit}");
     }
 

@@ -108,12 +108,8 @@ pub fn musl() -> anyhow::Result<String> {
     if library.exists() {
         return Ok(target);
     }
-    rustup(&["target", "add", &target]).with_context(|| {
-        format!(
-            "the static program needs {target}; run `rustup target add {target}`, or put it below {}",
-            library.display()
-        )
-    })?;
+    let remedy = || format!("the static program needs rustc's {target}; run `rustup target add {target}`");
+    rustup(&["target", "add", &target]).with_context(remedy)?;
     Ok(target)
 }
 

@@ -1,4 +1,4 @@
-//! An archive for systems that are not Debian: files as they lie below /usr/local, the same bytes from the same commit.
+//! An archive for systems that are not Debian: files as they lie below /usr/local, the same bytes for the same program.
 
 use std::{
     fs,
