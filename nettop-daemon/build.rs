@@ -2,7 +2,7 @@
 //! the commit.
 
 use std::{
-    env,
+    env, fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -26,7 +26,8 @@ fn build() -> Result<(), String> {
     }
     println!("cargo::rustc-env=NETTOP_COMMIT={}", commit(root).unwrap_or_else(|| "unknown".into()));
     let rustflags: Vec<String> = FLAGS.iter().map(|flag| format!("-C{flag}")).collect();
-    let target_dir = out_dir.join("ebpf");
+    // The object is the same for every profile and target of the daemon, and takes a minute: all builds have one folder.
+    let target_dir = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from).join("ebpf");
     let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .current_dir(root)
         .args(["build", "--locked", "--release", "--package", "nettop-ebpf", "--target", TARGET])
@@ -49,7 +50,11 @@ fn build() -> Result<(), String> {
                 .into(),
         );
     }
-    println!("cargo::rustc-env=NETTOP_EBPF={}", target_dir.join(TARGET).join("release/nettop-ebpf").display());
+    // A copy: another build may replace it there while this one embeds it.
+    let object = out_dir.join("nettop-ebpf");
+    fs::copy(root.join(target_dir).join(TARGET).join("release/nettop-ebpf"), &object)
+        .map_err(|error| format!("cannot copy the eBPF object: {error}"))?;
+    println!("cargo::rustc-env=NETTOP_EBPF={}", object.display());
     Ok(())
 }
 

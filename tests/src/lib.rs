@@ -44,6 +44,7 @@ pub use memory::MemoryCgroup;
 pub use namespace::{Counters, Namespace, join, veth_pair};
 pub use nettopd::{
     Nettopd, Row, app, assert_app, device, nettopd_command, owner_row, rows_of, rss_kib, run_nettopd, wire,
+    without_daemon,
 };
 pub use process::{Moved, Parent, Process, set_name};
 pub use sniffer::{Frames, Sniffer};

@@ -36,9 +36,14 @@ struct Latest {
 impl Nettopd {
     /// Starts it and waits for its first report: everything from here on is counted.
     pub fn start(args: &[&str]) -> Self {
+        Self::start_by(nettopd_command(), args)
+    }
+
+    /// As `start`, where nettopd is another program, or is to run elsewhere.
+    pub fn start_by(mut command: Command, args: &[&str]) -> Self {
         // What a test measures is not for the history of the machine that it runs on.
         let history = if args.contains(&"--history") { &[][..] } else { &["--no-history"] };
-        let mut child = nettopd_command()
+        let mut child = command
             .args(["--format", "ndjson"])
             .args(history)
             .args(args)
@@ -132,10 +137,13 @@ pub fn run_nettopd(args: &[&str]) -> Output {
 /// nettopd, to be given arguments.
 pub fn nettopd_command() -> Command {
     let built = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/nettopd"));
-    let mut command = Command::new(std::env::var_os("NETTOPD_BIN").map_or(built, PathBuf::from));
-    // A daemon of the machine is not what is tested.
-    command.env("NETTOPD_SOCKET", "");
-    command
+    without_daemon(Command::new(std::env::var_os("NETTOPD_BIN").map_or(built, PathBuf::from)))
+}
+
+/// A daemon of the machine is not what is tested.
+pub fn without_daemon(mut nettopd: Command) -> Command {
+    nettopd.env("NETTOPD_SOCKET", "");
+    nettopd
 }
 
 /// All rows of a process.

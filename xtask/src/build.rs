@@ -5,13 +5,15 @@ use std::{path::PathBuf, process::Command};
 use anyhow::{Context as _, bail};
 
 use crate::{
-    command::{cargo, root, run},
+    command::{cargo, output, root, run},
     package, setup,
 };
 
 /// Target and flags of the eBPF side, as nettop-daemon's build script has them.
 pub const EBPF_TARGET: &str = "bpfel-unknown-none";
 pub const EBPF_FLAGS: &str = "-Clinker=bpf-linker\x1f-Ctarget-cpu=v3\x1f-Cdebuginfo=2\x1f-Clink-arg=--btf";
+
+const SCENARIOS: [&str; 5] = ["test", "--locked", "--release", "--package", "nettop-tests"];
 
 /// Builds the daemon and returns where it is.
 ///
@@ -22,6 +24,18 @@ pub fn nettopd() -> anyhow::Result<PathBuf> {
     setup::run()?;
     run(cargo().args(["build", "--locked", "--release", "--package", "nettop-daemon"]))?;
     Ok(root().join("target/release/nettopd"))
+}
+
+/// Builds the daemon so that it needs no library, and returns where it is, and for which target.
+///
+/// # Errors
+///
+/// What set-up or cargo says.
+pub fn static_nettopd() -> anyhow::Result<(PathBuf, String)> {
+    setup::run()?;
+    let target = setup::musl()?;
+    run(cargo().args(["build", "--locked", "--release", "--package", "nettop-daemon", "--target", &target]))?;
+    Ok((root().join("target").join(&target).join("release/nettopd"), target))
 }
 
 /// Builds the daemon and runs it. Returns its exit code.
@@ -48,9 +62,12 @@ pub fn test(filter: &[String]) -> anyhow::Result<()> {
         .args(filter);
     let unit = run(&mut unit);
     let mut scenarios = cargo();
-    scenarios.args(["test", "--locked", "--release", "--package", "nettop-tests", "--no-fail-fast", "--"]);
+    scenarios.args(SCENARIOS).args(["--no-fail-fast", "--"]);
     // Each scenario watches the whole machine: one at a time.
     scenarios.arg("--test-threads=1").args(filter).env("NETTOPD_BIN", &nettopd);
+    if wants("archive::", filter)? {
+        scenarios.env("NETTOP_ARCHIVE", package::archive()?);
+    }
     let [package, previous] = package::for_tests(&nettopd)?;
     scenarios.env("NETTOP_PACKAGE", package).env("NETTOP_PREVIOUS", previous);
     scenarios.env("NETTOP_ROOT", package::clean_root()?);
@@ -70,6 +87,13 @@ pub fn test(filter: &[String]) -> anyhow::Result<()> {
         bail!("tests failed");
     }
     Ok(())
+}
+
+/// Whether the filter leaves any scenario of a file.
+fn wants(file: &str, filter: &[String]) -> anyhow::Result<bool> {
+    let list = ["--test", "scenarios", "--", "--list", "--format", "terse"];
+    let left = output(cargo().args(SCENARIOS).args(list).args(filter))?;
+    Ok(left.lines().any(|line| line.starts_with(file)))
 }
 
 /// Times nettopd next to empty programs and to the peers that are installed.

@@ -34,7 +34,11 @@ enum Task {
         args: Vec<String>,
     },
     /// Build the Debian package: target/package/nettopd_VERSION.deb
-    Package,
+    Package {
+        /// Instead: a program that needs no library, with its files, for /usr/local of any Linux, as a .tar.gz there
+        #[arg(long = "static")]
+        is_static: bool,
+    },
     /// Formatting, lints for both sides, documentation, tidiness
     Check,
     /// All tests here and then on other kernels, or here those whose name contains FILTER; needs root
@@ -68,7 +72,7 @@ fn main() -> ExitCode {
         Task::Setup => setup::run(),
         Task::Build => build::nettopd().map(drop),
         Task::Run { args } => return finish_run(build::run_nettopd(&args)),
-        Task::Package => package::run_debian(),
+        Task::Package { is_static } => package::run_one(is_static),
         Task::Check => check::run_all(),
         Task::Test { no_vm, filter } => test(no_vm, &filter),
         Task::Vm { reset: true, .. } => vm::run_story(),

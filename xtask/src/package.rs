@@ -1,5 +1,6 @@
-//! `cargo xtask package`: the Debian package, and what is in it beside the program.
+//! `cargo xtask package`: the Debian package, the archive for other systems, and what is in them beside the program.
 
+mod archive;
 mod root;
 
 use std::{
@@ -17,21 +18,36 @@ use crate::{
     setup,
 };
 
-/// As in nettop-daemon's metadata.
-const MAINTAINER: &str = "nettopd maintainers <nettopd@example.org>";
+/// cargo-deb, too, takes the first author.
+const MAINTAINER: &str = env!("CARGO_PKG_AUTHORS");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// What each packaging makes anew, as nettop-daemon's metadata has it.
+const CONTENTS: &str = "target/package/contents";
 /// Less than any that was released.
 const PREVIOUS: &str = "0.0.1";
 
-/// Builds the package, has lintian look at it, and tells where it is.
+/// Builds the Debian package and has lintian look at it, or the archive; and tells where it is.
 ///
 /// # Errors
 ///
-/// What set-up, cargo, cargo-deb or lintian says.
-pub fn run_debian() -> anyhow::Result<()> {
-    let package = debian(&build::nettopd()?, &[])?;
+/// What set-up, cargo, cargo-deb, lintian or tar says.
+pub fn run_one(is_static: bool) -> anyhow::Result<()> {
+    let package = if is_static { archive()? } else { debian(&build::nettopd()?, &[])? };
     println!("{}", package.display());
     Ok(())
+}
+
+/// Builds the program that needs no library, and packs it.
+///
+/// # Errors
+///
+/// What set-up, cargo or tar says.
+pub fn archive() -> anyhow::Result<PathBuf> {
+    let (nettopd, target) = build::static_nettopd()?;
+    let system = target.replace("-unknown", "");
+    let package = place(&format!("nettopd-{VERSION}-{system}"), ".tar.gz")?;
+    archive::pack(&nettopd, &contents(&nettopd)?, &package)?;
+    Ok(package)
 }
 
 /// The package, and the same with the number of a previous version, for upgrades.
@@ -42,12 +58,13 @@ pub fn run_debian() -> anyhow::Result<()> {
 pub fn for_tests(nettopd: &Path) -> anyhow::Result<[PathBuf; 2]> {
     // Packed in a fifth of the time.
     let package = debian(nettopd, &["--fast"])?;
-    let unpacked = package.with_file_name("previous");
+    let work = root().join(CONTENTS);
+    let unpacked = work.join("previous");
     run(Command::new("dpkg-deb").arg("--raw-extract").arg(&package).arg(&unpacked))?;
     let control = unpacked.join("DEBIAN/control");
     let text = fs::read_to_string(&control)?.replace(&format!("Version: {VERSION}-"), &format!("Version: {PREVIOUS}-"));
     fs::write(control, text)?;
-    let previous = package.with_file_name(format!("nettopd_{PREVIOUS}-1.deb"));
+    let previous = work.join(format!("nettopd_{PREVIOUS}-1.deb"));
     run_quietly(
         &format!("packaging nettopd {PREVIOUS}"),
         Command::new("dpkg-deb").args(["-Znone", "--root-owner-group", "--build"]).arg(&unpacked).arg(&previous),
@@ -55,9 +72,22 @@ pub fn for_tests(nettopd: &Path) -> anyhow::Result<[PathBuf; 2]> {
     Ok([package, previous])
 }
 
+/// Where a package goes. Those of its kind that were made before are removed.
+fn place(name: &str, kind: &str) -> anyhow::Result<PathBuf> {
+    let folder = root().join("target/package");
+    fs::create_dir_all(&folder)?;
+    for entry in fs::read_dir(&folder)? {
+        let path = entry?.path();
+        if path.to_string_lossy().ends_with(kind) {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(folder.join(format!("{name}{kind}")))
+}
+
 /// Manual pages and completions, as the program itself writes them. Returns their folder.
 fn contents(nettopd: &Path) -> anyhow::Result<PathBuf> {
-    let folder = root().join("target/package");
+    let folder = root().join(CONTENTS);
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
     }
@@ -81,7 +111,7 @@ fn debian(nettopd: &Path, options: &[&str]) -> anyhow::Result<PathBuf> {
         "nettopd ({VERSION}-1) unstable; urgency=medium\n\n  * Changes are in changelog.gz.\n\n -- {MAINTAINER}  {date}"
     );
     fs::write(contents.join("changelog"), changelog)?;
-    let package = contents.join(format!("nettopd_{VERSION}-1.deb"));
+    let package = place(&format!("nettopd_{VERSION}-1"), ".deb")?;
     let mut deb = Command::new(setup::cargo_deb_path());
     deb.current_dir(root()).env("PATH", path()).env_remove("CARGO_TARGET_DIR");
     deb.args(["--locked", "--no-build", "--package", "nettop-daemon", "--output"]).arg(&package).args(options);

@@ -94,6 +94,30 @@ pub fn cargo_deb_path() -> PathBuf {
     root().join("target/setup/cargo-deb/bin/cargo-deb")
 }
 
+/// Makes the machine able to build programs that need no library, and returns the target's name.
+///
+/// # Errors
+///
+/// One line with the remedy.
+pub fn musl() -> anyhow::Result<String> {
+    // SQLite is C.
+    install(&[("musl-gcc", "musl-tools")])?;
+    let rustc = Rustc::query()?;
+    let target = format!("{}-unknown-linux-musl", rustc.arch);
+    let library = rustc.sysroot.join("lib/rustlib").join(&target).join("lib/self-contained");
+    if library.exists() {
+        return Ok(target);
+    }
+    let remedy = || format!("the static program needs rustc's {target}; run `rustup target add {target}`");
+    rustup(&["target", "add", &target]).with_context(remedy)?;
+    Ok(target)
+}
+
+/// Runs rustup, which may wait for its server without end.
+fn rustup(args: &[&str]) -> anyhow::Result<()> {
+    run_quietly(&format!("rustup {}", args.join(" ")), Command::new("timeout").args(["60", "rustup"]).args(args))
+}
+
 /// Installs the Debian packages of those commands that are missing.
 ///
 /// # Errors
@@ -117,6 +141,7 @@ fn is_on_path(tool: &str) -> bool {
 
 /// The compiler that everything has to fit.
 struct Rustc {
+    arch: String,
     sysroot: PathBuf,
     version: String,
     llvm: String,
@@ -129,8 +154,9 @@ impl Rustc {
             let line = verbose.lines().find_map(|line| line.strip_prefix(name));
             line.map(|value| value.trim().to_owned()).with_context(|| format!("rustc does not tell its {name}"))
         };
-        let llvm = field("LLVM version:")?;
+        let (host, llvm) = (field("host:")?, field("LLVM version:")?);
         Ok(Self {
+            arch: host.split('-').next().unwrap_or_default().to_owned(),
             sysroot: output(Command::new("rustc").args(["--print", "sysroot"]))?.trim().into(),
             version: field("release:")?,
             llvm: llvm.split('.').next().unwrap_or_default().to_owned(),
@@ -144,10 +170,7 @@ fn rust_src(rustc: &Rustc) -> anyhow::Result<()> {
     if library.join("core/Cargo.toml").exists() {
         return Ok(());
     }
-    let mut rustup = Command::new("timeout");
-    rustup.args(["60", "rustup", "component", "add", "rust-src"]);
-    let added = run_quietly("adding rust-src by rustup", &mut rustup);
-    if added.is_ok() && library.join("core/Cargo.toml").exists() {
+    if rustup(&["component", "add", "rust-src"]).is_ok() && library.join("core/Cargo.toml").exists() {
         return Ok(());
     }
     eprintln!("xtask: rustup cannot add rust-src here, trying Debian's package");

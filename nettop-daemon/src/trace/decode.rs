@@ -3,6 +3,7 @@
 
 mod address;
 mod control;
+mod errors;
 mod names;
 mod option;
 
@@ -10,6 +11,7 @@ use std::fmt::Write as _;
 
 use nettop_common::trace::{CallStep, Step, VECTORS, call, have};
 
+pub use errors::{Error, error};
 use names::{FAMILIES, MESSAGE_FLAGS, NETLINK_PROTOCOLS, PROTOCOLS, SHUTDOWNS, TYPE_FLAGS, TYPES, flags, name};
 
 /// Which arguments a call was left with.
@@ -77,40 +79,6 @@ pub fn result(step: &Step) -> String {
         None => step.result.to_string(),
         Some(Error { name, words, is_answer: true }) => format!("-1 {name} ({words})"),
         Some(Error { name, words, is_answer: false }) => format!("? {name} ({words})"),
-    }
-}
-
-/// Why a call failed.
-pub struct Error {
-    pub name: String,
-    pub words: String,
-    /// The process will see it. What is to be restarted it does not.
-    pub is_answer: bool,
-}
-
-/// `None`: it did not fail.
-pub fn error(result: i64) -> Option<Error> {
-    // include/linux/errno.h, as strace words it.
-    const RESTARTS: [(i32, &str, &str); 4] = [
-        (512, "ERESTARTSYS", "To be restarted if SA_RESTART is set"),
-        (513, "ERESTARTNOINTR", "To be restarted"),
-        (514, "ERESTARTNOHAND", "To be restarted if no handler"),
-        (516, "ERESTART_RESTARTBLOCK", "Interrupted by signal"),
-    ];
-    const MAX_ERRNO: i64 = 4095;
-    let number = i32::try_from(-result).ok().filter(|number| (1..=MAX_ERRNO).contains(&i64::from(*number)))?;
-    if let Some((_, name, words)) = RESTARTS.iter().find(|(restart, ..)| *restart == number) {
-        return Some(Error { name: (*name).into(), words: (*words).into(), is_answer: false });
-    }
-    let words = std::io::Error::from_raw_os_error(number).to_string();
-    let words = words.split(" (os error").next().unwrap_or_default().to_owned();
-    Some(Error { name: errno(number), words, is_answer: true })
-}
-
-fn errno(number: i32) -> String {
-    match nix::errno::Errno::from_raw(number) {
-        nix::errno::Errno::UnknownErrno => number.to_string(),
-        known => format!("{known:?}"),
     }
 }
 

@@ -56,7 +56,7 @@ const OF_PACKETS: [&str; 3] = ["bounds::", "devices::", "shared::"];
 const EVERYWHERE: [&str; 1] = ["troubles::a_listener_whose_maker_has_ended_is_its_heirs"];
 
 /// How nettopd is used and asked, and what becomes of its history, is the same on every kernel. A guest has no Debian root.
-const HERE_ONLY: [&str; 5] = ["api::", "history", "package::", "systemd::", "usage::"];
+const HERE_ONLY: [&str; 6] = ["api::", "archive::", "history", "package::", "systemd::", "usage::"];
 /// All scenarios.
 const SCENARIOS: &str = "/usr/bin/scenarios";
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a scenario that cannot be set up has failed")]
 
 mod api;
+mod archive;
 mod balance;
 mod bounds;
 mod check;

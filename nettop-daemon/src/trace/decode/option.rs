@@ -3,7 +3,7 @@
 use nettop_common::trace::{CallStep, have};
 
 use super::{
-    errno,
+    errors::errno,
     names::{
         IP_OPTIONS, LEVELS, NETLINK_OPTIONS, PACKET_OPTIONS, SOCKET_OPTIONS, TCP_OPTIONS, UDP_OPTIONS, V6_OPTIONS, name,
     },
