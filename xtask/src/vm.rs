@@ -1,6 +1,7 @@
 //! `cargo xtask vm`: the scenarios on other kernels, under QEMU, one machine for each back end.
 
 mod coverage;
+mod disk;
 mod guest;
 mod image;
 mod kernel;
@@ -8,6 +9,7 @@ mod story;
 
 use std::{
     path::{Path, PathBuf},
+    process::Command,
     sync::{Mutex, atomic::AtomicUsize, atomic::Ordering},
 };
 
@@ -20,7 +22,7 @@ use self::{
 use crate::{
     build,
     command::{cargo, output, root},
-    setup,
+    package, setup,
 };
 
 pub use story::run_story;
@@ -31,6 +33,8 @@ pub struct Machine {
     backend: Option<&'static str>,
     image: PathBuf,
     initrd: PathBuf,
+    /// With a Debian root, from which it starts, and starts anew when it is told to.
+    disk: Option<PathBuf>,
     log: PathBuf,
     /// For the guest's init.
     arguments: Vec<String>,
@@ -45,14 +49,29 @@ pub fn run(kernels: &[String], filter: &[String]) -> anyhow::Result<()> {
     let wanted = wanted(kernels)?;
     setup::vm_tools()?;
     let nettopd = build::nettopd()?;
-    let (init, tests) = build_tests()?;
+    let mut tests = Tests::build()?;
+    tests.select(filter)?;
+    let package = if tests.of_the_disk.is_empty() { None } else { Some(package::for_machines(&nettopd)?) };
     let mut machines = Vec::new();
     for kernel in wanted {
         let installed = kernel.install().with_context(|| format!("cannot fetch Linux {}", kernel.version))?;
         let folder = installed.image.parent().context("an image without a folder")?;
-        let initrd = folder.join("initrd");
-        image::write(&initrd, &image::Guest { init: &init, nettopd: &nettopd, tests: &tests }, &installed)?;
-        machines.extend(kernel.machines(folder, &installed.image, &initrd, filter));
+        if !tests.of_the_kernel.is_empty() {
+            let initrd = folder.join("initrd");
+            let guest =
+                image::Guest { init: &tests.init, nettopd: &nettopd, tests: &tests.of_the_kernel, package: None };
+            image::write(&initrd, &guest, &installed)?;
+            machines.extend(kernel.machines(folder, &installed.image, &initrd, filter));
+        }
+        if let (Some(package), false) = (&package, kernel.backends.is_empty()) {
+            let guest = image::Guest {
+                init: &tests.init,
+                nettopd: &nettopd,
+                tests: &tests.of_the_disk,
+                package: Some(package),
+            };
+            machines.push(disk::machine(kernel, &installed, &guest, filter)?);
+        }
     }
     let reports = run_all(&machines).into_iter().collect::<anyhow::Result<Vec<_>>>()?;
     let runs: Vec<(&Machine, &Report)> = machines.iter().zip(&reports).collect();
@@ -128,8 +147,9 @@ fn print(machine: &Machine, report: &Report) -> bool {
 
 impl Machine {
     fn name(&self) -> String {
-        let backend = self.backend.map_or_else(String::new, |backend| format!(" {backend}"));
-        format!("Linux {}{backend}", self.kernel.version)
+        let kind = if self.disk.is_some() { Some("systemd") } else { self.backend };
+        let kind = kind.map_or_else(String::new, |kind| format!(" {kind}"));
+        format!("Linux {}{kind}", self.kernel.version)
     }
 
     /// Whether it runs what does not depend on back ends.
@@ -142,13 +162,13 @@ impl Kernel {
     /// One machine for each back end. What does not depend on those runs in the first.
     fn machines(&'static self, folder: &Path, image: &Path, initrd: &Path, filter: &[String]) -> Vec<Machine> {
         let machine = |backend: Option<&'static str>, is_first: bool| {
-            let mut arguments: Vec<String> = filter.iter().map(|filter| format!("filter={filter}")).collect();
+            let mut arguments = filters(filter);
             arguments.extend(backend.map(|backend| format!("backend={backend}")));
             if is_first {
                 arguments.push("first".into());
             }
             let log = folder.join(format!("{}.log", backend.unwrap_or("none")));
-            Machine { kernel: self, backend, image: image.into(), initrd: initrd.into(), log, arguments }
+            Machine { kernel: self, backend, image: image.into(), initrd: initrd.into(), disk: None, log, arguments }
         };
         if self.backends.is_empty() {
             return vec![machine(None, true)];
@@ -158,30 +178,62 @@ impl Kernel {
     }
 }
 
-/// Builds the guest's init and every scenario, and returns where they are.
-fn build_tests() -> anyhow::Result<(PathBuf, Vec<PathBuf>)> {
-    crate::command::run(cargo().args([
-        "build",
-        "--locked",
-        "--release",
-        "--package",
-        "nettop-tests",
-        "--bin",
-        "vm-init",
-    ]))?;
-    let mut tests = cargo();
-    tests.args(["test", "--locked", "--release", "--package", "nettop-tests", "--test", "*"]);
-    tests.args(["--no-run", "--message-format", "json"]);
-    let messages = output(&mut tests)?;
-    let executables = messages.lines().filter_map(|line| {
-        let message: serde_json::Value = serde_json::from_str(line).ok()?;
-        // How nettopd is used and asked, and what becomes of its history, is the same on every kernel. A guest has no Debian
-        // root.
-        let name = message["target"]["name"].as_str().unwrap_or_default();
-        let is_test = message["profile"]["test"].as_bool() == Some(true)
-            && !["api", "usage", "package", "systemd"].contains(&name)
-            && !name.starts_with("history");
-        message["executable"].as_str().filter(|_| is_test).map(PathBuf::from)
-    });
-    Ok((root().join("target/release/vm-init"), executables.collect()))
+/// For the guest's init.
+fn filters(filter: &[String]) -> Vec<String> {
+    filter.iter().map(|filter| format!("filter={filter}")).collect()
+}
+
+/// What guests run.
+struct Tests {
+    init: PathBuf,
+    /// Against nettopd alone, on every kernel and back end.
+    of_the_kernel: Vec<PathBuf>,
+    /// Against the package, under systemd.
+    of_the_disk: Vec<PathBuf>,
+}
+
+impl Tests {
+    fn build() -> anyhow::Result<Self> {
+        let package = ["--locked", "--release", "--package", "nettop-tests"];
+        crate::command::run(cargo().arg("build").args(package).args(["--bin", "vm-init"]))?;
+        let mut tests = cargo();
+        tests.arg("test").args(package).args(["--test", "*", "--no-run", "--message-format", "json"]);
+        let messages = output(&mut tests)?;
+        let messages = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let (mut of_the_kernel, mut of_the_disk) = (Vec::new(), Vec::new());
+        for message in messages.filter(|message| message["profile"]["test"].as_bool() == Some(true)) {
+            let Some(executable) = message["executable"].as_str().map(PathBuf::from) else { continue };
+            match message["target"]["name"].as_str().unwrap_or_default() {
+                "systemd" => of_the_disk.push(executable),
+                // How nettopd is used, asked and installed, and what becomes of its history, is the same on every kernel.
+                "api" | "usage" | "package" => {}
+                name if name.starts_with("history") => {}
+                _ => of_the_kernel.push(executable),
+            }
+        }
+        Ok(Self { init: root().join("target/release/vm-init"), of_the_kernel, of_the_disk })
+    }
+
+    /// Leaves those files out of which nothing is wanted: a machine that runs nothing need not start.
+    fn select(&mut self, filter: &[String]) -> anyhow::Result<()> {
+        if filter.is_empty() {
+            return Ok(());
+        }
+        for tests in [&mut self.of_the_kernel, &mut self.of_the_disk] {
+            let mut kept = Vec::new();
+            for test in tests.drain(..) {
+                let list = output(Command::new(&test).args(["--list", "--format", "terse"]))?;
+                let file = image::name(&test)?;
+                let names = list.lines().map(|line| format!("{file}::{line}"));
+                if names.into_iter().any(|name| filter.iter().any(|filter| name.contains(filter))) {
+                    kept.push(test);
+                }
+            }
+            *tests = kept;
+        }
+        if self.of_the_kernel.is_empty() && self.of_the_disk.is_empty() {
+            bail!("no scenario has {} in its name", filter.join(" or "));
+        }
+        Ok(())
+    }
 }

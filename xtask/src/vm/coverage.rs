@@ -110,7 +110,15 @@ mod tests {
     fn machine(version: &str, backend: &'static str, is_first: bool) -> Machine {
         let kernel = MATRIX.iter().find(|kernel| kernel.version == version).unwrap();
         let arguments = if is_first { vec!["first".into()] } else { Vec::new() };
-        Machine { kernel, backend: Some(backend), image: "i".into(), initrd: "i".into(), log: "l".into(), arguments }
+        Machine {
+            kernel,
+            backend: Some(backend),
+            image: "i".into(),
+            initrd: "i".into(),
+            disk: None,
+            log: "l".into(),
+            arguments,
+        }
     }
 
     fn report(results: &[(&str, Outcome, &str)]) -> Report {

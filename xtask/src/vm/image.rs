@@ -25,6 +25,8 @@ pub struct Guest<'a> {
     pub init: &'a Path,
     pub nettopd: &'a Path,
     pub tests: &'a [PathBuf],
+    /// For a guest with a Debian root.
+    pub package: Option<&'a Path>,
 }
 
 /// Writes the archive.
@@ -44,11 +46,11 @@ pub fn write(to: &Path, guest: &Guest<'_>, kernel: &Installed) -> anyhow::Result
     archive.bytes(Path::new("etc/passwd"), b"root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n")?;
     archive.program(guest.init, Path::new("init"))?;
     archive.program(guest.nettopd, Path::new("usr/bin/nettopd"))?;
+    if let Some(package) = guest.package {
+        archive.bytes(Path::new("package.deb"), &fs::read(package)?)?;
+    }
     for test in guest.tests {
-        let name = test.file_name().and_then(|name| name.to_str()).context("a test without a name")?;
-        // Without cargo's hash.
-        let name = name.rsplit_once('-').map_or(name, |(name, _)| name);
-        archive.program(test, &Path::new("tests").join(name))?;
+        archive.program(test, &Path::new("tests").join(name(test)?))?;
     }
     for program in PROGRAMS {
         let found = std::env::split_paths(&path()).map(|folder| folder.join(program)).find(|path| path.is_file());
@@ -63,6 +65,12 @@ pub fn write(to: &Path, guest: &Guest<'_>, kernel: &Installed) -> anyhow::Result
     }
     archive.bytes(Path::new("modules/order"), order.as_bytes())?;
     archive.finish()
+}
+
+/// Name of a test, without cargo's hash.
+pub fn name(test: &Path) -> anyhow::Result<&str> {
+    let name = test.file_name().and_then(|name| name.to_str()).context("a test without a name")?;
+    Ok(name.rsplit_once('-').map_or(name, |(name, _)| name))
 }
 
 /// An archive under way.

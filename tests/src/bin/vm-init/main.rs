@@ -1,6 +1,9 @@
 //! Process 1 of a guest of `cargo xtask vm`: mounts, loads modules, runs the scenarios under one back end, turns off.
+//! Where there is a disk to start from, process 1 is its systemd, and this a service.
 
 #![expect(clippy::print_stdout, reason = "the host reads the console")]
+
+mod disk;
 
 use std::{
     fs::{self, File},
@@ -83,43 +86,68 @@ fn main() {
 }
 
 fn run() -> anyhow::Result<()> {
+    // What the kernel's command line has behind its `--`.
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words = |name: &'static str| arguments.iter().filter_map(move |word| word.strip_prefix(name));
+    let filters: Vec<&str> = words("filter=").collect();
+    if std::process::id() != 1 {
+        println!("vm: note runs {} with systemd", release()?);
+        return disk::run_scenarios(&filters);
+    }
+    if words("disk").next().is_some() {
+        match disk::hand_over(&arguments)? {}
+    }
     mount_all()?;
     // SAFETY: no other thread runs yet.
     unsafe { std::env::set_var("PATH", "/usr/bin") };
     load_modules()?;
     Command::new("ip").args(["link", "set", "lo", "up"]).status().context("cannot run ip")?;
-    println!("vm: note runs {}", fs::read_to_string("/proc/sys/kernel/osrelease")?.trim());
-    // What the kernel's command line has behind its `--`.
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(part) = arguments.iter().find_map(|word| word.strip_prefix("story=")) {
+    println!("vm: note runs {}", release()?);
+    if let Some(part) = words("story=").next() {
         return story(part);
     }
-    let words = |name: &'static str| arguments.iter().filter_map(move |word| word.strip_prefix(name));
-    let filters: Vec<&str> = words("filter=").collect();
     let backend = words("backend=").next();
     let is_first = words("first").next().is_some();
-    let is_wanted = |test: &&Test| filters.is_empty() || filters.iter().any(|filter| test.full_name.contains(filter));
-    for test in list_tests(backend.is_none())?.iter().filter(is_wanted) {
+    let mut environment = vec![("NETTOPD_BIN", "/usr/bin/nettopd")];
+    environment.extend(backend.map(|backend| ("NETTOPD_BACKEND", backend)));
+    for test in list_tests(Path::new("/tests"), backend.is_none())? {
+        if !is_wanted(&test, &filters) {
+            continue;
+        }
         if !is_first && test.is_run_by_the_first(backend) {
             println!("vm: test {} once 0", test.full_name);
             continue;
         }
-        let mut run = run_test(backend, test)?;
-        if run.has_failed() {
-            // An emulated machine stands still at times, and not every scenario bears that. What fails twice has failed;
-            // what does not is named.
-            println!("{}", run.text);
-            run = run_test(backend, test)?;
-            if !run.has_failed() {
-                println!("vm: note passed only when tried again: {}", test.full_name);
-            }
-        }
-        if run.outcome != "pass" {
-            println!("{}", run.text);
-        }
-        println!("vm: test {} {} {}", test.full_name, run.outcome, run.ms);
+        run_and_tell(&test, &environment)?;
     }
     println!("vm: end");
+    Ok(())
+}
+
+fn release() -> anyhow::Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned())
+}
+
+fn is_wanted(test: &Test, filters: &[&str]) -> bool {
+    filters.is_empty() || filters.iter().any(|filter| test.full_name.contains(filter))
+}
+
+/// Runs a scenario and prints how it went.
+fn run_and_tell(test: &Test, environment: &[(&str, &str)]) -> anyhow::Result<()> {
+    let mut run = run_test(environment, test)?;
+    if run.has_failed() {
+        // An emulated machine stands still at times, and not every scenario bears that. What fails twice has failed; what
+        // does not is named.
+        println!("{}", run.text);
+        run = run_test(environment, test)?;
+        if !run.has_failed() {
+            println!("vm: note passed only when tried again: {}", test.full_name);
+        }
+    }
+    if run.outcome != "pass" {
+        println!("{}", run.text);
+    }
+    println!("vm: test {} {} {}", test.full_name, run.outcome, run.ms);
     Ok(())
 }
 
@@ -186,8 +214,8 @@ fn story(part: &str) -> anyhow::Result<()> {
 }
 
 /// Every scenario with its binary. Below the floor only those that are made for it, and are ignored elsewhere.
-fn list_tests(below_the_floor: bool) -> anyhow::Result<Vec<Test>> {
-    let mut binaries: Vec<PathBuf> = fs::read_dir("/tests")?.flatten().map(|entry| entry.path()).collect();
+fn list_tests(folder: &Path, below_the_floor: bool) -> anyhow::Result<Vec<Test>> {
+    let mut binaries: Vec<PathBuf> = fs::read_dir(folder)?.flatten().map(|entry| entry.path()).collect();
     binaries.sort();
     let mut tests = Vec::new();
     for binary in binaries {
@@ -226,13 +254,12 @@ impl Run {
     }
 }
 
-fn run_test(backend: Option<&str>, test: &Test) -> anyhow::Result<Run> {
+fn run_test(environment: &[(&str, &str)], test: &Test) -> anyhow::Result<Run> {
     let said = File::options().create(true).truncate(true).read(true).write(true).open("/tmp/said")?;
     let start = Instant::now();
     let mut command = Command::new(&test.binary);
     command.args(["--exact", &test.name, "--nocapture", "--include-ignored", "--test-threads=1"]);
-    command.env("NETTOPD_BIN", "/usr/bin/nettopd").env("NETTOP_VM", "1").current_dir("/tmp");
-    command.envs(backend.map(|backend| ("NETTOPD_BACKEND", backend)));
+    command.env("NETTOP_VM", "1").envs(environment.iter().copied()).current_dir("/tmp");
     command.stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said.try_clone()?);
     // A group of its own, so that a hanging scenario goes with all its processes.
     let mut child = command.process_group(0).spawn()?;

@@ -1,0 +1,38 @@
+//! Machines that start a clean Debian from a disk: its systemd is process 1, and tries the package.
+
+use std::{fs::File, process::Command};
+
+use anyhow::Context as _;
+
+use super::{
+    Machine, filters,
+    image::{self, Guest},
+    kernel::{Installed, Kernel},
+};
+use crate::{command::run, package};
+
+/// Most of it is never written.
+const DISK_BYTES: u64 = 1 << 30;
+
+/// A machine with a disk that nobody has used before.
+///
+/// # Errors
+///
+/// If there is no clean root, or a program is missing.
+pub fn machine(
+    kernel: &'static Kernel,
+    installed: &Installed,
+    guest: &Guest<'_>,
+    filter: &[String],
+) -> anyhow::Result<Machine> {
+    let folder = installed.image.parent().context("an image without a folder")?;
+    let (initrd, disk) = (folder.join("systemd.initrd"), folder.join("systemd.disk"));
+    image::write(&initrd, guest, installed)?;
+    File::create(&disk)?.set_len(DISK_BYTES)?;
+    run(Command::new("mkfs.ext4").args(["-q", "-F", "-d"]).arg(package::clean_root()?).arg(&disk))?;
+    let mut arguments = filters(filter);
+    arguments.push("disk".into());
+    let log = folder.join("systemd.log");
+    let image = installed.image.clone();
+    Ok(Machine { kernel, backend: None, image, initrd, disk: Some(disk), log, arguments })
+}
