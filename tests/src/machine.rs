@@ -25,12 +25,9 @@ pub struct Machine {
 impl Machine {
     /// Boots a clean root.
     pub fn boot() -> Self {
-        let is_this = std::env::var_os("NETTOP_MACHINE").is_some();
-        let namespaces = (!is_this).then(Namespaces::new);
-        let mut machine = Self { namespaces, since: SystemTime::now() };
-        machine.start();
-        if is_this && !this::is_started_anew() {
-            this::clean();
+        let mut machine = Self::start();
+        if machine.is_virtual() {
+            this::clean(&machine);
             machine.since = SystemTime::now();
         }
         machine
@@ -39,10 +36,43 @@ impl Machine {
     /// Boots a clean root and installs the package there.
     pub fn with_package() -> Self {
         let machine = Self::boot();
-        if !machine.is_virtual() || !this::is_started_anew() {
-            machine.install(&given("NETTOP_PACKAGE"));
-        }
+        machine.install(&given("NETTOP_PACKAGE"));
         machine
+    }
+
+    /// With the package, and booted again after something was done there: in order where it is virtual, else after a power
+    /// cut. All that was written is there.
+    pub fn booted_again(first: impl FnOnce(&Self)) -> Self {
+        // A virtual machine takes the scenario down with it, which then begins anew.
+        let is_virtual = std::env::var_os("NETTOP_MACHINE").is_some();
+        if is_virtual && this::was_started_anew() {
+            return Self::start();
+        }
+        let mut machine = Self::with_package();
+        first(&machine);
+        let Some(namespaces) = &mut machine.namespaces else { this::start_anew(&machine) };
+        namespaces.power_off();
+        namespaces.start();
+        machine.wait();
+        machine
+    }
+
+    fn start() -> Self {
+        let is_virtual = std::env::var_os("NETTOP_MACHINE").is_some();
+        let mut namespaces = (!is_virtual).then(Namespaces::new);
+        if let Some(namespaces) = &mut namespaces {
+            namespaces.start();
+        }
+        let machine = Self { namespaces, since: SystemTime::now() };
+        machine.wait();
+        machine
+    }
+
+    fn wait(&self) {
+        let booted = || self.try_run("systemctl", &["is-system-running", "--wait"]).stdout.starts_with(b"running");
+        // A virtual machine says elsewhere why.
+        let console = || self.namespaces.as_ref().map(Namespaces::console).unwrap_or_default();
+        assert!(eventually(Duration::from_secs(60), booted), "it does not boot:\n{}", console());
     }
 
     /// Whether it has a kernel of its own, with its own boot id.
@@ -58,29 +88,6 @@ impl Machine {
         assert!(put.status().unwrap().success());
         self.run("dpkg", &["--install", "/tmp/package.deb"]);
         self.run("rm", &["/tmp/package.deb"]);
-    }
-
-    /// Boots again, with everything that was written: after a power cut, or in order where the machine is virtual. A
-    /// virtual machine then runs the scenario from its beginning, with what it has set up.
-    pub fn reboot(&mut self) {
-        match &mut self.namespaces {
-            Some(namespaces) => namespaces.power_off(),
-            None => return this::reboot(),
-        }
-        self.start();
-    }
-
-    fn start(&mut self) {
-        if let Some(namespaces) = &mut self.namespaces {
-            namespaces.start();
-        }
-        let booted = || self.try_run("systemctl", &["is-system-running", "--wait"]).stdout.starts_with(b"running");
-        assert!(eventually(Duration::from_secs(60), booted), "it does not boot:\n{}", self.console());
-    }
-
-    /// What systemd said; a virtual machine says it elsewhere.
-    fn console(&self) -> String {
-        self.namespaces.as_ref().map(Namespaces::console).unwrap_or_default()
     }
 
     /// A command that will run inside, as root, outside of any unit.
@@ -161,9 +168,9 @@ impl Drop for Machine {
     }
 }
 
-/// Waits until something holds; returns whether it did in time.
+/// Waits until something holds; returns whether it did in time. An emulated machine has more of it.
 pub fn eventually(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
-    let deadline = Instant::now() + limit;
+    let deadline = Instant::now() + limit * if std::env::var_os("NETTOP_VM").is_some() { 5 } else { 1 };
     while !holds() {
         if Instant::now() > deadline {
             return false;
