@@ -1,4 +1,4 @@
-//! `cargo xtask vm`: the scenarios on other kernels, under QEMU, one machine for each back end.
+//! `cargo xtask vm`: the scenarios on other kernels, under QEMU, one machine for each back end, and one for the package.
 
 mod coverage;
 mod disk;
@@ -63,14 +63,14 @@ pub fn run(kernels: &[String], filter: &[String]) -> anyhow::Result<()> {
             image::write(&initrd, &guest, &installed)?;
             machines.extend(kernel.machines(folder, &installed.image, &initrd, filter));
         }
-        if let (Some(package), false) = (&package, kernel.backends.is_empty()) {
+        if let Some(package) = &package {
             let guest = image::Guest {
                 init: &tests.init,
                 nettopd: &nettopd,
                 tests: &tests.of_the_disk,
                 package: Some(package),
             };
-            machines.push(disk::machine(kernel, &installed, &guest, filter)?);
+            machines.extend(disk::machine(kernel, &installed, &guest, filter)?);
         }
     }
     let reports = run_all(&machines).into_iter().collect::<anyhow::Result<Vec<_>>>()?;
