@@ -13,6 +13,7 @@ use std::{
 };
 
 use self::namespaces::Namespaces;
+use crate::amount;
 
 /// A machine that has booted.
 pub struct Machine {
@@ -23,20 +24,26 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Boots a clean root.
+    /// Boots a clean root. A virtual machine has booted, and is clean until the first package is installed.
     pub fn boot() -> Self {
-        let mut machine = Self::start();
-        if machine.is_virtual() {
-            this::clean(&machine);
-            machine.since = SystemTime::now();
+        let is_virtual = std::env::var_os("NETTOP_MACHINE").is_some();
+        let mut namespaces = (!is_virtual).then(Namespaces::new);
+        if let Some(namespaces) = &mut namespaces {
+            namespaces.start();
         }
+        let machine = Self { namespaces, since: SystemTime::now() };
+        machine.wait();
         machine
     }
 
     /// Boots a clean root and installs the package there.
     pub fn with_package() -> Self {
         let machine = Self::boot();
-        machine.install(&given("NETTOP_PACKAGE"));
+        if machine.is_virtual() && this::has_package() {
+            this::begin_anew(&machine);
+        } else {
+            machine.install(&given("NETTOP_PACKAGE"));
+        }
         machine
     }
 
@@ -46,24 +53,13 @@ impl Machine {
         // A virtual machine takes the scenario down with it, which then begins anew.
         let is_virtual = std::env::var_os("NETTOP_MACHINE").is_some();
         if is_virtual && this::was_started_anew() {
-            return Self::start();
+            return Self::boot();
         }
         let mut machine = Self::with_package();
         first(&machine);
         let Some(namespaces) = &mut machine.namespaces else { this::start_anew(&machine) };
         namespaces.power_off();
         namespaces.start();
-        machine.wait();
-        machine
-    }
-
-    fn start() -> Self {
-        let is_virtual = std::env::var_os("NETTOP_MACHINE").is_some();
-        let mut namespaces = (!is_virtual).then(Namespaces::new);
-        if let Some(namespaces) = &mut namespaces {
-            namespaces.start();
-        }
-        let machine = Self { namespaces, since: SystemTime::now() };
         machine.wait();
         machine
     }
@@ -168,14 +164,16 @@ impl Drop for Machine {
     }
 }
 
-/// Waits until something holds; returns whether it did in time. An emulated machine has more of it.
+/// Waits until something holds; returns whether it did in time. An emulated machine has more of it, and is asked less
+/// often: asking takes it most of a second.
 pub fn eventually(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
-    let deadline = Instant::now() + limit * if std::env::var_os("NETTOP_VM").is_some() { 5 } else { 1 };
+    let (times, pause_ms) = (amount(1, 5), amount(50, 2000));
+    let deadline = Instant::now() + limit.saturating_mul(times.try_into().unwrap());
     while !holds() {
         if Instant::now() > deadline {
             return false;
         }
-        sleep(Duration::from_millis(50));
+        sleep(Duration::from_millis(pause_ms));
     }
     true
 }

@@ -8,15 +8,20 @@ use super::Machine;
 /// again.
 const STARTED_ANEW: &str = "/var/lib/scenarios/started-anew";
 
-/// Takes away what the scenario before has left.
-pub fn clean(machine: &Machine) {
-    if Path::new("/usr/bin/nettopd").exists() {
-        machine.run("dpkg", &["--purge", "nettopd"]);
-    }
-    for left in ["/etc/nettopd", "/run/systemd/system/nettopd.service.d"] {
+pub fn has_package() -> bool {
+    Path::new("/usr/bin/nettopd").exists()
+}
+
+/// Puts the package back to where its installation left it: emulated, installing it for each scenario takes most of a minute.
+pub fn begin_anew(machine: &Machine) {
+    machine.run("systemctl", &["stop", "nettopd"]);
+    for left in ["/var/lib/nettopd", "/etc/nettopd/conf.d", "/run/systemd/system/nettopd.service.d"] {
         let _ = fs::remove_dir_all(left);
     }
     machine.run("systemctl", &["daemon-reload"]);
+    // It may have failed, and as often as the unit allows.
+    let _ = machine.try_run("systemctl", &["reset-failed", "nettopd"]);
+    machine.run("systemctl", &["start", "nettopd"]);
 }
 
 /// Whether this scenario has started the machine anew; the next one has not.

@@ -91,11 +91,13 @@ pub fn run(machine: &Machine) -> anyhow::Result<Report> {
             }
         }
     });
+    // As many times as its scenarios may take longer.
+    let silence = if machine.disk.is_some() { 2 * SILENCE } else { SILENCE };
     let start = Instant::now();
     let mut report = Report { results: Vec::new(), notes: Vec::new(), broken: Some("it ended too soon".into()) };
     let mut output = String::new();
     loop {
-        match lines.recv_timeout(SILENCE) {
+        match lines.recv_timeout(silence) {
             Ok(line) => {
                 if FATAL.iter().any(|fatal| line.contains(fatal)) {
                     report.broken = Some(line);
@@ -115,7 +117,7 @@ pub fn run(machine: &Machine) -> anyhow::Result<Report> {
             }
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {
-                report.broken = Some(format!("it said nothing for {} s", SILENCE.as_secs()));
+                report.broken = Some(format!("it said nothing for {} s", silence.as_secs()));
                 break;
             }
         }

@@ -8,6 +8,7 @@ use std::{
     os::unix::{fs::symlink, process::CommandExt as _},
     path::Path,
     process::Command,
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -18,6 +19,8 @@ use super::{is_wanted, list_tests, load_modules, run_and_tell};
 const DISK: &str = "/disk";
 /// Of the memory file system that systemd takes over: nothing but Debian is on the disk.
 const CARRIED: &str = "/run/scenarios";
+/// The unit has times of its own, and they add up.
+const LIMIT: Duration = Duration::from_secs(360);
 /// Those that were run before the machine was started anew.
 const DONE: &str = "/var/lib/scenarios/done";
 
@@ -64,7 +67,7 @@ pub fn run_scenarios(filters: &[&str]) -> anyhow::Result<()> {
             continue;
         }
         // A scenario that starts the machine anew does not come back from here, and is run again after that.
-        run_and_tell(&test, &environment)?;
+        run_and_tell(&test, &environment, LIMIT)?;
         fs::create_dir_all(Path::new(DONE).parent().context("no folder")?)?;
         writeln!(fs::File::options().create(true).append(true).open(DONE)?, "{}", test.full_name)?;
     }

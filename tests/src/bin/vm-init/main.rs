@@ -118,7 +118,7 @@ fn run() -> anyhow::Result<()> {
             println!("vm: test {} once 0", test.full_name);
             continue;
         }
-        run_and_tell(&test, &environment)?;
+        run_and_tell(&test, &environment, LIMIT)?;
     }
     println!("vm: end");
     Ok(())
@@ -133,13 +133,13 @@ fn is_wanted(test: &Test, filters: &[&str]) -> bool {
 }
 
 /// Runs a scenario and prints how it went.
-fn run_and_tell(test: &Test, environment: &[(&str, &str)]) -> anyhow::Result<()> {
-    let mut run = run_test(environment, test)?;
+fn run_and_tell(test: &Test, environment: &[(&str, &str)], limit: Duration) -> anyhow::Result<()> {
+    let mut run = run_test(environment, limit, test)?;
     if run.has_failed() {
         // An emulated machine stands still at times, and not every scenario bears that. What fails twice has failed; what
         // does not is named.
         println!("{}", run.text);
-        run = run_test(environment, test)?;
+        run = run_test(environment, limit, test)?;
         if !run.has_failed() {
             println!("vm: note passed only when tried again: {}", test.full_name);
         }
@@ -254,7 +254,7 @@ impl Run {
     }
 }
 
-fn run_test(environment: &[(&str, &str)], test: &Test) -> anyhow::Result<Run> {
+fn run_test(environment: &[(&str, &str)], limit: Duration, test: &Test) -> anyhow::Result<Run> {
     let said = File::options().create(true).truncate(true).read(true).write(true).open("/tmp/said")?;
     let start = Instant::now();
     let mut command = Command::new(&test.binary);
@@ -267,7 +267,7 @@ fn run_test(environment: &[(&str, &str)], test: &Test) -> anyhow::Result<Run> {
         if let Some(status) = child.try_wait()? {
             break Some(status);
         }
-        if start.elapsed() > LIMIT {
+        if start.elapsed() > limit {
             let _ = killpg(Pid::from_raw(child.id().cast_signed()), Signal::SIGKILL);
             child.wait()?;
             break None;
