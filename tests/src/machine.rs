@@ -1,52 +1,79 @@
-//! A machine made of namespaces: a real systemd as process 1 of a clean Debian root, whose changes are thrown away.
-//!
-//! Its cgroups are a branch of the host's: nettopd in there attaches to that branch, and sees it alone.
+//! A machine with a real systemd and a clean Debian root, to try the package in: made of namespaces, or the virtual machine
+//! that the scenario itself runs on.
+
+mod namespaces;
+mod this;
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
-    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    process::{Command, Output, Stdio},
     thread::sleep,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
-/// A running machine, or one that is off between two boots.
-pub struct Machine {
-    /// Holds what is changed.
-    folder: PathBuf,
-    cgroup: PathBuf,
-    running: Option<Running>,
-}
+use self::namespaces::Namespaces;
+use crate::amount;
 
-struct Running {
-    unshare: Child,
-    /// systemd, as the host numbers it.
-    init: u32,
+/// A machine that has booted.
+pub struct Machine {
+    /// None where it is this one.
+    namespaces: Option<Namespaces>,
+    /// Begin of the scenario.
+    since: SystemTime,
 }
 
 impl Machine {
-    /// Boots a clean root.
+    /// Boots a clean root. A virtual machine has booted, and is clean until the first package is installed.
     pub fn boot() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("nettop-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        // Beside the clean root: an overlay cannot have its changes on another overlay, as /tmp may be.
-        let folder = given("NETTOP_ROOT").with_file_name(&name);
-        for part in ["changes", "work", "root"] {
-            fs::create_dir_all(folder.join(part)).unwrap();
+        let is_virtual = std::env::var_os("NETTOP_MACHINE").is_some();
+        let mut namespaces = (!is_virtual).then(Namespaces::new);
+        if let Some(namespaces) = &mut namespaces {
+            namespaces.start();
         }
-        let mut machine = Self { folder, cgroup: cgroup2().join(&name), running: None };
-        machine.start();
+        let machine = Self { namespaces, since: SystemTime::now() };
+        machine.wait();
         machine
     }
 
     /// Boots a clean root and installs the package there.
     pub fn with_package() -> Self {
         let machine = Self::boot();
-        machine.install(&given("NETTOP_PACKAGE"));
+        if machine.is_virtual() && this::has_package() {
+            this::begin_anew(&machine);
+        } else {
+            machine.install(&given("NETTOP_PACKAGE"));
+        }
         machine
+    }
+
+    /// With the package, and booted again after something was done there: in order where it is virtual, else after a power
+    /// cut. All that was written is there.
+    pub fn booted_again(first: impl FnOnce(&Self)) -> Self {
+        // A virtual machine takes the scenario down with it, which then begins anew.
+        let is_virtual = std::env::var_os("NETTOP_MACHINE").is_some();
+        if is_virtual && this::was_started_anew() {
+            return Self::boot();
+        }
+        let mut machine = Self::with_package();
+        first(&machine);
+        let Some(namespaces) = &mut machine.namespaces else { this::start_anew(&machine) };
+        namespaces.power_off();
+        namespaces.start();
+        machine.wait();
+        machine
+    }
+
+    fn wait(&self) {
+        let booted = || self.try_run("systemctl", &["is-system-running", "--wait"]).stdout.starts_with(b"running");
+        // A virtual machine says elsewhere why.
+        let console = || self.namespaces.as_ref().map(Namespaces::console).unwrap_or_default();
+        assert!(eventually(Duration::from_secs(60), booted), "it does not boot:\n{}", console());
+    }
+
+    /// Whether it has a kernel of its own, with its own boot id.
+    pub fn is_virtual(&self) -> bool {
+        self.namespaces.is_none()
     }
 
     /// Installs a package from the host.
@@ -59,51 +86,15 @@ impl Machine {
         self.run("rm", &["/tmp/package.deb"]);
     }
 
-    /// Turns the power off and boots again, with everything that was written.
-    pub fn reboot(&mut self) {
-        self.power_off();
-        self.start();
-    }
-
-    fn start(&mut self) {
-        fs::create_dir(&self.cgroup).unwrap();
-        let mut unshare = Command::new("unshare");
-        unshare.args(["--pid", "--fork", "--kill-child", "--mount", "--uts", "--ipc", "--cgroup", "--net"]);
-        unshare.args(["--propagation", "private", "sh", "-c", include_str!("machine.sh"), "machine"]);
-        unshare.arg(given("NETTOP_ROOT")).arg(&self.folder);
-        let procs = self.cgroup.join("cgroup.procs");
-        // SAFETY: writes a file of which only the path was allocated, before the fork.
-        unsafe { unshare.pre_exec(move || fs::write(&procs, "0")) };
-        let console = fs::File::create(self.folder.join("console")).unwrap();
-        unshare.stdin(Stdio::null()).stderr(console).stdout(Stdio::piped());
-        let mut unshare = unshare.spawn().expect("a machine needs root and util-linux");
-        let mut line = String::new();
-        BufReader::new(unshare.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let init = line.trim().parse().expect("process 1 did not tell its number");
-        self.running = Some(Running { unshare, init });
-        let booted = || self.try_run("systemctl", &["is-system-running", "--wait"]).stdout.starts_with(b"running");
-        assert!(eventually(Duration::from_secs(60), booted), "it does not boot:\n{}", self.console());
-    }
-
-    /// What systemd said.
-    pub fn console(&self) -> String {
-        fs::read_to_string(self.folder.join("console")).unwrap_or_default()
-    }
-
-    fn power_off(&mut self) {
-        let Some(mut running) = self.running.take() else { return };
-        // The kernel ends everything else in there.
-        let init = nix::unistd::Pid::from_raw(running.init.cast_signed());
-        let _ = nix::sys::signal::kill(init, nix::sys::signal::Signal::SIGKILL);
-        let _ = running.unshare.wait();
-        assert!(eventually(Duration::from_secs(10), || remove_cgroup(&self.cgroup)), "its cgroups stay");
-    }
-
     /// A command that will run inside, as root, outside of any unit.
     pub fn command(&self, program: &str) -> Command {
-        let mut command = Command::new("nsenter");
-        let init = self.running.as_ref().expect("the machine is off").init;
-        command.args(["--all", "--target", &init.to_string(), "--", program]);
+        let mut command = if let Some(namespaces) = &self.namespaces {
+            let mut command = Command::new("nsenter");
+            command.args(["--all", "--target", &namespaces.init().to_string(), "--", program]);
+            command
+        } else {
+            Command::new(program)
+        };
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").stdin(Stdio::null());
         command
     }
@@ -139,9 +130,11 @@ impl Machine {
         self.run("systemctl", &["show", "--value", "--property", property, unit]).trim().to_owned()
     }
 
-    /// What the journal has of a unit.
+    /// What the journal has of a unit since the scenario began.
     pub fn journal(&self, unit: &str) -> String {
-        self.run("journalctl", &["--unit", unit, "--output", "cat", "--no-pager"])
+        let since = self.since.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        let since = format!("--since=@{}", since.as_secs());
+        self.run("journalctl", &["--unit", unit, &since, "--output", "cat", "--no-pager"])
     }
 
     /// Process number inside of a unit's main process; `None` where it has none.
@@ -157,30 +150,30 @@ impl Machine {
 
     /// Where a file of the running machine is, as the host sees it.
     pub fn path(&self, path: &str) -> PathBuf {
-        let init = self.running.as_ref().expect("the machine is off").init;
-        PathBuf::from(format!("/proc/{init}/root{path}"))
+        let root = self.namespaces.as_ref().map(|namespaces| format!("/proc/{}/root", namespaces.init()));
+        PathBuf::from(root.unwrap_or_default() + path)
     }
 }
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        if std::thread::panicking() && self.running.is_some() {
+        if std::thread::panicking() && self.namespaces.as_ref().is_none_or(Namespaces::is_running) {
             let journal = self.try_run("journalctl", &["--unit", "nettopd", "--lines", "40", "--no-pager"]);
             println!("{}", String::from_utf8_lossy(&journal.stdout));
         }
-        self.power_off();
-        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
-/// Waits until something holds; returns whether it did in time.
+/// Waits until something holds; returns whether it did in time. An emulated machine has more of it, and is asked less
+/// often: asking takes it most of a second.
 pub fn eventually(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
-    let deadline = Instant::now() + limit;
+    let (times, pause_ms) = (amount(1, 5), amount(50, 2000));
+    let deadline = Instant::now() + limit.saturating_mul(times.try_into().unwrap());
     while !holds() {
         if Instant::now() > deadline {
             return false;
         }
-        sleep(Duration::from_millis(50));
+        sleep(Duration::from_millis(pause_ms));
     }
     true
 }
@@ -189,22 +182,4 @@ pub fn eventually(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
 pub fn given(variable: &str) -> PathBuf {
     let value = std::env::var_os(variable).unwrap_or_else(|| panic!("{variable} is not set; run `cargo xtask test`"));
     value.into()
-}
-
-/// Where cgroup2 is mounted, alone or beside others.
-fn cgroup2() -> PathBuf {
-    let mounts = fs::read_to_string("/proc/mounts").unwrap();
-    let mut mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-    let mount = mounts.find(|mount| mount[2] == "cgroup2").expect("cgroup2 is not mounted");
-    PathBuf::from(mount[1])
-}
-
-/// Removes a branch, from its leaves on; fails while processes are ending.
-fn remove_cgroup(folder: &Path) -> bool {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.path().is_dir() {
-            remove_cgroup(&entry.path());
-        }
-    }
-    fs::remove_dir(folder).is_ok()
 }

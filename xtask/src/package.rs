@@ -50,6 +50,15 @@ pub fn archive() -> anyhow::Result<PathBuf> {
     Ok(package)
 }
 
+/// The package alone, which nobody but the tests will install.
+///
+/// # Errors
+///
+/// What set-up, cargo-deb or lintian says.
+pub fn for_machines(nettopd: &Path) -> anyhow::Result<PathBuf> {
+    debian(nettopd, &["--fast"])
+}
+
 /// The package, and the same with the number of a previous version, for upgrades.
 ///
 /// # Errors

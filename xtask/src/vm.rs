@@ -1,6 +1,7 @@
-//! `cargo xtask vm`: the scenarios on other kernels, under QEMU, one machine for each back end.
+//! `cargo xtask vm`: the scenarios on other kernels, under QEMU, one machine for each back end, and one for the package.
 
 mod coverage;
+mod disk;
 mod guest;
 mod image;
 mod kernel;
@@ -8,6 +9,7 @@ mod story;
 
 use std::{
     path::{Path, PathBuf},
+    process::Command,
     sync::{Mutex, atomic::AtomicUsize, atomic::Ordering},
 };
 
@@ -20,10 +22,13 @@ use self::{
 use crate::{
     build,
     command::{cargo, output, root},
-    setup,
+    package, setup,
 };
 
 pub use story::run_story;
+
+/// Scenarios of the packaged unit, as the guest's init has them.
+const OF_THE_DISK: &str = "systemd::";
 
 /// A kernel and the back end that is forced in it; none where the kernel is refused.
 pub struct Machine {
@@ -31,6 +36,8 @@ pub struct Machine {
     backend: Option<&'static str>,
     image: PathBuf,
     initrd: PathBuf,
+    /// With a Debian root, from which it starts, and starts anew when it is told to.
+    disk: Option<PathBuf>,
     log: PathBuf,
     /// For the guest's init.
     arguments: Vec<String>,
@@ -46,17 +53,21 @@ pub fn run(kernels: &[String], filter: &[String]) -> anyhow::Result<()> {
     setup::vm_tools()?;
     let nettopd = build::nettopd()?;
     let (init, scenarios) = build_tests()?;
+    let [of_the_kernel, of_the_disk] = parts(&scenarios, filter)?;
+    let package = of_the_disk.then(|| package::for_machines(&nettopd)).transpose()?;
     let mut machines = Vec::new();
     for kernel in wanted {
         let installed = kernel.install().with_context(|| format!("cannot fetch Linux {}", kernel.version))?;
         let folder = installed.image.parent().context("an image without a folder")?;
-        let initrd = folder.join("initrd");
-        image::write(
-            &initrd,
-            &image::Guest { init: &init, nettopd: &nettopd, scenarios: Some(&scenarios) },
-            &installed,
-        )?;
-        machines.extend(kernel.machines(folder, &installed.image, &initrd, filter));
+        let guest = |package| image::Guest { init: &init, nettopd: &nettopd, scenarios: Some(&scenarios), package };
+        if of_the_kernel {
+            let initrd = folder.join("initrd");
+            image::write(&initrd, &guest(None), &installed)?;
+            machines.extend(kernel.machines(folder, &installed.image, &initrd, filter));
+        }
+        if package.is_some() {
+            machines.extend(disk::machine(kernel, &installed, &guest(package.as_deref()), filter)?);
+        }
     }
     let reports = run_all(&machines).into_iter().collect::<anyhow::Result<Vec<_>>>()?;
     let runs: Vec<(&Machine, &Report)> = machines.iter().zip(&reports).collect();
@@ -132,8 +143,9 @@ fn print(machine: &Machine, report: &Report) -> bool {
 
 impl Machine {
     fn name(&self) -> String {
-        let backend = self.backend.map_or_else(String::new, |backend| format!(" {backend}"));
-        format!("Linux {}{backend}", self.kernel.version)
+        let kind = if self.disk.is_some() { Some("systemd") } else { self.backend };
+        let kind = kind.map_or_else(String::new, |kind| format!(" {kind}"));
+        format!("Linux {}{kind}", self.kernel.version)
     }
 
     /// Whether it runs what does not depend on back ends.
@@ -146,13 +158,13 @@ impl Kernel {
     /// One machine for each back end. What does not depend on those runs in the first.
     fn machines(&'static self, folder: &Path, image: &Path, initrd: &Path, filter: &[String]) -> Vec<Machine> {
         let machine = |backend: Option<&'static str>, is_first: bool| {
-            let mut arguments: Vec<String> = filter.iter().map(|filter| format!("filter={filter}")).collect();
+            let mut arguments = filters(filter);
             arguments.extend(backend.map(|backend| format!("backend={backend}")));
             if is_first {
                 arguments.push("first".into());
             }
             let log = folder.join(format!("{}.log", backend.unwrap_or("none")));
-            Machine { kernel: self, backend, image: image.into(), initrd: initrd.into(), log, arguments }
+            Machine { kernel: self, backend, image: image.into(), initrd: initrd.into(), disk: None, log, arguments }
         };
         if self.backends.is_empty() {
             return vec![machine(None, true)];
@@ -162,20 +174,17 @@ impl Kernel {
     }
 }
 
+/// For the guest's init.
+fn filters(filter: &[String]) -> Vec<String> {
+    filter.iter().map(|filter| format!("filter={filter}")).collect()
+}
+
 /// Builds the guest's init and the scenarios, and returns where they are.
 fn build_tests() -> anyhow::Result<(PathBuf, PathBuf)> {
-    crate::command::run(cargo().args([
-        "build",
-        "--locked",
-        "--release",
-        "--package",
-        "nettop-tests",
-        "--bin",
-        "vm-init",
-    ]))?;
+    let package = ["--locked", "--release", "--package", "nettop-tests"];
+    crate::command::run(cargo().arg("build").args(package).args(["--bin", "vm-init"]))?;
     let mut tests = cargo();
-    tests.args(["test", "--locked", "--release", "--package", "nettop-tests", "--test", "scenarios"]);
-    tests.args(["--no-run", "--message-format", "json"]);
+    tests.arg("test").args(package).args(["--test", "scenarios", "--no-run", "--message-format", "json"]);
     let messages = output(&mut tests)?;
     let scenarios = messages.lines().find_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
@@ -183,4 +192,18 @@ fn build_tests() -> anyhow::Result<(PathBuf, PathBuf)> {
     });
     let init = root().join("target/release/vm-init");
     Ok((init, scenarios.context("cargo names no program of scenarios")?))
+}
+
+/// Whether anything is wanted of those that run against nettopd alone, and of those against the package under systemd: a
+/// machine that runs nothing need not start.
+fn parts(scenarios: &Path, filter: &[String]) -> anyhow::Result<[bool; 2]> {
+    let list = output(Command::new(scenarios).args(["--list", "--format", "terse"]))?;
+    let is_wanted = |test: &&str| filter.is_empty() || filter.iter().any(|filter| test.contains(filter));
+    let wanted = || list.lines().filter(is_wanted);
+    let parts =
+        [wanted().any(|test| !test.starts_with(OF_THE_DISK)), wanted().any(|test| test.starts_with(OF_THE_DISK))];
+    if parts == [false; 2] {
+        bail!("no scenario has {} in its name", filter.join(" or "));
+    }
+    Ok(parts)
 }

@@ -31,6 +31,9 @@ const FILES: [&str; 12] = [
 /// Files of scenarios that have nothing to do with back ends: they run in one machine of each kernel.
 const ONCE: [&str; 4] = ["sockets", "meters", "packets", "crowds"];
 
+/// Files of scenarios in machines that start from a disk.
+const BOOTED: [&str; 1] = ["systemd"];
+
 /// Compares the document's table with what the matrix found, or renews it where `UPDATE_GOLDEN` is set.
 ///
 /// # Errors
@@ -54,15 +57,18 @@ pub fn hold(runs: &[(&Machine, &Report)]) -> anyhow::Result<()> {
 
 type Run<'a> = (&'a Machine, &'a Report);
 
-/// Two tables: by kernel and back end, and by kernel alone.
+/// Three tables: by kernel and back end, by kernel alone, and of the package.
 fn table(runs: &[Run<'_>]) -> String {
     let all: Vec<Run<'_>> = runs.iter().filter(|(machine, _)| machine.backend.is_some()).copied().collect();
     let first: Vec<Run<'_>> = all.iter().filter(|(machine, _)| machine.is_first()).copied().collect();
+    let booted: Vec<Run<'_>> = runs.iter().filter(|(machine, _)| machine.disk.is_some()).copied().collect();
     let by_backend = |machine: &Machine| format!("{} {}", machine.kernel.version, machine.backend.unwrap_or_default());
     let by_kernel = |machine: &Machine| machine.kernel.version.to_owned();
     part(&all, by_backend, &FILES)
         + "\nWhat does not depend on back ends, tried once on each kernel:\n"
         + &part(&first, by_kernel, &ONCE)
+        + "\nThe package, installed in a clean Debian whose systemd is process 1 of the machine:\n"
+        + &part(&booted, by_kernel, &BOOTED)
 }
 
 /// Scenarios downwards, machines across, and below it why a kernel cannot run something.
@@ -107,10 +113,17 @@ mod tests {
     use super::*;
     use crate::vm::{guest::Result, kernel::MATRIX};
 
-    fn machine(version: &str, backend: &'static str, is_first: bool) -> Machine {
+    fn machine(version: &str, backend: Option<&'static str>, is_first: bool) -> Machine {
         let kernel = MATRIX.iter().find(|kernel| kernel.version == version).unwrap();
-        let arguments = if is_first { vec!["first".into()] } else { Vec::new() };
-        Machine { kernel, backend: Some(backend), image: "i".into(), initrd: "i".into(), log: "l".into(), arguments }
+        Machine {
+            kernel,
+            backend,
+            image: "i".into(),
+            initrd: "i".into(),
+            disk: backend.is_none().then(|| "d".into()),
+            log: "l".into(),
+            arguments: if is_first { vec!["first".into()] } else { Vec::new() },
+        }
     }
 
     fn report(results: &[(&str, Outcome, &str)]) -> Report {
@@ -125,17 +138,21 @@ mod tests {
 
     #[test]
     fn what_runs_once_on_a_kernel_has_one_column_for_it() {
-        let machines = [machine("6.1", "fentry", true), machine("6.1", "kprobe", false)];
+        let machines =
+            [machine("6.1", Some("fentry"), true), machine("6.1", Some("kprobe"), false), machine("6.1", None, false)];
         let reports = [
             report(&[("paths::a_b", Outcome::Pass, ""), ("sockets::c_d", Outcome::Skip, "no D\n")]),
             report(&[("paths::a_b", Outcome::Fail, "")]),
+            report(&[("systemd::e_f", Outcome::Pass, "")]),
         ];
         let runs: Vec<(&Machine, &Report)> = machines.iter().zip(&reports).collect();
         assert_eq!(
             table(&runs),
             "\n| scenario | 6.1 fentry | 6.1 kprobe |\n|---|---|---|\n| a b | yes | no |\n\n\
              \nWhat does not depend on back ends, tried once on each kernel:\n\
-             \n| scenario | 6.1 |\n|---|---|\n| c d | – |\n\n- c d, 6.1: no D\n"
+             \n| scenario | 6.1 |\n|---|---|\n| c d | – |\n\n- c d, 6.1: no D\n\
+             \nThe package, installed in a clean Debian whose systemd is process 1 of the machine:\n\
+             \n| scenario | 6.1 |\n|---|---|\n| e f | yes |\n\n"
         );
     }
 }

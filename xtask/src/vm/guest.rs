@@ -15,6 +15,8 @@ use super::Machine;
 /// The guest says something at least this often: it ends tests that take longer itself.
 const SILENCE: Duration = Duration::from_secs(240);
 const LIMIT: Duration = Duration::from_secs(1500);
+/// The scenarios have the console for themselves.
+const CONSOLE: &str = "systemd.getty_auto=no";
 /// Lines after which nothing good comes.
 const FATAL: [&str; 3] = ["Kernel panic", "rcu: RCU grace-period kthread stack dump", "watchdog: BUG: soft lockup"];
 
@@ -65,12 +67,16 @@ pub fn run(machine: &Machine) -> anyhow::Result<Report> {
     // QEMU emulates `rep stosb` and `rep movsb` byte by byte: without these features the kernel clears pages, a quarter of
     // all its time else, and copies by words.
     qemu.args(["-accel", "tcg,thread=single", "-cpu", "max,-erms,-fsrm", "-smp", "2", "-m", "1536"]);
-    qemu.args(["-nodefaults", "-display", "none", "-serial", "stdio", "-nic", "none", "-no-reboot"]);
+    qemu.args(["-nodefaults", "-display", "none", "-serial", "stdio", "-nic", "none"]);
+    match &machine.disk {
+        Some(disk) => qemu.arg("-drive").arg(format!("file={},format=raw,if=virtio,cache=unsafe", disk.display())),
+        None => qemu.arg("-no-reboot"),
+    };
     qemu.arg("-kernel").arg(&machine.image).arg("-initrd").arg(&machine.initrd);
     let arguments = machine.arguments.join(" ");
     qemu.arg("-append");
     qemu.arg(format!(
-        "console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off rcupdate.rcu_expedited=1 rdinit=/init -- {arguments}"
+        "console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off rcupdate.rcu_expedited=1 {CONSOLE} rdinit=/init -- {arguments}"
     ));
     let mut child = Stopped(qemu.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot run QEMU")?);
     let stdout = child.0.stdout.take().context("QEMU has no output")?;
@@ -85,11 +91,13 @@ pub fn run(machine: &Machine) -> anyhow::Result<Report> {
             }
         }
     });
+    // As many times as its scenarios may take longer.
+    let silence = if machine.disk.is_some() { 2 * SILENCE } else { SILENCE };
     let start = Instant::now();
     let mut report = Report { results: Vec::new(), notes: Vec::new(), broken: Some("it ended too soon".into()) };
     let mut output = String::new();
     loop {
-        match lines.recv_timeout(SILENCE) {
+        match lines.recv_timeout(silence) {
             Ok(line) => {
                 if FATAL.iter().any(|fatal| line.contains(fatal)) {
                     report.broken = Some(line);
@@ -109,7 +117,7 @@ pub fn run(machine: &Machine) -> anyhow::Result<Report> {
             }
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {
-                report.broken = Some(format!("it said nothing for {} s", SILENCE.as_secs()));
+                report.broken = Some(format!("it said nothing for {} s", silence.as_secs()));
                 break;
             }
         }

@@ -26,6 +26,8 @@ pub struct Guest<'a> {
     pub nettopd: &'a Path,
     /// None for the story, which has a part in `init`.
     pub scenarios: Option<&'a Path>,
+    /// For a guest with a Debian root.
+    pub package: Option<&'a Path>,
 }
 
 /// Writes the archive.
@@ -46,6 +48,9 @@ pub fn write(to: &Path, guest: &Guest<'_>, kernel: &Installed) -> anyhow::Result
     archive.program(guest.nettopd, Path::new("usr/bin/nettopd"))?;
     if let Some(scenarios) = guest.scenarios {
         archive.program(scenarios, Path::new("usr/bin/scenarios"))?;
+    }
+    if let Some(package) = guest.package {
+        archive.bytes(Path::new("package.deb"), &fs::read(package)?)?;
     }
     for program in PROGRAMS {
         let found = std::env::split_paths(&path()).map(|folder| folder.join(program)).find(|path| path.is_file());

@@ -37,7 +37,8 @@ pub fn run_story() -> anyhow::Result<()> {
     let folder = root().join("target/vm/story");
     std::fs::create_dir_all(&folder)?;
     let (initrd, disk) = (folder.join("initrd"), folder.join("disk"));
-    image::write(&initrd, &image::Guest { init: &init, nettopd: &nettopd, scenarios: None }, &installed)?;
+    let guest = image::Guest { init: &init, nettopd: &nettopd, scenarios: None, package: None };
+    image::write(&initrd, &guest, &installed)?;
     File::create(&disk)?.set_len(64 << 20)?;
     run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&disk))?;
 

@@ -1,31 +1,28 @@
 //! Process 1 of a guest of `cargo xtask vm`: mounts, loads modules, runs the scenarios under one back end, turns off.
+//! Where there is a disk to start from, process 1 is its systemd, and this a service.
 
 #![expect(clippy::print_stdout, reason = "the host reads the console")]
 
+mod disk;
+mod scenarios;
+
 use std::{
     fs::{self, File},
-    io::{Read as _, Seek as _},
-    os::unix::process::CommandExt as _,
     path::Path,
     process::{Command, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::Context as _;
 use nix::{
     kmod::{ModuleInitFlags, finit_module},
     mount::{MsFlags, mount},
-    sys::{
-        reboot::{RebootMode, reboot},
-        signal::{Signal, killpg},
-    },
-    unistd::Pid,
+    sys::reboot::{RebootMode, reboot},
 };
+use scenarios::Scenarios;
 
 /// An emulated machine is slow, a test that hangs is slower.
 const LIMIT: Duration = Duration::from_secs(180);
-/// How a scenario says that this kernel lacks what it needs.
-const SKIPPED: &str = "skipped: ";
 
 /// Scenarios in which nothing depends on the back end: the first machine of a kernel runs them for all.
 const ONCE: [&str; 19] = [
@@ -55,10 +52,10 @@ const OF_PACKETS: [&str; 3] = ["bounds::", "devices::", "shared::"];
 /// Among them those whose owners are found by use.
 const EVERYWHERE: [&str; 1] = ["troubles::a_listener_whose_maker_has_ended_is_its_heirs"];
 
-/// How nettopd is used and asked, and what becomes of its history, is the same on every kernel. A guest has no Debian root.
-const HERE_ONLY: [&str; 6] = ["api::", "archive::", "history", "package::", "systemd::", "usage::"];
-/// All scenarios.
-const SCENARIOS: &str = "/usr/bin/scenarios";
+/// How nettopd is used, asked and installed, and what becomes of its history, is the same on every kernel.
+const HERE_ONLY: [&str; 5] = ["api::", "archive::", "history", "package::", "usage::"];
+/// Those of the packaged unit: they need a systemd that is process 1.
+const OF_THE_DISK: [&str; 1] = ["systemd::"];
 
 /// Whether a scenario's name begins with one of these.
 fn is_of(test: &str, beginnings: &[&str]) -> bool {
@@ -84,44 +81,52 @@ fn main() {
 }
 
 fn run() -> anyhow::Result<()> {
+    // What the kernel's command line has behind its `--`.
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words = |name: &'static str| arguments.iter().filter_map(move |word| word.strip_prefix(name));
+    let filters: Vec<&str> = words("filter=").collect();
+    if std::process::id() != 1 {
+        println!("vm: note runs {} with systemd", release()?);
+        return disk::run_scenarios(&filters);
+    }
+    if words("disk").next().is_some() {
+        match disk::hand_over(&arguments)? {}
+    }
     mount_all()?;
     // SAFETY: no other thread runs yet.
     unsafe { std::env::set_var("PATH", "/usr/bin") };
     load_modules()?;
     Command::new("ip").args(["link", "set", "lo", "up"]).status().context("cannot run ip")?;
-    println!("vm: note runs {}", fs::read_to_string("/proc/sys/kernel/osrelease")?.trim());
-    // What the kernel's command line has behind its `--`.
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(part) = arguments.iter().find_map(|word| word.strip_prefix("story=")) {
+    println!("vm: note runs {}", release()?);
+    if let Some(part) = words("story=").next() {
         return story(part);
     }
-    let words = |name: &'static str| arguments.iter().filter_map(move |word| word.strip_prefix(name));
-    let filters: Vec<&str> = words("filter=").collect();
     let backend = words("backend=").next();
     let is_first = words("first").next().is_some();
-    let is_wanted = |test: &&String| filters.is_empty() || filters.iter().any(|filter| test.contains(filter));
-    for test in list_tests(backend.is_none())?.iter().filter(is_wanted) {
+    let mut environment = vec![("NETTOPD_BIN", "/usr/bin/nettopd")];
+    environment.extend(backend.map(|backend| ("NETTOPD_BACKEND", backend)));
+    let scenarios = Scenarios { program: "/usr/bin/scenarios".into(), environment, limit: LIMIT };
+    // Below the floor only those that are made for it, and are ignored elsewhere.
+    let all = if backend.is_none() { scenarios.ignored()? } else { scenarios.list()? };
+    for test in
+        all.iter().filter(|test| is_wanted(test, &filters) && !is_of(test, &HERE_ONLY) && !is_of(test, &OF_THE_DISK))
+    {
         if !is_first && is_run_by_the_first(test, backend) {
             println!("vm: test {test} once 0");
             continue;
         }
-        let mut run = run_test(backend, test)?;
-        if run.has_failed() {
-            // An emulated machine stands still at times, and not every scenario bears that. What fails twice has failed;
-            // what does not is named.
-            println!("{}", run.text);
-            run = run_test(backend, test)?;
-            if !run.has_failed() {
-                println!("vm: note passed only when tried again: {test}");
-            }
-        }
-        if run.outcome != "pass" {
-            println!("{}", run.text);
-        }
-        println!("vm: test {test} {} {}", run.outcome, run.ms);
+        scenarios.run_and_tell(test)?;
     }
     println!("vm: end");
     Ok(())
+}
+
+fn release() -> anyhow::Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned())
+}
+
+fn is_wanted(test: &str, filters: &[&str]) -> bool {
+    filters.is_empty() || filters.iter().any(|filter| test.contains(filter))
 }
 
 fn mount_all() -> anyhow::Result<()> {
@@ -184,67 +189,4 @@ fn story(part: &str) -> anyhow::Result<()> {
     std::thread::sleep(LIMIT);
     drop(runaway);
     Ok(())
-}
-
-/// Every scenario. Below the floor only those that are made for it, and are ignored elsewhere.
-fn list_tests(below_the_floor: bool) -> anyhow::Result<Vec<String>> {
-    let list = |more: &[&str]| -> anyhow::Result<Vec<String>> {
-        let output = Command::new(SCENARIOS).args(["--list", "--format", "terse"]).args(more).output()?;
-        let text = String::from_utf8(output.stdout)?;
-        Ok(text.lines().filter_map(|line| line.strip_suffix(": test")).map(ToOwned::to_owned).collect())
-    };
-    let ignored = list(&["--ignored"])?;
-    if below_the_floor {
-        return Ok(ignored);
-    }
-    Ok(list(&[])?.into_iter().filter(|test| !ignored.contains(test) && !is_of(test, &HERE_ONLY)).collect())
-}
-
-/// How a test went.
-struct Run {
-    outcome: &'static str,
-    ms: u128,
-    /// What it printed, or why it was skipped.
-    text: String,
-}
-
-impl Run {
-    fn has_failed(&self) -> bool {
-        matches!(self.outcome, "fail" | "timeout")
-    }
-}
-
-fn run_test(backend: Option<&str>, test: &str) -> anyhow::Result<Run> {
-    let said = File::options().create(true).truncate(true).read(true).write(true).open("/tmp/said")?;
-    let start = Instant::now();
-    let mut command = Command::new(SCENARIOS);
-    command.args(["--exact", test, "--nocapture", "--include-ignored", "--test-threads=1"]);
-    command.env("NETTOPD_BIN", "/usr/bin/nettopd").env("NETTOP_VM", "1").current_dir("/tmp");
-    command.envs(backend.map(|backend| ("NETTOPD_BACKEND", backend)));
-    command.stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said.try_clone()?);
-    // A group of its own, so that a hanging scenario goes with all its processes.
-    let mut child = command.process_group(0).spawn()?;
-    let status = loop {
-        if let Some(status) = child.try_wait()? {
-            break Some(status);
-        }
-        if start.elapsed() > LIMIT {
-            let _ = killpg(Pid::from_raw(child.id().cast_signed()), Signal::SIGKILL);
-            child.wait()?;
-            break None;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    };
-    let ms = start.elapsed().as_millis();
-    let mut text = String::new();
-    (&said).rewind()?;
-    (&said).read_to_string(&mut text)?;
-    let skipped = text.lines().find_map(|line| line.split_once(SKIPPED).map(|(_, reason)| reason.to_owned()));
-    let outcome = match status {
-        None => "timeout",
-        Some(status) if !status.success() => "fail",
-        Some(_) if skipped.is_some() => "skip",
-        Some(_) => "pass",
-    };
-    Ok(Run { outcome, ms, text: skipped.unwrap_or(text) })
 }
