@@ -8,6 +8,11 @@ use super::Machine;
 /// again.
 const STARTED_ANEW: &str = "/var/lib/scenarios/started-anew";
 
+/// The unit may have failed, and as often as it may: that degrades the machine.
+pub fn forget_failures(machine: &Machine) {
+    let _ = machine.try_run("systemctl", &["reset-failed", "nettopd"]);
+}
+
 pub fn has_package() -> bool {
     Path::new("/usr/bin/nettopd").exists()
 }
@@ -19,8 +24,6 @@ pub fn begin_anew(machine: &Machine) {
         let _ = fs::remove_dir_all(left);
     }
     machine.run("systemctl", &["daemon-reload"]);
-    // It may have failed, and as often as the unit allows.
-    let _ = machine.try_run("systemctl", &["reset-failed", "nettopd"]);
     machine.run("systemctl", &["start", "nettopd"]);
 }
 
