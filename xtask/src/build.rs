@@ -33,9 +33,12 @@ pub fn nettopd() -> anyhow::Result<PathBuf> {
 /// What set-up or cargo says.
 pub fn static_nettopd() -> anyhow::Result<(PathBuf, String)> {
     setup::run()?;
-    let target = setup::musl()?;
-    run(cargo().args(["build", "--locked", "--release", "--package", "nettop-daemon", "--target", &target]))?;
-    Ok((root().join("target").join(&target).join("release/nettopd"), target))
+    let musl = setup::Musl::set_up()?;
+    let mut build = cargo();
+    build.args(["build", "--locked", "--release", "--package", "nettop-daemon"]);
+    musl.apply(&mut build);
+    run(&mut build)?;
+    Ok((root().join("target").join(&musl.target).join("release/nettopd"), musl.target))
 }
 
 /// Builds the daemon and runs it. Returns its exit code.

@@ -2,6 +2,8 @@
 //!
 //! Each step does nothing where its result is there already.
 
+mod musl;
+
 use std::{
     env, fs,
     os::unix::fs::symlink,
@@ -10,6 +12,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+pub use musl::Musl;
 
 use crate::{
     command::{cargo, output, path, root, run_quietly},
@@ -92,25 +95,6 @@ pub fn cargo_deb() -> anyhow::Result<()> {
 /// Where [`cargo_deb`] puts it.
 pub fn cargo_deb_path() -> PathBuf {
     root().join("target/setup/cargo-deb/bin/cargo-deb")
-}
-
-/// Makes the machine able to build programs that need no library, and returns the target's name.
-///
-/// # Errors
-///
-/// One line with the remedy.
-pub fn musl() -> anyhow::Result<String> {
-    // SQLite is C.
-    install(&[("musl-gcc", "musl-tools")])?;
-    let rustc = Rustc::query()?;
-    let target = format!("{}-unknown-linux-musl", rustc.arch);
-    let library = rustc.sysroot.join("lib/rustlib").join(&target).join("lib/self-contained");
-    if library.exists() {
-        return Ok(target);
-    }
-    let remedy = || format!("the static program needs rustc's {target}; run `rustup target add {target}`");
-    rustup(&["target", "add", &target]).with_context(remedy)?;
-    Ok(target)
 }
 
 /// Runs rustup, which may wait for its server without end.
