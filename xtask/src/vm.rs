@@ -69,6 +69,9 @@ pub fn run(kernels: &[String], filter: &[String]) -> anyhow::Result<()> {
             machines.extend(disk::machine(kernel, &installed, &guest(package.as_deref()), filter)?);
         }
     }
+    if machines.is_empty() {
+        bail!("no machine with these kernels runs such scenarios");
+    }
     let reports = run_all(&machines).into_iter().collect::<anyhow::Result<Vec<_>>>()?;
     let runs: Vec<(&Machine, &Report)> = machines.iter().zip(&reports).collect();
     let mut failed = false;
