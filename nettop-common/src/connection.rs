@@ -1,4 +1,4 @@
-//! What happens to connections, one event each.
+//! Connection events.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -6,17 +6,17 @@ use crate::{Netns, OwnerKey, ports::Address};
 
 /// What happened.
 pub mod kind {
-    /// A process took a connection from its listener.
+    /// A process accepted a connection.
     pub const ACCEPTED: u32 = 0;
-    /// A connection that a process asked for stands.
+    /// A process's new connection is established.
     pub const OPENED: u32 = 1;
-    /// A connection that had been established has ended.
+    /// An established connection has ended.
     pub const CLOSED: u32 = 2;
-    /// A connection that a process asked for came to nothing.
+    /// A process's new connection failed.
     pub const FAILED: u32 = 3;
-    /// The first datagram to somebody, in some time.
+    /// The first datagram to a peer, in some time.
     pub const SENT: u32 = 4;
-    /// The first datagram from somebody, in some time.
+    /// The first datagram from a peer, in some time.
     pub const RECEIVED: u32 = 5;
 }
 
@@ -26,9 +26,9 @@ pub mod kind {
 pub struct ConnectionEvent {
     /// Since boot, sleep included.
     pub time_ns: u64,
-    /// When the connection was asked for, or, of one that ends, established. 0: before nettopd.
+    /// When the connection was requested or, if it ends, established. 0: before nettopd.
     pub begun_ns: u64,
-    /// All zero: none is known.
+    /// All zero: unknown.
     pub owner: OwnerKey,
     pub comm: [u8; 16],
     pub netns: Netns,
@@ -40,33 +40,37 @@ pub struct ConnectionEvent {
     pub family: u16,
     /// As in the IP header.
     pub protocol: u8,
-    /// State that TCP was in before, as it numbers them.
+    /// TCP's previous state, in its own numbers.
     pub old_state: u8,
     pub kind: u32,
     /// `sk_err`: 0 if nothing went wrong.
     pub error: u32,
-    /// Of data, each byte once.
+    /// Payload, each byte once.
     pub sent_bytes: u64,
     pub received_bytes: u64,
     pub retransmits: u32,
-    /// Packets that TCP sent, with those without data.
+    /// Segments that TCP sent, also without data.
     pub sent_segments: u32,
+    /// The device of the socket's binding, or of its link-local addresses; 0: any.
+    pub ifindex: u32,
+    /// Keeps the size a multiple of 8.
+    pub reserved: u32,
 }
 
-/// What nettopd keeps of a connection until it ends, in the socket's storage.
+/// State of a connection until it ends, in the socket's storage.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
 pub struct Connection {
-    /// When it was asked for, then when it was established. 0: neither.
+    /// When it was requested, then when it was established. 0: neither.
     pub begun_ns: u64,
-    /// Who asked for it; later, who used it last.
+    /// Who requested it; later, who used it last.
     pub owner: OwnerKey,
     pub comm: [u8; 16],
-    /// 1 while it was asked for and is not established.
+    /// 1 from the request until it is established.
     pub is_opening: u64,
 }
 
-/// Two ends of a conversation without connections.
+/// Two ends of a connectionless conversation.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Pod, Zeroable)]
 pub struct AssociationKey {
@@ -79,7 +83,7 @@ pub struct AssociationKey {
     pub reserved: u32,
 }
 
-/// What was said, indexed by [`crate::Direction`]; and the event that told of its beginning.
+/// Traffic, indexed by [`crate::Direction`]; and the event of its beginning.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
 pub struct Association {

@@ -1,4 +1,4 @@
-//! Packets that the kernel freed as dropped, added up by what is known of them; and what TCP did about losses.
+//! Packets that the kernel freed as dropped, added up by what is known of them; and TCP's reactions to losses.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -8,19 +8,19 @@ use crate::{Netns, Ref};
 pub mod found {
     /// Not at all.
     pub const NONE: u32 = 0;
-    /// The kernel said which socket was to receive it (`rx_sk`, 6.11).
+    /// The kernel named the receiving socket (`rx_sk`, 6.11).
     pub const RECEIVER: u32 = 1;
-    /// The packet had its socket: its sender's, or the receiver's that routing had looked up.
+    /// The packet had its socket: its sender's, or the receiver's from routing's lookup.
     pub const PACKET: u32 = 2;
-    /// Its destination is an address and port of this machine that a process had bound, see [`crate::ports`].
+    /// Its destination is a local address and port that a process had bound, see [`crate::ports`].
     pub const ADDRESS: u32 = 3;
 }
 
-/// What stands in place of a reason for what is no drop.
+/// In place of a reason for events that are no drops.
 pub mod event {
-    /// No subsystem of the kernel's has this number.
+    /// No kernel subsystem has this number.
     const OURS: u32 = 0xffff_0000;
-    /// A segment was sent again.
+    /// A retransmitted segment.
     pub const RETRANSMIT: u32 = OURS + 1;
     pub const RESET_SENT: u32 = OURS + 2;
     pub const RESET_RECEIVED: u32 = OURS + 3;
@@ -39,15 +39,15 @@ pub struct DropKey {
     /// Return address of the call that freed the packet, 0 for events.
     pub location: u64,
     pub owner: Ref,
-    /// Nothing where neither a socket nor a device told.
+    /// Zero if neither a socket nor a device is known.
     pub netns: Netns,
-    /// Of `enum skb_drop_reason`, as the running kernel numbers it; the upper half names a subsystem. Or an [`event`].
+    /// From `enum skb_drop_reason`, as the running kernel numbers it; the upper half is a subsystem. Or an [`event`].
     pub reason: u32,
-    /// 0 where it is not known.
+    /// 0 if unknown.
     pub ifindex: u32,
     /// See [`found`].
     pub found: u32,
-    /// As in the Ethernet header, 0 for what is no packet of a network.
+    /// As in the Ethernet header, 0 for packets of no network.
     pub protocol: u16,
     /// As in the IP header, 0 for others.
     pub transport: u16,

@@ -1,4 +1,4 @@
-//! Which events are told, where the kernel can choose: one value of each kind. Others' events then take no room in the ring.
+//! Which events to report: one value of each kind, checked in the kernel. Other events then take no room in the ring.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -13,7 +13,9 @@ pub struct EventFilter {
     pub tgid: u32,
     /// At one of the two ends.
     pub port: u16,
-    /// 1 if only events of `uid` are told.
+    /// 1 to report only events of `uid`.
     pub has_uid: u16,
     pub uid: u32,
+    /// For packets: on this device, in any namespace.
+    pub ifindex: u32,
 }

@@ -1,17 +1,20 @@
-//! What the kernel side and the user side share: map layouts, limits, and the list of kernel offsets.
+//! Shared by the kernel side and the user side: map layouts, limits, and the list of kernel offsets.
 //!
 //! Every struct is `repr(C)` and derives `bytemuck::Pod`, which refuses implicit padding at compile time.
 
 #![no_std]
 
+pub mod abi;
 pub mod connection;
 pub mod drops;
 pub mod filter;
+pub mod log;
 pub mod offsets;
 pub mod owner;
 pub mod packet;
 pub mod ports;
 pub mod row;
+pub mod share;
 pub mod socket;
 pub mod stats;
 pub mod tag;
@@ -23,12 +26,13 @@ pub use filter::EventFilter;
 pub use owner::{Owner, OwnerKey};
 pub use packet::PacketEvent;
 pub use ports::{Listener, PortHolder, PortKey};
-pub use row::{Flow, Netns, Row, RowKey};
+pub use row::{Flow, Netns, Row, RowKey, TaskNetns, Unsent};
+pub use share::Share;
 pub use socket::{SocketMeter, SocketRecord, Wire};
 pub use stats::Stats;
 pub use tag::{Ref, SocketTag};
 
-/// Which way a packet goes, seen from this machine.
+/// Direction of a packet, seen from this machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub enum Direction {

@@ -3,8 +3,13 @@
 //! The daemon looks each up in the running kernel's BTF and writes it into a read-only global of the same
 //! name, where the verifier sees a constant.
 
-/// Value of an offset the kernel does not have.
-pub const ABSENT: u32 = u32::MAX;
+/// Offset of a member that the kernel does not have. No processor accepts such an address: `bpf_probe_read_kernel`
+/// reads zero (`copy_from_kernel_nofault_allowed`), and the verifier refuses it for a typed pointer.
+pub const ABSENT: u64 = 1 << 63;
+/// Value in a record if the kernel does not have the member.
+pub const UNKNOWN: u32 = u32::MAX;
+/// The same in 64 bits.
+pub const UNKNOWN_64: u64 = u64::MAX;
 
 /// Calls `$callback! { NAME = "struct" "member path"; ... }` with all offsets.
 #[macro_export]
@@ -39,6 +44,7 @@ macro_rules! for_each_offset {
             TCP_DATA_SEGS_OUT = "tcp_sock" "data_segs_out";
             TCP_DATA_SEGS_IN = "tcp_sock" "data_segs_in";
             FILE_INODE = "file" "f_inode";
+            FILE_CRED = "file" "f_cred";
             INODE_NUMBER = "inode" "i_ino";
             INET_SPORT = "inet_sock" "inet_sport";
             SOCK_ERROR = "sock" "sk_err";
@@ -56,7 +62,10 @@ macro_rules! for_each_offset {
             SYSCALL_ARGUMENT_3 = "pt_regs" "r10";
             SYSCALL_ARGUMENT_4 = "pt_regs" "r8";
             SYSCALL_ARGUMENT_5 = "pt_regs" "r9";
+            SYSCALL_ORIGINAL_X0 = "pt_regs" "orig_x0";
+            TASK_STACK = "task_struct" "stack";
             TASK_STATUS = "task_struct" "thread_info.status";
+            URING_OPCODE = "io_kiocb" "opcode";
             SOCK_DROPS = "sock" "sk_drops.counter";
             SOCK_FLAGS = "sock" "__sk_common.skc_flags";
             SOCK_LISTENER = "sock" "__sk_common.skc_listener";
@@ -69,10 +78,13 @@ macro_rules! for_each_offset {
             TCP_COPIED_SEQ = "tcp_sock" "copied_seq";
             NET_INUM = "net" "ns.inum";
             NET_COOKIE = "net" "net_cookie";
+            NET_LIST = "net" "list";
+            NET_LOOPBACK = "net" "loopback_dev";
             SOCKET_SK = "socket" "sk";
             SOCKET_FILE = "socket" "file";
             ICSK_ULP_OPS = "inet_connection_sock" "icsk_ulp_ops";
             ULP_OPS_NAME = "tcp_ulp_ops" "name";
+            TASK_PID = "task_struct" "pid";
             TASK_TGID = "task_struct" "tgid";
             TASK_FLAGS = "task_struct" "flags";
             TASK_COMM = "task_struct" "comm";
@@ -83,6 +95,11 @@ macro_rules! for_each_offset {
             TASK_START_BOOTTIME = "task_struct" "start_boottime";
             SIGNAL_LIVE = "signal_struct" "live.counter";
             CRED_UID = "cred" "uid.val";
+            CRED_USER_NS = "cred" "user_ns";
+            USER_NS_PARENT = "user_namespace" "parent";
+            USER_NS_LEVEL = "user_namespace" "level";
+            USER_NS_OWNER = "user_namespace" "owner.val";
+            NET_USER_NS = "net" "user_ns";
             NSPROXY_NET = "nsproxy" "net_ns";
             SKB_LEN = "sk_buff" "len";
             SKB_HEAD = "sk_buff" "head";
@@ -93,9 +110,12 @@ macro_rules! for_each_offset {
             TCP_CB_SEGMENTS = "tcp_skb_cb" "tcp_gso_segs";
             SKB_SK = "sk_buff" "sk";
             SKB_DEV = "sk_buff" "dev";
+            SKB_NEXT = "sk_buff" "next";
             SKB_IIF = "sk_buff" "skb_iif";
             SKB_DST = "sk_buff" "_skb_refdst";
             SKB_NETWORK_HEADER = "sk_buff" "network_header";
+            SKB_TRANSPORT_HEADER = "sk_buff" "transport_header";
+            SKB_INNER_NETWORK_HEADER = "sk_buff" "inner_network_header";
             SKB_PROTOCOL = "sk_buff" "protocol";
             SHINFO_GSO_SEGMENTS = "skb_shared_info" "gso_segs";
             SHINFO_GSO_SIZE = "skb_shared_info" "gso_size";
@@ -104,46 +124,29 @@ macro_rules! for_each_offset {
             DST_DEV = "dst_entry" "dev";
             DEVICE_IFINDEX = "net_device" "ifindex";
             DEVICE_HEADER_BYTES = "net_device" "hard_header_len";
+            DEVICE_UPPER = "net_device" "adj_list.upper";
+            DEVICE_LOWER = "net_device" "adj_list.lower";
             PACKET_DEVICE = "packet_sock" "prot_hook.dev";
             PACKET_PROTOCOL = "packet_sock" "num";
+            PACKET_FLAGS = "packet_sock" "flags";
+            PACKET_TX_RING = "packet_sock" "tx_ring.pg_vec";
+            PACKET_VNET_BYTES = "packet_sock" "vnet_hdr_sz";
             DEVICE_NET = "net_device" "nd_net.net";
         }
     };
 }
 
-/// Members of what may be a module: the kernel's own BTF need not have them. And those that only tell more of a socket.
-pub const OPTIONAL: &[&str] = &[
-    "PACKET_DEVICE",
-    "PACKET_PROTOCOL",
-    "RT6_FLAGS",
-    "SOCK_RMEM",
-    "SOCK_WMEM",
-    "SOCK_ACK_BACKLOG",
-    "SOCK_MAX_ACK_BACKLOG",
-    "TCP_SRTT",
-    "TCP_SND_CWND",
-    "TCP_TOTAL_RETRANS",
-    "TCP_BYTES_ACKED",
-    "SYSCALL_NUMBER",
-    "TCP_SEGS_OUT",
-    "TCP_SEGS_IN",
-    "TCP_DATA_SEGS_OUT",
-    "TCP_DATA_SEGS_IN",
-    "SYSCALL_ARGUMENT_0",
-    "SYSCALL_ARGUMENT_1",
-    "SYSCALL_ARGUMENT_2",
-    "SYSCALL_ARGUMENT_3",
-    "SYSCALL_ARGUMENT_4",
-    "SYSCALL_ARGUMENT_5",
-    "TASK_STATUS",
+/// Members of one bit: (global, struct, member path). The global holds the bit's number.
+pub const BITS: &[(&str, &str, &str)] = &[
+    ("SOCK_V6_ONLY_BIT", "sock", "__sk_common.skc_ipv6only"),
+    ("SOCK_REUSE_BIT", "sock", "__sk_common.skc_reuse"),
+    ("TCP_REPAIR_BIT", "tcp_sock", "repair"),
+    ("PACKET_VNET_BIT", "packet_sock", "has_vnet_hdr"),
 ];
-
-/// Members of one bit: (global, struct, member path). The global has the number of the bit.
-pub const BITS: &[(&str, &str, &str)] = &[("SOCK_V6_ONLY_BIT", "sock", "__sk_common.skc_ipv6only")];
 
 macro_rules! table {
     ($($name:ident = $of:literal $path:literal;)*) => {
-        /// (global, struct, member path), for the daemon's walk through BTF.
+        /// (global, struct, member path), for the daemon's lookup in BTF.
         pub const ALL: &[(&str, &str, &str)] = &[$((stringify!($name), $of, $path)),*];
     };
 }

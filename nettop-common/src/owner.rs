@@ -4,15 +4,29 @@
 
 use bytemuck::{Pod, Zeroable};
 
-/// Slot of the owner that stands for the kernel itself, and for sockets nobody claimed yet.
+/// Slot of the owner for the kernel itself, and for sockets that no process claimed yet.
 pub const KERNEL: u32 = 0;
-/// Slot of the owner that takes what found no room in the tables.
+/// Slot of the owner for what found no room in the tables.
 pub const OVERFLOW: u32 = 1;
-/// Slot of the owner of copies: packets that several sockets received and the device counted once, or not at all.
-/// What stands there stands in other rows as well.
+/// Slot of the owner of copies: packets that several sockets received and the device counted once, or not at all. Other
+/// rows count them as well.
 pub const COPIES: u32 = 2;
-/// First slot that is handed out.
-pub const FIRST: u32 = 3;
+/// Slots of the owners for packets that devices may not count as segments; other rows count them as well. Received
+/// super-packets that the device made, and not the kernel's GRO.
+pub const MERGED: u32 = 3;
+/// Sent super-packets of UDP; received, the extra headers of segments if the stack split one before its socket.
+pub const UDP_SEGMENTED: u32 = 4;
+/// Super-packets above a device's default limit ([`crate::row::GSO_MAX_SIZE`]); received ones only with a jumbo header.
+/// `app_bytes` has the bytes of such headers, which segments do not have.
+pub const LARGE: u32 = 5;
+/// First slot for processes.
+pub const FIRST: u32 = 6;
+
+/// Whether other rows also count what this owner's rows hold.
+#[must_use]
+pub const fn is_repeated(slot: u32) -> bool {
+    matches!(slot, COPIES | MERGED | UDP_SEGMENTED | LARGE)
+}
 
 /// The state of a slot: free and zeroed.
 pub const FREE: u32 = 0;
@@ -41,10 +55,10 @@ pub struct Owner {
     pub state: u32,
     /// Name of the thread-group leader, refreshed by every rename and exec.
     pub comm: [u8; 16],
-    /// `bpf_ktime_get_ns` when `comm` was taken: of two owners of one process, the later is right.
+    /// `bpf_ktime_get_ns` when `comm` was taken: of a process's two owners, the later is right.
     pub comm_time_ns: u64,
-    /// 1 for a thread of the kernel's that uses sockets of the kernel's.
+    /// 1 for a kernel thread that uses the kernel's own sockets.
     pub is_kernel_thread: u32,
-    /// Keeps the size a multiple of 8.
-    pub reserved: u32,
+    /// The limit it counts against, an index of [`crate::share`].
+    pub share: u32,
 }

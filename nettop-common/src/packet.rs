@@ -1,35 +1,35 @@
-//! Packets, one event each: what their headers say, and whose they are.
+//! Packet events: their headers and their owners.
 
 use bytemuck::{Pod, Zeroable};
 
 use crate::{Netns, OwnerKey, ports::Address};
 
-/// How the owner of a packet is known, beside [`crate::tag::evidence`].
+/// How a packet's owner is known, besides [`crate::tag::evidence`].
 pub mod found {
-    /// No socket of a process: the kernel answers, or nobody listens.
+    /// No process's socket: the kernel answers, or nobody listens.
     pub const KERNEL: u8 = 254;
-    /// No socket at all: forwarded, or handed over by a program beside IP.
+    /// No socket at all: forwarded, or sent by a program outside IP.
     pub const NOBODY: u8 = 255;
 }
 
-/// A packet as one device had it.
+/// A packet at one device.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
 pub struct PacketEvent {
     /// Since boot, sleep included.
     pub time_ns: u64,
-    /// All zero: none is known.
+    /// All zero: unknown.
     pub owner: OwnerKey,
     pub comm: [u8; 16],
     pub source: Address,
     pub destination: Address,
     pub netns: Netns,
     pub ifindex: u32,
-    /// From the IP header on; of a super-packet with its headers once.
+    /// From the IP header on; a super-packet's headers count once.
     pub bytes: u32,
     pub source_port: u16,
     pub destination_port: u16,
-    /// Packets that it is on a wire.
+    /// Packets on the wire.
     pub segments: u16,
     /// As in the IP header.
     pub protocol: u8,

@@ -1,14 +1,14 @@
-//! Who holds a local address and port, for packets that are dropped before the kernel looks for their socket; and the
-//! sockets that listen there.
+//! Holders of local addresses and ports, for packets dropped before the kernel looks up their socket; and the listeners
+//! there.
 
 use bytemuck::{Pod, Zeroable};
 
 use crate::{Netns, Ref};
 
-/// An address as IPv6 has it, in network byte order; IPv4 is mapped (`::ffff:a.b.c.d`). All zero: any, of both versions.
+/// An IPv6 address, in network byte order; IPv4 is mapped (`::ffff:a.b.c.d`). All zero: any, of both versions.
 pub type Address = [u32; 4];
 
-/// What precedes an IPv4 address.
+/// Prefix of an IPv4 address.
 pub const MAPPED: u32 = u32::from_ne_bytes([0, 0, 0xff, 0xff]);
 
 /// A local address and port.
@@ -20,30 +20,30 @@ pub struct PortKey {
     pub port: u16,
     /// As in the IP header.
     pub transport: u8,
-    /// 1 for any address of IPv6 and none of IPv4.
+    /// 1 for any IPv6 address and no IPv4 address.
     pub is_v6_only: u8,
 }
 
-/// Who was the last to bind it.
+/// The last to bind it.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
 pub struct PortHolder {
     pub owner: Ref,
-    /// Where the socket is. Others may share its port.
+    /// Its address. Others may share the port.
     pub socket: u64,
 }
 
-/// A socket that listens and to which a packet came. Known by its cookie.
+/// A listener that a packet came to. Known by its cookie.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
 pub struct Listener {
     pub owner: Ref,
     pub netns: Netns,
-    /// Where the socket is.
+    /// Its address.
     pub socket: u64,
     /// Its own count of drops when it was first seen.
     pub drops_before: u32,
-    /// How much of its drops is of packets that were freed as dropped, and are counted there.
+    /// How many of its drops are packets freed as dropped, and counted there.
     pub freed: u32,
     /// Its own count of drops when it was closed.
     pub drops_at_end: u32,

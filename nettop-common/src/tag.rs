@@ -6,9 +6,9 @@ use crate::{Netns, ports::Address};
 
 /// How an owner was found, weakest first.
 pub mod evidence {
-    /// Nobody claimed the socket: the kernel's own, or one that no process holds.
+    /// No process claimed the socket: the kernel's own, or one without a holder.
     pub const NONE: u32 = 0;
-    /// A connection that nobody used yet, billed to its listener's owner.
+    /// An unused connection, billed to its listener's owner.
     pub const LISTENER: u32 = 1;
     /// The process that made the socket.
     pub const CREATOR: u32 = 2;
@@ -16,11 +16,23 @@ pub mod evidence {
     pub const HOLDER: u32 = 3;
     /// The last process that sent or received through it.
     pub const USER: u32 = 4;
+
+    /// Name in reports.
+    #[must_use]
+    pub const fn name(evidence: u32) -> &'static str {
+        match evidence {
+            USER => "user",
+            HOLDER => "holder",
+            CREATOR => "creator",
+            LISTENER => "listener",
+            _ => "none",
+        }
+    }
 }
 
-/// What was received before the daemon came is known: bytes consumed are a plain difference.
-pub const BASED: u8 = 1;
-/// The socket listens. A child that inherits this mark knows itself a child.
+/// Bytes received before the daemon are known: bytes consumed are a plain difference.
+pub const BASELINE_KNOWN: u8 = 1;
+/// The socket listens. A child inherits this mark and so knows itself.
 pub const LISTENING: u8 = 2;
 
 /// A shadow of the tag was made.
@@ -28,13 +40,15 @@ pub const SHADOWED: u8 = 4;
 
 /// A raw or ping socket: others may receive the same packet.
 pub const SHARES: u8 = 8;
-/// A raw socket for a protocol whose own sockets receive the same packets.
+/// A raw socket of a protocol whose own sockets receive the same packets.
 pub const COPIES: u8 = 16;
 
-/// A connection that a listener made. It never moves on to another port.
+/// A listener's connection. It never moves to another port.
 pub const CHILD: u8 = 32;
 /// The program has closed it.
 pub const RELEASED: u8 = 64;
+/// A packet socket that sends through a device above others: these carry the same frame again.
+pub const STACKED: u8 = 128;
 
 /// A slot and its generation, read and written as one word. All zero: nothing.
 #[repr(transparent)]
@@ -71,17 +85,19 @@ pub struct SocketTag {
     pub owner: Ref,
     /// Rows of the last packets, indexed by [`crate::Family`], then [`crate::Direction`].
     pub rows: [[Ref; 2]; 2],
-    /// Where the socket is, for reading what its typed pointer does not give. Stored in a map value and
-    /// read back, a pointer is a number.
+    /// The socket's address, for members that its typed pointer lacks. Stored in a map value and read back, a pointer
+    /// is a number.
     pub address: u64,
-    /// TCP: bytes the program has taken so far.
-    pub consumed_bytes: u64,
+    /// TCP: what the program had taken at the last call, modulo 2^32.
+    pub consumed_bytes: u32,
+    /// TCP: sequence number of the first byte of that connection.
+    pub first_seq: u32,
     pub netns: Netns,
     pub evidence: u32,
     pub flags: u8,
     /// [`crate::Family`] of the last packet.
     pub family: u8,
-    /// Where the socket was bound when it was noted, see [`crate::ports`]; 0 if it was not. A connection has its listener's.
+    /// Where the socket was bound when noted, see [`crate::ports`]; 0 if it was not. A connection has its listener's.
     pub bound_port: u16,
     pub bound_address: Address,
 }

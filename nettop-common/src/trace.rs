@@ -1,19 +1,19 @@
-//! Calls of sockets as they begin and end, and what was handed over in them.
+//! Socket calls at entry and exit, with their arguments.
 
 use bytemuck::{Pod, Zeroable};
 
 use crate::OwnerKey;
 
-/// The key of the table of traced processes that stands for all; no process has it.
+/// The key in the table of traced processes that means all; no process has it.
 pub const EVERYBODY: u32 = 0;
-/// What the table of traced processes says: calls are told, children are traced.
+/// In the table of traced processes: calls are reported, children are traced.
 pub const TOLD: u32 = 1 << 0;
 pub const FOLLOWED: u32 = 1 << 1;
 
-/// Names of processes that are waited for.
+/// Names of processes to wait for.
 pub const NAMES: u32 = 16;
 
-/// Calls within calls that are remembered.
+/// Limit of remembered nested calls.
 pub const DEPTH: usize = 8;
 
 /// System calls that are traced, as strace has them in `trace=network`.
@@ -37,7 +37,7 @@ pub mod call {
     pub const SETSOCKOPT: u32 = 17;
     pub const GETSOCKOPT: u32 = 18;
 
-    /// In their order, from 1 on.
+    /// In their order, from 1.
     pub const NAMES: [&str; 18] = [
         "socket",
         "socketpair",
@@ -64,12 +64,12 @@ pub mod call {
 pub mod kind {
     pub const ENTER: u32 = 0;
     pub const LEAVE: u32 = 1;
-    /// The call was under way before it was traced, or refused before it began (seccomp).
+    /// The call was running before it was traced, or refused before it began (seccomp).
     pub const LEAVE_UNENTERED: u32 = 2;
 }
 
-/// Calls `$callback! { "function" enter_program leave_program is_needed; ... }` with the functions of net/socket.c that are
-/// traced, as kernels from 5.15 to 7.2 have them.
+/// Calls `$callback! { "function" enter_program leave_program is_needed; ... }` with the traced functions of
+/// net/socket.c, as in kernels 5.15 to 7.2.
 #[macro_export]
 macro_rules! for_each_function {
     ($callback:ident) => {
@@ -114,7 +114,7 @@ pub const FIRST_FUNCTION: u32 = 64;
 
 macro_rules! functions {
     ($($target:literal $enter:ident $leave:ident $how:ident;)*) => {
-        /// Names of functions, by their numbers from [`FIRST_FUNCTION`] on.
+        /// Names of functions, by their numbers from [`FIRST_FUNCTION`].
         pub const FUNCTIONS: &[&str] = &[$($target),*];
 
         /// Numbers of functions, less [`FIRST_FUNCTION`].
@@ -128,7 +128,7 @@ macro_rules! functions {
 }
 for_each_function!(functions);
 
-/// What a process that is waited for is called, at the beginning: as two words, and which of their bits matter.
+/// Start of a name to wait for: as two words, and which of their bits matter.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Pod, Zeroable)]
 pub struct NamePattern {
@@ -137,7 +137,7 @@ pub struct NamePattern {
     pub mask: [u64; 2],
 }
 
-/// A thread entered a call, or left it.
+/// A thread entered or left a call.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
 pub struct Step {
@@ -147,7 +147,7 @@ pub struct Step {
     pub elapsed_ns: u64,
     /// The process.
     pub owner: OwnerKey,
-    /// Of a system call that was left.
+    /// Result of the system call.
     pub result: i64,
     /// Name of the thread.
     pub comm: [u8; 16],
@@ -159,38 +159,38 @@ pub struct Step {
     pub kind: u32,
 }
 
-/// A step of a system call with what was handed over. Who enters has handed over no more than the arguments.
+/// A step of a system call with its data. At entry only the arguments.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
 pub struct CallStep {
     pub step: Step,
     pub arguments: [u64; 6],
-    /// The length that a pointer led to when the call was entered, and when it was left. See [`have`].
+    /// The length behind a pointer, at entry and at exit. See [`have`].
     pub len_before: i32,
     pub len_after: i32,
-    /// Which of the members below and above could be read.
+    /// Which of the other members could be read.
     pub have: u32,
-    /// Of `address`, `control` and `value`: bytes that were copied.
+    /// Bytes copied to `address`, `control` and `value`.
     pub address_bytes: u32,
     pub control_bytes: u32,
     pub value_bytes: u32,
     /// `struct sockaddr`.
     pub address: [u8; 128],
-    /// `struct msghdr`; of several messages, the first.
+    /// `struct msghdr`; of several, the first.
     pub message: [u64; 7],
     /// `msg_len` of the first of several messages.
     pub message_len: u32,
-    /// How many of `vectors` could be read.
+    /// How many `vectors` could be read.
     pub vectors_read: u32,
-    /// `struct iovec`, the first of them.
+    /// `struct iovec`, the first ones.
     pub vectors: [[u64; 2]; VECTORS],
-    /// Control messages, from their beginning.
+    /// Start of the control messages.
     pub control: [u8; 64],
     /// The value of an option, or a pair of sockets.
     pub value: [u8; 64],
 }
 
-/// Vectors of a message that are copied.
+/// Number of vectors copied.
 pub const VECTORS: usize = 4;
 
 /// What of [`CallStep`] could be read.
@@ -204,17 +204,17 @@ pub mod have {
     pub const VALUE: u32 = 1 << 6;
 }
 
-/// What the kernel side keeps of a thread in a call, in the task's storage: gone with the thread.
+/// State of a thread in a call, in the task's storage: freed with the thread.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
 pub struct Thread {
-    /// When its outermost call was entered.
+    /// Entry time of its outermost call.
     pub begun_ns: u64,
     /// How many calls it is in.
     pub depth: u64,
     /// Where on the stack each was entered.
     pub frames: [u64; DEPTH],
     pub call: CallStep,
-    /// The verifier takes lengths of what is copied to be up to twice as large as they can be.
+    /// For the verifier: it assumes up to twice the real lengths.
     pub reserved: [u64; 8],
 }

@@ -1,43 +1,67 @@
-//! Asks the running daemon instead of measuring: what it answers needs no rights but to ask, and costs nothing twice.
+//! Asks the running daemon instead of measuring: that needs only the right to ask, and costs nothing twice.
 //!
-//! An answer is read back into the document's own types, and shown by whoever shows what was measured here.
+//! An answer is read back into the document's own types, and shown by the code for local measurements.
 
-mod ask;
-mod follow;
-mod request;
-mod status;
+mod connection;
+pub mod target;
 
-use std::path::{Path, PathBuf};
+use std::path::{Display, Path, PathBuf};
 
-use nix::unistd::geteuid;
+use anyhow::Context as _;
+use hyper::body::Bytes;
+use nettop_kernel::Refusal;
+use serde::de::DeserializeOwned;
 
+pub use self::connection::Lines;
+use self::connection::Unanswered;
 use crate::{
-    api,
-    cli::{CheckFormat, Cli, Command},
-    config::{Config, Settings},
-    kernel::preflight::Refusal,
+    config::{Config, settings::Settings},
+    defaults,
+    error::{NotPermitted, Unavailable, Usage},
+    query::global::Global,
 };
-use ask::{Unanswered, ask, follow};
-use request::Request;
 
-/// Shows what the daemon answers, where there is one and it can answer this; else does it standalone.
+/// Shows the daemon's answer, if one runs and can answer; else does it `standalone`. Without a socket it asks none.
 ///
 /// # Errors
 ///
-/// [`Refusal::Daemon`] where the daemon refuses and the caller may not do it alone, else as `standalone`.
-pub fn or_else(cli: &Cli, standalone: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
-    let Some((socket, request)) = socket(cli).zip(Request::of(cli)?) else { return standalone() };
-    let answered = if request.is_endless() {
-        follow(&socket, &request.target, async |lines| follow::show(cli, lines).await)
-    } else {
-        ask(&socket, &request.target).map(|answer| request.show(cli, &answer))
-    };
+/// [`NotPermitted`] where the daemon refuses and the caller may not do it alone, else as `show` or `standalone`.
+pub fn ask_or_else(
+    socket: Option<&Path>,
+    target: &str,
+    show: impl FnOnce(&[u8]) -> anyhow::Result<()>,
+    standalone: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let Some(socket) = socket else { return standalone() };
+    or_else(socket, connection::ask(socket, target).map(|answer| show(&answer)), standalone)
+}
+
+/// The same for lines that have no end.
+///
+/// # Errors
+///
+/// As [`ask_or_else`].
+pub fn follow_or_else(
+    socket: Option<&Path>,
+    target: &str,
+    show: impl AsyncFnOnce(Lines) -> anyhow::Result<()>,
+    standalone: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let Some(socket) = socket else { return standalone() };
+    or_else(socket, connection::follow(socket, target, show), standalone)
+}
+
+fn or_else(
+    socket: &Path,
+    answered: Result<anyhow::Result<()>, Unanswered>,
+    standalone: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     match answered {
         Ok(shown) => shown,
         Err(Unanswered::Nobody) => standalone(),
-        Err(Unanswered::Refused) => standalone().map_err(|error| {
-            if is_permission(&error) { Refusal::Daemon(socket.display().to_string()).into() } else { error }
-        }),
+        Err(Unanswered::Refused) => {
+            standalone().map_err(|error| if is_permission(&error) { refused(&socket.display()).into() } else { error })
+        }
         Err(Unanswered::Failed(error)) => {
             tracing::warn!("the daemon at {} does not answer: {error:#}; doing it without", socket.display());
             standalone()
@@ -45,35 +69,53 @@ pub fn or_else(cli: &Cli, standalone: impl FnOnce() -> anyhow::Result<()>) -> an
     }
 }
 
-/// `nettopd status`.
+/// The daemon's answer; nobody else has one.
 ///
 /// # Errors
 ///
-/// [`Refusal::NoDaemon`] where none runs, [`Refusal::Daemon`] where it refuses, else if it does not answer.
-pub fn status(cli: &Cli, format: CheckFormat) -> anyhow::Result<()> {
-    let socket = configured(cli);
-    let shown = socket.display().to_string();
-    match ask(&socket, "/v1/status") {
-        Ok(answer) => status::show(&answer, format),
-        Err(Unanswered::Nobody) => Err(Refusal::NoDaemon(shown).into()),
-        Err(Unanswered::Refused) => Err(Refusal::Daemon(shown).into()),
-        Err(Unanswered::Failed(error)) => Err(error.context(format!("the daemon at {shown} does not answer"))),
+/// [`Unavailable`] where none runs, [`NotPermitted`] where it refuses, else if it does not answer.
+pub fn ask(global: &Global, target: &str) -> anyhow::Result<Bytes> {
+    let socket = configured(global);
+    if socket == Path::new("") {
+        return Err(Usage::new("no daemon to ask: --socket, NETTOPD_SOCKET or the configuration says ''; name its socket with --socket PATH").into());
     }
+    let shown = socket.display();
+    connection::ask(&socket, target).map_err(|unanswered| match unanswered {
+        Unanswered::Nobody => Unavailable::new(format!(
+            "no daemon answers at {shown}; start it with 'systemctl start nettopd', or 'nettopd daemon'"
+        ))
+        .into(),
+        Unanswered::Refused => refused(&shown).into(),
+        Unanswered::Failed(error) => error.context(format!("the daemon at {shown} does not answer")),
+    })
+}
+
+/// An answer as the document that it is.
+///
+/// # Errors
+///
+/// If it is none.
+pub fn read<T: DeserializeOwned>(answer: &[u8]) -> anyhow::Result<T> {
+    serde_json::from_slice(answer).context("the daemon's answer is not understood; is it of this version?")
 }
 
 /// Where to ask, if at all.
-fn socket(cli: &Cli) -> Option<PathBuf> {
-    let socket = configured(cli);
-    // Root finds out more by itself: a daemon without capabilities sees neither paths nor all tables.
-    let sees_more = geteuid().is_root() && matches!(cli.command, Some(Command::Sockets(_)));
-    (!cli.standalone && !sees_more && socket != Path::new("")).then_some(socket)
+pub fn socket(global: &Global) -> Option<PathBuf> {
+    let socket = configured(global);
+    (!global.standalone && socket != Path::new("")).then_some(socket)
 }
 
-/// The socket that was named, or the one of this machine's daemon. A configuration that is wrong is the daemon's to tell.
-fn configured(cli: &Cli) -> PathBuf {
+/// The socket that was named, or the one of this machine's daemon. A wrong configuration is the daemon's to report.
+fn configured(global: &Global) -> PathBuf {
     let of_daemon =
-        || Config::load(None, &Settings::default()).map_or_else(|_| api::DEFAULT.into(), |config| config.socket);
-    cli.socket.clone().unwrap_or_else(of_daemon)
+        || Config::load(None, &Settings::default()).map_or_else(|_| defaults::SOCKET.into(), |config| config.socket);
+    global.socket.clone().unwrap_or_else(of_daemon)
+}
+
+fn refused(socket: &Display<'_>) -> NotPermitted {
+    NotPermitted::new(format!(
+        "not permitted: the daemon at {socket} answers root and members of the group nettopd; have the administrator add you to it (adduser USER nettopd), and log in again"
+    ))
 }
 
 fn is_permission(error: &anyhow::Error) -> bool {

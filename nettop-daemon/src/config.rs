@@ -1,27 +1,21 @@
-//! What the daemon is told: flags go over files, files over defaults. Each flag is a key of the files too, for both are the
-//! same type.
+//! The daemon's configuration: flags override files, files override defaults. Each flag is a key of the files too: both are
+//! the same type.
 
-mod check;
 mod file;
-mod settings;
+pub mod settings;
 
 use std::path::{Path, PathBuf};
 
 use nettop_history::Keep;
+use nettop_kernel::Limits;
 use serde::Serialize;
 
-pub use check::run as check;
-pub use file::Fault;
 pub use settings::ALL as ALL_CAPABILITIES;
-pub use settings::{BackendChoice, ConfigArgs, DaemonArgs, LogLevel, Settings};
 
-use crate::{
-    api::DEFAULT as SOCKET,
-    history::args::DEFAULT as HISTORY,
-    kernel::{hooks::Backend, programs::Limits},
-};
+use self::settings::{LogLevel, Settings};
+use crate::{defaults, error::Fault, query::global::BackendChoice};
 
-/// What is in force. Serialized, it is a file that says the same.
+/// What is in force. Serialized, it is a file that sets the same.
 #[derive(Serialize, Clone, Debug, PartialEq)]
 pub struct Config {
     /// Seconds between readings.
@@ -48,7 +42,7 @@ pub struct HistoryConfig {
 /// Keys that a running daemon takes over; others wait for its next start.
 const LIVE: [&str; 5] = ["interval", "numeric", "log_level", "history.size_mb", "history.keep_days"];
 
-/// A key whose value is another one now.
+/// A key whose value has changed.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Change {
     pub key: String,
@@ -71,36 +65,26 @@ impl Config {
     fn of(settings: Settings) -> Self {
         let history = settings.history;
         Self {
-            interval: settings.interval.unwrap_or(5.0),
-            rows: settings.rows.unwrap_or(65_536),
-            drop_kinds: settings.drop_kinds.unwrap_or(8192),
+            interval: settings.interval.unwrap_or(defaults::INTERVAL_S),
+            rows: settings.rows.unwrap_or(defaults::ROWS),
+            drop_kinds: settings.drop_kinds.unwrap_or(defaults::DROP_KINDS),
             numeric: settings.numeric.unwrap_or(false),
             backend: settings.backend.unwrap_or(BackendChoice::Best),
             log_level: settings.log_level.unwrap_or(LogLevel::Info),
             keep_capabilities: settings.keep_capabilities.unwrap_or_default(),
-            socket: settings.socket.unwrap_or_else(|| SOCKET.into()),
+            socket: settings.socket.unwrap_or_else(|| defaults::SOCKET.into()),
             history: HistoryConfig {
                 enabled: history.enabled.unwrap_or(true),
-                file: history.file.unwrap_or_else(|| HISTORY.into()),
-                size_mb: history.size_mb.unwrap_or(512),
+                file: history.file.unwrap_or_else(|| defaults::HISTORY_FILE.into()),
+                size_mb: history.size_mb.unwrap_or(defaults::HISTORY_SIZE_MB),
                 keep_days: history.keep_days.unwrap_or(Keep::default().days),
             },
         }
     }
 
-    /// How large tables are made.
+    /// Sizes of tables.
     pub const fn limits(&self) -> Limits {
         Limits { rows: self.rows, drops: self.drop_kinds }
-    }
-
-    /// The back end that is to be used and no other.
-    pub const fn forced(&self) -> Option<Backend> {
-        match self.backend {
-            BackendChoice::Best => None,
-            BackendChoice::Tracepoint => Some(Backend::Tracepoint),
-            BackendChoice::Fentry => Some(Backend::Fentry),
-            BackendChoice::Kprobe => Some(Backend::Kprobe),
-        }
     }
 
     /// As a file.
@@ -108,7 +92,7 @@ impl Config {
         toml::to_string(self).unwrap_or_default()
     }
 
-    /// What is another in `new`.
+    /// What differs in `new`.
     pub fn changes(&self, new: &Self) -> Vec<Change> {
         let (old, new) = (self.values(), new.values());
         let changed = old.into_iter().zip(new).filter(|((_, old), (_, new))| old != new);
@@ -117,7 +101,7 @@ impl Config {
             .collect()
     }
 
-    /// What a running daemon can take over of `new`.
+    /// Takes over from `new` what a running daemon can.
     pub fn adopt(&mut self, new: &Self) {
         self.interval = new.interval;
         self.numeric = new.numeric;
@@ -150,7 +134,7 @@ mod tests {
         file::parse(text, Path::new("test.toml")).unwrap()
     }
 
-    /// Every key of the packaged file is out of force, with its default.
+    /// The packaged file has every key, commented out, with its default.
     #[test]
     fn the_packaged_file_has_every_key_at_its_default() {
         let shipped = include_str!("../../packaging/nettopd.toml");
@@ -189,9 +173,9 @@ mod tests {
         let old = Config::of(Settings::default());
         let new = Config::of(parsed("interval = 2\nrows = 100\n[history]\nsize_mb = 7"));
         let changes = old.changes(&new);
-        let told: Vec<_> = changes.iter().map(|c| (c.key.as_str(), c.old.as_str(), c.new.as_str())).collect();
-        assert!(told.contains(&("interval", "5.0", "2.0")), "{told:?}");
-        assert!(told.contains(&("history.size_mb", "512", "7")), "{told:?}");
+        let shown: Vec<_> = changes.iter().map(|c| (c.key.as_str(), c.old.as_str(), c.new.as_str())).collect();
+        assert!(shown.contains(&("interval", "5.0", "2.0")), "{shown:?}");
+        assert!(shown.contains(&("history.size_mb", "512", "7")), "{shown:?}");
         let waiting: Vec<_> = changes.iter().filter(|c| c.needs_restart).map(|c| c.key.as_str()).collect();
         assert_eq!(waiting, ["rows"]);
         let mut adopted = old;

@@ -18,9 +18,3 @@ pub fn hold_output(name: &str, text: &str) {
     assert!(text.chars().all(is_harmless), "{name}: {text:?}");
     hold(name, text);
 }
-
-/// The same for the schema of a document.
-pub fn hold_schema<T: schemars::JsonSchema>(name: &str) {
-    let schema = serde_json::to_string_pretty(&schemars::schema_for!(T)).unwrap() + "\n";
-    hold(name, &schema);
-}

@@ -1,11 +1,13 @@
 //! Names for what the kernel counts by number: processes, users, units, containers, namespaces, devices.
 
+pub mod address;
 pub mod cgroup;
+pub mod device_names;
 pub mod devices;
-pub mod escape;
+pub mod host;
 pub mod hosts;
+pub mod lookups;
 pub mod namespaces;
 pub mod processes;
+pub mod services;
 pub mod users;
-
-pub use processes::start_ticks;

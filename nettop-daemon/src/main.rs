@@ -1,123 +1,74 @@
 //! nettopd: accounts every packet to the process, user and network device it belongs to.
 //!
-//! Data goes one way: `kernel` loads the hooks, `ledger` and `drops` read their books, `identity` names what they count,
-//! `report` balances and writes, `history` records, `api` answers. `client` asks.
+//! Modules are layers: each uses those below it only (see ARCHITECTURE.md).
 
-mod api;
-mod check;
 mod cli;
 mod client;
-mod clock;
+mod commands;
 mod config;
-mod connections;
-mod drops;
+mod defaults;
+mod error;
+mod events;
 #[cfg(test)]
 mod golden;
-mod history;
 mod identity;
-mod kernel;
-mod ledger;
-mod manual;
-mod packets;
-mod report;
-mod run;
-mod sampler;
-mod service;
-mod sockets;
-mod stream;
-mod trace;
-mod version;
+mod measure;
+mod query;
+mod record;
+mod render;
+mod serve;
+mod sys;
 
 use std::process::ExitCode;
 
-use thiserror::Error;
+use clap::CommandFactory as _;
 
 use crate::{
     cli::{Cli, Command},
-    config::Fault,
-    identity::escape::escape,
-    kernel::preflight::Refusal,
+    commands::{
+        check, config as configuration, connections, daemon, history, manual, packets, report, sockets, status, trace,
+    },
+    error::exit_code,
+    query::report::Reports,
+    sys::{allocator, limits, stderr},
 };
 
-/// A mistake of the command line that clap cannot see.
-#[derive(Debug, Error)]
-#[error("{0}")]
-pub struct Usage(String);
-
-impl Usage {
-    pub fn new(what: impl Into<String>) -> Self {
-        Self(what.into())
-    }
-}
-
-/// What this user may not do: exit code 77.
-#[derive(Debug, Error)]
-#[error("{0}")]
-pub struct NotPermitted(String);
-
-impl NotPermitted {
-    pub fn new(what: impl Into<String>) -> Self {
-        Self(what.into())
-    }
-}
-
 fn main() -> ExitCode {
-    let cli = Cli::read();
-    // It has a log of its own.
-    if let Some(Command::Daemon(args)) = &cli.command {
-        return service::run(&cli, args).map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS);
-    }
-    let level = match cli.verbose {
-        0 => tracing::Level::WARN,
-        1 => tracing::Level::INFO,
-        _ => tracing::Level::DEBUG,
+    let Cli { command, report, global } = match Cli::read() {
+        Ok(Some(cli)) => cli,
+        Ok(None) => return ExitCode::SUCCESS,
+        Err(error) => return fail(&error),
     };
-    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).init();
-    if let Some(Command::Trace(args)) = &cli.command {
-        return trace::run(&cli, args).unwrap_or_else(|error| fail(&error));
+    limits::raise();
+    allocator::keep_large_blocks_apart();
+    match &command {
+        // It has a log of its own.
+        Some(Command::Daemon(_)) => {}
+        // `check -v` also shows the programs' messages.
+        Some(Command::Check { .. }) if global.verbose > 0 => stderr::start(2),
+        _ => stderr::start(global.verbose),
     }
-    let done = client::or_else(&cli, || match cli.command {
-        Some(Command::Config(ref args)) => config::check(args),
-        Some(Command::Check { format }) => check::run(&cli, format),
-        Some(Command::Connections(ref args)) => connections::run(&cli, args),
-        Some(Command::Packets(ref args)) => packets::run(&cli, args),
-        Some(Command::Sockets(ref args)) => sockets::run(&cli, args),
-        Some(Command::History(ref args)) => history::run(args),
-        Some(Command::Completions { shell }) => manual::completions(shell),
-        Some(Command::Man { ref folder }) => manual::write_pages(folder),
-        Some(Command::Status { format }) => client::status(&cli, format),
-        Some(Command::Drops { .. } | Command::Trace(_) | Command::Daemon(_)) | None => run::run(&cli, cli.output()),
-    });
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error),
-    }
+    let done = match &command {
+        None => report::run(&global, &Reports::from(&report)),
+        Some(Command::Drops(args)) => report::run(&global, &Reports::from(args)),
+        Some(Command::Connections(args)) => connections::run(&global, args),
+        Some(Command::Packets(args)) => packets::run(&global, args),
+        Some(Command::Trace(args)) => return trace::run(&global, args).unwrap_or_else(|error| fail(&error)),
+        Some(Command::Sockets(args)) => sockets::run(&global, args),
+        Some(Command::History(args)) => history::run(&global, args),
+        Some(Command::Status { format }) => status::run(&global, *format),
+        Some(Command::Check { format, device }) => check::run(&global, *format, device.as_deref()),
+        Some(Command::Daemon(args)) => daemon::run(&global, args),
+        Some(Command::Config(args)) => configuration::run(args),
+        Some(Command::Completions { shell }) => manual::completions(Cli::command(), *shell),
+        Some(Command::Man { folder }) => manual::write_pages(Cli::command(), folder),
+    };
+    done.map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS)
 }
 
-/// One line, whatever the kernel had to say.
+/// Prints an error and its remedy in one line.
 fn fail(error: &anyhow::Error) -> ExitCode {
-    eprintln!("nettopd: {}", escape(format!("{error:#}").as_bytes()));
+    let remedy = limits::remedy(error).map(|remedy| format!("; {remedy}")).unwrap_or_default();
+    stderr::say(&format!("{error:#}{remedy}"));
     exit_code(error)
-}
-
-/// After sysexits.h, as systemd's `RestartPreventExitStatus=` wants to know them.
-fn exit_code(error: &anyhow::Error) -> ExitCode {
-    const USAGE: u8 = 2;
-    const UNAVAILABLE: u8 = 69;
-    const NOPERM: u8 = 77;
-    const CONFIG: u8 = 78;
-    if error.is::<Usage>() {
-        return USAGE.into();
-    }
-    if error.is::<Fault>() {
-        return CONFIG.into();
-    }
-    if error.is::<NotPermitted>() {
-        return NOPERM.into();
-    }
-    match error.downcast_ref() {
-        Some(Refusal::Kernel(_) | Refusal::NoDaemon(_)) => UNAVAILABLE.into(),
-        Some(Refusal::Permission(_) | Refusal::Daemon(_)) => NOPERM.into(),
-        None => ExitCode::FAILURE,
-    }
 }

@@ -1,4 +1,4 @@
-//! Programs that do nothing, on the hooks that accounting uses: the floor that `cargo xtask bench` compares with.
+//! Programs that do nothing, on the hooks of accounting: the baseline for `cargo xtask bench`.
 
 #![no_std]
 #![no_main]

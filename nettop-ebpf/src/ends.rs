@@ -1,10 +1,12 @@
 //! The two ends of a socket.
 
-use nettop_common::ports::{Address, MAPPED};
+use nettop_common::{
+    abi::{AF_INET, AF_INET6},
+    ports::{Address, MAPPED},
+};
 
 use crate::{
     kernel::{self, probe},
-    numbers::{AF_INET, AF_INET6},
     ports::mapped,
 };
 
@@ -18,7 +20,7 @@ pub struct Ends {
 }
 
 impl Ends {
-    /// Nothing for a socket of another family than those of IP.
+    /// `None` for a socket that is not of an IP family.
     #[inline(always)]
     pub fn of(sk: u64) -> Option<Self> {
         let family: u16 = probe(sk, &kernel::SOCK_FAMILY);
@@ -29,7 +31,7 @@ impl Ends {
         };
         let is_mapped = local[0] | local[1] == 0 && local[2] == MAPPED;
         let family = if is_mapped { AF_INET } else { family };
-        // `tcp_set_state` gives the port back, which zeroes `inet_num`, before it tells that a connection is closed.
+        // `tcp_set_state` zeroes `inet_num` (the port is free again) before it reports that a connection is closed.
         let local_port = u16::from_be(probe(sk, &kernel::INET_SPORT));
         let remote_port = u16::from_be(probe(sk, &kernel::SOCK_DPORT));
         Some(Self { family, local, remote, local_port, remote_port })

@@ -1,4 +1,4 @@
-//! The ring: room for an event, or a count of those that found none.
+//! The ring: reserves room for an event, or counts a lost one.
 
 use aya_ebpf::{Global, maps::ring_buf::RingBufEntry};
 use bytemuck::Zeroable;
@@ -12,9 +12,9 @@ use crate::{
 
 #[unsafe(no_mangle)]
 static EVENT_FILTER: Global<EventFilter> =
-    Global::new(EventFilter { host: [0; 4], tgid: 0, port: 0, has_uid: 0, uid: 0 });
+    Global::new(EventFilter { host: [0; 4], tgid: 0, port: 0, has_uid: 0, uid: 0, ifindex: 0 });
 
-/// Whether events of this process between these ends are asked for.
+/// Whether events of this process between these ends are wanted.
 #[inline(always)]
 pub fn is_wanted(owner: Option<&OwnerKey>, addresses: [&Address; 2], ports: [u16; 2]) -> bool {
     let wanted = EVENT_FILTER.load();
@@ -24,9 +24,16 @@ pub fn is_wanted(owner: Option<&OwnerKey>, addresses: [&Address; 2], ports: [u16
         && (wanted.host == [0; 4] || addresses.contains(&&wanted.host))
 }
 
-/// Fills in an event where the daemon will read it, made of zeroes before.
+/// Whether packets on this device are wanted.
 #[inline(always)]
-pub fn tell<T: Zeroable + 'static>(fill: impl FnOnce(&mut T)) {
+pub fn is_wanted_device(ifindex: u32) -> bool {
+    let wanted = EVENT_FILTER.load().ifindex;
+    wanted == 0 || wanted == ifindex
+}
+
+/// Fills in an event in the ring buffer, zeroed before.
+#[inline(always)]
+pub fn emit<T: Zeroable + 'static>(fill: impl FnOnce(&mut T)) {
     let Some(mut entry) = EVENTS.reserve::<T>(0) else {
         return count(|stats| &raw mut stats.events_lost);
     };
@@ -42,19 +49,17 @@ pub struct Named {
 }
 
 impl Named {
-    /// The process that runs.
+    /// The running process.
     #[inline(always)]
     pub fn current() -> Self {
         let task = Task::current();
-        let mut comm = [0; 16];
-        task.copy_comm(&mut comm);
-        Self { owner: task.key(), comm }
+        Self { owner: task.key(), comm: task.comm() }
     }
 
     /// A socket's owner, if it is still known.
     #[inline(always)]
     pub fn of(owner: Ref) -> Option<Self> {
-        // The kernel has no number.
+        // The kernel has no pid.
         let owner = owners::get(owner).filter(|owner| owner.key.tgid != 0)?;
         Some(Self { owner: owner.key, comm: owner.comm })
     }

@@ -1,4 +1,4 @@
-//! One file per hook family. An entry function names its hook and hands over to the ledger.
+//! One file per hook family. An entry function names its hook and calls the ledger.
 
 mod associations;
 mod bind;
@@ -7,17 +7,21 @@ pub mod copies;
 mod create;
 mod destination;
 mod drops;
+mod frames;
 mod freed;
 mod headers;
 mod listeners;
 mod meter;
+mod namespaces;
 mod packet;
 mod packets;
 mod process;
 mod seed;
+mod sender;
 mod socketless;
 mod sockets;
 mod symbols;
 mod tcp;
 mod trace;
 pub mod transfer;
+mod unsent;

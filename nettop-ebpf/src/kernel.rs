@@ -1,4 +1,4 @@
-//! Reading kernel structs: offsets that the daemon filled in from the running kernel's BTF, and two ways to load.
+//! Reading kernel structs: offsets that the daemon took from the running kernel's BTF, and two ways to load.
 
 use core::{ffi::c_void, mem::MaybeUninit};
 
@@ -10,7 +10,7 @@ macro_rules! globals {
         $(
             #[doc = concat!("Offset of `", $of, ".", $path, "`.")]
             #[unsafe(no_mangle)]
-            pub static $name: Global<u32> = Global::new(ABSENT);
+            pub static $name: Global<u64> = Global::new(ABSENT);
         )*
     };
 }
@@ -18,20 +18,27 @@ nettop_common::for_each_offset!(globals);
 
 /// Loads a member through a pointer whose BTF type the verifier knows; a fault reads as zero.
 #[inline(always)]
-pub fn load<T: Copy>(base: *const c_void, offset: &Global<u32>) -> T {
+pub fn load<T: Copy>(base: *const c_void, offset: &Global<u64>) -> T {
     // SAFETY: the verifier checks the access against the pointer's BTF type, and the JIT turns it into a
     // load with an exception-table entry.
     unsafe { base.byte_add(offset.load() as usize).cast::<T>().read_volatile() }
 }
 
-/// Reads a member at an address that is only a number here; a fault reads as zero.
+/// Reads a member at an address that is only a number here. A fault or an absent member reads as zero, without a
+/// branch: see [`ABSENT`].
 #[inline(always)]
-pub fn probe<T: bytemuck::Pod>(base: u64, offset: &Global<u32>) -> T {
-    probe_at(base + u64::from(offset.load()))
+pub fn probe<T: bytemuck::Pod>(base: u64, offset: &Global<u64>) -> T {
+    probe_at(base.wrapping_add(offset.load()))
 }
 
-/// Reads what lies at an address; a fault reads as zero. Without a branch for it: verifiers follow both sides of each, and
-/// before 6.3 twenty in a row are more than they can.
+/// The same, if it matters whether the kernel has the member.
+#[inline(always)]
+pub fn probe_if_there<T: bytemuck::Pod>(base: u64, offset: &Global<u64>) -> Option<T> {
+    if offset.load() == ABSENT { None } else { Some(probe(base, offset)) }
+}
+
+/// Reads an address; a fault reads as zero. No branch for that: verifiers follow both sides of each, and before 6.3
+/// they cannot handle twenty in a row.
 #[inline(always)]
 pub fn probe_at<T: bytemuck::Pod>(address: u64) -> T {
     let mut value = MaybeUninit::<T>::uninit();
@@ -43,7 +50,7 @@ pub fn probe_at<T: bytemuck::Pod>(address: u64) -> T {
     }
 }
 
-/// Which namespace a `struct net` is.
+/// The namespace of a `struct net`.
 #[inline(always)]
 pub fn netns(net: u64) -> Netns {
     Netns { inode: probe(net, &NET_INUM), cookie: probe::<u64>(net, &NET_COOKIE) as u32 }

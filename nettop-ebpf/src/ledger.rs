@@ -1,27 +1,18 @@
-//! The one accounting core: which row a packet or a call is counted in. Hooks know contexts, this knows none.
+//! The accounting core: which row counts a packet or a call. Hooks know contexts, the ledger knows none.
 
 use core::ffi::c_void;
 
 use nettop_common::{
-    Direction, Family, Flow, Netns, Ref, Row, RowKey, SocketTag, Wire,
-    owner::{self, OVERFLOW},
-    row,
-    tag::{BASED, CHILD, COPIES, LISTENING, SHARES, evidence},
+    Direction, Family, Flow, Netns, Ref, Row, RowKey, SocketTag, Wire, owner,
+    row::GSO_MAX_SIZE,
+    tag::{BASELINE_KNOWN, evidence},
 };
 
-use crate::{
-    kernel::{self, probe},
-    maps::{FREE_ROWS, ROW_INDEX, ROW_LIMIT, ROWS, add, next, stats},
-    numbers::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP},
-    owners, ports,
-    task::{Task, User},
-};
+use crate::{atomic::add, maps::stats, rows, tags};
 
-const BPF_NOEXIST: u64 = 1;
-/// Default `gso_max_size` of a device: `gso_features_check` has larger packets segmented before the device sees them.
-/// TCP makes them where the device's MTU is so large that two segments exceed it, as on lo.
-const GSO_MAX_SIZE: u32 = 65_536;
 const LINK_HEADER: u32 = 14;
+/// Minimum size of an Ethernet frame (`ETH_ZLEN`, without the link header).
+const MIN_PAYLOAD: u32 = 46;
 
 /// One skb on its way through a device.
 pub struct Packet {
@@ -31,12 +22,36 @@ pub struct Packet {
     pub bytes: u32,
     /// Payload of each segment of a super-packet, 0 for an ordinary packet.
     pub gso_size: u32,
-    /// Headers that segmentation repeats: IP and transport. Only read if `gso_size` is not 0.
+    /// From the buffer: 0 if the device made the super-packet (`virtio_net_hdr_to_skb`). This and the members below are
+    /// only read if `gso_size` is not 0.
+    pub gso_segs: u32,
+    /// Headers that segmentation repeats: IP and transport.
     pub header_bytes: u32,
+    /// Header that segmentation removes; not in `bytes`.
+    pub jumbo_bytes: u32,
+    pub is_udp: bool,
 }
 
 impl Packet {
-    /// As it is on the wire: a super-packet is the segments it becomes.
+    /// An ordinary packet.
+    #[inline(always)]
+    pub const fn ordinary(ifindex: u32, family: Family, bytes: u32) -> Self {
+        Self { ifindex, family, bytes, gso_size: 0, gso_segs: 0, header_bytes: 0, jumbo_bytes: 0, is_udp: false }
+    }
+
+    /// The owner for packets that devices may count differently, if it is one.
+    #[inline(always)]
+    fn repeated_owner(&self, way: Direction) -> Option<u32> {
+        match way {
+            Direction::Tx if self.bytes + self.jumbo_bytes + LINK_HEADER >= GSO_MAX_SIZE => Some(owner::LARGE),
+            Direction::Tx if self.is_udp => Some(owner::UDP_SEGMENTED),
+            Direction::Rx if self.gso_segs == 0 => Some(owner::MERGED),
+            Direction::Rx if self.jumbo_bytes != 0 => Some(owner::LARGE),
+            Direction::Tx | Direction::Rx => None,
+        }
+    }
+
+    /// On the wire: a super-packet counts as its segments.
     #[inline(always)]
     pub fn wire(&self) -> Wire {
         let payload = self.bytes.saturating_sub(self.header_bytes);
@@ -45,63 +60,39 @@ impl Packet {
     }
 }
 
-/// Makes the process the owner of a socket that it uses. A kernel thread owns nothing.
+/// Counts a packet of a tagged socket for its sender, or for the socket's owner if that is [`Ref::NONE`]: several
+/// processes may send through one socket. Returns whether the row had to be looked up: for the first packet, another
+/// owner or another device.
 #[inline(always)]
-pub fn take(tag: &mut SocketTag, task: Task, found: u32) {
-    if owners::get(tag.owner).is_some_and(|owner| task.is(owner)) {
-        if tag.evidence < found {
-            tag.evidence = found;
-        }
-    } else if !task.is_kernel_thread() {
-        give(tag, task, found);
-    }
-}
-
-#[inline(always)]
-pub fn give(tag: &mut SocketTag, task: Task, found: u32) {
-    tag.owner = owners::of(task);
-    tag.evidence = found;
-}
-
-/// The current task sends or receives through a socket. Returns whether that is its owner's doing: what the kernel moves
-/// through a program's socket (sockmap, nbd) is not the program's.
-#[inline(always)]
-pub fn used(tag: &mut SocketTag, user: &User) -> bool {
-    let owner = owners::get(tag.owner);
-    if owner.as_ref().is_some_and(|owner| user.is(owner)) {
-        tag.evidence = evidence::USER;
-        return true;
-    }
-    if user.task.is_kernel_thread() {
-        // A program may make a socket, hand it to the kernel and end, as rpc.nfsd does.
-        if owner.is_some_and(|owner| owner.state == owner::LIVE && owner.is_kernel_thread == 0) {
-            return false;
-        }
-        if user.task.is_worker() {
-            return true;
-        }
-    }
-    give(tag, user.task, evidence::USER);
-    true
-}
-
-/// Counts a packet of a tagged socket. Returns whether its row had to be looked for: the first packet, or that of another
-/// owner, or on another device.
-#[inline(always)]
-pub fn count(tag: &mut SocketTag, sk: *const c_void, listens: bool, way: Direction, packet: &Packet) -> bool {
-    // SAFETY: a field of a live value. Volatile, or the compiler, which knows that there are two families, would leave out
-    // the mask that the verifier wants to see.
+pub fn count(
+    tag: &mut SocketTag,
+    sender: Ref,
+    sk: *const c_void,
+    listens: bool,
+    way: Direction,
+    packet: &Packet,
+) -> bool {
+    // SAFETY: a field of a live value. Volatile: the compiler knows that there are two families, and would remove the
+    // mask that the verifier requires.
     let family = unsafe { (&raw const packet.family).cast::<u32>().read_volatile() } as usize & 1;
-    let known = row_at(tag.rows[family][way as usize]);
+    let known = rows::at(tag.rows[family][way as usize]);
     let mut was_known = true;
+    let billed = if sender == Ref::NONE { tags::owner(tag) } else { sender };
+    // All namespaces share the sockets that answer for the kernel. Each packet moves them (`icmp_xmit_lock`,
+    // `tcp_v4_send_reset`).
+    if billed == Ref::NONE {
+        tag.netns = tags::netns_of(tags::address(tag, sk));
+    }
+    let is_there = |row: &Row| billed != Ref::NONE || row.key.netns == tag.netns;
     let row = match known {
-        Some(row) if row.key.ifindex == packet.ifindex && row.key.owner == tag.owner.slot() => row,
+        Some(row) if row.key.ifindex == packet.ifindex && row.key.owner == billed.slot() && is_there(row) => row,
         _ => {
             was_known = false;
-            settle(tag, sk, listens);
-            match bind(tag, packet.ifindex, packet.family as u32) {
+            tags::complete(tag, sk, listens);
+            let billed = if sender == Ref::NONE { tags::owner(tag) } else { sender };
+            match bind(tag, billed, packet.ifindex, packet.family as u32) {
                 Some((row, reference)) => {
-                    // A listener's row must not be inherited: its children would never come here and be told apart.
+                    // A listener's row must not be inherited: its children would never come here and be recognized.
                     if !listens {
                         tag.rows[family][way as usize] = reference;
                     }
@@ -114,36 +105,128 @@ pub fn count(tag: &mut SocketTag, sk: *const c_void, listens: bool, way: Directi
     if tag.family != packet.family as u8 {
         tag.family = packet.family as u8;
     }
-    add_packet(&mut row.flows[way as usize], way, packet);
+    if packet.gso_size != 0 {
+        repeat(tag.netns, tags::net_of(tag), way, packet);
+    }
+    add_packet(&mut row.flows[way as usize], packet);
     !was_known
 }
 
-/// Counts a packet that met no socket: the kernel's.
+/// Counts a super-packet again if devices may count its kind differently. Before its own row, which is read first: who
+/// sees the packet there sees it here.
 #[inline(always)]
-pub fn count_kernel(netns: Netns, way: Direction, packet: &Packet) {
+fn repeat(netns: Netns, net: u64, way: Direction, packet: &Packet) {
+    if let Some(row) = repeated_row(netns, net, way, packet) {
+        let flow = &mut row.flows[way as usize];
+        add_packet(flow, packet);
+        add(&raw mut flow.app_bytes, u64::from(packet.jumbo_bytes));
+        if way == Direction::Tx
+            && packet.is_udp
+            && let Some(stats) = stats()
+        {
+            stats.has_udp_segments = 1;
+        }
+    }
+}
+
+/// Counts a received datagram that the stack split off a super-packet; not called for the last one.
+#[inline(always)]
+pub fn count_segment(tag: &SocketTag, packet: &Packet, header_bytes: u32) {
+    let (netns, ifindex, family) = (tag.netns, packet.ifindex, packet.family as u32);
+    let key = RowKey { owner: owner::UDP_SEGMENTED, netns, ifindex, family };
+    if let Some((row, reference)) = rows::of(&key, tags::net_of(tag), evidence::NONE)
+        && reference != Ref::NONE
+    {
+        let flow = &mut row.flows[Direction::Rx as usize];
+        add(&raw mut flow.gso_packets, 1);
+        add(&raw mut flow.gso_bytes, u64::from(header_bytes));
+    }
+}
+
+#[inline(always)]
+fn repeated_row(netns: Netns, net: u64, way: Direction, packet: &Packet) -> Option<&'static mut Row> {
+    let owner = packet.repeated_owner(way)?;
+    let key = RowKey { owner, netns, ifindex: packet.ifindex, family: packet.family as u32 };
+    // Overflow rows hold what moved.
+    let (row, reference) = rows::of(&key, net, evidence::NONE)?;
+    (reference != Ref::NONE).then_some(row)
+}
+
+/// A sent packet that was dropped before the device saw it.
+pub struct Unsent {
+    /// 0 of a fragment that is not the first.
+    pub packets: u64,
+    pub packet: Packet,
+}
+
+/// Counts a dropped packet that its socket's row has as sent. If the socket has sent on another device since, or its
+/// row was retired, the packet stays counted as sent.
+#[inline(always)]
+pub fn take_back(tag: &SocketTag, netns: Netns, unsent: &Unsent) {
+    let packet = &unsent.packet;
+    let Some(row) = rows::at(tag.rows[packet.family as usize & 1][Direction::Tx as usize]) else { return };
+    if row.key.ifindex != packet.ifindex || row.key.netns != netns {
+        return;
+    }
+    add_unsent(row, unsent);
+    if packet.gso_size != 0
+        && let Some(row) = repeated_row(netns, tags::net_of(tag), Direction::Tx, packet)
+    {
+        add_unsent(row, unsent);
+    }
+}
+
+#[inline(always)]
+fn add_unsent(row: &mut Row, unsent: &Unsent) {
+    let packet = &unsent.packet;
+    add(&raw mut row.unsent.skbs, unsent.packets);
+    add(&raw mut row.unsent.skb_bytes, u64::from(packet.bytes));
+    if packet.gso_size != 0 {
+        let wire = packet.wire();
+        add(&raw mut row.unsent.gso_packets, wire.packets - 1);
+        add(&raw mut row.unsent.gso_bytes, wire.bytes - u64::from(packet.bytes));
+    }
+}
+
+/// Counts a packet without a socket as the kernel's. `net` is the namespace's `struct net`.
+#[inline(always)]
+pub fn count_kernel(netns: Netns, net: u64, way: Direction, packet: &Packet) {
     let key = RowKey { owner: owner::KERNEL, netns, ifindex: packet.ifindex, family: packet.family as u32 };
-    if let Some((row, _)) = row_for(&key, evidence::NONE) {
-        add_packet(&mut row.flows[way as usize], way, packet);
+    if packet.gso_size != 0 {
+        repeat(netns, net, way, packet);
+    }
+    if let Some((row, _)) = rows::of(&key, net, evidence::NONE) {
+        add_packet(&mut row.flows[way as usize], packet);
     }
 }
 
-/// Counts a packet that was counted already and that the device did not see again.
+/// Counts a packet that was already counted and that the device did not see again.
 #[inline(always)]
-pub fn count_copy(netns: Netns, packet: &Packet) {
-    let key = RowKey { owner: owner::COPIES, netns, ifindex: packet.ifindex, family: packet.family as u32 };
-    if let Some((row, _)) = row_for(&key, evidence::NONE) {
-        add_packet(&mut row.flows[Direction::Rx as usize], Direction::Rx, packet);
+pub fn count_copy(tag: &SocketTag, packet: &Packet) {
+    let (netns, ifindex, family) = (tag.netns, packet.ifindex, packet.family as u32);
+    let key = RowKey { owner: owner::COPIES, netns, ifindex, family };
+    // Overflow rows hold what moved; a copy did not.
+    if let Some((row, reference)) = rows::of(&key, tags::net_of(tag), evidence::NONE)
+        && reference != Ref::NONE
+    {
+        add_packet(&mut row.flows[Direction::Rx as usize], packet);
     }
 }
 
-/// Counts bytes that a program handed over or took, on the device of the socket's last packet that way.
+/// Counts bytes that a program sent or received, on the device of the socket's last packet that way.
 #[inline(always)]
-pub fn count_app(tag: &mut SocketTag, way: Direction, bytes: u64) {
+pub fn count_app(tag: &mut SocketTag, owner: Ref, way: Direction, bytes: u64) {
+    count_app_on(tag, owner, way, bytes, 0);
+}
+
+/// The same, with the device to use if none is known.
+#[inline(always)]
+pub fn count_app_on(tag: &mut SocketTag, owner: Ref, way: Direction, bytes: u64, otherwise: u32) {
     let family = tag.family as usize & 1;
-    let known = row_at(tag.rows[family][way as usize]);
+    let known = rows::at(tag.rows[family][way as usize]);
     let row = match known {
-        Some(row) if row.key.owner == tag.owner.slot() => row,
-        Some(row) => match bind(tag, row.key.ifindex, family as u32) {
+        Some(row) if row.key.owner == owner.slot() => row,
+        Some(row) => match bind(tag, owner, row.key.ifindex, family as u32) {
             Some((row, reference)) => {
                 tag.rows[family][way as usize] = reference;
                 row
@@ -151,8 +234,8 @@ pub fn count_app(tag: &mut SocketTag, way: Direction, bytes: u64) {
             None => return,
         },
         None => {
-            let ifindex = row_at(tag.rows[family][1 - way as usize]).map_or(0, |row| row.key.ifindex);
-            match bind(tag, ifindex, family as u32) {
+            let ifindex = rows::at(tag.rows[family][1 - way as usize]).map_or(otherwise, |row| row.key.ifindex);
+            match bind(tag, owner, ifindex, family as u32) {
                 Some((row, _)) => row,
                 None => return,
             }
@@ -164,190 +247,66 @@ pub fn count_app(tag: &mut SocketTag, way: Direction, bytes: u64) {
     add(&raw mut row.flows[way as usize].app_bytes, bytes);
 }
 
-/// Counts what a program took from a TCP socket since the last look, from all that it has taken so far.
-#[inline(always)]
-pub fn count_consumed(tag: &mut SocketTag, consumed_bytes: u64) {
-    // A socket that disconnects and connects again starts over.
-    let before = if consumed_bytes < tag.consumed_bytes { 0 } else { tag.consumed_bytes };
-    tag.consumed_bytes = consumed_bytes;
-    if tag.flags & BASED == 0 {
-        tag.flags |= BASED;
-    } else if consumed_bytes > before {
-        count_app(tag, Direction::Rx, consumed_bytes - before);
+/// What a program has taken from a TCP socket since it was connected.
+#[derive(Clone, Copy)]
+pub struct Consumed {
+    /// Modulo 2^32: no program takes so much between two calls.
+    pub bytes: u32,
+    /// Sequence number of the connection's first byte: it differs after a disconnect and a new connect.
+    pub first_seq: u32,
+}
+
+impl Consumed {
+    /// From members of `tcp_sock`: received in order, minus queued, minus the FIN, which takes a sequence number and is
+    /// consumed like a byte.
+    #[inline(always)]
+    pub fn of(bytes_received: u64, rcv_nxt: u32, copied_seq: u32, is_done: bool) -> Self {
+        let queued = u64::from(rcv_nxt.wrapping_sub(copied_seq));
+        let fin = u64::from(is_done && queued == 0);
+        let bytes = bytes_received.saturating_sub(queued).saturating_sub(fin) as u32;
+        // Both move together (`tcp_rcv_nxt_update`), the FIN's number included.
+        Self { bytes, first_seq: rcv_nxt.wrapping_sub(bytes_received as u32) }
     }
 }
 
-/// Bytes that others than the owner took are not counted later either.
+/// Counts what a program took from a TCP socket since the last call.
 #[inline(always)]
-pub fn skip_consumed(tag: &mut SocketTag, consumed_bytes: u64) {
-    tag.consumed_bytes = consumed_bytes;
-    tag.flags |= BASED;
-}
-
-/// The row a tag remembers, if it was not retired since.
-#[inline(always)]
-fn row_at(reference: Ref) -> Option<&'static mut Row> {
-    if reference == Ref::NONE {
-        return None;
-    }
-    // SAFETY: elements of an array map live as long as the map; its counters are only ever added to.
-    let row = ROWS.get_ptr_mut(reference.slot()).map(|row| unsafe { &mut *row })?;
-    (row.generation == reference.generation()).then_some(row)
-}
-
-/// Fills in what a tag may lack when its first packet passes: namespace, and whether it is a listener's child.
-#[inline(always)]
-fn settle(tag: &mut SocketTag, sk: *const c_void, listens: bool) {
-    if listens {
-        tag.flags |= LISTENING;
-    } else if tag.flags & LISTENING != 0 {
-        tag.flags = tag.flags & !LISTENING | CHILD;
-        tag.evidence = evidence::LISTENER;
-    }
-    let address = address(tag, sk);
-    tag.flags |= traits(address);
-    if tag.netns.inode == 0 {
-        tag.netns = netns_of(address);
-    }
-    if listens && let Some(heir) = ports::heir(tag) {
-        tag.owner = heir;
-        tag.evidence = evidence::USER;
-    }
-    if owners::get(tag.owner).is_none() {
-        tag.owner = Ref::NONE;
-        tag.evidence = evidence::NONE;
+pub fn count_consumed(tag: &mut SocketTag, owner: Ref, consumed: Consumed) {
+    let before = if consumed.first_seq == tag.first_seq { tag.consumed_bytes } else { 0 };
+    let was_baseline_known = tag.flags & BASELINE_KNOWN != 0;
+    skip_consumed(tag, consumed);
+    let bytes = consumed.bytes.wrapping_sub(before);
+    if was_baseline_known && bytes != 0 && bytes <= i32::MAX as u32 {
+        count_app(tag, owner, Direction::Rx, u64::from(bytes));
     }
 }
 
-/// The device of a socket's last packet, 0 if none is known.
+/// Bytes taken by others than the owner are not counted later either.
 #[inline(always)]
-pub fn device(tag: &SocketTag) -> u32 {
-    let rows = tag.rows[tag.family as usize & 1];
-    row_at(rows[Direction::Tx as usize])
-        .or_else(|| row_at(rows[Direction::Rx as usize]))
-        .map_or(0, |row| row.key.ifindex)
-}
-
-/// Whether others receive what this socket receives: `raw_v4_input`, `raw6_local_deliver` and `ping_rcv` hand out clones.
-/// And whether a TCP socket that no hook saw at birth, as the kernel's, is new all the same.
-#[inline(always)]
-fn traits(sk: u64) -> u8 {
-    const SOCK_RAW: u16 = 3;
-    let is_raw = probe::<u16>(sk, &kernel::SOCK_TYPE) == SOCK_RAW;
-    match probe::<u16>(sk, &kernel::SOCK_PROTOCOL) {
-        IPPROTO_TCP | IPPROTO_UDP if is_raw => COPIES,
-        IPPROTO_TCP if probe::<u64>(sk, &kernel::TCP_BYTES_RECEIVED) == 0 => BASED,
-        IPPROTO_ICMP | IPPROTO_ICMPV6 => SHARES,
-        _ if is_raw => SHARES,
-        _ => 0,
+pub fn skip_consumed(tag: &mut SocketTag, consumed: Consumed) {
+    tag.consumed_bytes = consumed.bytes;
+    tag.first_seq = consumed.first_seq;
+    if tag.flags & BASELINE_KNOWN == 0 {
+        tags::set_flags(tag, BASELINE_KNOWN);
     }
 }
 
-/// The address of a socket as a number.
 #[inline(always)]
-pub fn address(tag: &mut SocketTag, sk: *const c_void) -> u64 {
-    // SAFETY: a field of our own. Volatile, or the compiler would hand on the pointer itself, which the verifier lets
-    // nobody add to.
-    unsafe {
-        (&raw mut tag.address).write_volatile(sk as u64);
-        (&raw const tag.address).read_volatile()
-    }
-}
-
-/// The network namespace of a socket.
-#[inline(always)]
-pub fn netns_of(sk: u64) -> Netns {
-    kernel::netns(probe(sk, &kernel::SOCK_NET))
+fn bind(tag: &SocketTag, owner: Ref, ifindex: u32, family: u32) -> Option<(&'static mut Row, Ref)> {
+    let key = RowKey { owner: owner.slot(), netns: tag.netns, ifindex, family };
+    rows::of(&key, tags::net_of(tag), tag.evidence)
 }
 
 #[inline(always)]
-fn bind(tag: &SocketTag, ifindex: u32, family: u32) -> Option<(&'static mut Row, Ref)> {
-    let key = RowKey { owner: tag.owner.slot(), netns: tag.netns, ifindex, family };
-    row_for(&key, tag.evidence)
-}
-
-/// The row for a key; where there is no room, the overflow row of the device; else the overflow row of all.
-#[inline(always)]
-fn row_for(key: &RowKey, found: u32) -> Option<(&'static mut Row, Ref)> {
-    let mut slot = find_or_make(key);
-    if slot == row::OVERFLOW && key.owner >= owner::FIRST {
-        slot = find_or_make(&RowKey { owner: OVERFLOW, ..*key });
-    }
-    // SAFETY: as in `row_at`.
-    let row = ROWS.get_ptr_mut(slot).map(|row| unsafe { &mut *row })?;
-    if row.evidence < found {
-        row.evidence = found;
-    }
-    let reference = if slot == row::OVERFLOW { Ref::NONE } else { Ref::new(slot, row.generation) };
-    Some((row, reference))
-}
-
-/// Slot of the row for a key, [`row::OVERFLOW`] if there is no room.
-#[inline(never)]
-fn find_or_make(key: &RowKey) -> u32 {
-    // SAFETY: the value is copied at once; values of this map are never changed in place.
-    if let Some(slot) = unsafe { ROW_INDEX.get(key) } {
-        return *slot;
-    }
-    let Some(stats) = stats() else { return row::OVERFLOW };
-    let limited = key.owner >= owner::FIRST;
-    if limited && next(&raw mut stats.rows_in_use) >= ROW_LIMIT.load() {
-        add(&raw mut stats.rows_in_use, u64::MAX);
-        add(&raw mut stats.rows_full, 1);
-        return row::OVERFLOW;
-    }
-    let slot = make(key, stats);
-    if limited && slot == row::OVERFLOW {
-        add(&raw mut stats.rows_in_use, u64::MAX);
-    }
-    if slot != row::OVERFLOW {
-        return slot;
-    }
-    // Another CPU may have been first.
-    // SAFETY: as above.
-    unsafe { ROW_INDEX.get(key) }.copied().unwrap_or(row::OVERFLOW)
-}
-
-#[inline(always)]
-fn make(key: &RowKey, stats: &mut nettop_common::Stats) -> u32 {
-    let slot = match FREE_ROWS.pop() {
-        Ok(Some(slot)) => slot,
-        _ => next(&raw mut stats.next_row) as u32 + row::FIRST,
-    };
-    let Some(row) = ROWS.get_ptr_mut(slot) else {
-        add(&raw mut stats.rows_full, 1);
-        return row::OVERFLOW;
-    };
-    // SAFETY: a slot that was just handed out is nobody else's; the daemon zeroed its counters.
-    let row = unsafe { &mut *row };
-    row.key = *key;
-    row.evidence = evidence::NONE;
-    row.state = row::LIVE;
-    if let Err(error) = ROW_INDEX.insert(key, slot, BPF_NOEXIST) {
-        row.state = row::FREE;
-        let _ = FREE_ROWS.push(slot, 0);
-        const EEXIST: i32 = 17;
-        if error != -EEXIST {
-            add(&raw mut stats.index_full, 1);
-        }
-        return row::OVERFLOW;
-    }
-    slot
-}
-
-#[inline(always)]
-fn add_packet(flow: &mut Flow, way: Direction, packet: &Packet) {
+fn add_packet(flow: &mut Flow, packet: &Packet) {
     add(&raw mut flow.skbs, 1);
     add(&raw mut flow.skb_bytes, u64::from(packet.bytes));
+    if packet.bytes < MIN_PAYLOAD {
+        add(&raw mut flow.padding_bytes, u64::from(MIN_PAYLOAD - packet.bytes));
+    }
     let payload = packet.bytes.saturating_sub(packet.header_bytes);
     if let Some(repeats) = payload.saturating_sub(1).checked_div(packet.gso_size) {
-        let (packets, bytes) = (u64::from(repeats), u64::from(repeats) * u64::from(packet.header_bytes));
-        if way == Direction::Tx && packet.bytes + LINK_HEADER >= GSO_MAX_SIZE {
-            add(&raw mut flow.skbs, packets);
-            add(&raw mut flow.skb_bytes, bytes);
-        } else {
-            add(&raw mut flow.gso_packets, packets);
-            add(&raw mut flow.gso_bytes, bytes);
-        }
+        add(&raw mut flow.gso_packets, u64::from(repeats));
+        add(&raw mut flow.gso_bytes, u64::from(repeats) * u64::from(packet.header_bytes));
     }
 }

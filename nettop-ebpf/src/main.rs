@@ -1,21 +1,26 @@
-//! The kernel side of nettopd. Hooks say what happened, the ledger keeps the books, the daemon reads its maps.
+//! The kernel side of nettopd. Hooks report events, the ledger keeps the counters, the daemon reads its maps.
 
 #![no_std]
 #![no_main]
 #![allow(internal_features, reason = "atomic_xadd: the target has no AtomicU64::fetch_add")]
 #![feature(core_intrinsics)]
 
+mod atomic;
 mod ends;
 mod events;
 mod hooks;
 mod kernel;
 mod ledger;
+mod log;
 mod maps;
-mod numbers;
 mod owners;
 mod ports;
-mod second_look;
+mod recovery_probe;
+mod rows;
 mod shadow;
+mod shares;
+mod storage;
+mod tags;
 mod task;
 
 /// Tracing helpers are open to GPL-compatible programs only.
@@ -23,7 +28,7 @@ mod task;
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 
-/// A reachable panic is an endless loop, which the verifier refuses: none can be shipped.
+/// A reachable panic is an endless loop, which the verifier refuses: none can ship.
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     loop {}

@@ -3,19 +3,24 @@
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use nettop_common::{
     Owner, OwnerKey, Ref,
+    abi::BPF_NOEXIST,
+    log::What,
     owner::{FIRST, LIVE, OVERFLOW},
+    row::SLACK,
+    share::has_room,
 };
 
 use crate::{
-    maps::{FREE_OWNERS, OWNER_INDEX, OWNERS, add, next, stats},
-    task::Task,
+    atomic::{add, add_word, never_used},
+    log,
+    maps::{FREE_OWNERS, OWNER_INDEX, OWNER_LIMIT, OWNERS, stats},
+    shares, task,
 };
 
 /// Bills to the overflow rows of each device: bytes are kept, their owner is not.
 const FULL: Ref = Ref::new(OVERFLOW, 0);
-const BPF_NOEXIST: u64 = 1;
 
-/// The owner a tag names, if it was not retired since.
+/// The owner that a tag names, unless retired since; for [`Ref::NONE`], the first slot, which is the kernel's.
 #[inline(always)]
 pub fn get(owner: Ref) -> Option<&'static mut Owner> {
     // SAFETY: elements of an array map live as long as the map; the daemon writes one only when it
@@ -24,14 +29,23 @@ pub fn get(owner: Ref) -> Option<&'static mut Owner> {
     (entry.generation == owner.generation()).then_some(entry)
 }
 
-/// The owner for a task, made if need be.
+/// The owner for a process, made if needed. `task` is the address of one of its tasks.
+#[inline(always)]
+pub fn of(key: &OwnerKey, task: u64) -> Ref {
+    Ref(find_or_make_owner(key, task))
+}
+
+/// Global, so that the verifier checks it once, and not on each path that leads here.
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub fn of(task: Task) -> Ref {
-    let key = task.key();
-    match find(&key) {
-        Some(owner) => owner,
-        None => make(task, &key),
+extern "C" fn find_or_make_owner(key: *const OwnerKey, task: u64) -> u64 {
+    if key.is_null() {
+        return FULL.0;
     }
+    // To the stack: before 6.2 maps take keys only from there.
+    // SAFETY: the verifier admits null, or a whole key.
+    let key = &unsafe { key.read_volatile() };
+    find(key).unwrap_or_else(|| make(key, task)).0
 }
 
 /// The owner for a key, if there is one.
@@ -44,33 +58,49 @@ pub fn find(key: &OwnerKey) -> Option<Ref> {
 }
 
 #[inline(always)]
-fn make(task: Task, key: &OwnerKey) -> Ref {
+fn make(key: &OwnerKey, task: u64) -> Ref {
     let Some(stats) = stats() else { return FULL };
+    let share_index = shares::of_process(key.uid, task);
+    let Some(share) = shares::get(share_index) else { return FULL };
+    let limit = OWNER_LIMIT.load();
+    if !has_room(share_index, share.owners, stats.owners_in_use, limit) {
+        add(&raw mut stats.owners_full, 1);
+        log::write(What::OwnersFull, 0, key.tgid.into(), 0);
+        return FULL;
+    }
     let slot = match FREE_OWNERS.pop() {
         Ok(Some(slot)) => slot,
-        _ => next(&raw mut stats.next_owner) as u32 + FIRST,
+        _ => never_used(&raw mut stats.next_owner, limit + u64::from(SLACK)) + FIRST,
     };
     let Some(entry) = OWNERS.get_ptr_mut(slot) else {
         add(&raw mut stats.owners_full, 1);
+        log::write(What::OwnersFull, 0, key.tgid.into(), 0);
         return FULL;
     };
     // SAFETY: a slot that was just handed out is nobody else's.
     let entry = unsafe { &mut *entry };
     let owner = Ref::new(slot, entry.generation);
     entry.key = *key;
-    task.copy_comm(&mut entry.comm);
+    entry.comm = task::comm(task);
     // SAFETY: the helper has no preconditions.
     entry.comm_time_ns = unsafe { bpf_ktime_get_ns() };
-    entry.is_kernel_thread = u32::from(task.is_kernel_thread());
+    entry.is_kernel_thread = u32::from(task::is_kernel_thread(task));
+    entry.share = share_index;
     entry.state = LIVE;
     match OWNER_INDEX.insert(key, slot, BPF_NOEXIST) {
-        Ok(()) => owner,
-        Err(_) => {
+        Ok(()) => {
+            add(&raw mut stats.owners_in_use, 1);
+            add_word(&raw mut share.owners, 1);
+            log::write(What::OwnerMade, 0, key.tgid.into(), slot.into());
+            owner
+        }
+        Err(error) => {
             // Another CPU made the same owner, or the index is full.
             entry.state = nettop_common::owner::FREE;
             let _ = FREE_OWNERS.push(slot, 0);
             find(key).unwrap_or_else(|| {
                 add(&raw mut stats.index_full, 1);
+                log::write(What::OwnerIndexRefused, 0, key.tgid.into(), error.unsigned_abs().into());
                 FULL
             })
         }

@@ -1,24 +1,26 @@
-//! The tables of bound ports and of listeners. A port is noted when it is bound, when its socket's first packet passes, or
-//! by the walk over open files, and forgotten when the socket is closed.
+//! The tables of bound ports and of listeners. A port is noted at bind, at its socket's first packet, or by the
+//! iterator over open files. It is forgotten when the socket is closed.
 
 use aya_ebpf::Global;
 use nettop_common::{
     Listener, Netns, PortHolder, PortKey, Ref, SocketTag,
+    abi::{AF_INET6, BPF_NOEXIST, EEXIST, IPPROTO_SCTP, IPPROTO_TCP, TCP_LISTEN},
+    offsets::ABSENT,
     owner::LIVE,
     ports::{Address, MAPPED},
     tag::{CHILD, RELEASED},
 };
 
 use crate::{
+    atomic::add_word,
     kernel::{self, probe},
-    maps::{LISTENERS, PORTS, add_word, count},
-    numbers::{AF_INET6, IPPROTO_TCP, TCP_LISTEN},
+    maps::{LISTENERS, PORTS, count},
     owners,
 };
 
-/// Which bit of a socket says that it takes no IPv4.
+/// The bit of a socket for IPv6 only.
 #[unsafe(no_mangle)]
-static SOCK_V6_ONLY_BIT: Global<u32> = Global::new(0);
+static SOCK_V6_ONLY_BIT: Global<u64> = Global::new(ABSENT);
 
 /// Values of `enum skb_drop_reason` in the running kernel.
 #[unsafe(no_mangle)]
@@ -29,8 +31,6 @@ static REASON_TCP_CSUM: Global<u32> = Global::new(u32::MAX);
 static REASON_TCP_LISTEN_OVERFLOW: Global<u32> = Global::new(u32::MAX);
 
 const BPF_ANY: u64 = 0;
-const BPF_NOEXIST: u64 = 1;
-const EEXIST: i32 = 17;
 const ANY: Address = [0; 4];
 const ANY_V4: Address = mapped(0);
 
@@ -39,7 +39,7 @@ pub const fn mapped(address: u32) -> Address {
     [0, 0, MAPPED, address]
 }
 
-/// Notes where a socket has been bound: of several that share a port, the last has it.
+/// Notes where a socket was bound: if several share a port, the last one has it.
 #[inline(always)]
 pub fn bind(tag: &mut SocketTag) {
     if record(tag) {
@@ -48,21 +48,30 @@ pub fn bind(tag: &mut SocketTag) {
     }
 }
 
-/// Notes where a socket is, if nobody is known to be there, and whose it is by now.
+/// Notes where a socket is, if none is known there, and its current owner.
 #[inline(always)]
 pub fn note(tag: &mut SocketTag) {
+    note_port(tag);
+}
+
+/// Global, so that the verifier checks it once, and not on each path that leads here.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn note_port(tag: *mut SocketTag) -> u32 {
+    // SAFETY: the verifier admits null, or a whole tag.
+    let Some(tag) = (unsafe { tag.as_mut() }) else { return 0 };
     if !record(tag) {
-        return;
+        return 0;
     }
     let key = key(tag);
     if let Some(known) = PORTS.get_ptr_mut(key) {
-        // SAFETY: an entry stays readable and writable while the program runs. Of two writers either may win.
+        // SAFETY: an entry stays readable and writable while the program runs. If two write, either may win.
         let known = unsafe { &mut *known };
-        // A program may end that others have inherited a listener from: who takes its connections is the heir.
+        // A process may end after others inherited its listener: the one that takes connections is the holder.
         if known.owner != tag.owner && (known.socket == tag.address || !is_alive(known.owner)) {
             known.owner = tag.owner;
         }
-        return;
+        return 0;
     }
     let is_tcp = probe::<u16>(tag.address, &kernel::SOCK_PROTOCOL) == IPPROTO_TCP;
     let listens = probe::<u8>(tag.address, &kernel::SOCK_STATE) == TCP_LISTEN;
@@ -73,28 +82,45 @@ pub fn note(tag: &mut SocketTag) {
         let holder = PortHolder { owner: tag.owner, socket: tag.address };
         count_error(PORTS.insert(key, holder, BPF_NOEXIST));
     }
+    0
 }
 
-/// Writes into a tag where its socket is bound. Returns whether that is to be noted.
+/// Writes into a tag where its socket is bound. Returns whether to note it.
 #[inline(always)]
 fn record(tag: &mut SocketTag) -> bool {
     let sk = tag.address;
     let port: u16 = probe(sk, &kernel::SOCK_NUM);
-    // What the kernel uses itself is not told when it is closed.
-    let is_kernels = owners::get(tag.owner).is_none_or(|owner| owner.is_kernel_thread != 0);
+    // No hook reports when the kernel closes its own sockets.
+    let is_kernels = tag.owner == Ref::NONE || owners::get(tag.owner).is_none_or(|owner| owner.is_kernel_thread != 0);
     if port == 0 || is_kernels || tag.flags & RELEASED != 0 {
         return false;
     }
     if tag.bound_port != port && tag.flags & CHILD == 0 {
         forget(tag);
         tag.bound_port = port;
-        tag.bound_address = if probe::<u16>(sk, &kernel::SOCK_FAMILY) == AF_INET6 {
-            probe(sk, &kernel::SOCK_V6_RCV_SADDR)
-        } else {
-            mapped(probe(sk, &kernel::SOCK_RCV_SADDR))
-        };
+        tag.bound_address = local_address(sk);
     }
     tag.bound_port != 0
+}
+
+#[inline(always)]
+fn local_address(sk: u64) -> Address {
+    if probe::<u16>(sk, &kernel::SOCK_FAMILY) == AF_INET6 {
+        probe(sk, &kernel::SOCK_V6_RCV_SADDR)
+    } else {
+        mapped(probe(sk, &kernel::SOCK_RCV_SADDR))
+    }
+}
+
+/// The owner of an SCTP association's listener. Its accepted socket passes no hook when it is made, and is no clone of
+/// the listener: `sctp_v4_create_accept_sk` allocates it.
+#[inline(always)]
+pub fn owner_of_association(tag: &SocketTag) -> Option<Ref> {
+    let sk = tag.address;
+    if probe::<u16>(sk, &kernel::SOCK_PROTOCOL) != IPPROTO_SCTP {
+        return None;
+    }
+    find(tag.netns, IPPROTO_SCTP as u8, local_address(sk), probe(sk, &kernel::SOCK_NUM))
 }
 
 #[inline(always)]
@@ -102,7 +128,7 @@ fn is_alive(owner: Ref) -> bool {
     owners::get(owner).is_some_and(|owner| owner.state == LIVE)
 }
 
-/// The owner of a listener, by its address as a socket.
+/// The owner of a listener, by its socket address.
 #[inline(always)]
 pub fn owner_of_listener(sk: u64) -> Option<Ref> {
     let cookie: u64 = probe(sk, &kernel::SOCK_COOKIE);
@@ -110,9 +136,9 @@ pub fn owner_of_listener(sk: u64) -> Option<Ref> {
     unsafe { LISTENERS.get(cookie) }.map(|listener| listener.owner)
 }
 
-/// Who has taken over the listener of a process that ended.
+/// The current holder of a listener whose process ended.
 #[inline(always)]
-pub fn heir(tag: &SocketTag) -> Option<Ref> {
+pub fn current_holder(tag: &SocketTag) -> Option<Ref> {
     if tag.bound_port == 0 || is_alive(tag.owner) {
         return None;
     }
@@ -151,26 +177,40 @@ fn key(tag: &SocketTag) -> PortKey {
     }
 }
 
-/// Whether an IPv6 socket takes no IPv4.
+/// Whether a socket is for IPv6 only.
 #[inline(always)]
 pub fn is_v6_only(sk: u64) -> bool {
     let bit = SOCK_V6_ONLY_BIT.load();
-    kernel::probe_at::<u8>(sk + u64::from(bit / 8)) >> (bit % 8) & 1 != 0
+    kernel::probe_at::<u8>(sk.wrapping_add(bit / 8)) >> (bit % 8) & 1 != 0
 }
 
-/// Who holds a local address and port.
+/// Holder of a local address and port.
 #[inline(always)]
 pub fn find(netns: Netns, transport: u8, address: Address, port: u16) -> Option<Ref> {
-    let is_v4 = address[0] | address[1] == 0 && address[2] == MAPPED;
-    let at = |address: Address, is_v6_only: u8| {
-        let key = PortKey { netns, address, port, transport, is_v6_only };
-        // SAFETY: the value is copied at once.
-        unsafe { PORTS.get(key) }.map(|holder| holder.owner)
-    };
-    at(address, 0).or_else(|| if is_v4 { at(ANY_V4, 0) } else { at(ANY, 1) }).or_else(|| at(ANY, 0))
+    let owner = Ref(find_port_owner(&PortKey { netns, address, port, transport, is_v6_only: 0 }));
+    (owner != Ref::NONE).then_some(owner)
 }
 
-/// A packet came to a listener: from now on the daemon looks at its drops.
+/// Global, so that the verifier checks it once, and not on each path that leads here.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn find_port_owner(key: *const PortKey) -> u64 {
+    if key.is_null() {
+        return Ref::NONE.0;
+    }
+    // To the stack: before 6.2 maps take keys only from there.
+    // SAFETY: the verifier admits null, or a whole key.
+    let key = &unsafe { key.read_volatile() };
+    let is_v4 = key.address[0] | key.address[1] == 0 && key.address[2] == MAPPED;
+    let at = |address: Address, is_v6_only: u8| {
+        // SAFETY: the value is copied at once.
+        unsafe { PORTS.get(PortKey { address, is_v6_only, ..*key }) }.map(|holder| holder.owner)
+    };
+    let owner = at(key.address, 0).or_else(|| if is_v4 { at(ANY_V4, 0) } else { at(ANY, 1) });
+    owner.or_else(|| at(ANY, 0)).unwrap_or(Ref::NONE).0
+}
+
+/// A packet came to a listener: from now on the daemon reads its drops.
 #[inline(always)]
 pub fn note_listener(tag: &SocketTag, cookie: u64) {
     match LISTENERS.get_ptr_mut(cookie) {
@@ -181,7 +221,7 @@ pub fn note_listener(tag: &SocketTag, cookie: u64) {
             }
         },
         None => {
-            // Without a packet there is no drop: those until now are older than nettopd.
+            // Without a packet there is no drop: earlier drops are older than nettopd.
             let listener = Listener {
                 owner: tag.owner,
                 netns: tag.netns,
@@ -197,9 +237,9 @@ pub fn note_listener(tag: &SocketTag, cookie: u64) {
     }
 }
 
-/// A packet to the listener at an address was freed as dropped. Most stand in its own count of drops as well
-/// (`tcp_v4_rcv`, `discard_and_relse`), some do not (`tcp_v4_do_rcv`, `discard`), and what finds the queue full with the
-/// last packet of its handshake stands there twice.
+/// A packet to the listener at an address was freed as dropped. Most are in its own count of drops as well
+/// (`tcp_v4_rcv`, `discard_and_relse`), some are not (`tcp_v4_do_rcv`, `discard`). The last packet of a handshake is
+/// there twice if it finds the queue full.
 #[inline(always)]
 pub fn freed_at_listener(sk: u64, reason: u32) {
     let drops = match reason {
@@ -213,7 +253,7 @@ pub fn freed_at_listener(sk: u64, reason: u32) {
     }
 }
 
-/// The listener is being closed: its last count is kept for the daemon.
+/// The listener is being closed: keep its last count for the daemon.
 #[inline(always)]
 pub fn end_listener(tag: &SocketTag) {
     if probe::<u8>(tag.address, &kernel::SOCK_STATE) != TCP_LISTEN {

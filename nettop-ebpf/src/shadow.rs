@@ -1,21 +1,22 @@
-//! Shadows of tags, for kprobes: those cannot reach a socket's storage, which packet hooks can. A hash by socket cookie
-//! tells the packet hooks who used a socket, and the kprobes which rows it has. Nothing of this runs under the other
-//! back ends: the verifier sees a constant and drops it.
+//! Shadows of tags, for kprobes: those cannot reach a socket's storage, packet hooks can. In a hash by socket cookie,
+//! packet hooks find a socket's user, and kprobes its rows. Nothing here runs with the other back ends: the verifier
+//! sees a constant and drops it.
 
 use core::ffi::c_void;
 
 use aya_ebpf::{Global, bindings::bpf_sock, helpers::generated::bpf_get_socket_cookie};
 use bytemuck::Zeroable as _;
 use nettop_common::{
-    SocketTag,
+    Ref, SocketTag,
+    abi::{AF_INET, AF_INET6, IPPROTO_TCP, SOCK_DONE},
     tag::{SHADOWED, evidence},
 };
 
 use crate::{
     kernel::{self, probe},
-    ledger,
+    ledger::{self, Consumed},
     maps::{SHADOWS, count},
-    numbers::{AF_INET, AF_INET6, IPPROTO_TCP, SOCK_DONE},
+    tags,
     task::User,
 };
 
@@ -23,7 +24,7 @@ use crate::{
 #[unsafe(no_mangle)]
 static SHADOW: Global<u32> = Global::new(0);
 
-/// Gives a socket its cookie at birth: without one a kprobe could not name it.
+/// Gives a new socket its cookie: without one a kprobe could not name it.
 #[inline(always)]
 pub fn name(context: *mut c_void) {
     if SHADOW.load() != 0 {
@@ -40,15 +41,19 @@ pub fn seed(sk: *mut c_void, tag: &mut SocketTag) {
     }
     // SAFETY: a socket of the program's context.
     let cookie = unsafe { bpf_get_socket_cookie(sk) };
-    tag.flags |= SHADOWED;
+    tags::set_flags(tag, SHADOWED);
     let _ = SHADOWS.insert(cookie, *tag, 0);
 }
 
-/// Before a packet is counted: takes over what kprobes noted of its socket's user.
+/// Before a packet is counted: copies the socket's user that kprobes noted.
 #[inline(always)]
-pub fn before(context: *mut c_void, tag: &mut SocketTag) {
+pub fn before(context: *mut c_void, tag: &mut SocketTag, sk: *mut bpf_sock) {
     if SHADOW.load() == 0 {
         return;
+    }
+    // A connection starts with its listener's tag (`BPF_F_CLONE`), and has no shadow yet.
+    if tag.address != sk as u64 {
+        tags::clear_flags(tag, SHADOWED);
     }
     // SAFETY: the context of the program.
     let cookie = unsafe { bpf_get_socket_cookie(context) };
@@ -60,7 +65,7 @@ pub fn before(context: *mut c_void, tag: &mut SocketTag) {
     }
 }
 
-/// After a packet was counted: tells kprobes the socket's rows.
+/// After a packet was counted: passes the socket's rows on.
 #[inline(always)]
 pub fn after(context: *mut c_void, tag: &mut SocketTag, sk: *mut bpf_sock) {
     if SHADOW.load() == 0 {
@@ -77,21 +82,22 @@ pub fn after(context: *mut c_void, tag: &mut SocketTag, sk: *mut bpf_sock) {
         return;
     }
     if tag.flags & SHADOWED != 0 {
-        // It was pushed out: what was taken meanwhile is known to nobody.
+        // It was evicted: what was taken meanwhile is not known.
         count(|stats| &raw mut stats.shadows_lost);
-        tag.consumed_bytes = consumed_bytes(ledger::address(tag, sk.cast()));
+        let consumed = consumed_by_program(tags::address(tag, sk.cast()));
+        ledger::skip_consumed(tag, consumed);
     }
-    tag.flags |= SHADOWED;
+    tags::set_flags(tag, SHADOWED);
     let _ = SHADOWS.insert(cookie, *tag, 0);
 }
 
-/// The current process uses the socket at an address: it owns it from now on.
+/// The current process uses the socket at an address and owns it from now on.
 #[inline(always)]
-pub fn used(sk: u64, then: impl FnOnce(&mut SocketTag)) {
+pub fn used(sk: u64, then: impl FnOnce(&mut SocketTag, Ref)) {
     let user = User::current();
     with(sk, |tag| {
-        if ledger::used(tag, &user) {
-            then(tag);
+        if let Some(owner) = tags::record_use(tag, &user) {
+            then(tag, owner);
         }
     });
 }
@@ -103,11 +109,11 @@ pub fn consumed(sk: u64) {
         return;
     }
     let user = User::current();
-    let now = consumed_bytes(sk);
+    let now = consumed_by_program(sk);
     let is_in_call = probe::<u32>(sk, &kernel::SOCK_LOCK_OWNED) != 0;
     with(sk, |tag| {
-        if is_in_call && ledger::used(tag, &user) {
-            ledger::count_consumed(tag, now);
+        if is_in_call && let Some(owner) = tags::record_use(tag, &user) {
+            ledger::count_consumed(tag, owner, now);
         } else {
             ledger::skip_consumed(tag, now);
         }
@@ -127,7 +133,7 @@ fn with(sk: u64, then: impl FnOnce(&mut SocketTag)) {
         return;
     }
     let mut tag = SocketTag::zeroed();
-    tag.netns = ledger::netns_of(sk);
+    tag.netns = tags::netns_of(sk);
     tag.family = u8::from(family == AF_INET6);
     then(&mut tag);
     if cookie != 0 {
@@ -135,15 +141,16 @@ fn with(sk: u64, then: impl FnOnce(&mut SocketTag)) {
     }
 }
 
-/// As `consumed_bytes` of the other back ends, through an address that is only a number.
+/// Like `consumed_by_program` of the other back ends, for an address that is only a number.
 #[inline(always)]
-fn consumed_bytes(sk: u64) -> u64 {
-    let received: u64 = probe(sk, &kernel::TCP_BYTES_RECEIVED);
-    let next: u32 = probe(sk, &kernel::TCP_RCV_NXT);
-    let copied: u32 = probe(sk, &kernel::TCP_COPIED_SEQ);
+fn consumed_by_program(sk: u64) -> Consumed {
     let done = probe::<u64>(sk, &kernel::SOCK_FLAGS) & SOCK_DONE != 0;
-    let queued = u64::from(next.wrapping_sub(copied));
-    received.saturating_sub(queued).saturating_sub(u64::from(done && queued == 0))
+    Consumed::of(
+        probe(sk, &kernel::TCP_BYTES_RECEIVED),
+        probe(sk, &kernel::TCP_RCV_NXT),
+        probe(sk, &kernel::TCP_COPIED_SEQ),
+        done,
+    )
 }
 
 #[inline(always)]
@@ -151,6 +158,8 @@ fn get(cookie: u64) -> Option<&'static mut SocketTag> {
     if cookie == 0 {
         return None;
     }
-    // SAFETY: an entry of this map stays readable and writable while the program runs, even if it is pushed out.
+    // SAFETY: an entry of this map stays readable and writable while the program runs. If evicted, it may be another
+    // socket's (docs/coverage.md): a copy put back would lose what another CPU wrote beside it, which happens far more
+    // often.
     SHADOWS.get_ptr_mut(cookie).map(|shadow| unsafe { &mut *shadow })
 }

@@ -2,16 +2,19 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_probe_read_kernel};
+use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_get_current_task_btf};
 use nettop_common::{Netns, Owner, OwnerKey, offsets::ABSENT};
 
-use crate::kernel::{self, load, probe};
+use crate::{
+    kernel::{self, load, probe, probe_at},
+    maps::stats,
+};
 
 /// `PF_KTHREAD` of linux/sched.h, unchanged since 2.6.
 const PF_KTHREAD: u32 = 0x0020_0000;
-/// `PF_WQ_WORKER` of the same: runs what others have queued, and its name says nothing.
+/// `PF_WQ_WORKER` of the same: runs the work of others, and its name means nothing.
 const PF_WQ_WORKER: u32 = 0x20;
-/// `TS_COMPAT` of asm/thread_info.h (x86): the system call under way has numbers and arguments of 32 bits.
+/// `TS_COMPAT` of asm/thread_info.h (x86): the running system call is a 32-bit one.
 const TS_COMPAT: u32 = 0x2;
 
 /// A task, as a pointer whose type the verifier knows.
@@ -19,7 +22,7 @@ const TS_COMPAT: u32 = 0x2;
 pub struct Task(*const c_void);
 
 impl Task {
-    /// The task this CPU runs. Who that is says nothing in softirq context.
+    /// The task on this CPU. It means nothing in softirq context.
     #[inline(always)]
     pub fn current() -> Self {
         // SAFETY: the helper has no preconditions; it exists since 5.11.
@@ -67,20 +70,48 @@ impl Task {
         load::<u32>(signal, &kernel::SIGNAL_LIVE) == 0
     }
 
-    /// The network namespace new sockets are made in; nothing while exiting.
+    /// The network namespace of its new sockets; none while exiting.
     #[inline(always)]
     pub fn netns(self) -> Netns {
-        let nsproxy: u64 = probe(self.0 as u64, &kernel::TASK_NSPROXY);
-        if nsproxy == 0 {
-            return Netns::default();
-        }
-        kernel::netns(probe(nsproxy, &kernel::NSPROXY_NET))
+        netns(self.0 as u64)
+    }
+
+    /// That of its process's first thread.
+    #[inline(always)]
+    pub fn leaders_netns(self) -> Netns {
+        netns(probe(self.0 as u64, &kernel::TASK_GROUP_LEADER))
+    }
+
+    #[inline(always)]
+    pub const fn as_ptr(self) -> *const c_void {
+        self.0
+    }
+
+    /// The start of its kernel stack, 0 if unknown.
+    #[inline(always)]
+    pub fn stack(self) -> u64 {
+        if kernel::TASK_STACK.load() == ABSENT { 0 } else { probe(self.0 as u64, &kernel::TASK_STACK) }
     }
 
     /// Its open files, as an address.
     #[inline(always)]
     pub fn files(self) -> u64 {
         probe(self.0 as u64, &kernel::TASK_FILES)
+    }
+
+    /// Whether it opened the file of a socket, and has changed neither program nor user since: each process has its own
+    /// credentials (`copy_creds`), shared by its threads, and a file keeps its opener's.
+    #[inline(always)]
+    pub fn has_opened(self, sk: u64) -> bool {
+        let socket: u64 = probe(sk, &kernel::SOCK_SOCKET);
+        let file: u64 = probe(socket, &kernel::SOCKET_FILE);
+        let cred: u64 = probe(file, &kernel::FILE_CRED);
+        socket != 0 && file != 0 && cred == probe(self.0 as u64, &kernel::TASK_CRED)
+    }
+
+    #[inline(always)]
+    pub fn pid(self) -> u32 {
+        load(self.0, &kernel::TASK_PID)
     }
 
     #[inline(always)]
@@ -99,8 +130,8 @@ impl Task {
         load(self.leader(), &kernel::TASK_START_BOOTTIME)
     }
 
-    /// Through numbers: each pointer that is loaded with its type costs the verifier a search through all of the kernel's
-    /// types (`btf_nested_type_is_trusted`, 6.3 and later), about a millisecond.
+    /// Through numbers: each load of a typed pointer costs the verifier a search in all kernel types
+    /// (`btf_nested_type_is_trusted`, 6.3 and later), about a millisecond.
     #[inline(always)]
     pub fn key(self) -> OwnerKey {
         let task = self.0 as u64;
@@ -116,21 +147,98 @@ impl Task {
         self.tgid() == owner.key.tgid && self.uid() == owner.key.uid && self.start_time_ns() == owner.key.start_time_ns
     }
 
-    /// Copies the name of the thread-group leader.
+    /// Name of the thread-group leader.
     #[inline(always)]
-    pub fn copy_comm(self, comm: &mut [u8; 16]) {
-        let leader: u64 = probe(self.0 as u64, &kernel::TASK_GROUP_LEADER);
-        let from = leader + u64::from(kernel::TASK_COMM.load());
-        // SAFETY: the helper checks the source; the destination is 16 bytes of a map value.
-        unsafe { bpf_probe_read_kernel(comm.as_mut_ptr().cast(), 16, from as *const c_void) };
+    pub fn comm(self) -> [u8; 16] {
+        comm(self.0 as u64)
     }
 }
 
-/// The current task and whose it is, loaded once and at the start of a program: each of the two pointers on the way costs
-/// the verifier searches as in [`Task::key`], again on every path that leads to it.
+/// Whether the running task is in a system call with a descriptor of this socket as first argument. Unknown, and false, for
+/// 32-bit programs and for io_uring, which names its sockets elsewhere.
+#[inline(always)]
+pub fn is_in_call_on(sk: u64) -> bool {
+    find_call_on(sk) != 0
+}
+
+/// Global, so that the verifier checks it once, and not on each path that leads here.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn find_call_on(sk: u64) -> u32 {
+    let task = Task::current();
+    let registers_offset = stats().map_or(0, |stats| stats.call_registers_offset);
+    let stack = task.stack();
+    if registers_offset == 0 || stack == 0 || task.is_in_32bit_call() {
+        return 0;
+    }
+    let registers = stack.wrapping_add(registers_offset);
+    let fd: u64 = if kernel::SYSCALL_ARGUMENT_0.load() != ABSENT {
+        probe(registers, &kernel::SYSCALL_ARGUMENT_0)
+    } else if kernel::SYSCALL_ORIGINAL_X0.load() != ABSENT {
+        probe(registers, &kernel::SYSCALL_ORIGINAL_X0)
+    } else {
+        return 0;
+    };
+    // A descriptor is an int. Another thread may replace the table meanwhile: this one is read.
+    let fd = fd & 0xffff_ffff;
+    let table: u64 = probe(task.files(), &kernel::FILES_TABLE);
+    let files: u64 = probe(table, &kernel::FILES_FD);
+    let file: u64 = probe_at(files.wrapping_add(fd * 8));
+    let socket: u64 = probe(sk, &kernel::SOCK_SOCKET);
+    let is_on = fd < u64::from(probe::<u32>(table, &kernel::FILES_MOST))
+        && file != 0
+        && file == probe(socket, &kernel::SOCKET_FILE);
+    u32::from(is_on)
+}
+
+/// The address of the task on this CPU, as a number: functions that the verifier checks separately take no pointer to a
+/// task.
+#[inline(always)]
+pub fn current_address() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_get_current_task() }
+}
+
+/// The network namespace of the task at an address; none while it exits.
+#[inline(always)]
+fn netns(task: u64) -> Netns {
+    match net(task) {
+        0 => Netns::default(),
+        net => kernel::netns(net),
+    }
+}
+
+/// The same as the address of its `struct net`.
+#[inline(always)]
+pub fn net(task: u64) -> u64 {
+    match probe(task, &kernel::TASK_NSPROXY) {
+        0 => 0,
+        nsproxy => probe(nsproxy, &kernel::NSPROXY_NET),
+    }
+}
+
+/// The user namespace of the task at an address, as an address.
+#[inline(always)]
+pub fn user_ns(task: u64) -> u64 {
+    probe(probe(task, &kernel::TASK_CRED), &kernel::CRED_USER_NS)
+}
+
+/// Name of the thread-group leader of the task at an address.
+#[inline(always)]
+pub fn comm(task: u64) -> [u8; 16] {
+    probe(probe(task, &kernel::TASK_GROUP_LEADER), &kernel::TASK_COMM)
+}
+
+#[inline(always)]
+pub fn is_kernel_thread(task: u64) -> bool {
+    probe::<u32>(task, &kernel::TASK_FLAGS) & PF_KTHREAD != 0
+}
+
+/// The current task and its owner key, loaded once, at the start of a program: each of the two pointers costs the
+/// verifier searches as in [`Task::key`], again on every path that leads to it.
 pub struct User {
     pub task: Task,
-    key: OwnerKey,
+    pub key: OwnerKey,
 }
 
 impl User {

@@ -25,10 +25,16 @@ const FIELDS: [(&str, &str); 10] = [
     ("lost", "lost"),
 ];
 
+/// More than anybody types. Each is checked for every moment, and SQLite refuses a thousand.
+const MAX_TERMS: usize = 16;
+
 impl FromStr for Condition {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if text.split(" and ").nth(MAX_TERMS).is_some() {
+            return Err(format!("a condition has {MAX_TERMS} parts at most"));
+        }
         let terms: Result<Vec<String>, String> = text.split(" and ").map(term).collect();
         Ok(Self { text: text.to_owned(), sql: terms?.join(" AND ") })
     }
@@ -70,5 +76,7 @@ mod tests {
         {
             assert!(sql(bad).is_err(), "{bad}");
         }
+        assert!(sql(&["load > 4"; MAX_TERMS].join(" and ")).is_ok());
+        assert!(sql(&["load > 4"; MAX_TERMS + 1].join(" and ")).unwrap_err().contains("16 parts"));
     }
 }

@@ -1,4 +1,4 @@
-//! What was not measured: noted when what comes after it is written, and exact at every resolution.
+//! What was not measured: noted when the next slot is written, and exact at every resolution.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -7,8 +7,8 @@ use crate::{
     slot::{SLOT_S, Slot},
 };
 
-/// Notes what slots cover, and what lies between them and what was written before: by this session or another, in the order
-/// in which it was written. The clock may have been set in between.
+/// Notes what slots cover, and the gap to what was written before, by this session or another. The order is that of
+/// writing: the clock may have been set in between.
 pub fn note(connection: &Connection, session: i64, slots: &[Slot]) -> rusqlite::Result<()> {
     let mut recorded: Option<i64> = connection
         .prepare_cached("SELECT recorded_ms FROM session WHERE recorded_ms IS NOT NULL ORDER BY id DESC LIMIT 1")?
@@ -18,7 +18,7 @@ pub fn note(connection: &Connection, session: i64, slots: &[Slot]) -> rusqlite::
         cover(connection, slot.begin_ms, slot.end_ms)?;
         let from = match recorded {
             Some(recorded) => covered_until(connection, recorded, slot.begin_ms)?,
-            // Of the first hour, it may be that nothing but the sum is kept one day.
+            // One day, only the sum of the first hour may be left.
             None => Resolution::Hour.floor(slot.begin_ms.div_euclid(1000)) * 1000,
         };
         if from < slot.begin_ms {
@@ -32,8 +32,7 @@ pub fn note(connection: &Connection, session: i64, slots: &[Slot]) -> rusqlite::
     Ok(())
 }
 
-/// Where what was written before `before_ms` ends: at `recorded_ms`, unless the clock was set back since something later was
-/// written.
+/// The end of what was written before `before_ms`: `recorded_ms`, unless later slots were written and the clock set back.
 pub fn covered_until(connection: &Connection, recorded_ms: i64, before_ms: i64) -> rusqlite::Result<i64> {
     let later: Option<i64> = connection
         .prepare_cached("SELECT max(ts) FROM tick_10s WHERE ts >= ?1 AND ts <= ?2")?
@@ -41,12 +40,12 @@ pub fn covered_until(connection: &Connection, recorded_ms: i64, before_ms: i64) 
     Ok(later.map_or(recorded_ms, |ts| (ts + SLOT_S) * 1000))
 }
 
-/// The whole second in which or after which it is.
+/// Rounded up to a whole second.
 pub const fn ceil_s(ms: i64) -> i64 {
     -(-ms).div_euclid(1000)
 }
 
-/// Takes what was measured out of what was not.
+/// Removes what was measured from the gaps.
 fn cover(connection: &Connection, begin_ms: i64, end_ms: i64) -> rusqlite::Result<()> {
     let touched: Vec<(i64, i64)> = connection
         .prepare_cached("SELECT from_ms, to_ms FROM gap WHERE from_ms < ?2 AND to_ms > ?1")?

@@ -1,4 +1,4 @@
-//! Whose file it is: nothing is opened that is not ours alone to write, and only one daemon writes.
+//! Whose file it is: only files that we alone may write are opened, and only one daemon writes.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -9,14 +9,14 @@ use std::{
 
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::store::Trouble;
+use crate::trouble::Trouble;
 
 /// Readable by a group, so that ordinary clients are enough.
 const MODE: u32 = 0o640;
-/// Of the lock, which whoever may open it may take.
+/// Of the lock: opening it is enough to take it.
 const LOCK_MODE: u32 = 0o600;
 const LOCK: &str = ".lock";
-/// What SQLite makes of a name.
+/// Suffixes of SQLite's files.
 const FILES: [&str; 3] = ["", "-wal", "-shm"];
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
@@ -48,7 +48,7 @@ impl Guard {
         if found.uid() != nix::unistd::geteuid().as_raw() && found.uid() != 0 {
             return Err(refused(format!("its folder belongs to user {}", found.uid())));
         }
-        // Where a folder is sticky, nobody replaces what is another's.
+        // In a sticky folder, nobody replaces another's file.
         if found.mode() & 0o022 != 0 && found.mode() & 0o1000 == 0 {
             return Err(refused("others may write to its folder".into()));
         }
@@ -62,10 +62,10 @@ impl Guard {
             .map_err(|_| refused("another nettopd writes it".into()))?;
         let is_new = !is_ours(&path).map_err(refused)?;
         let file = open_own(&path, MODE).map_err(|error| io(&path, error))?;
-        // What was opened, whatever was there a moment ago.
+        // The open file, not what was there a moment ago.
         check(&file.metadata().map_err(|error| io(&path, error))?).map_err(refused)?;
         if is_new {
-            // Whatever the umask says.
+            // For any umask.
             file.set_permissions(fs::Permissions::from_mode(MODE)).map_err(|error| io(&path, error))?;
         }
         Ok(Self { path, file, lock })
@@ -92,7 +92,7 @@ impl Guard {
         Ok(read > 0 && header != *MAGIC && !beside_path(&self.path, "-wal").exists())
     }
 
-    /// Renames the file and what is beside it, in place of what was set aside before, and returns its new name.
+    /// Renames the file and what is beside it, over what was set aside before. Returns its new name.
     pub fn set_aside(self) -> io::Result<PathBuf> {
         // Nothing of the one before may stay: a log beside another file would be taken for that file's.
         self.give_up_aside()?;
@@ -134,7 +134,7 @@ pub fn beside_path(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Whether there was something to do it to.
+/// Whether the file existed.
 fn if_there(done: io::Result<()>) -> io::Result<bool> {
     match done {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -146,11 +146,11 @@ fn if_there(done: io::Result<()>) -> io::Result<bool> {
 fn open_own(path: &Path, mode: u32) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).mode(mode);
-    // A pipe that was put there keeps nobody waiting.
+    // A pipe that was put there makes nobody wait.
     options.custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK).open(path)
 }
 
-/// Whether the file is there; it is an error if it is there and not ours.
+/// Whether the file exists; an error if it is not ours.
 fn is_ours(path: &Path) -> Result<bool, String> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),

@@ -6,6 +6,7 @@
 mod condition;
 mod gaps;
 mod guard;
+mod limits;
 mod moment;
 mod names;
 mod plan;
@@ -15,14 +16,17 @@ mod rollup;
 mod schema;
 mod slot;
 mod store;
+mod trouble;
 mod writer;
 
 pub use condition::Condition;
+pub use limits::{Keep, Limits};
 pub use moment::{local_time, moment};
 pub use plan::{Part, Resolution};
 pub use query::{Answer, AnswerRow, Boot, By, Order, Question, Reader};
-pub use slot::{Books, Counters, Device, DropKind, Dropped, SLOT_S, Side, Slot, Tick, Who};
-pub use store::{Keep, Limits, Origin, Store, Trouble};
+pub use slot::{Counters, Device, DeviceBalance, DirectionBalance, DropKind, Dropped, SLOT_S, Slot, Tick, Who};
+pub use store::{Origin, Store};
+pub use trouble::Trouble;
 pub use writer::Writer;
 
 #[cfg(test)]

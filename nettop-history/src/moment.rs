@@ -1,14 +1,14 @@
 //! Times as people give them, and as they read them, in the time zone of this machine.
 
-use jiff::{Timestamp, civil, tz::TimeZone};
+use jiff::{Span, SpanRelativeTo, Timestamp, civil, tz::TimeZone};
 
 /// The second that is meant: `now`, `22:10` (the last one), `yesterday 22:10`, `2026-11-21 22:10`, RFC 3339, `-2h`.
 ///
-/// A local time that came twice is its first; one that was skipped is later by what was skipped.
+/// A local time that came twice is its first. A skipped one is later by what was skipped.
 ///
 /// # Errors
 ///
-/// A line that says what is understood.
+/// A line that lists what is understood.
 pub fn moment(text: &str, now: i64) -> Result<i64, String> {
     moment_in(&TimeZone::system(), text.trim(), now).ok_or_else(|| {
         format!(
@@ -51,21 +51,11 @@ fn moment_in(zone: &TimeZone, text: &str, now: i64) -> Option<i64> {
     }
 }
 
-/// Seconds of `90s`, `5m`, `2h`, `1d`.
+/// Seconds of `90s`, `5m`, `2h`, `1d`, `1h 30m`; jiff also takes `22:10:00` and `2h ago`. A month has no length.
 fn duration(text: &str) -> Option<i64> {
-    let unit = text.chars().last()?;
-    let seconds = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3600,
-        'd' => 86_400,
-        _ => return None,
-    };
-    let number = &text[..text.len() - 1];
-    if number.starts_with(['+', '-']) {
-        return None;
-    }
-    number.parse::<i64>().ok()?.checked_mul(seconds).filter(|seconds| *seconds < 1 << 40)
+    let is_plain = text.starts_with(|first: char| first.is_ascii_digit()) && !text.contains(':');
+    let span: Span = text.parse().ok().filter(|span: &Span| is_plain && !span.is_negative())?;
+    Some(span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?.as_secs())
 }
 
 /// `22:10`, `22:10:03`; jiff also takes `22`.
@@ -89,7 +79,7 @@ mod tests {
 
     #[test]
     fn times_are_understood_as_people_mean_them() {
-        // Whatever the time zone: what is said of a day is what it shows.
+        // In any time zone: a given date and time is the one shown.
         let now = 1_795_000_000;
         let shown = |text: &str| local_time(moment(text, now).unwrap()).unwrap();
         let today = &local_time(now).unwrap()[..10].to_owned();
@@ -113,6 +103,8 @@ mod tests {
             "22:1",
             "-2y",
             "--2h",
+            "-2h ago",
+            "-22:10:00",
             "2026-13-01",
             "-99999999999999999d",
             "now'",

@@ -1,4 +1,4 @@
-//! Names are kept once and numbered; what this boot's rows have been numbered is remembered.
+//! Names are kept once and numbered; the numbers of this boot's rows are remembered.
 
 use std::{collections::HashMap, hash::Hash};
 
@@ -6,7 +6,7 @@ use rusqlite::{Connection, params};
 
 use crate::slot::{Device, DropKind, Who};
 
-/// Entries of a kind that are remembered. What is forgotten is numbered anew: readers group by identity.
+/// Entries remembered per kind. A forgotten one gets a new number: readers group by identity.
 const REMEMBERED: usize = 65_536;
 
 /// Numbers of one boot's names.
@@ -54,7 +54,7 @@ impl<K: Eq + Hash> Table<K> {
 }
 
 impl Names {
-    /// Those that the file has of a boot.
+    /// Those of a boot in the file.
     pub fn read(connection: &Connection, boot: i64) -> rusqlite::Result<Self> {
         Ok(Self {
             boot,
@@ -106,7 +106,7 @@ impl Names {
         self.boot
     }
 
-    /// The number of a process, which is entered where it is new.
+    /// The number of a process; a new one is inserted.
     pub fn process(&mut self, connection: &Connection, who: &Who, ts: i64) -> rusqlite::Result<i64> {
         let program = (who.comm.clone(), who.exe.clone(), who.unit.clone(), who.cgroup.clone(), who.container.clone());
         let program = self.programs.number(program, |(comm, exe, unit, cgroup, container)| {

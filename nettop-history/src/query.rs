@@ -2,12 +2,9 @@
 
 mod boots;
 mod coverage;
-mod devices;
-mod groups;
-mod processes;
+mod names;
 mod reader;
-
-use std::cmp::Reverse;
+mod sums;
 
 pub use boots::Boot;
 pub use reader::Reader;
@@ -53,7 +50,7 @@ pub struct Question {
     pub when: Option<Condition>,
     /// Only rows of this boot: another's clock may have shown the same times.
     pub boot: Option<i64>,
-    /// Into how many parts each row's picture is divided.
+    /// Number of parts in each row's sparkline.
     pub columns: usize,
 }
 
@@ -72,6 +69,8 @@ pub struct Answer {
     pub gaps: Vec<(i64, i64)>,
     /// By cause.
     pub losses: Vec<(String, u64)>,
+    /// Namespaces with traffic whose devices could not be read, at most.
+    pub namespaces_unread: Option<u64>,
     pub late_ms: u64,
     pub clock_step_ms: i64,
     pub load_peak: Option<f64>,
@@ -86,7 +85,7 @@ pub struct Answer {
 pub struct AnswerRow {
     /// Of one process; else only what all have in common.
     pub who: Who,
-    /// What it is called in the grouping that was asked for.
+    /// Its name in the grouping that was asked for.
     pub name: String,
     pub processes: usize,
     pub counters: Counters,
@@ -100,6 +99,7 @@ pub struct AnswerRow {
     /// Bytes by part of the period.
     pub picture: Vec<u64>,
 }
+
 impl Reader {
     /// Answers.
     ///
@@ -113,15 +113,14 @@ impl Reader {
         let from = parts.first().map_or(question.from, |part| part.from);
         let to = parts.last().map_or(question.to, |part| part.to);
         let mut answer = Answer { from, to, parts, ..Answer::default() };
-        // A part of the picture is not shorter than what it is made of.
+        // A part of the sparkline is not shorter than its data.
         let step = answer.parts.iter().map(|part| part.resolution.seconds()).max().unwrap_or(1);
         let columns = usize::try_from((to - from) / step).unwrap_or(1).clamp(1, question.columns.max(1));
         let question = &Question { columns, ..question.clone() };
         self.read_ticks(question, &mut answer)?;
-        let rows =
-            if question.by == By::Device { self.devices(question, &answer)? } else { self.samples(question, &answer)? };
-        finish(question, rows, &mut answer);
-        drop(transaction);
+        self.sums(question, &mut answer)?;
+        // With its tables.
+        transaction.rollback()?;
         Ok(answer)
     }
 }
@@ -145,27 +144,4 @@ fn selection(question: &Question, suffix: &str) -> String {
     condition
         .map(|sql| format!("AND ts IN (SELECT ts FROM tick_{suffix} WHERE ts >= ?1 AND ts < ?2 AND {sql})"))
         .unwrap_or_default()
-}
-
-/// Sorts, and adds up what is beyond the top.
-fn finish(question: &Question, mut rows: Vec<AnswerRow>, answer: &mut Answer) {
-    rows.sort_by_key(|row| {
-        let counters = &row.counters;
-        let first = match question.order {
-            Order::Bytes => counters.bytes(),
-            Order::TxBytes => counters.tx_bytes,
-            Order::RxBytes => counters.rx_bytes,
-            Order::Packets => counters.tx_packets + counters.rx_packets,
-            Order::Peak => row.tx_peak_bytes + row.rx_peak_bytes,
-            Order::Drops => row.drops,
-            Order::Retransmits => row.retransmits,
-        };
-        (Reverse((first, counters.bytes())), row.who.pid, row.name.clone())
-    });
-    let others = rows.split_off(question.top.min(rows.len()));
-    for row in &others {
-        answer.others.add(&row.counters);
-    }
-    answer.others_number = others.len();
-    answer.rows = rows;
 }

@@ -1,22 +1,22 @@
-//! What goes when: by age a little at a time, by size the oldest of what was kept longest.
+//! Deletion: by age a little at a time, by size the oldest of what was kept longest.
 
 use rusqlite::{Connection, params};
 
 use crate::{
+    limits::Keep,
     plan::Resolution,
     rollup::{self, MEASURES},
-    store::Keep,
 };
 
-/// How much more time is deleted than recorded, at most: whoever has a wrong clock for an hour loses ten hours, and not all.
+/// At most this much more time is deleted than recorded: a clock that is wrong for an hour costs ten hours, not all.
 const FASTER: i64 = 10;
-/// Nothing is old by a clock that was not right for so long, measured.
+/// By age nothing is deleted until the clock was right for this much measured time.
 const TRUSTED_MS: i64 = 3_600_000;
 /// A process that was seen in this time stays.
 const RECENT_S: i64 = 7200;
 
-/// Deletes some of what is too old at `now`, of each resolution, once for each bucket that it is rolled up into. `last` is the
-/// time of the write before. Says whether names were forgotten.
+/// Deletes some of what is too old at `now` in each resolution, once for each bucket that it is rolled up into. `last` is
+/// the time of the write before. Returns whether names were forgotten.
 pub fn by_age(connection: &Connection, keep: &Keep, last: i64, now: i64) -> rusqlite::Result<bool> {
     let mut has_forgotten = false;
     let mut trusted = None;
@@ -41,7 +41,7 @@ pub fn by_age(connection: &Connection, keep: &Keep, last: i64, now: i64) -> rusq
     Ok(has_forgotten)
 }
 
-/// The time that an hour of measuring was not before: a clock that is far ahead for a while makes nothing old.
+/// The time since which an hour was measured: a clock that is far ahead for a while makes nothing old.
 fn trusted_since(connection: &Connection) -> rusqlite::Result<i64> {
     let mut statement = connection.prepare_cached("SELECT ts, measured_ms FROM tick_10s ORDER BY ts DESC")?;
     let mut rows = statement.query([])?;
@@ -55,13 +55,13 @@ fn trusted_since(connection: &Connection) -> rusqlite::Result<i64> {
     Ok(0)
 }
 
-/// Makes room: deletes the oldest tenth of the resolution that has most of the time it may be kept. Says whether there
-/// was anything to delete.
+/// Makes room: deletes the oldest tenth of the resolution that uses most of its allowed time. Returns whether anything was
+/// deleted.
 pub fn by_size(connection: &Connection, keep: &Keep) -> rusqlite::Result<bool> {
     let mut found = fullest(connection, keep)?;
     if found.is_none() {
         // What is left is needed for buckets that are not over: they are rolled up now, and more is added later.
-        rollup::close(connection, None)?;
+        rollup::roll_up_ended(connection, None)?;
         found = fullest(connection, keep)?;
     }
     let Some((resolution, before)) = found else { return Ok(false) };
@@ -85,7 +85,7 @@ fn fullest(connection: &Connection, keep: &Keep) -> rusqlite::Result<Option<(Res
             [(number / 10).max(1).min(number - 1)],
             |row| row.get(0),
         )?;
-        // At least one bucket of what it was rolled up into.
+        // At least one bucket of the coarser resolution.
         let least = resolution.coarser().unwrap_or(resolution).seconds();
         let before = reach(connection, resolution, tenth.max(first + least))?;
         // A single bucket stays.
@@ -132,7 +132,7 @@ fn purge(connection: &Connection, resolution: Resolution, before: i64) -> rusqli
         connection.prepare_cached("DELETE FROM loss WHERE ts < ?1")?.execute([before])?;
         connection.prepare_cached("DELETE FROM gap WHERE to_ms <= ?1 * 1000")?.execute([before])?;
     }
-    // Of finer rows none are left there, and what comes there after the clock was set back must not wait for its bucket.
+    // No finer rows are left there. What comes there after the clock was set back must not wait for its bucket.
     for gone in Resolution::ALL.into_iter().filter(|gone| *gone <= resolution) {
         connection
             .prepare_cached(
@@ -143,14 +143,13 @@ fn purge(connection: &Connection, resolution: Resolution, before: i64) -> rusqli
     Ok(())
 }
 
-/// Forgets names of which nothing is left. Without foreign keys: for each row that goes, SQLite would look through all
-/// that might refer to it.
+/// Forgets names without rows. Without foreign keys: for each deleted row, SQLite would search all that might refer to it.
 fn forget(connection: &Connection, now: i64) -> rusqlite::Result<bool> {
     let mut oldest = now.saturating_sub(RECENT_S);
     for resolution in Resolution::ALL {
         oldest = oldest.min(span(connection, resolution)?.map_or(i64::MAX, |(first, _)| first));
     }
-    // `last` is raised when an hour is over: until then, the rows of that hour tell.
+    // `last` is raised when an hour is over: until then, the hour's rows count.
     let query = "DELETE FROM process WHERE last < ?1 AND id NOT IN
          (WITH open(ts) AS (SELECT min(ts) FROM open_bucket)
           SELECT process FROM sample_10s, open WHERE sample_10s.ts >= open.ts
@@ -175,7 +174,7 @@ fn forget(connection: &Connection, now: i64) -> rusqlite::Result<bool> {
                  UNION SELECT device FROM device_1m UNION SELECT device FROM device_1h)",
         )?
         .execute([])?;
-    // The last session is this one. When others were over they said themselves: clocks of other boots may have been wrong.
+    // The last session is this one. Others recorded their own end: clocks of other boots may have been wrong.
     connection
         .prepare_cached(
             "DELETE FROM session WHERE id < (SELECT max(id) FROM session) AND coalesce(recorded_ms / 1000, started) < ?1",

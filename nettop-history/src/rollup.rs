@@ -1,10 +1,10 @@
-//! Coarser resolutions: a bucket is made anew from the finer one once it has ended, so doing it twice changes nothing.
+//! Coarser resolutions: a bucket is rebuilt from the finer one once it has ended, so doing it twice changes nothing.
 
 use rusqlite::{Connection, params};
 
 use crate::plan::Resolution;
 
-/// A family of three tables, and how its columns come together.
+/// A family of three tables, and how its columns are combined.
 pub struct Measure {
     pub name: &'static str,
     /// Beside `ts`.
@@ -12,7 +12,7 @@ pub struct Measure {
     pub sums: &'static [&'static str],
     /// The highest of all.
     pub highest: &'static [&'static str],
-    /// Of the coarser tables: the highest of another column of the finest.
+    /// In the coarser tables: the highest of a column of the finest.
     pub peaks: &'static [(&'static str, &'static str)],
 }
 
@@ -63,6 +63,7 @@ pub const TICK: Measure = Measure {
         "memory_full",
         "io_some",
         "io_full",
+        "namespaces_unread",
     ],
     peaks: &[],
 };
@@ -84,11 +85,11 @@ impl Measure {
         format!("INSERT INTO {table}({}) VALUES({}) {conflict}", columns.join(", "), places.join(", "))
     }
 
-    /// What happens to a row that is there already: the clock was set back, or the daemon started anew.
+    /// For a row that exists already: the clock was set back, or the daemon restarted.
     fn on_conflict(&self, resolution: Resolution) -> String {
         let peaks = self.peaks.iter().map(|(peak, _)| *peak).filter(|_| resolution != Resolution::Slot);
         let sums = self.sums.iter().map(|column| format!("{column} = {column} + excluded.{column}"));
-        // max() of several is null where one of them is.
+        // max() of several is null if one of them is.
         let highest = self.highest.iter().copied().chain(peaks).map(|column| {
             format!("{column} = max(coalesce({column}, excluded.{column}), coalesce(excluded.{column}, {column}))")
         });
@@ -132,16 +133,16 @@ impl Measure {
 }
 
 /// Notes that the minute of a slot has to be rolled up.
-pub fn open(connection: &Connection, resolution: Resolution, ts: i64) -> rusqlite::Result<()> {
+pub fn mark_dirty(connection: &Connection, resolution: Resolution, ts: i64) -> rusqlite::Result<()> {
     connection
         .prepare_cached("INSERT OR IGNORE INTO open_bucket VALUES(?1, ?2)")?
         .execute(params![resolution.seconds(), resolution.floor(ts)])?;
     Ok(())
 }
 
-/// Rolls up every bucket but those that `now` is in; all of them without it. What is recorded for a time of which finer rows
-/// are gone already does not wait.
-pub fn close(connection: &Connection, now: Option<i64>) -> rusqlite::Result<()> {
+/// Rolls up every bucket but those that `now` is in; without `now`, all. Rows for a time whose finer rows are gone already
+/// do not wait.
+pub fn roll_up_ended(connection: &Connection, now: Option<i64>) -> rusqlite::Result<()> {
     for (finer, coarser) in [(Resolution::Slot, Resolution::Minute), (Resolution::Minute, Resolution::Hour)] {
         let current = now.map_or(i64::MIN, |now| coarser.floor(now));
         let ended: Vec<i64> = connection
@@ -154,7 +155,7 @@ pub fn close(connection: &Connection, now: Option<i64>) -> rusqlite::Result<()> 
                 .prepare_cached("DELETE FROM open_bucket WHERE seconds = ?1 AND ts = ?2")?
                 .execute(params![coarser.seconds(), bucket])?;
             match coarser {
-                Resolution::Minute => open(connection, Resolution::Hour, bucket)?,
+                Resolution::Minute => mark_dirty(connection, Resolution::Hour, bucket)?,
                 _ => touch(connection, bucket)?,
             }
         }
@@ -166,8 +167,8 @@ fn roll(connection: &Connection, finer: Resolution, coarser: Resolution, bucket:
     let purged = purged(connection, finer)?;
     let span = params![bucket, bucket + coarser.seconds()];
     for measure in MEASURES {
-        // What the bucket was made of is partly gone where the clock was set far back: then what is there now is added,
-        // and goes at once, so that it is added once.
+        // If the clock was set far back, part of the bucket's rows is gone. Then the rows that are there are added, and
+        // deleted at once: added once.
         let is_whole = bucket >= purged;
         if is_whole {
             let table = measure.table(coarser);

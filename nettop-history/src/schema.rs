@@ -1,12 +1,12 @@
-//! Tables and views. Data changes by steps that are never edited once released; views are made anew
-//! each time a writer opens the file.
+//! Tables and views. Data changes by steps that are never edited once released. Views are made again each time a writer
+//! opens the file.
 
 use rusqlite::{Connection, Transaction};
 
 /// `NTPD`: `file` and others show whose database it is.
 pub const APPLICATION_ID: i32 = 0x4e54_5044;
 
-/// Gaps as rows of ticks tell them: where some are missing, and the next does not reach back.
+/// Gaps from rows of ticks: where some are missing, and the next does not reach back.
 macro_rules! missing {
     () => {
         "SELECT (before + seconds) * 1000 AS from_ms, ts * 1000 AS to_ms FROM
@@ -17,7 +17,7 @@ macro_rules! missing {
     };
 }
 
-/// Where a session's record ends, as times tell it: before the next session began.
+/// Where a session's record ends, by its times: before the next session began.
 macro_rules! recorded {
     () => {
         "(SELECT (max(ts) + 10) * 1000 FROM
@@ -27,9 +27,35 @@ macro_rules! recorded {
     };
 }
 
-/// Each makes the next version out of the one before it.
-pub const STEPS: [&str; 3] = [
-    // The columns of the three resolutions differ in what a sum does not tell: peaks.
+/// What was lost in a tick, without what earlier versions added up though it is no loss.
+macro_rules! lost {
+    ($tick:literal, $seconds:literal) => {
+        concat!(
+            "max(0, lost - coalesce((SELECT sum(count) FROM loss WHERE cause = 'namespaces_unread' AND loss.ts >= ",
+            $tick,
+            ".ts AND loss.ts < ",
+            $tick,
+            ".ts + ",
+            $seconds,
+            "), 0))"
+        )
+    };
+}
+
+/// Ticks of an earlier version, as queries expect them.
+macro_rules! ticks {
+    ($tick:literal, $seconds:literal) => {
+        concat!(
+            "CREATE TEMP VIEW ", $tick, " AS SELECT ts, measured_ms, readings, late_ms, clock_step_ms, ", lost!($tick, $seconds),
+            " AS lost, load1, load5, load15, cpu_some, memory_some, memory_full, io_some, io_full, NULL AS namespaces_unread
+             FROM main.", $tick, ";"
+        )
+    };
+}
+
+/// Each makes the next version from the one before.
+pub const STEPS: [&str; 4] = [
+    // The columns of the three resolutions differ in what a sum does not hold: peaks.
     "CREATE TABLE boot(id INTEGER PRIMARY KEY, boot_id TEXT NOT NULL UNIQUE, first_seen INTEGER NOT NULL,
          host TEXT NOT NULL, kernel TEXT NOT NULL) STRICT;
      CREATE TABLE session(id INTEGER PRIMARY KEY, boot INTEGER NOT NULL REFERENCES boot(id), started INTEGER NOT NULL,
@@ -82,13 +108,13 @@ pub const STEPS: [&str; 3] = [
          memory_some REAL, memory_full REAL, io_some REAL, io_full REAL) STRICT;
      CREATE TABLE open_bucket(seconds INTEGER NOT NULL, ts INTEGER NOT NULL, PRIMARY KEY(seconds, ts)) STRICT, WITHOUT ROWID;
      CREATE TABLE purged(seconds INTEGER PRIMARY KEY, before INTEGER NOT NULL) STRICT;",
-    // What was lost, by cause; `lost` of the ticks is its sum. `flush` tells the writer whether a slot arrived.
+    // What was lost, by cause; `lost` of the ticks is its sum. `flush` shows the writer whether a slot arrived.
     "CREATE TABLE loss(ts INTEGER NOT NULL, cause TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY(ts, cause)) STRICT, WITHOUT ROWID;
      ALTER TABLE session ADD COLUMN hooks_missing INTEGER NOT NULL DEFAULT 0;
      ALTER TABLE tick_10s ADD COLUMN flush INTEGER NOT NULL DEFAULT 0;
      ALTER TABLE tick_1m ADD COLUMN flush INTEGER NOT NULL DEFAULT 0;
      ALTER TABLE tick_1h ADD COLUMN flush INTEGER NOT NULL DEFAULT 0;",
-    // What was not measured, to the millisecond, and where the record of a session ends, whatever its clock did.
+    // What was not measured, to the millisecond, and where the record of a session ends, for any clock.
     concat!(
         "CREATE TABLE gap(from_ms INTEGER NOT NULL, to_ms INTEGER NOT NULL, PRIMARY KEY(from_ms, to_ms)) STRICT, WITHOUT ROWID;
          INSERT OR IGNORE INTO gap ",
@@ -97,10 +123,19 @@ pub const STEPS: [&str; 3] = [
         recorded!(),
         ";"
     ),
+    // The number of unread namespaces is no loss that adds up from reading to reading.
+    concat!(
+        "ALTER TABLE tick_10s ADD COLUMN namespaces_unread INTEGER; ALTER TABLE tick_1m ADD COLUMN namespaces_unread INTEGER;
+         ALTER TABLE tick_1h ADD COLUMN namespaces_unread INTEGER;
+         UPDATE tick_10s SET lost = ", lost!("tick_10s", "10"), " WHERE lost > 0;
+         UPDATE tick_1m SET lost = ", lost!("tick_1m", "60"), " WHERE lost > 0;
+         UPDATE tick_1h SET lost = ", lost!("tick_1h", "3600"), " WHERE lost > 0;
+         DELETE FROM loss WHERE cause = 'namespaces_unread';"
+    ),
 ];
 
-/// What a reader puts beside a file of an older version, from which it came: temporary tables go before those of the file.
-const BESIDE: [&str; 2] = [
+/// What a reader adds to a file of an older version, by the version it came with: temporary tables go before the file's.
+const BESIDE: [&str; 3] = [
     "CREATE TEMP TABLE loss(ts INTEGER, cause TEXT, count INTEGER);",
     concat!(
         "CREATE TEMP TABLE gap AS SELECT * FROM (",
@@ -109,6 +144,7 @@ const BESIDE: [&str; 2] = [
         recorded!(),
         " AS recorded_ms FROM main.session;"
     ),
+    concat!(ticks!("tick_10s", "10"), ticks!("tick_1m", "60"), ticks!("tick_1h", "3600")),
 ];
 
 /// The version that this program writes.
@@ -163,10 +199,11 @@ pub fn migrate(transaction: &Transaction<'_>, version: i32) -> rusqlite::Result<
     transaction.pragma_update(None, "user_version", VERSION)
 }
 
-/// Lets questions find in an older file what came later.
+/// Lets queries on an older file find what came later.
 pub fn complete(connection: &Connection, version: i32) -> rusqlite::Result<()> {
     let has = usize::try_from(version - OLDEST).unwrap_or(0);
-    connection.execute_batch("PRAGMA temp_store = MEMORY")?;
+    // What does not fit in these goes to a file: an answer about everything takes no more memory than a small one.
+    connection.execute_batch("PRAGMA temp_store = FILE; PRAGMA cache_size = -8192; PRAGMA temp.cache_size = -8192;")?;
     BESIDE.iter().skip(has).try_for_each(|step| connection.execute_batch(step))
 }
 

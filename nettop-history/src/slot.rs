@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, HashMap};
 /// Length of a slot, and the finest resolution there is. Slots begin at multiples of it.
 pub const SLOT_S: i64 = 10;
 
-/// What rows beyond the cap are added up as.
+/// Name for the sum of rows beyond the cap.
 pub const OTHER: &str = "[other]";
 
 /// One process, as one user, on one device: what a row is about. Names are escaped already.
 #[derive(Clone, Default, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Who {
-    /// 0 for the kernel, for overflow, and for what is not told apart.
+    /// 0 for the kernel, for overflow, and for what is not distinguished.
     pub pid: u32,
     /// Since boot.
     pub start_time_ns: Option<u64>,
@@ -24,7 +24,7 @@ pub struct Who {
     pub device: Device,
 }
 
-/// A device of a namespace; without a name where no packet has told it.
+/// A device of a namespace; without a name until a packet shows it.
 #[derive(Clone, Default, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Device {
     pub netns: u32,
@@ -46,14 +46,14 @@ pub struct Counters {
 
 /// The balance of a device: bytes + copied = attributed + kernel + unattributed, each way.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
-pub struct Books {
-    pub tx: Side,
-    pub rx: Side,
+pub struct DeviceBalance {
+    pub tx: DirectionBalance,
+    pub rx: DirectionBalance,
 }
 
 /// One way.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
-pub struct Side {
+pub struct DirectionBalance {
     pub bytes: u64,
     pub packets: u64,
     pub attributed_bytes: u64,
@@ -97,6 +97,8 @@ pub struct Tick {
     pub memory_full: Option<f64>,
     pub io_some: Option<f64>,
     pub io_full: Option<f64>,
+    /// Namespaces with traffic whose devices could not be read; the most of all readings.
+    pub namespaces_unread: Option<u64>,
 }
 
 /// 10 s of measuring.
@@ -110,9 +112,9 @@ pub struct Slot {
     pub tick: Tick,
     /// Those that moved nothing are left out.
     pub samples: HashMap<Who, Counters>,
-    pub devices: HashMap<Device, Books>,
+    pub devices: HashMap<Device, DeviceBalance>,
     pub drops: HashMap<(DropKind, Who), Dropped>,
-    /// The writer's: larger for each slot it takes, by which it finds it again.
+    /// The writer's number for the slot, rising: it finds the slot by it.
     pub flush: i64,
     /// By cause.
     pub losses: BTreeMap<&'static str, u64>,
@@ -128,13 +130,25 @@ impl Counters {
         self.rx_app_bytes += more.rx_app_bytes;
     }
 
+    /// What is left without the others.
+    pub(crate) const fn without(&self, others: &Self) -> Self {
+        Self {
+            tx_bytes: self.tx_bytes.saturating_sub(others.tx_bytes),
+            rx_bytes: self.rx_bytes.saturating_sub(others.rx_bytes),
+            tx_packets: self.tx_packets.saturating_sub(others.tx_packets),
+            rx_packets: self.rx_packets.saturating_sub(others.rx_packets),
+            tx_app_bytes: self.tx_app_bytes.saturating_sub(others.tx_app_bytes),
+            rx_app_bytes: self.rx_app_bytes.saturating_sub(others.rx_app_bytes),
+        }
+    }
+
     /// Both ways.
     pub const fn bytes(&self) -> u64 {
         self.tx_bytes + self.rx_bytes
     }
 }
 
-impl Side {
+impl DirectionBalance {
     const fn add(&mut self, more: &Self) {
         self.bytes += more.bytes;
         self.packets += more.packets;
@@ -145,7 +159,7 @@ impl Side {
     }
 }
 
-impl Books {
+impl DeviceBalance {
     pub const fn add(&mut self, more: &Self) {
         self.tx.add(&more.tx);
         self.rx.add(&more.rx);
@@ -158,8 +172,8 @@ impl Slot {
         (self.samples.len() + self.devices.len() + self.drops.len()) as u64
     }
 
-    /// Leaves the `most` busiest rows of processes and of drops; the others are added up, for each device, under the name
-    /// `[other]`, so that sums stay what they were.
+    /// Keeps the `most` busiest rows of processes and of drops. The others are added up per device as `[other]`, so that
+    /// sums stay the same.
     pub fn cap(&mut self, most: usize) {
         let other = |who: &Who| Who { comm: OTHER.into(), device: who.device.clone(), ..Who::default() };
         if self.samples.len() > most {

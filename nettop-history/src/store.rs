@@ -1,9 +1,7 @@
 //! The file: opened with care, written one transaction at a time, bounded in age and size.
 
 mod insert;
-mod limits;
 mod room;
-mod trouble;
 
 use std::{
     path::{Path, PathBuf},
@@ -11,16 +9,16 @@ use std::{
 };
 
 use insert::insert;
-pub use limits::{Keep, Limits};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, ffi, params};
-pub use trouble::Trouble;
 
-use crate::{gaps, guard::Guard, names::Names, retention, rollup, schema, slot::Slot};
+use crate::{
+    gaps, guard::Guard, limits::Limits, names::Names, retention, rollup, schema, slot::Slot, trouble::Trouble,
+};
 
 /// At most this long for a lock that another client holds.
-const BUSY: Duration = Duration::from_secs(2);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often the oldest tenth is given up for one transaction.
-const CUTS: usize = 32;
+const MAX_CUTS: usize = 32;
 
 /// Whose measurements these are.
 #[derive(Clone, Debug)]
@@ -37,7 +35,7 @@ pub struct Origin {
 pub struct Store {
     connection: Connection,
     names: Names,
-    /// Whether they may have numbers that the file has not: since a write that failed, or a cut.
+    /// Whether they may have numbers that the file lacks, after a failed write or a cut.
     names_stale: bool,
     session: i64,
     limits: Limits,
@@ -48,8 +46,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the file, makes it if there is none, and brings an older one up to date. `started` tells one run from
-    /// the next, in seconds since 1970.
+    /// Opens the file, makes it if there is none, and brings an older one up to date. `started`, in seconds since 1970,
+    /// identifies the run.
     ///
     /// # Errors
     ///
@@ -63,7 +61,7 @@ impl Store {
         let flags =
             OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
         let mut connection = Connection::open_with_flags(&guard.path, flags)?;
-        connection.busy_timeout(BUSY)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
         // Nothing is changed before it is known whose it is.
         let id: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
         let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
@@ -88,7 +86,7 @@ impl Store {
         Ok(store)
     }
 
-    /// Writes slots in one transaction. Where there is no room, what is oldest is given up.
+    /// Writes slots in one transaction. If there is no room, the oldest rows are given up.
     ///
     /// # Errors
     ///
@@ -108,7 +106,7 @@ impl Store {
     fn write_with_cuts(&mut self, slots: &[Slot], now: i64) -> Result<(), Trouble> {
         self.bound()?;
         let mut result = self.try_write(slots, now);
-        for _ in 0..CUTS {
+        for _ in 0..MAX_CUTS {
             if !matches!(result, Err(Trouble::Full)) {
                 break;
             }
@@ -128,14 +126,14 @@ impl Store {
         Ok(self.connection.query_row(query, params![ts, flush], |row| row.get::<_, i64>(0))? > 0)
     }
 
-    /// Rolls everything up and says that nothing more comes.
+    /// Rolls everything up and records the session's end.
     ///
     /// # Errors
     ///
     /// [`Trouble`]; the next start does it.
     pub fn finish(mut self, now: i64) -> Result<(), Trouble> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        rollup::close(&transaction, None)?;
+        rollup::roll_up_ended(&transaction, None)?;
         transaction.execute("UPDATE session SET ended = ?1 WHERE id = ?2", params![now, self.session])?;
         transaction.commit()?;
         // So that a copy of the one file is enough.
@@ -143,7 +141,7 @@ impl Store {
         Ok(())
     }
 
-    /// Gives the file up and lets it be found under another name.
+    /// Gives the file up and renames it.
     ///
     /// # Errors
     ///
@@ -163,7 +161,7 @@ impl Store {
             insert(&transaction, &mut self.names, slot)?;
         }
         gaps::note(&transaction, self.session, slots)?;
-        rollup::close(&transaction, Some(now))?;
+        rollup::roll_up_ended(&transaction, Some(now))?;
         let has_forgotten = retention::by_age(&transaction, &self.limits.keep, self.last, now)?;
         self.last = now;
         transaction.commit()?;
@@ -177,15 +175,15 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(
         "PRAGMA page_size = 4096; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA trusted_schema = OFF; PRAGMA cache_size = -4096;",
     )?;
-    // What refers to what is this program's business, and checked where it is tested.
+    // This program keeps references right itself, and tests check them.
     connection.execute_batch("PRAGMA foreign_keys = OFF")?;
     connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
     // FULL: a power cut costs nothing that was committed; NORMAL was seen to lose 35 transactions.
     connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 1000;")?;
     connection.query_row("PRAGMA journal_size_limit = 16777216", [], |_| Ok(()))?;
     let mut persist: i32 = 1;
-    // SAFETY: the handle is open, the schema's name is a C string, and the opcode takes a pointer to an int. Without the log
-    // beside it, a file of a daemon that stopped cannot be read by those who may not write.
+    // SAFETY: the handle is open, the schema's name is a C string, and the opcode takes a pointer to an int. Without the
+    // log beside it, a file of a daemon that stopped cannot be read by those who may not write.
     unsafe {
         ffi::sqlite3_file_control(
             connection.handle(),
@@ -205,7 +203,7 @@ fn begin(connection: &Connection, origin: &Origin, started: i64) -> rusqlite::Re
     )?;
     let boot = connection
         .query_row("SELECT id FROM boot WHERE boot_id = ?1", [&origin.boot_id], |row| row.get::<_, i64>(0))?;
-    // A file that was opened again, after a trouble, is still of the same run.
+    // A file opened again after trouble is still of the same run.
     let found = connection.query_row(
         "SELECT max(id) FROM session WHERE boot = ?1 AND started = ?2",
         params![boot, started],

@@ -9,10 +9,11 @@ mod versions;
 use std::path::{Path, PathBuf};
 
 use crate::{
-    Books, By, Counters, Device, DropKind, Dropped, Limits, Order, Origin, Question, Side, Slot, Store, Tick, Who,
+    By, Counters, Device, DeviceBalance, DirectionBalance, DropKind, Dropped, Limits, Order, Origin, Question, Slot,
+    Store, Tick, Who,
 };
 
-/// In memory where there is such a file system: what these tests are about is not the disk.
+/// In memory where there is such a file system: these tests are not about the disk.
 fn folder() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
@@ -62,14 +63,14 @@ fn slot(ts: i64, moved: &[(u32, u64)]) -> Slot {
     for (number, bytes) in moved {
         let who = who(*number);
         let counters = counters(*bytes);
-        let side = |bytes: u64, packets: u64| Side {
+        let side = |bytes: u64, packets: u64| DirectionBalance {
             bytes: bytes + 7,
             packets,
             attributed_bytes: bytes,
             unattributed_bytes: 7,
-            ..Side::default()
+            ..DirectionBalance::default()
         };
-        let books = Books {
+        let books = DeviceBalance {
             tx: side(counters.tx_bytes, counters.tx_packets),
             rx: side(counters.rx_bytes, counters.rx_packets),
         };

@@ -1,5 +1,5 @@
-//! The thread that writes. Whoever hands it a slot never waits: what the file does not take is kept for a while, then
-//! given up and counted.
+//! The thread that writes. Handing over a slot never waits: what the file does not take is kept for a while, then given up
+//! and counted.
 
 use std::{
     collections::VecDeque,
@@ -13,17 +13,19 @@ use std::{
 };
 
 use crate::{
+    limits::Limits,
     slot::Slot,
-    store::{Limits, Origin, Store, Trouble},
+    store::{Origin, Store},
+    trouble::Trouble,
 };
 
 /// Slots that wait for a writer that is busy, and those that it keeps while the file cannot take them: five minutes.
 const WAITING: usize = 8;
-const KEPT: usize = 30;
-/// The loss that those are which the file did not take.
+const MAX_KEPT_SLOTS: usize = 30;
+/// Cause of loss for what the file did not take.
 const SHED: &str = "history_shed";
 /// How long an end waits for a disk.
-const FAREWELL: Duration = Duration::from_secs(5);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The end that measures.
 pub struct Writer {
@@ -57,12 +59,12 @@ impl Pending {
     }
 }
 
-/// What both ends know. Locked for moments only, and never while the file is waited for.
+/// Shared by both ends. Locked for moments only, and never while waiting for the file.
 struct State {
     /// What the file is to keep from now on.
     limits: Limits,
     is_in_trouble: bool,
-    /// When the file was last as it should be.
+    /// When the last flush succeeded.
     sound_at: Instant,
 }
 
@@ -71,19 +73,19 @@ struct Thread {
     limits: Limits,
     state: Arc<Mutex<State>>,
     origin: Origin,
-    /// When this run began: what is opened again later is of the same.
+    /// When this run began; opening the file again keeps it.
     started: i64,
     store: Option<Store>,
     waiting: VecDeque<Slot>,
-    /// What the last slot is marked with.
+    /// The mark of the last slot.
     flush: i64,
-    /// A write of which it is not known whether it arrived.
+    /// A write that may or may not have arrived.
     attempt: Option<Attempt>,
     shed: Arc<AtomicU64>,
     pending: Arc<Pending>,
-    /// Of what was shed, what the file does not tell yet.
-    told: u64,
-    /// What was said last, so that it is said once.
+    /// How many shed readings the file has recorded.
+    recorded: u64,
+    /// The last message, so that it is logged once.
     trouble: Option<String>,
 }
 
@@ -93,8 +95,8 @@ struct Attempt {
     flush: i64,
     /// Readings of its slots that were given up since.
     shed: u64,
-    /// What it tells of what was shed before.
-    told: u64,
+    /// How many shed readings it records.
+    recorded: u64,
 }
 
 impl Writer {
@@ -113,12 +115,12 @@ impl Writer {
             started: now(),
             store: None,
             waiting: VecDeque::new(),
-            // Never again what another writer used.
+            // No number that another writer used.
             flush: now() << 20,
             attempt: None,
             shed: Arc::clone(&shed),
             pending: Arc::clone(&pending),
-            told: 0,
+            recorded: 0,
             trouble: None,
         };
         let started = std::thread::Builder::new().name("history".into()).spawn(move || {
@@ -138,7 +140,7 @@ impl Writer {
         lock(&self.state).limits = limits;
     }
 
-    /// Whether the file did not take what it was given last.
+    /// Whether the last write failed.
     pub fn is_in_trouble(&self) -> bool {
         lock(&self.state).is_in_trouble
     }
@@ -166,7 +168,7 @@ impl Writer {
     pub fn finish(self) -> (u64, u64) {
         let Self { queue, pending, done, .. } = self;
         drop(queue);
-        let timeout = matches!(done.recv_timeout(FAREWELL), Err(RecvTimeoutError::Timeout));
+        let timeout = matches!(done.recv_timeout(SHUTDOWN_TIMEOUT), Err(RecvTimeoutError::Timeout));
         let (slots, rows) = pending.slots_and_rows();
         let why = if timeout { ": its disk does not answer" } else { "" };
         if slots > 0 {
@@ -178,7 +180,7 @@ impl Writer {
 
 impl Thread {
     fn run(&mut self, slots: &Receiver<Slot>) {
-        // At once, so that what is wrong is said at once, and the session begins now.
+        // At once, so that an error is logged now, and the session begins now.
         self.flush(true);
         while let Ok(slot) = slots.recv() {
             self.take(slot);
@@ -195,7 +197,7 @@ impl Thread {
     }
 
     fn take(&mut self, mut slot: Slot) {
-        if self.waiting.len() == KEPT
+        if self.waiting.len() == MAX_KEPT_SLOTS
             && let Some(oldest) = self.waiting.pop_front()
         {
             self.pending.remove(&oldest);
@@ -246,35 +248,35 @@ impl Thread {
                     .for_each(|slot| self.pending.remove(slot));
                 self.waiting.retain(|slot| slot.flush > attempt.flush);
                 self.shed.fetch_sub(attempt.shed, Ordering::Relaxed);
-                self.told = attempt.told;
+                self.recorded = attempt.recorded;
             }
             self.attempt = None;
         }
         let shed = self.shed.load(Ordering::Relaxed);
-        let more = shed.saturating_sub(self.told);
+        let more = shed.saturating_sub(self.recorded);
         let slots = self.waiting.make_contiguous();
         let Some(last) = slots.last_mut() else { return Ok(()) };
-        // Only for this attempt: the slot may be shed before one succeeds, and what it tells with it.
+        // Only for this attempt: the slot may be shed before one succeeds, and this count with it.
         if more > 0 {
             last.losses.insert(SHED, more);
         }
-        self.attempt = Some(Attempt { ts: last.ts, flush: last.flush, shed: 0, told: shed });
+        self.attempt = Some(Attempt { ts: last.ts, flush: last.flush, shed: 0, recorded: shed });
         let result = store.write(slots);
         if let Some(last) = slots.last_mut() {
             last.losses.remove(SHED);
         }
         result?;
-        self.told = shed;
+        self.recorded = shed;
         self.attempt = None;
         self.waiting.drain(..).for_each(|slot| self.pending.remove(&slot));
         Ok(())
     }
 
-    /// Whatever it is, the next slot is another chance.
+    /// For any error, the next slot is another chance.
     fn fail(&mut self, trouble: &Trouble, may_set_aside: bool) {
         let text = trouble.to_string();
         if self.trouble.as_ref() != Some(&text) {
-            tracing::warn!("history: {text}; counting goes on, and at most {KEPT} slots wait");
+            tracing::warn!("history: {text}; counting goes on, and at most {MAX_KEPT_SLOTS} slots wait");
             self.trouble = Some(text);
         }
         if !matches!(trouble, Trouble::Full | Trouble::Quota(_) | Trouble::Disk | Trouble::Pinned(_)) {

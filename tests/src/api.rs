@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nettop_model::status::Status;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::nettopd_command;
@@ -27,6 +29,11 @@ pub struct Daemon {
 impl Daemon {
     /// Starts it, and waits for its first interval.
     pub fn start(folder: &Path, args: &[&str]) -> Self {
+        Self::start_after(folder, "true", args)
+    }
+
+    /// The same, after a line of shell in its mount namespace.
+    pub fn start_after(folder: &Path, line: &str, args: &[&str]) -> Self {
         fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
         // Its own folder may be closed to others.
         let binary = folder.join("nettopd");
@@ -35,9 +42,9 @@ impl Daemon {
         }
         let group = folder.join("group");
         fs::write(&group, fs::read_to_string("/etc/group").unwrap() + &format!("nettopd:x:{GROUP}:\n")).unwrap();
-        let script = "mount --bind \"$0\" /etc/group && exec \"$@\"";
+        let script = format!("mount --bind \"$0\" /etc/group && {line} && exec \"$@\"");
         let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-c", script]).arg(&group).arg(&binary).arg("daemon").args(args);
+        command.args(["--mount", "sh", "-c", &script]).arg(&group).arg(&binary).arg("daemon").args(args);
         command.env("NETTOPD_SOCKET", folder.join("nettopd.sock")).env_remove("NOTIFY_SOCKET");
         command.stderr(fs::File::create(folder.join("log")).unwrap());
         let daemon = Self { child: command.spawn().unwrap(), folder: folder.into() };
@@ -63,8 +70,13 @@ impl Daemon {
 
     /// When the last interval ended.
     pub fn intervals(&self) -> Option<String> {
-        let (status, document) = self.get("/v1/status").ok()?;
-        (status == 200).then(|| document["last"]["time"].as_str().map(ToOwned::to_owned))?
+        Some(self.status()?.last?.time)
+    }
+
+    /// Its status, if it answers.
+    pub fn status(&self) -> Option<Status> {
+        let answer = self.get("/v1/status").ok()?;
+        (answer.status == 200).then(|| answer.document())
     }
 
     /// nettopd, asking this daemon.
@@ -102,10 +114,10 @@ impl Daemon {
         Ok(stream)
     }
 
-    /// Sends whatever it is, and reads whatever comes.
+    /// Sends any bytes, and reads any answer.
     pub fn say(&self, request: &[u8]) -> io::Result<Vec<u8>> {
         let mut stream = self.connect()?;
-        // It may have been answered before it was said.
+        // The answer may come before all is sent.
         let _ = stream.write_all(request);
         let _ = stream.shutdown(std::net::Shutdown::Write);
         let mut answer = Vec::new();
@@ -113,13 +125,17 @@ impl Daemon {
         if answer.is_empty() { read.map(|_| answer) } else { Ok(answer) }
     }
 
-    /// Status and document of an answer.
-    pub fn get(&self, target: &str) -> io::Result<(u16, Value)> {
-        let answer = self.say(format!("GET {target} HTTP/1.1\r\nHost: n\r\n\r\n").as_bytes())?;
-        let answer = String::from_utf8_lossy(&answer);
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-        Ok((status, serde_json::from_str(body).unwrap_or_default()))
+    pub fn get(&self, target: &str) -> io::Result<Answer> {
+        Ok(Answer::new(&self.say(&request(target))?))
+    }
+
+    /// The same without a limit on the time to answer.
+    pub fn get_slowly(&self, target: &str) -> io::Result<Answer> {
+        let mut stream = UnixStream::connect(self.socket())?;
+        stream.write_all(&request(target))?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        Ok(Answer::new(&answer))
     }
 
     /// Ends it as a crash does.
@@ -133,5 +149,40 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+fn request(target: &str) -> Vec<u8> {
+    format!("GET {target} HTTP/1.1\r\nHost: n\r\n\r\n").into_bytes()
+}
+
+/// What the daemon has answered.
+#[derive(Default, Debug)]
+pub struct Answer {
+    /// 0 where it is no answer.
+    pub status: u16,
+    body: String,
+}
+
+impl Answer {
+    fn new(answer: &[u8]) -> Self {
+        let answer = String::from_utf8_lossy(answer);
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+        Self { status, body: body.to_owned() }
+    }
+
+    /// What was asked for.
+    #[track_caller]
+    pub fn document<T: DeserializeOwned>(&self) -> T {
+        assert_eq!(self.status, 200, "{}", self.body);
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+
+    /// Why it is refused.
+    #[track_caller]
+    pub fn error(&self) -> String {
+        let document: Value = serde_json::from_str(&self.body).unwrap_or_default();
+        document["error"].as_str().unwrap_or_else(|| panic!("no error: {self:?}")).to_owned()
     }
 }

@@ -1,4 +1,4 @@
-//! Socket calls by the number, right and wrong ones, for what shows calls.
+//! Many socket calls, right and wrong ones, for what shows calls.
 
 use std::{
     ffi::{c_int, c_void},
@@ -21,7 +21,7 @@ pub fn marker() {
     shutdown(-77);
 }
 
-/// A call that does nothing but fail where the descriptor is none.
+/// A call that does nothing: with a bad descriptor it just fails.
 pub fn shutdown(fd: c_int) {
     // SAFETY: a plain system call.
     unsafe { libc::shutdown(fd, libc::SHUT_RD) };
@@ -109,7 +109,7 @@ type Named = unsafe extern "C" fn(c_int, *mut libc::sockaddr, *mut libc::socklen
 
 /// One of the calls that give an address, with room for so many bytes.
 fn name(call: Named, fd: c_int, room: u32) -> c_int {
-    // SAFETY: all zero is an address; there is room for more than is said.
+    // SAFETY: all zero is an address; there is more room than is given.
     unsafe {
         let mut address: libc::sockaddr_storage = zeroed();
         let mut length = room;
@@ -183,7 +183,7 @@ fn streams() {
         libc::accept4(listener, (&raw mut address).cast(), &raw mut length, libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK);
         libc::accept4(listener, null_mut(), null_mut(), 0);
         name(libc::getpeername, accepted, 128);
-        // Less room than there is to say.
+        // Less room than the address has.
         name(libc::getpeername, accepted, 4);
         send(first, b"hello, \"world\"", libc::MSG_NOSIGNAL);
         receive(accepted, 100, libc::MSG_PEEK | libc::MSG_DONTWAIT);
@@ -359,7 +359,7 @@ fn mistakes() {
 fn interrupted() {
     extern "C" fn nothing(_: c_int) {}
     let mut pair = [0; 2];
-    // SAFETY: the handler does nothing; all structures are live, and zero where nothing is said.
+    // SAFETY: the handler does nothing; all structures are live, and zero where nothing is set.
     unsafe {
         libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM, 0, pair.as_mut_ptr());
         let mut action: libc::sigaction = zeroed();

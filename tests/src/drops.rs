@@ -1,35 +1,36 @@
 //! Questions about drops: to nettopd's documents, and to the kernel's own statistics.
 
-use serde_json::Value;
+use nettop_model::{
+    Snapshot,
+    drops::{Class, DropReport},
+};
 
 use crate::Namespace;
 
 /// Drops of a namespace for one reason.
-pub fn drops<'a>(document: &'a Value, namespace: &Namespace, reason: &str) -> Vec<&'a Value> {
-    let drops = document["drops"].as_array().unwrap().iter();
-    drops.filter(|drop| drop["netns"] == namespace.inode() && drop["reason"] == reason).collect()
+pub fn drops<'a>(document: &'a Snapshot, namespace: &Namespace, reason: &str) -> Vec<&'a DropReport> {
+    document.drops.iter().filter(|drop| drop.netns == Some(namespace.inode()) && drop.reason == reason).collect()
 }
 
 /// Drops of a namespace that lost something.
-pub fn lost<'a>(document: &'a Value, namespace: &Namespace) -> Vec<&'a Value> {
-    let drops = document["drops"].as_array().unwrap().iter();
-    drops.filter(|drop| drop["netns"] == namespace.inode() && drop["class"] != "lifecycle").collect()
+pub fn lost<'a>(document: &'a Snapshot, namespace: &Namespace) -> Vec<&'a DropReport> {
+    let drops = document.drops.iter().filter(|drop| drop.netns == Some(namespace.inode()));
+    drops.filter(|drop| drop.class != Class::Lifecycle).collect()
 }
 
 /// Events of TCP of one kind and process.
-pub fn tcp(document: &Value, event: &str, pid: u32) -> u64 {
-    let events = document["tcp"].as_array().unwrap().iter();
-    let of = events.filter(|found| found["event"] == event && found["pid"] == pid);
-    of.map(|event| event["count"]["total"].as_u64().unwrap()).sum()
+pub fn tcp(document: &Snapshot, event: &str, pid: u32) -> u64 {
+    let of = document.tcp.iter().filter(|found| found.event == event && found.pid == Some(pid));
+    of.map(|event| event.count.total).sum()
 }
 
-pub fn packets(drops: &[&Value]) -> u64 {
-    drops.iter().map(|drop| drop["total"]["packets"].as_u64().unwrap()).sum()
+pub fn packets(drops: &[&DropReport]) -> u64 {
+    drops.iter().map(|drop| drop.total.packets).sum()
 }
 
 /// The function in which a drop happened.
-pub fn function(drop: &Value) -> &str {
-    drop["location"].as_str().unwrap().split('+').next().unwrap()
+pub fn function(drop: &DropReport) -> &str {
+    drop.location.split('+').next().unwrap()
 }
 
 /// A counter of /proc/net/snmp.
@@ -57,7 +58,7 @@ pub fn nft_drop(namespace: &Namespace, hook: &str, matches: &str) {
     namespace.run("nft", &format!("add rule inet t c {matches} counter drop"));
 }
 
-/// Of TCP to port 4000, of each eight packets with data one, by the number in its header: sent again, it has another.
+/// One of each eight TCP packets with data to port 4000, by the number in its header: sent again, it has another.
 pub const LOSSY: &str = "ip length > 100 tcp dport 4000 @nh,32,16 & 0x7 == 3";
 
 /// Packets that the rules of nftables in a namespace have counted.

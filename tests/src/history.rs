@@ -11,10 +11,10 @@ use rusqlite::{Connection, OpenFlags};
 /// Processes in each slot.
 pub const TALKERS: u32 = 20;
 
-/// What a writer that is started again misses of a slot.
+/// What a restarted writer misses of a slot.
 pub const RESTART_MS: i64 = 3000;
 
-/// What a process moved in a slot: anybody can tell later whether it is all there.
+/// What a process moved in a slot: a later check can see whether it is all there.
 pub const fn moved(ts: i64, talker: u32) -> Counters {
     let bytes = ts.cast_unsigned() % 100_003 + talker as u64 * 1000 + 1;
     Counters { tx_bytes: bytes, rx_bytes: bytes * 2, tx_packets: 1, rx_packets: 2, tx_app_bytes: 3, rx_app_bytes: 4 }
@@ -57,7 +57,7 @@ pub fn origin() -> Origin {
 
 /// Checks that the file is sound and that each slot in it is whole, and returns their times.
 pub fn sound_slots(path: &Path) -> Vec<i64> {
-    // One that may write would take the log with it when it is closed.
+    // A writing one would remove the log when it is closed.
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
     let check: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(check, "ok", "{}", path.display());
@@ -88,7 +88,7 @@ impl Mount {
         Self { folder }
     }
 
-    /// Mounts again with other options. Says whether the kernel let it be.
+    /// Remounts with other options. Returns whether the kernel allowed it.
     pub fn remount(&self, options: &str) -> bool {
         Command::new("mount").args(["-o", options]).arg(&self.folder).status().unwrap().success()
     }
@@ -96,7 +96,7 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        // Whoever is about to let go of it has the time to do so.
+        // A process about to release it has time to do so.
         let unmount =
             || Command::new("umount").arg("-q").arg(&self.folder).status().is_ok_and(|status| status.success());
         let is_unmounted = (0..20).any(|_| {

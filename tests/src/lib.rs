@@ -1,21 +1,25 @@
 //! What scenarios are made of: namespaces, processes that know what they moved, a sniffer, and nettopd itself.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a scenario that cannot be set up has failed")]
-#![allow(clippy::print_stdout, reason = "a skip is told to whoever runs the scenario")]
+#![allow(clippy::print_stdout, reason = "whoever runs the scenario learns of a skip")]
 
 pub mod api;
+mod bystander;
 pub mod calls;
 pub mod drops;
 pub mod history;
+mod invariants;
 pub mod machine;
 mod memory;
 mod namespace;
 mod nettopd;
 pub mod pairs;
 mod process;
+pub mod queue;
 pub mod service;
 mod sniffer;
 mod stream;
+mod tables;
 
 /// Version of the running kernel. Only for what a kernel is known to lack; nettopd itself never asks.
 pub fn kernel() -> (u32, u32) {
@@ -29,7 +33,7 @@ pub fn amount(here: u64, emulated: u64) -> u64 {
     if std::env::var_os("NETTOP_VM").is_some() { emulated } else { here }
 }
 
-/// Says that this kernel lacks what a scenario needs. Who runs all counts them.
+/// Prints that this kernel lacks what a scenario needs. The runner counts these.
 pub fn skip(what_lacks: &str) {
     use std::io::Write as _;
     println!("skipped: {what_lacks}");
@@ -41,11 +45,12 @@ pub fn skip(what_lacks: &str) {
 }
 
 pub use memory::MemoryCgroup;
-pub use namespace::{Counters, Namespace, join, veth_pair};
+pub use namespace::{Counters, Namespace, join, netns_cookie, netns_inode, routed, veth_pair};
 pub use nettopd::{
-    Nettopd, Row, app, assert_app, device, nettopd_command, owner_row, rows_of, rss_kib, run_nettopd, wire,
-    without_daemon,
+    Nettopd, app, assert_app, assert_app_bytes, device, nettopd_command, owner_row, rows_of, rss_kib, run_nettopd,
+    ways, wire, without_daemon,
 };
-pub use process::{Moved, Parent, Process, set_name};
+pub use process::{Moved, Parent, Process, become_nobody, set_name, unshare_as_nobody};
 pub use sniffer::{Frames, Sniffer};
-pub use stream::{Stream, Told};
+pub use stream::{Stream, StreamResult};
+pub use tables::{Kept, ports};

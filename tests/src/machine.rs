@@ -3,17 +3,17 @@
 
 mod namespaces;
 mod this;
+mod wait;
 
 use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    thread::sleep,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use self::namespaces::Namespaces;
-use crate::amount;
+pub use self::wait::{eventually, given};
 
 /// A machine that has booted.
 pub struct Machine {
@@ -50,10 +50,19 @@ impl Machine {
         machine
     }
 
-    /// With the package, and booted again after something was done there: in order where it is virtual, else after a power
+    /// With the package, and the watchdog's patience as shipped where the machine is emulated.
+    pub fn with_package_as_shipped() -> Self {
+        let machine = Self::with_package();
+        if machine.is_virtual() {
+            this::run_as_shipped(&machine);
+        }
+        machine
+    }
+
+    /// With the package, and booted again after something was done there: in order if it is virtual, else after a power
     /// cut. All that was written is there.
     pub fn booted_again(first: impl FnOnce(&Self)) -> Self {
-        // A virtual machine takes the scenario down with it, which then begins anew.
+        // A virtual machine takes the scenario down with it, which then begins again.
         let is_virtual = std::env::var_os("NETTOP_MACHINE").is_some();
         if is_virtual && this::was_started_anew() {
             return Self::boot();
@@ -69,7 +78,7 @@ impl Machine {
 
     fn wait(&self) {
         let booted = || self.try_run("systemctl", &["is-system-running", "--wait"]).stdout.starts_with(b"running");
-        // A virtual machine says elsewhere why.
+        // A virtual machine logs why elsewhere.
         let console = || self.namespaces.as_ref().map(Namespaces::console).unwrap_or_default();
         assert!(eventually(Duration::from_secs(60), booted), "it does not boot:\n{}", console());
     }
@@ -99,10 +108,14 @@ impl Machine {
             Command::new(program)
         };
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").stdin(Stdio::null());
+        if self.namespaces.is_some() {
+            // As its services have it.
+            command.env("NETTOPD_NAMESPACED", "1");
+        }
         command
     }
 
-    /// Runs something to its end, whatever that is.
+    /// Runs something to its end; it may fail.
     pub fn try_run(&self, program: &str, args: &[&str]) -> Output {
         self.command(program).args(args).output().unwrap()
     }
@@ -165,24 +178,4 @@ impl Drop for Machine {
             println!("{}", String::from_utf8_lossy(&journal.stdout));
         }
     }
-}
-
-/// Waits until something holds; returns whether it did in time. An emulated machine has more of it, and is asked less
-/// often: asking takes it most of a second.
-pub fn eventually(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
-    let (times, pause_ms) = (amount(1, 5), amount(50, 2000));
-    let deadline = Instant::now() + limit.saturating_mul(times.try_into().unwrap());
-    while !holds() {
-        if Instant::now() > deadline {
-            return false;
-        }
-        sleep(Duration::from_millis(pause_ms));
-    }
-    true
-}
-
-/// What `cargo xtask test` tells by the environment.
-pub fn given(variable: &str) -> PathBuf {
-    let value = std::env::var_os(variable).unwrap_or_else(|| panic!("{variable} is not set; run `cargo xtask test`"));
-    value.into()
 }

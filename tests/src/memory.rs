@@ -19,7 +19,7 @@ impl MemoryCgroup {
             match kind {
                 "cgroup" if options.split(',').any(|option| option == "memory") => Some((at, false)),
                 "cgroup2" => {
-                    // Whoever has it already is content.
+                    // It may be enabled already.
                     let _ = fs::write(at.join("cgroup.subtree_control"), "+memory");
                     let children = fs::read_to_string(at.join("cgroup.subtree_control")).ok()?;
                     children.split_whitespace().any(|controller| controller == "memory").then_some((at, true))

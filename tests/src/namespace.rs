@@ -2,7 +2,9 @@
 
 use std::{
     fs::{self, File},
-    os::unix::process::CommandExt as _,
+    os::fd::AsRawFd as _,
+    os::unix::{fs::MetadataExt as _, process::CommandExt as _},
+    path::Path,
     process::Command,
     thread::sleep,
     time::{Duration, Instant},
@@ -10,7 +12,7 @@ use std::{
 
 use nix::sched::{CloneFlags, setns};
 
-use crate::Process;
+use crate::{Process, amount, invariants, pairs};
 
 /// A network namespace with its loopback device up.
 pub struct Namespace {
@@ -31,12 +33,13 @@ impl Namespace {
     pub fn new() -> Self {
         let holder = Process::start(None, |ready| {
             nix::sched::unshare(CloneFlags::CLONE_NEWNET).expect("scenarios need root");
-            ready.tell();
+            ready.signal_ready();
             ready.wait_for_parent();
             Default::default()
         });
         holder.wait_until_ready();
         let namespace = Self { holder };
+        invariants::own(namespace.inode(), namespace.cookie());
         // No noise but what a scenario asks for.
         namespace.write("/proc/sys/net/ipv6/conf/default/router_solicitations", "0");
         namespace.write("/proc/sys/net/ipv6/conf/default/accept_ra", "0");
@@ -55,9 +58,13 @@ impl Namespace {
     }
 
     /// Inode number, as reports have it.
-    pub fn inode(&self) -> u64 {
-        use std::os::unix::fs::MetadataExt as _;
-        self.file().metadata().unwrap().ino()
+    pub fn inode(&self) -> u32 {
+        netns_inode(format!("/proc/{}/ns/net", self.pid()))
+    }
+
+    /// The part of its cookie that reports have: the next one with its inode number has another.
+    pub fn cookie(&self) -> u32 {
+        self.enter(netns_cookie)
     }
 
     /// Runs `ip` inside.
@@ -68,6 +75,13 @@ impl Namespace {
     /// Runs `ip` inside, for what the kernel may lack.
     pub fn try_ip(&self, args: &str) -> bool {
         let mut command = Command::new("ip");
+        command.args(args.split_whitespace());
+        self.inside(command).status().unwrap().success()
+    }
+
+    /// Runs `tc` inside, for what the kernel may lack.
+    pub fn try_tc(&self, args: &str) -> bool {
+        let mut command = Command::new("tc");
         command.args(args.split_whitespace());
         self.inside(command).status().unwrap().success()
     }
@@ -113,7 +127,7 @@ impl Namespace {
 
     /// Waits until a device can send: its queue is there only once the kernel has noticed the carrier, up to 1 s later.
     pub fn wait_until_up(&self, device: &str) {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(amount(20, 80));
         while self.link(device)["operstate"] != "UP" {
             assert!(Instant::now() < deadline, "{device} does not come up");
             sleep(Duration::from_millis(20));
@@ -134,6 +148,23 @@ impl Namespace {
     }
 }
 
+/// Inode number of the namespace that a file in /proc stands for, as reports have it.
+pub fn netns_inode(file: impl AsRef<Path>) -> u32 {
+    u32::try_from(fs::metadata(file).unwrap().ino()).unwrap()
+}
+
+/// Low half of the caller's namespace cookie.
+pub fn netns_cookie() -> u32 {
+    const SO_NETNS_COOKIE: i32 = 71;
+    let socket = pairs::socket(libc::AF_INET, libc::SOCK_DGRAM, 0);
+    let mut cookie = 0_u64;
+    let mut size = libc::socklen_t::try_from(size_of_val(&cookie)).unwrap();
+    let (fd, into) = (socket.as_raw_fd(), (&raw mut cookie).cast());
+    // SAFETY: the kernel writes at most `size` bytes into a live value.
+    pairs::check(unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, SO_NETNS_COOKIE, into, &raw mut size) } as isize);
+    u32::try_from(cookie & u64::from(u32::MAX)).unwrap()
+}
+
 /// Two namespaces joined by a veth pair: `v0` with 10.0.0.1 and fd00::1, `v1` with 10.0.0.2 and fd00::2.
 pub fn veth_pair() -> (Namespace, Namespace) {
     let (a, b) = (Namespace::new(), Namespace::new());
@@ -151,4 +182,21 @@ pub fn join(a: &Namespace, b: &Namespace) {
     }
     a.wait_until_up("v0");
     b.wait_until_up("v1");
+}
+
+/// Two namespaces with a router between: 10.1.0.2 behind `v0` and 10.2.0.2 behind `v1` of the router.
+pub fn routed() -> (Namespace, Namespace, Namespace) {
+    let (a, router, b) = (Namespace::new(), Namespace::new(), Namespace::new());
+    for (number, (host, device)) in [(&a, "v0"), (&b, "v1")].into_iter().enumerate() {
+        let network = format!("10.{}.0", number + 1);
+        router.ip(&format!("link add {device} type veth peer name v netns {}", host.pid()));
+        router.ip(&format!("addr add {network}.1/24 dev {device}"));
+        router.ip(&format!("link set {device} up"));
+        host.ip(&format!("addr add {network}.2/24 dev v"));
+        host.ip("link set v up");
+        host.wait_until_up("v");
+        host.ip(&format!("route add default via {network}.1"));
+    }
+    router.write("/proc/sys/net/ipv4/ip_forward", "1");
+    (a, router, b)
 }

@@ -4,114 +4,229 @@ use std::{
     io::{BufRead as _, BufReader},
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
-    sync::{Arc, Condvar, Mutex},
-    time::Duration,
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
+use nettop_model::{
+    Snapshot,
+    snapshot::{Amount, DeviceBalance, DirectionBalance, RowReport as Row},
+};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use serde_json::Value;
 
-use crate::Moved;
+use crate::{
+    Moved, Namespace, amount,
+    bystander::Bystanders,
+    invariants::{self, Invariants},
+};
 
-/// A row of a document.
-pub type Row = Value;
-
-/// A running nettopd that reports every 0.2 s.
+/// A running nettopd that reports every 0.2 s, in an emulated machine every 0.5 s. All its documents are checked against
+/// the `Invariants`; a broken invariant fails the scenario when this is dropped.
 pub struct Nettopd {
-    child: Child,
+    /// None where several scenarios share it.
+    child: Option<Child>,
+    pid: u32,
     latest: Arc<Latest>,
+    /// What the kernel had skipped in scenarios before.
+    skipped_before: u64,
+    /// And how many of their namespaces were not found.
+    unread_before: u64,
+    /// How often scenarios before had broken what always holds.
+    broken_before: usize,
+    /// Devices whose rest may be negative.
+    exempt: Arc<Mutex<Vec<(u32, String)>>>,
+    /// None where they are the shared one's.
+    _bystanders: Option<Bystanders>,
 }
 
-/// The latest line, how many there were, and whether more can come.
-#[derive(Default)]
 struct Latest {
-    state: Mutex<(String, u64, bool)>,
+    state: Mutex<State>,
     changed: Condvar,
+}
+
+/// What was read.
+struct State {
+    /// The latest.
+    document: Arc<Snapshot>,
+    /// Its size.
+    bytes: usize,
+    /// How many there were.
+    written: u64,
+    /// No more can come.
+    has_ended: bool,
+    invariants: Invariants,
 }
 
 impl Nettopd {
     /// Starts it and waits for its first report: everything from here on is counted.
+    ///
+    /// With `NETTOP_SHARED`, scenarios of one process that give no arguments share one: in an emulated machine the verifier
+    /// takes a second for each.
     pub fn start(args: &[&str]) -> Self {
-        Self::start_by(nettopd_command(), args)
+        static SHARED: Mutex<Option<Nettopd>> = Mutex::new(None);
+        if !args.is_empty() || std::env::var_os("NETTOP_SHARED").is_none() {
+            return Self::start_by(nettopd_command(), args);
+        }
+        let mut shared = SHARED.lock().unwrap();
+        let shared = shared.get_or_insert_with(|| Self::start_by(nettopd_command(), args));
+        // It is to have found the namespaces that were made since.
+        let known = shared.made_from_now_on();
+        let (skipped_before, unread_before) = (known.loss.runs_skipped, known.loss.namespaces_unread);
+        let broken_before = shared.latest.state.lock().unwrap().invariants.broken();
+        Self {
+            child: None,
+            pid: shared.pid,
+            latest: Arc::clone(&shared.latest),
+            skipped_before,
+            unread_before,
+            broken_before,
+            exempt: Arc::clone(&shared.exempt),
+            _bystanders: None,
+        }
     }
 
     /// As `start`, where nettopd is another program, or is to run elsewhere.
     pub fn start_by(mut command: Command, args: &[&str]) -> Self {
         // What a test measures is not for the history of the machine that it runs on.
         let history = if args.contains(&"--history") { &[][..] } else { &["--no-history"] };
+        let bystanders = Bystanders::start();
         let mut child = command
-            .args(["--format", "ndjson"])
+            .args(["--format", "ndjson", "--whole"])
             .args(history)
             .args(args)
-            .arg("0.2")
+            .arg(format!("0.{}", amount(2, 5)))
             .stdout(Stdio::piped())
             .spawn()
             .expect("nettopd does not start");
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let latest = Arc::new(Latest::default());
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let state = State {
+            document: Arc::default(),
+            bytes: 0,
+            written: 0,
+            has_ended: false,
+            invariants: Invariants::new(args, bystanders.pids()),
+        };
+        let latest = Arc::new(Latest { state: Mutex::new(state), changed: Condvar::new() });
         let shared = Arc::clone(&latest);
         std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
+            let mut line = String::new();
+            // If it is killed, the last line may lack its end.
+            while output.read_line(&mut line).is_ok_and(|_| line.ends_with('\n')) {
+                let document = serde_json::from_str(&line).map(Arc::new);
                 let mut state = shared.state.lock().unwrap();
-                (state.0, state.1) = (line, state.1 + 1);
+                let document = match document {
+                    Ok(document) => document,
+                    Err(error) => {
+                        state.invariants.violate(format!("a line is no document: {error}"));
+                        break;
+                    }
+                };
+                state.invariants.check(&document);
+                (state.document, state.bytes, state.written) = (document, line.len(), state.written + 1);
                 shared.changed.notify_all();
+                line.clear();
             }
-            shared.state.lock().unwrap().2 = true;
+            shared.state.lock().unwrap().has_ended = true;
             shared.changed.notify_all();
         });
-        let nettopd = Self { child, latest };
+        let nettopd = Self {
+            pid: child.id(),
+            child: Some(child),
+            latest,
+            skipped_before: 0,
+            unread_before: 0,
+            broken_before: 0,
+            exempt: Arc::default(),
+            _bystanders: Some(bystanders),
+        };
         nettopd.after(1);
         nettopd
     }
 
-    /// The first document to be read from the kernel after everything that was done before the call.
-    pub fn settled(&self) -> Value {
+    /// Lets the rest of a device be negative, for the reason `_why`.
+    pub fn allow_negative_rest(&self, namespace: &Namespace, device: &str, _why: &str) {
+        self.exempt.lock().unwrap().push((namespace.inode(), device.to_owned()));
+    }
+
+    /// The first document to be read from the kernel after everything that was done before the call, with the devices of
+    /// all namespaces that can be entered.
+    pub fn settled(&self) -> Arc<Snapshot> {
         // Delayed acknowledgements and FINs are still under way: 0.2 s at most on these paths.
         std::thread::sleep(Duration::from_millis(400));
+        let mut document = self.made_from_now_on();
+        // A namespace is looked for again after a while; one that nobody is in any more is not found at all.
+        let (from, limit) = (Instant::now(), Duration::from_secs(amount(3, 12)));
+        while document.loss.namespaces_unread > self.unread_before && from.elapsed() < limit {
+            document = self.after_this();
+        }
+        document
+    }
+
+    /// The first document whose reading was begun later than now.
+    fn made_from_now_on(&self) -> Arc<Snapshot> {
         let now = Timestamp::now();
-        // Documents may wait in the pipe: one made later than now tells that the next was begun later.
+        // Documents may wait in the pipe: one made later than now means that the next was begun later.
         let mut made_later = false;
         loop {
-            let written = self.latest.state.lock().unwrap().1;
-            let document = self.after(written + 1);
+            let document = self.after_this();
             if made_later {
                 return document;
             }
-            let time = document["time"].as_str().unwrap();
-            made_later = time.parse::<Timestamp>().unwrap() > now;
+            made_later = document.time.parse::<Timestamp>().unwrap() > now;
         }
     }
 
-    /// The latest document, once `n` were written.
-    fn after(&self, n: u64) -> Value {
-        let state = self.latest.state.lock().unwrap();
-        let wait =
-            self.latest.changed.wait_timeout_while(state, Duration::from_secs(30), |state| state.1 < n && !state.2);
-        let (state, timeout) = wait.unwrap();
-        assert!(!timeout.timed_out() && state.1 >= n, "nettopd stopped reporting");
-        serde_json::from_str(&state.0).expect("a line is a document")
+    /// The document after the latest.
+    fn after_this(&self) -> Arc<Snapshot> {
+        let written = self.latest.state.lock().unwrap().written;
+        self.after(written + 1)
     }
 
-    pub fn pid(&self) -> u32 {
-        self.child.id()
+    /// The latest document, once `n` were written.
+    fn after(&self, n: u64) -> Arc<Snapshot> {
+        let is_awaited = |state: &mut State| state.written < n && !state.has_ended;
+        let state = self.latest.state.lock().unwrap();
+        // A bound for what hangs: an emulated machine may get little of a CPU.
+        let limit = Duration::from_secs(amount(30, 120));
+        let (state, timeout) = self.latest.changed.wait_timeout_while(state, limit, is_awaited).unwrap();
+        assert!(!timeout.timed_out() && state.written >= n, "nettopd stopped reporting");
+        let mut document = Arc::clone(&state.document);
+        if self.child.is_none() {
+            // Scenarios before had namespaces that may have had the same numbers.
+            invariants::forget_dead_namespaces(Arc::make_mut(&mut document));
+        }
+        if self.skipped_before > 0 {
+            Arc::make_mut(&mut document).loss.runs_skipped -= self.skipped_before;
+        }
+        document
+    }
+
+    /// Size of the latest.
+    pub fn document_bytes(&self) -> usize {
+        self.latest.state.lock().unwrap().bytes
+    }
+
+    pub const fn pid(&self) -> u32 {
+        self.pid
     }
 
     /// Asks it to end and returns its last report and exit code.
-    pub fn stop(mut self, signal: Signal) -> (Value, Option<i32>) {
-        kill(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
-        let code = self.child.wait().unwrap().code();
+    pub fn stop(mut self, signal: Signal) -> (Arc<Snapshot>, Option<i32>) {
+        let child = self.child.as_mut().expect("others use it as well");
+        kill(Pid::from_raw(self.pid.cast_signed()), signal).unwrap();
+        let code = child.wait().unwrap().code();
         let state = self.latest.state.lock().unwrap();
-        let state = self.latest.changed.wait_while(state, |state| !state.2).unwrap();
-        (serde_json::from_str(&state.0).unwrap(), code)
+        let state = self.latest.changed.wait_while(state, |state| !state.has_ended).unwrap();
+        (Arc::clone(&state.document), code)
     }
 
     /// Resident memory.
     pub fn rss_kib(&self) -> u64 {
-        rss_kib(self.child.id())
+        rss_kib(self.pid)
     }
 }
 
@@ -122,10 +237,29 @@ pub fn rss_kib(pid: u32) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
+impl Nettopd {
+    /// Waits for what is on its way: a rest is judged by the documents of seconds.
+    fn violations(&self) -> Vec<String> {
+        let exempt = self.exempt.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.latest.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_awaited = |state: &mut State| state.invariants.is_negative_now() && !state.has_ended;
+        let wait = self.latest.changed.wait_timeout_while(state, Duration::from_secs(10), is_awaited);
+        let (state, _) = wait.unwrap_or_else(PoisonError::into_inner);
+        state.invariants.violations(self.broken_before, &exempt)
+    }
+}
+
 impl Drop for Nettopd {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let violations = self.violations();
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            return eprintln!("{}", violations.join("\n"));
+        }
+        assert!(violations.is_empty(), "documents broke what always holds:\n{}", violations.join("\n"));
     }
 }
 
@@ -147,46 +281,57 @@ pub fn without_daemon(mut nettopd: Command) -> Command {
 }
 
 /// All rows of a process.
-pub fn rows_of(document: &Value, pid: u32) -> Vec<&Row> {
-    document["rows"].as_array().unwrap().iter().filter(|row| row["pid"] == pid).collect()
+pub fn rows_of(document: &Snapshot, pid: u32) -> Vec<&Row> {
+    document.rows.iter().filter(|row| row.pid == pid).collect()
 }
 
 /// The only row of a process.
-pub fn owner_row(document: &Value, pid: u32) -> &Row {
+pub fn owner_row(document: &Snapshot, pid: u32) -> &Row {
     let rows = rows_of(document, pid);
     assert_eq!(rows.len(), 1, "rows of process {pid}: {rows:#?}");
     rows[0]
 }
 
 /// Sum of the app bytes of a process.
-pub fn app(document: &Value, pid: u32) -> Moved {
-    sum(&rows_of(document, pid), "app_bytes")
+pub fn app(document: &Snapshot, pid: u32) -> Moved {
+    sum(&rows_of(document, pid), |amount| amount.app_bytes)
 }
 
-/// Holds the app bytes of a process against what it moved. Where the kernel skipped runs of hooks, and says so in
-/// `loss`, they may be less.
-pub fn assert_app(document: &Value, pid: u32, moved: Moved) {
+/// Compares the app bytes of a process with what it moved.
+#[track_caller]
+pub fn assert_app(document: &Snapshot, pid: u32, moved: Moved) {
     let counted = app(document, pid);
-    if document["loss"]["runs_skipped"] == 0 {
-        assert_eq!(counted, moved, "process {pid}");
+    assert_app_bytes(document, counted.sent, moved.sent);
+    assert_app_bytes(document, counted.received, moved.received);
+}
+
+/// Compares app bytes with what was moved. Where `loss` has runs of hooks that the kernel skipped, they may be less.
+#[track_caller]
+pub fn assert_app_bytes(document: &Snapshot, counted: u64, moved: u64) {
+    if document.loss.runs_skipped == 0 {
+        assert_eq!(counted, moved, "{:#?}", document.loss);
     } else {
-        assert!(counted.sent <= moved.sent && counted.received <= moved.received, "{counted:?} of {moved:?}");
+        assert!(counted <= moved, "{counted} of {moved}");
     }
 }
 
 /// Sum of the wire bytes of a process.
-pub fn wire(document: &Value, pid: u32) -> Moved {
-    sum(&rows_of(document, pid), "bytes")
+pub fn wire(document: &Snapshot, pid: u32) -> Moved {
+    sum(&rows_of(document, pid), |amount| amount.bytes)
 }
 
-fn sum(rows: &[&Row], what: &str) -> Moved {
-    let sum = |way: &str| rows.iter().map(|row| row["total"][way][what].as_u64().unwrap()).sum();
-    Moved { sent: sum("tx"), received: sum("rx") }
+fn sum(rows: &[&Row], what: fn(&Amount) -> u64) -> Moved {
+    let total = |way: fn(&Row) -> &Amount| rows.iter().map(|row| what(way(row))).sum();
+    Moved { sent: total(|row| &row.total.tx), received: total(|row| &row.total.rx) }
 }
 
-/// The books of a device since the start.
-pub fn device<'a>(document: &'a Value, netns: u64, name: &str) -> &'a Value {
-    let mut devices = document["devices"].as_array().unwrap().iter();
-    let found = devices.find(|device| device["netns"] == netns && device["device"] == name);
-    &found.unwrap_or_else(|| panic!("no device {name} of namespace {netns}"))["total"]
+/// A device's balance since the start.
+pub fn device<'a>(document: &'a Snapshot, netns: u32, name: &str) -> &'a DeviceBalance {
+    let found = document.devices.iter().find(|device| device.netns == netns && device.device == name);
+    &found.unwrap_or_else(|| panic!("no device {name} of namespace {netns}")).total
+}
+
+/// Both sides of a device's balance, with names.
+pub const fn ways(books: &DeviceBalance) -> [(&'static str, DirectionBalance); 2] {
+    [("tx", books.tx), ("rx", books.rx)]
 }

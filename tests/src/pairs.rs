@@ -5,11 +5,12 @@ use std::{
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream, UdpSocket},
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+    sync::Arc,
 };
 
-use serde_json::Value;
+use nettop_model::Snapshot;
 
-use crate::{Moved, Namespace, Nettopd, Process, assert_app, device};
+use crate::{Moved, Namespace, Nettopd, Process, Sniffer, assert_app, device, ways, wire};
 
 /// Checks the result of a system call.
 pub fn check(result: isize) -> u64 {
@@ -23,22 +24,23 @@ pub fn set_option<T>(fd: RawFd, level: i32, name: i32, value: &T) {
     check(unsafe { libc::setsockopt(fd, level, name, std::ptr::from_ref(value).cast(), size) } as isize);
 }
 
-/// What every packet of lo was billed to somebody.
-pub fn assert_balanced(document: &Value, namespace: &Namespace) {
+/// Every packet of lo was billed to somebody.
+pub fn assert_balanced(document: &Snapshot, namespace: &Namespace) {
     let books = device(document, namespace.inode(), "lo");
-    for way in ["tx", "rx"] {
-        assert_eq!(books[way]["unattributed_bytes"], 0, "{way}: {books:#} {:#}", document["rows"]);
-        assert_eq!(books[way]["unattributed_packets"], 0, "{way}: {books:#}");
+    for (way, side) in ways(books) {
+        assert_eq!(side.unattributed_bytes, 0, "{way}: {books:#?} {:#?}", document.rows);
+        assert_eq!(side.unattributed_packets, 0, "{way}: {books:#?}");
     }
 }
 
-/// Two processes joined by TCP over lo: what each moved must be what nettopd says.
+/// Two processes joined by TCP over lo: nettopd must report what each moved.
 pub fn tcp_pair(server: impl FnOnce(TcpStream) -> Moved, client: impl FnOnce(&TcpStream) -> Moved) {
     let nettopd = Nettopd::start(&[]);
     let alone = Namespace::new();
+    let sniffer = Sniffer::start(&alone);
     let server = Process::start(Some(&alone), |parent| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        parent.tell_number(listener.local_addr().unwrap().port().into());
+        parent.send_number(listener.local_addr().unwrap().port().into());
         server(listener.accept().unwrap().0)
     });
     let port = u16::try_from(server.wait_until_ready()).unwrap();
@@ -51,34 +53,50 @@ pub fn tcp_pair(server: impl FnOnce(TcpStream) -> Moved, client: impl FnOnce(&Tc
         assert_eq!((&stream).read(&mut [0]).unwrap(), 0);
         moved
     });
-    finish(&nettopd, &alone, [server, client]);
+    finish(&nettopd, &alone, [server, client], || sniffer.local(port));
 }
 
 /// The same by UDP; the client's socket is connected.
 pub fn udp_pair(server: impl FnOnce(UdpSocket) -> Moved, client: impl FnOnce(UdpSocket) -> Moved) {
-    let nettopd = Nettopd::start(&[]);
     let alone = Namespace::new();
-    let server = Process::start(Some(&alone), |parent| {
+    let sniffer = Sniffer::start(&alone);
+    udp_pair_in(&alone, server, client, |port| sniffer.local(port));
+}
+
+/// The same; the caller gives what the server has on the wire.
+pub fn udp_pair_in(
+    alone: &Namespace,
+    server: impl FnOnce(UdpSocket) -> Moved,
+    client: impl FnOnce(UdpSocket) -> Moved,
+    passed: impl FnOnce(u16) -> Moved,
+) {
+    let nettopd = Nettopd::start(&[]);
+    let server = Process::start(Some(alone), |parent| {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        parent.tell_number(socket.local_addr().unwrap().port().into());
+        parent.send_number(socket.local_addr().unwrap().port().into());
         server(socket)
     });
     let port = u16::try_from(server.wait_until_ready()).unwrap();
-    let client = Process::start(Some(&alone), move |_| {
+    let client = Process::start(Some(alone), move |_| {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.connect(("127.0.0.1", port)).unwrap();
         client(socket)
     });
-    finish(&nettopd, &alone, [server, client]);
+    finish(&nettopd, alone, [server, client], || passed(port));
 }
 
-pub fn finish(nettopd: &Nettopd, namespace: &Namespace, processes: [Process; 2]) {
-    let (document, _) = finish_at(nettopd, processes);
+/// Waits for both, which talk over lo. Compares nettopd with what they moved and what of the first `passed`: what one sent
+/// the other received.
+pub fn finish(nettopd: &Nettopd, namespace: &Namespace, processes: [Process; 2], passed: impl FnOnce() -> Moved) {
+    let (document, pids) = finish_at(nettopd, processes);
+    let passed = passed();
+    assert!(passed.sent + passed.received > 0, "a scenario that moves nothing proves nothing");
+    assert_eq!(pids.map(|pid| wire(&document, pid)), [passed, passed.reversed()], "{:#?}", document.rows);
     assert_balanced(&document, namespace);
 }
 
-/// Waits for both and holds nettopd against what they moved. Returns its document and who they were.
-pub fn finish_at(nettopd: &Nettopd, processes: [Process; 2]) -> (Value, [u32; 2]) {
+/// Waits for both and compares nettopd with what they moved. Returns its document and their pids.
+pub fn finish_at(nettopd: &Nettopd, processes: [Process; 2]) -> (Arc<Snapshot>, [u32; 2]) {
     let pids = processes.each_ref().map(Process::pid);
     let moved = processes.map(Process::finish);
     let document = nettopd.settled();
@@ -100,7 +118,7 @@ pub fn read_all(mut stream: TcpStream) -> Moved {
     }
 }
 
-/// What TCP says of a connection.
+/// `TCP_INFO` of a connection.
 pub fn tcp_info(stream: &TcpStream) -> libc::tcp_info {
     // SAFETY: all zeros are one.
     let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
@@ -111,11 +129,11 @@ pub fn tcp_info(stream: &TcpStream) -> libc::tcp_info {
     info
 }
 
-/// Sends until some of it had to be sent again. Returns how much.
+/// Sends until a retransmission. Returns how much.
 pub fn send_until_sent_again(stream: &mut TcpStream) -> u64 {
     const BLOCK: u64 = 1 << 20;
     let mut sent = 0;
-    // Few packets may be large, and all of them lucky.
+    // Packets may be large and few, and all arrive.
     while sent < 64 * BLOCK && tcp_info(stream).tcpi_total_retrans == 0 {
         stream.write_all(&vec![1; BLOCK as usize]).unwrap();
         sent += BLOCK;

@@ -1,26 +1,38 @@
-//! The scenarios' own processes: each does one thing, and tells what it really moved.
+//! The scenarios' own processes: each does one thing and reports what it really moved.
 
 use std::{
+    fs,
     io::{Read as _, Write as _},
     os::unix::net::UnixStream,
 };
 
 use nix::{
-    sched::{CloneFlags, setns},
+    sched::{CloneFlags, setns, unshare},
     sys::{
         signal::{Signal, kill},
         wait::waitpid,
     },
-    unistd::{ForkResult, Pid, fork},
+    unistd::{ForkResult, Gid, Pid, Uid, fork, setgid, setuid},
 };
 
 use crate::Namespace;
+
+/// Who owns nothing.
+const NOBODY: u32 = 65_534;
 
 /// App bytes a process sent and received.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 pub struct Moved {
     pub sent: u64,
     pub received: u64,
+}
+
+impl Moved {
+    /// As the other side has it.
+    #[must_use]
+    pub const fn reversed(self) -> Self {
+        Self { sent: self.received, received: self.sent }
+    }
 }
 
 /// A forked process, ended when dropped.
@@ -34,17 +46,17 @@ pub struct Process {
 pub struct Parent(UnixStream);
 
 impl Parent {
-    /// Says that the next step is reached.
-    pub fn tell(&self) {
-        self.tell_number(0);
+    /// Reports the next step.
+    pub fn signal_ready(&self) {
+        self.send_number(0);
     }
 
-    /// As `tell`, with a number: a port, a pid.
-    pub fn tell_number(&self, number: u64) {
+    /// The same with a number: a port, a pid.
+    pub fn send_number(&self, number: u64) {
         (&self.0).write_all(&number.to_ne_bytes()).unwrap();
     }
 
-    /// Waits until the parent says `go`, or ends.
+    /// Waits until the parent calls `go`, or ends.
     pub fn wait_for_parent(&self) {
         if (&self.0).read_exact(&mut [0]).is_err() {
             std::process::exit(0);
@@ -53,7 +65,7 @@ impl Parent {
 }
 
 impl Process {
-    /// Forks; the child enters the namespace, does its work and tells what it moved.
+    /// Forks. The child enters the namespace, works and reports what it moved.
     pub fn start(namespace: Option<&Namespace>, work: impl FnOnce(&Parent) -> Moved) -> Self {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let namespace = namespace.map(Namespace::file);
@@ -69,8 +81,8 @@ impl Process {
                 let parent = Parent(theirs);
                 let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                     let moved = work(&parent);
-                    parent.tell_number(moved.sent);
-                    parent.tell_number(moved.received);
+                    parent.send_number(moved.sent);
+                    parent.send_number(moved.received);
                 }));
                 // SAFETY: ends the child without the test harness's own exit handlers.
                 unsafe { libc::_exit(i32::from(code.is_err())) }
@@ -89,7 +101,7 @@ impl Process {
         self.pid.as_raw().cast_unsigned()
     }
 
-    /// Waits for a `tell`.
+    /// Waits for a number.
     pub fn wait_until_ready(&self) -> u64 {
         let mut number = [0; 8];
         (&self.channel).read_exact(&mut number).expect("the process ended too soon");
@@ -123,4 +135,22 @@ impl Drop for Process {
 pub fn set_name(name: &[u8]) {
     let name = std::ffi::CString::new(name).unwrap();
     nix::sys::prctl::set_name(&name).unwrap();
+}
+
+/// Makes the calling process an unprivileged user's.
+pub fn become_nobody() {
+    setgid(Gid::from_raw(NOBODY)).unwrap();
+    setuid(Uid::from_raw(NOBODY)).unwrap();
+    // Files of its own in /proc are root's until then.
+    nix::sys::prctl::set_dumpable(true).unwrap();
+}
+
+/// `unshare -Urn` by hand, of an unprivileged user; fails where the machine lets none.
+pub fn unshare_as_nobody() -> nix::Result<()> {
+    become_nobody();
+    unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET)?;
+    fs::write("/proc/self/setgroups", "deny").unwrap();
+    fs::write("/proc/self/uid_map", format!("0 {NOBODY} 1")).unwrap();
+    fs::write("/proc/self/gid_map", format!("0 {NOBODY} 1")).unwrap();
+    Ok(())
 }

@@ -88,17 +88,17 @@ impl Service {
     /// Waits for a notification that holds `what`, and returns all that were sent until then.
     pub fn wait_for(&self, what: &str) -> Vec<String> {
         let deadline = Instant::now() + Duration::from_secs(60);
-        let mut told = Vec::new();
-        while !told.last().is_some_and(|last: &String| last.contains(what)) {
+        let mut messages = Vec::new();
+        while !messages.last().is_some_and(|last: &String| last.contains(what)) {
             let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
             self.notifications.set_read_timeout(Some(left)).unwrap();
             match self.receive() {
-                Ok(text) => told.push(text),
-                Err(Errno::EAGAIN) => panic!("no {what} in {told:#?}; log: {}", self.log()),
+                Ok(text) => messages.push(text),
+                Err(Errno::EAGAIN) => panic!("no {what} in {messages:#?}; log: {}", self.log()),
                 Err(error) => panic!("{error}"),
             }
         }
-        told
+        messages
     }
 
     /// The next notification. As systemd, keeps what is to be kept.
@@ -186,7 +186,7 @@ fn spawn(folder: &Path, as_root: bool, args: &[String], kept: &[(String, OwnedFd
         .args(args);
     command
         .env("NOTIFY_SOCKET", folder.join("notify"))
-        .env("WATCHDOG_USEC", "2000000")
+        .env("WATCHDOG_USEC", "500000")
         .env_remove("JOURNAL_STREAM")
         .env("NETTOPD_SOCKET", folder.join("nettopd.sock"));
     let log = File::options().create(true).append(true).open(folder.join("log")).unwrap();

@@ -1,40 +1,46 @@
-//! A command of nettopd that tells events as they happen: started, read in the background, ended.
+//! A command of nettopd that shows events as they happen: started, read in the background, ended.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _},
     process::{Child, Stdio},
+    sync::mpsc::{Receiver, channel},
     thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
+use nettop_model::{
+    connections, packets,
+    stream::{Head, Lost},
+};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use serde_json::Value;
+use serde::de::DeserializeOwned;
 
 use crate::nettopd_command;
 
 /// A running stream.
-pub struct Stream {
+pub struct Stream<R> {
     child: Child,
-    reader: Option<JoinHandle<Read>>,
-    head: Value,
+    reader: Option<JoinHandle<Read<R>>>,
+    /// The same events as they come.
+    events: Receiver<R>,
 }
 
 /// What came after the first document.
-#[derive(Default)]
-struct Read {
-    events: Vec<Value>,
+struct Read<R> {
+    events: Vec<R>,
     count: u64,
     events_lost: u64,
     runs_skipped: u64,
 }
 
-/// What a stream had told when it ended.
+/// All output of a stream that ended.
 #[derive(Debug)]
-pub struct Told {
-    /// Documents but the first, which [`Stream::head`] gives, and those of losses; none of a flood.
-    pub events: Vec<Value>,
+pub struct StreamResult<R> {
+    /// Documents but the first and those of losses; none of a flood.
+    pub events: Vec<R>,
     /// How many those were.
     pub count: u64,
     /// Of the documents of losses.
@@ -48,18 +54,29 @@ pub struct Told {
     pub code: Option<i32>,
 }
 
-impl Stream {
-    /// Starts `nettopd COMMAND --format ndjson` and waits until it listens.
-    pub fn start(args: &[&str]) -> Self {
-        Self::start_reading(args, true)
+impl Stream<packets::Record> {
+    /// Starts `nettopd packets` and waits until it listens.
+    pub fn packets(args: &[&str]) -> Self {
+        Self::start(&[&["packets"], args].concat(), true)
     }
+}
 
-    /// The same for events that are too many to keep.
-    pub fn start_counting(args: &[&str]) -> Self {
-        Self::start_reading(args, false)
+impl Stream<connections::Record> {
+    /// Starts `nettopd connections` and waits until it listens.
+    pub fn connections(args: &[&str]) -> Self {
+        Self::start(&[&["connections"], args].concat(), true)
     }
+}
 
-    fn start_reading(args: &[&str], keeps: bool) -> Self {
+impl Stream<()> {
+    /// The same, of either command, for events that are too many to keep.
+    pub fn counting(args: &[&str]) -> Self {
+        Self::start(args, false)
+    }
+}
+
+impl<R: DeserializeOwned + Clone + Send + 'static> Stream<R> {
+    fn start(args: &[&str], keeps: bool) -> Self {
         let mut child = nettopd_command()
             .args(args)
             .args(["--format", "ndjson"])
@@ -71,34 +88,44 @@ impl Stream {
         let Some(Ok(head)) = output.next() else {
             let mut said = String::new();
             child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-            panic!("nettopd {args:?} tells nothing: {said}");
+            panic!("nettopd {args:?} prints nothing: {said}");
         };
+        parse::<Head>(&head);
+        let (send, events) = channel();
         let reader = std::thread::spawn(move || {
-            let mut read = Read::default();
+            let mut read = Read { events: Vec::new(), count: 0, events_lost: 0, runs_skipped: 0 };
             for line in output {
                 let line = line.unwrap();
-                // Slower than nettopd, whoever reads a flood loses some of it.
-                if !keeps && !line.starts_with(r#"{"event":"lost""#) {
-                    read.count += 1;
-                    continue;
-                }
-                let document: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
-                if document["event"] == "lost" {
-                    read.events_lost += document["events_lost"].as_u64().unwrap();
-                    read.runs_skipped += document["runs_skipped"].as_u64().unwrap();
+                if line.starts_with(r#"{"event":"lost""#) {
+                    let lost: Lost = parse(&line);
+                    read.events_lost += lost.events_lost;
+                    read.runs_skipped += lost.runs_skipped;
                     continue;
                 }
                 read.count += 1;
-                read.events.push(document);
+                // A reader slower than nettopd loses some of a flood.
+                if keeps {
+                    let event: R = parse(&line);
+                    // Nobody may be waiting.
+                    let _ = send.send(event.clone());
+                    read.events.push(event);
+                }
             }
             read
         });
-        Self { child, reader: Some(reader), head: serde_json::from_str(&head).unwrap() }
+        Self { child, reader: Some(reader), events }
     }
 
-    /// The first document.
-    pub const fn head(&self) -> &Value {
-        &self.head
+    /// Waits for an event that was not waited for before.
+    pub fn wait_for(&self, is_it: impl Fn(&R) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let event = self.events.recv_timeout(left).expect("no such event is shown");
+            if is_it(&event) {
+                return;
+            }
+        }
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -111,7 +138,7 @@ impl Stream {
     }
 
     /// Has it end as Ctrl-C does, and waits.
-    pub fn stop(mut self) -> Told {
+    pub fn stop(mut self) -> StreamResult<R> {
         self.signal(Signal::SIGINT);
         let mut said = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
@@ -120,29 +147,39 @@ impl Stream {
         let summary = said.lines().find(|line| line.ends_with(" lost")).unwrap_or_default();
         let numbers: Vec<u64> = summary.split_whitespace().filter_map(|word| word.parse().ok()).collect();
         let [seen, shown, lost] = numbers[..] else { panic!("no summary: {said}") };
-        Told { events, count, events_lost, runs_skipped, seen, shown, lost, code }
+        StreamResult { events, count, events_lost, runs_skipped, seen, shown, lost, code }
     }
 }
 
-impl Drop for Stream {
+impl<R> Drop for Stream<R> {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-impl Told {
-    /// Whether fewer than all events that were made were seen. Only from 7.0 on, where tracepoints are preemptible, the
-    /// kernel skips runs of hooks, and not more than it says.
+impl<R> StreamResult<R> {
+    /// Whether fewer events were seen than were made. Only from 7.0 on, where tracepoints are preemptible, the kernel skips
+    /// runs of hooks, and not more than it reports.
     pub fn misses(&self, made: u64) -> bool {
         let most = if crate::kernel() < (7, 0) { 0 } else { self.runs_skipped };
         let missed = made.checked_sub(self.seen).unwrap_or_else(|| panic!("{} of {made} events are seen", self.seen));
         assert!(missed <= most, "{missed} of {made} events are missed, with {most} runs skipped");
         missed > 0
     }
+}
 
+impl StreamResult<connections::Record> {
     /// Events of this kind and process.
-    pub fn of<'a>(&'a self, event: &'a str, pid: u32) -> impl Iterator<Item = &'a Value> {
-        self.events.iter().filter(move |told| told["event"] == event && told["pid"] == pid)
+    pub fn of<'a, 'b>(
+        &'a self,
+        event: &'b str,
+        pid: u32,
+    ) -> impl Iterator<Item = &'a connections::Record> + use<'a, 'b> {
+        self.events.iter().filter(move |record| record.event == event && record.pid == Some(pid))
     }
+}
+
+fn parse<T: DeserializeOwned>(line: &str) -> T {
+    serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
 }

@@ -1,119 +1,138 @@
-//! Building nettopd, and what is done with the result: running it, testing it, timing it.
+//! Building, running and timing nettopd and its tests.
 
 use std::{path::PathBuf, process::Command};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 
 use crate::{
-    command::{cargo, output, root, run},
-    package, setup,
+    command::{cargo, in_background, output, root, run},
+    setup,
 };
 
-/// Target and flags of the eBPF side, as nettop-daemon's build script has them.
+/// Target and flags of the eBPF side, as nettop-kernel's build script has them.
 pub const EBPF_TARGET: &str = "bpfel-unknown-none";
 pub const EBPF_FLAGS: &str = "-Clinker=bpf-linker\x1f-Ctarget-cpu=v3\x1f-Cdebuginfo=2\x1f-Clink-arg=--btf";
 
-const SCENARIOS: [&str; 5] = ["test", "--locked", "--release", "--package", "nettop-tests"];
+/// How a program is optimized.
+#[derive(Clone, Copy)]
+pub enum Profile {
+    /// Not at all. Where only its files and libraries are tried.
+    Dev,
+    Release,
+    /// As it is packaged.
+    Dist,
+}
+
+impl Profile {
+    /// As cargo calls it.
+    pub const fn name(self) -> &'static str {
+        self.names().0
+    }
+
+    /// With the folder of what it builds.
+    const fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Dev => ("dev", "debug"),
+            Self::Release => ("release", "release"),
+            Self::Dist => ("dist", "dist"),
+        }
+    }
+
+    fn build(self) -> Command {
+        let mut build = cargo();
+        build.args(["build", "--locked", "--profile", self.name(), "--package", "nettop-daemon"]);
+        build
+    }
+
+    fn nettopd(self, target: &str) -> PathBuf {
+        root().join("target").join(target).join(self.names().1).join("nettopd")
+    }
+}
 
 /// Builds the daemon and returns where it is.
 ///
 /// # Errors
 ///
-/// What set-up or cargo says.
-pub fn nettopd() -> anyhow::Result<PathBuf> {
+/// Errors of set-up or cargo.
+pub fn nettopd(profile: Profile) -> anyhow::Result<PathBuf> {
     setup::run()?;
-    run(cargo().args(["build", "--locked", "--release", "--package", "nettop-daemon"]))?;
-    Ok(root().join("target/release/nettopd"))
+    run(&mut profile.build())?;
+    Ok(profile.nettopd(""))
 }
 
 /// Builds the daemon so that it needs no library, and returns where it is, and for which target.
 ///
 /// # Errors
 ///
-/// What set-up or cargo says.
-pub fn static_nettopd() -> anyhow::Result<(PathBuf, String)> {
+/// Errors of set-up or cargo.
+pub fn static_nettopd(profile: Profile) -> anyhow::Result<(PathBuf, String)> {
     setup::run()?;
     let musl = setup::Musl::set_up()?;
-    let mut build = cargo();
-    build.args(["build", "--locked", "--release", "--package", "nettop-daemon"]);
+    let mut build = profile.build();
     musl.apply(&mut build);
-    run(&mut build)?;
-    Ok((root().join("target").join(&musl.target).join("release/nettopd"), musl.target))
+    run(&mut in_background(&build))?;
+    Ok((profile.nettopd(&musl.target), musl.target))
 }
 
 /// Builds the daemon and runs it. Returns its exit code.
 ///
 /// # Errors
 ///
-/// What building says, or if nettopd was ended by a signal.
+/// Errors of building, or if a signal ended nettopd.
 pub fn run_nettopd(args: &[String]) -> anyhow::Result<u8> {
-    let status = Command::new(nettopd()?).args(args).status().context("cannot run nettopd")?;
+    let status = Command::new(nettopd(Profile::Release)?).args(args).status().context("cannot run nettopd")?;
     let code = status.code().with_context(|| format!("nettopd ended by {status}"))?;
     Ok(u8::try_from(code).unwrap_or(1))
 }
 
-/// Unit tests, then the scenarios against the release build; both even if the first fail.
+/// What the scenarios are run from.
+#[derive(Clone)]
+pub struct Built {
+    pub nettopd: PathBuf,
+    /// Process 1 of virtual machines.
+    pub init: PathBuf,
+    pub scenarios: PathBuf,
+}
+
+/// Builds the daemon and its tests in one run of cargo. Built separately, the two enable different features of shared
+/// crates, which are then built twice.
 ///
 /// # Errors
 ///
-/// If anything failed.
-pub fn test(filter: &[String]) -> anyhow::Result<()> {
-    setup::test_tools()?;
-    let nettopd = nettopd()?;
-    let mut unit = cargo();
-    unit.args(["test", "--locked", "--workspace", "--exclude", "nettop-ebpf", "--exclude", "nettop-tests", "--"])
-        .args(filter);
-    let unit = run(&mut unit);
-    let mut scenarios = cargo();
-    scenarios.args(SCENARIOS).args(["--no-fail-fast", "--"]);
-    // Each scenario watches the whole machine: one at a time.
-    scenarios.arg("--test-threads=1").args(filter).env("NETTOPD_BIN", &nettopd);
-    if wants("archive::", filter)? {
-        scenarios.env("NETTOP_ARCHIVE", package::archive()?);
-    }
-    let [package, previous] = package::for_tests(&nettopd)?;
-    scenarios.env("NETTOP_PACKAGE", package).env("NETTOP_PREVIOUS", previous);
-    scenarios.env("NETTOP_ROOT", package::clean_root()?);
-    let skips = root().join("target/skips");
-    std::fs::write(&skips, "")?;
-    scenarios.env("NETTOP_SKIPS", &skips);
-    let scenarios = run(&mut scenarios);
-    for skip in std::fs::read_to_string(&skips)?.lines() {
-        eprintln!("xtask: skipped on this kernel: {skip}");
-    }
-    for result in [&unit, &scenarios] {
-        if let Err(error) = result {
-            eprintln!("xtask: {error:#}");
-        }
-    }
-    if unit.is_err() || scenarios.is_err() {
-        bail!("tests failed");
-    }
-    Ok(())
-}
-
-/// Whether the filter leaves any scenario of a file.
-fn wants(file: &str, filter: &[String]) -> anyhow::Result<bool> {
-    let list = ["--test", "scenarios", "--", "--list", "--format", "terse"];
-    let left = output(cargo().args(SCENARIOS).args(list).args(filter))?;
-    Ok(left.lines().any(|line| line.starts_with(file)))
+/// Errors of set-up or cargo.
+pub fn all() -> anyhow::Result<Built> {
+    setup::run()?;
+    let build = || {
+        let mut build = Profile::Release.build();
+        build.args(["--package", "nettop-tests", "--bin", "nettopd", "--bin", "vm-init", "--test", "scenarios"]);
+        build
+    };
+    run(&mut build())?;
+    let messages = output(build().args(["--message-format", "json"]))?;
+    let scenarios = messages.lines().find_map(|line| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        message["executable"].as_str().filter(|_| message["profile"]["test"] == true).map(PathBuf::from)
+    });
+    let init = root().join("target/release/vm-init");
+    let nettopd = Profile::Release.nettopd("");
+    Ok(Built { nettopd, init, scenarios: scenarios.context("cargo names no program of scenarios")? })
 }
 
 /// Times nettopd next to empty programs and to the peers that are installed.
 ///
 /// # Errors
 ///
-/// What building or the benchmark says.
+/// Errors of building or the benchmark.
 pub fn bench(args: &[String]) -> anyhow::Result<()> {
-    let nettopd = nettopd()?;
+    let nettopd = nettopd(Profile::Dist)?;
     let target_dir = root().join("target/ebpf");
     let mut empty = cargo();
-    empty.args(["build", "--locked", "--release", "--package", "nettop-ebpf", "--bin", "empty"]);
+    empty.args(["build", "--locked", "--profile", "dist", "--package", "nettop-ebpf", "--bin", "empty"]);
     empty.args(["--target", EBPF_TARGET, "-Z", "build-std=core", "--target-dir"]).arg(&target_dir);
     empty.env("RUSTC_BOOTSTRAP", "1").env("CARGO_ENCODED_RUSTFLAGS", EBPF_FLAGS);
     run(&mut empty)?;
     let mut bench = cargo();
     bench.args(["run", "--locked", "--release", "--package", "nettop-tests", "--bin", "bench", "--"]).args(args);
-    bench.env("NETTOPD_BIN", nettopd).env("NETTOP_EMPTY", target_dir.join(EBPF_TARGET).join("release/empty"));
+    bench.env("NETTOPD_BIN", nettopd).env("NETTOP_EMPTY", target_dir.join(EBPF_TARGET).join("dist/empty"));
     run(&mut bench)
 }

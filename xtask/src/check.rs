@@ -1,11 +1,11 @@
 //! Formatting, lints, documentation, tidiness and units. Every step runs; what failed is listed at the end.
 
-use anyhow::bail;
-
 use crate::{
     build::{EBPF_FLAGS, EBPF_TARGET},
-    command::{cargo, run},
-    setup, tidy, units,
+    command::{cargo, in_background, run},
+    layers, setup,
+    steps::Steps,
+    tidy, units,
 };
 
 /// Runs every check.
@@ -16,29 +16,27 @@ use crate::{
 pub fn run_all() -> anyhow::Result<()> {
     setup::run()?;
     setup::check_tools()?;
+    let steps = Steps::begin();
+    run_steps(&steps);
+    steps.finish()
+}
+
+/// Runs every check as a step. What they need is set up.
+pub fn run_steps(steps: &Steps) {
     let user_side = ["--locked", "--workspace", "--exclude", "nettop-ebpf"];
     let mut clippy = cargo();
     clippy.arg("clippy").args(user_side).args(["--all-targets", "--", "-D", "warnings"]);
     let mut ebpf = cargo();
-    ebpf.args(["clippy", "--locked", "--release", "--package", "nettop-ebpf", "--target", EBPF_TARGET]);
+    ebpf.args(["clippy", "--locked", "--profile", "dist", "--package", "nettop-ebpf", "--target", EBPF_TARGET]);
     ebpf.args(["-Z", "build-std=core", "--target-dir", "target/ebpf", "--", "-D", "warnings"]);
     ebpf.env("RUSTC_BOOTSTRAP", "1").env("CARGO_ENCODED_RUSTFLAGS", EBPF_FLAGS);
     let mut doc = cargo();
     doc.arg("doc").args(user_side).args(["--no-deps", "--document-private-items"]).env("RUSTDOCFLAGS", "-D warnings");
-    let steps = [
-        ("rustfmt", run(cargo().args(["fmt", "--all", "--check"]))),
-        ("clippy", run(&mut clippy)),
-        ("clippy of the eBPF side", run(&mut ebpf)),
-        ("documentation", run(&mut doc)),
-        ("tidiness", tidy::run()),
-        ("systemd units", units::run()),
-    ];
-    let mut failed = Vec::new();
-    for (name, result) in steps {
-        if let Err(error) = result {
-            eprintln!("xtask: {error:#}");
-            failed.push(name);
-        }
-    }
-    if failed.is_empty() { Ok(()) } else { bail!("these checks failed: {}", failed.join(", ")) }
+    steps.run("rustfmt", || run(cargo().args(["fmt", "--all", "--check"])));
+    steps.run("tidiness", tidy::run);
+    steps.run("layers", layers::run);
+    steps.run("systemd units", units::run);
+    steps.run("clippy", || run(&mut in_background(&clippy)));
+    steps.run("clippy of the eBPF side", || run(&mut in_background(&ebpf)));
+    steps.run("documentation", || run(&mut in_background(&doc)));
 }

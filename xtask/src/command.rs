@@ -3,8 +3,9 @@
 use std::{
     env,
     ffi::{OsStr, OsString},
+    fs::{self, File},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -16,10 +17,10 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
 }
 
-/// A cargo command in the repository, with cargo's own folder of programs in reach.
+/// A cargo command in the repository, with cargo's bin folder in `PATH`.
 pub fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // The result is looked for in target/, wherever the caller's own builds go.
+    // The result is expected in target/, wherever the caller's own builds go.
     command.current_dir(root()).env("PATH", path()).env_remove("CARGO_TARGET_DIR");
     command
 }
@@ -49,7 +50,7 @@ pub fn run(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs a command with its output kept back, shown only if it fails; says every ten seconds that it still runs.
+/// Runs a command and shows its output only if it fails. Prints every ten seconds that it still runs.
 ///
 /// # Errors
 ///
@@ -60,12 +61,12 @@ pub fn run_quietly(what: &str, command: &mut Command) -> anyhow::Result<()> {
     let child = child.with_context(|| format!("cannot run {}", name(command)))?;
     let waiter = thread::spawn(move || child.wait_with_output());
     let start = Instant::now();
-    let mut told = 0;
+    let mut reported_tens = 0;
     while !waiter.is_finished() {
         thread::sleep(Duration::from_millis(100));
         let tens = start.elapsed().as_secs() / 10;
-        if tens > told {
-            told = tens;
+        if tens > reported_tens {
+            reported_tens = tens;
             eprintln!("xtask: {what} … {} s", tens * 10);
         }
     }
@@ -75,6 +76,47 @@ pub fn run_quietly(what: &str, command: &mut Command) -> anyhow::Result<()> {
         bail!("{} failed ({})", shown(command), output.status);
     }
     Ok(())
+}
+
+/// Runs a command with all its output in target/proof/NAME.log, and returns its status and output.
+///
+/// # Errors
+///
+/// If it cannot be started, or its log not be written.
+pub fn run_logged(name: &str, command: &mut Command) -> anyhow::Result<(ExitStatus, String)> {
+    let folder = root().join("target/proof");
+    fs::create_dir_all(&folder)?;
+    let path = folder.join(format!("{name}.log"));
+    let log = File::create(&path)?;
+    let program = command.get_program().to_string_lossy().into_owned();
+    let status = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).status();
+    let status = status.with_context(|| format!("cannot run {program}"))?;
+    Ok((status, String::from_utf8_lossy(&fs::read(path)?).into_owned()))
+}
+
+/// The same command at lower priority: what keeps CPUs busy must not delay what is measured beside it.
+pub fn yielding(command: &Command) -> Command {
+    with_niceness("5", command)
+}
+
+/// The same command at still lower priority: in an emulated machine that gets little CPU, connections retransmit.
+pub fn in_background(command: &Command) -> Command {
+    with_niceness("15", command)
+}
+
+fn with_niceness(niceness: &str, command: &Command) -> Command {
+    let mut nice = Command::new("nice");
+    nice.args(["-n", niceness]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => nice.env(name, value),
+            None => nice.env_remove(name),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        nice.current_dir(folder);
+    }
+    nice
 }
 
 /// What a command prints.

@@ -1,11 +1,17 @@
 //! `cargo xtask`: from a bare machine to a running nettopd, and every check on the way.
 
+#![forbid(unsafe_code)]
+
 mod build;
 mod check;
 mod command;
 mod debian;
+mod imports;
+mod layers;
 mod package;
 mod setup;
+mod steps;
+mod test;
 mod tidy;
 mod units;
 mod vm;
@@ -41,12 +47,13 @@ enum Task {
     },
     /// Formatting, lints for both sides, documentation, tidiness
     Check,
-    /// All tests here and then on other kernels, or here those whose name contains FILTER; needs root
+    /// Check and test at once: everything that must hold before a change lands; needs root
+    All,
+    /// All tests here and on other kernels, or the scenarios here whose name contains FILTER; needs root
     Test {
         /// Leave out the other kernels
         #[arg(long)]
         no_vm: bool,
-        #[arg(last = true)]
         filter: Vec<String>,
     },
     /// The scenarios on other kernels, in virtual machines; FILTER after `--`
@@ -70,12 +77,14 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Setup => setup::run(),
-        Task::Build => build::nettopd().map(drop),
+        Task::Build => build::nettopd(build::Profile::Release).map(drop),
         Task::Run { args } => return finish_run(build::run_nettopd(&args)),
         Task::Package { is_static } => package::run_one(is_static),
         Task::Check => check::run_all(),
-        Task::Test { no_vm, filter } => test(no_vm, &filter),
-        Task::Vm { reset: true, .. } => vm::run_story(),
+        Task::All => test::all(true, true),
+        Task::Test { no_vm, filter } if filter.is_empty() => test::all(false, !no_vm),
+        Task::Test { filter, .. } => test::some(&filter),
+        Task::Vm { reset: true, .. } => vm::reset_test::build_and_run(),
         Task::Vm { kernels, filter, .. } => vm::run(&kernels, &filter),
         Task::Bench { args } => build::bench(&args),
     };
@@ -83,18 +92,6 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
-}
-
-/// The machines come last and do run where something failed before: one answer for all.
-fn test(no_vm: bool, filter: &[String]) -> anyhow::Result<()> {
-    let here = build::test(filter);
-    if no_vm || !filter.is_empty() {
-        return here;
-    }
-    if let Err(error) = &here {
-        eprintln!("xtask: {error:#}");
-    }
-    vm::run(&[], &[]).and_then(|()| vm::run_story()).and(here)
 }
 
 /// nettopd's exit code is the command's.

@@ -13,7 +13,7 @@ use anyhow::Context as _;
 
 pub use self::root::clean_root;
 use crate::{
-    build,
+    build::{self, Profile},
     command::{output, path, root, run, run_quietly},
     setup,
 };
@@ -21,18 +21,19 @@ use crate::{
 /// cargo-deb, too, takes the first author.
 const MAINTAINER: &str = env!("CARGO_PKG_AUTHORS");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// What each packaging makes anew, as nettop-daemon's metadata has it.
+/// What each packaging makes again, as nettop-daemon's metadata has it.
 const CONTENTS: &str = "target/package/contents";
 /// Less than any that was released.
 const PREVIOUS: &str = "0.0.1";
 
-/// Builds the Debian package and has lintian look at it, or the archive; and tells where it is.
+/// Builds the Debian package and runs lintian, or builds the archive. Prints where it is.
 ///
 /// # Errors
 ///
-/// What set-up, cargo, cargo-deb, lintian or tar says.
+/// Errors of set-up, cargo, cargo-deb, lintian or tar.
 pub fn run_one(is_static: bool) -> anyhow::Result<()> {
-    let package = if is_static { archive()? } else { debian(&build::nettopd()?, &[])? };
+    let package =
+        if is_static { archive(Profile::Dist)? } else { debian(&build::nettopd(Profile::Dist)?, Profile::Dist, &[])? };
     println!("{}", package.display());
     Ok(())
 }
@@ -41,32 +42,43 @@ pub fn run_one(is_static: bool) -> anyhow::Result<()> {
 ///
 /// # Errors
 ///
-/// What set-up, cargo or tar says.
-pub fn archive() -> anyhow::Result<PathBuf> {
-    let (nettopd, target) = build::static_nettopd()?;
+/// Errors of set-up, cargo or tar.
+pub fn archive(profile: Profile) -> anyhow::Result<PathBuf> {
+    let (nettopd, target) = build::static_nettopd(profile)?;
     let system = target.replace("-unknown", "");
     let package = place(&format!("nettopd-{VERSION}-{system}"), ".tar.gz")?;
-    archive::pack(&nettopd, &contents(&nettopd)?, &package)?;
+    // Not where the Debian package has its own: both may be made at once.
+    archive::pack(&nettopd, &contents(&nettopd, &format!("{CONTENTS}-static"))?, &package)?;
     Ok(package)
 }
 
-/// The package alone, which nobody but the tests will install.
+/// Sets up what packages are made with and tried in.
 ///
 /// # Errors
 ///
-/// What set-up, cargo-deb or lintian says.
+/// Errors of set-up, or if there is no clean root.
+pub fn prepare() -> anyhow::Result<()> {
+    setup::cargo_deb()?;
+    clean_root().map(drop)
+}
+
+/// The package alone, which only the tests install.
+///
+/// # Errors
+///
+/// Errors of set-up, cargo-deb or lintian.
 pub fn for_machines(nettopd: &Path) -> anyhow::Result<PathBuf> {
-    debian(nettopd, &["--fast"])
+    debian(nettopd, Profile::Release, &["--fast"])
 }
 
 /// The package, and the same with the number of a previous version, for upgrades.
 ///
 /// # Errors
 ///
-/// What set-up, cargo-deb or lintian says.
+/// Errors of set-up, cargo-deb or lintian.
 pub fn for_tests(nettopd: &Path) -> anyhow::Result<[PathBuf; 2]> {
     // Packed in a fifth of the time.
-    let package = debian(nettopd, &["--fast"])?;
+    let package = debian(nettopd, Profile::Release, &["--fast"])?;
     let work = root().join(CONTENTS);
     let unpacked = work.join("previous");
     run(Command::new("dpkg-deb").arg("--raw-extract").arg(&package).arg(&unpacked))?;
@@ -95,8 +107,8 @@ fn place(name: &str, kind: &str) -> anyhow::Result<PathBuf> {
 }
 
 /// Manual pages and completions, as the program itself writes them. Returns their folder.
-fn contents(nettopd: &Path) -> anyhow::Result<PathBuf> {
-    let folder = root().join(CONTENTS);
+fn contents(nettopd: &Path, folder: &str) -> anyhow::Result<PathBuf> {
+    let folder = root().join(folder);
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
     }
@@ -111,10 +123,10 @@ fn contents(nettopd: &Path) -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
-/// Packages what is built already, and has lintian look at it.
-fn debian(nettopd: &Path, options: &[&str]) -> anyhow::Result<PathBuf> {
+/// Packages what is built already, and runs lintian.
+fn debian(nettopd: &Path, profile: Profile, options: &[&str]) -> anyhow::Result<PathBuf> {
     setup::cargo_deb()?;
-    let contents = contents(nettopd)?;
+    let contents = contents(nettopd, CONTENTS)?;
     let date = output(Command::new("date").arg("-R"))?;
     let changelog = format!(
         "nettopd ({VERSION}-1) unstable; urgency=medium\n\n  * Changes are in changelog.gz.\n\n -- {MAINTAINER}  {date}"
@@ -123,7 +135,8 @@ fn debian(nettopd: &Path, options: &[&str]) -> anyhow::Result<PathBuf> {
     let package = place(&format!("nettopd_{VERSION}-1"), ".deb")?;
     let mut deb = Command::new(setup::cargo_deb_path());
     deb.current_dir(root()).env("PATH", path()).env_remove("CARGO_TARGET_DIR");
-    deb.args(["--locked", "--no-build", "--package", "nettop-daemon", "--output"]).arg(&package).args(options);
+    deb.args(["--locked", "--no-build", "--profile", profile.name(), "--package", "nettop-daemon", "--output"]);
+    deb.arg(&package).args(options);
     run_quietly(&format!("packaging nettopd {VERSION}"), &mut deb)?;
     lint(&package)?;
     Ok(package)
@@ -131,7 +144,7 @@ fn debian(nettopd: &Path, options: &[&str]) -> anyhow::Result<PathBuf> {
 
 /// Lintian's errors and warnings fail; what is overridden has its reason in packaging/debian/lintian-overrides.
 fn lint(package: &Path) -> anyhow::Result<()> {
-    setup::install(&[("lintian", "lintian")])?;
+    setup::package_tools()?;
     let mut lintian = Command::new("lintian");
     lintian.args(["--fail-on", "error,warning", "--tag-display-limit", "0", "--allow-root"]).arg(package);
     run(&mut lintian).context("the package is not as Debian wants it")

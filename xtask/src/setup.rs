@@ -9,6 +9,7 @@ use std::{
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
+    sync::{Mutex, PoisonError},
 };
 
 use anyhow::Context as _;
@@ -64,6 +65,15 @@ pub fn check_tools() -> anyhow::Result<()> {
     install(&[("systemd-analyze", "systemd")])
 }
 
+/// Installs what packages are checked with and tried in.
+///
+/// # Errors
+///
+/// One line with the remedy.
+pub fn package_tools() -> anyhow::Result<()> {
+    install(&[("lintian", "lintian"), ("mmdebstrap", "mmdebstrap")])
+}
+
 /// Installs what virtual machines need.
 ///
 /// # Errors
@@ -108,6 +118,9 @@ fn rustup(args: &[&str]) -> anyhow::Result<()> {
 ///
 /// One line with the remedy.
 pub fn install(tools: &[(&str, &str)]) -> anyhow::Result<()> {
+    // Debian's installer runs once at a time.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let missing: Vec<&str> = tools.iter().filter(|(tool, _)| !is_on_path(tool)).map(|(_, package)| *package).collect();
     if missing.is_empty() {
         return Ok(());
@@ -136,7 +149,7 @@ impl Rustc {
         let verbose = output(Command::new("rustc").arg("-vV"))?;
         let field = |name: &str| {
             let line = verbose.lines().find_map(|line| line.strip_prefix(name));
-            line.map(|value| value.trim().to_owned()).with_context(|| format!("rustc does not tell its {name}"))
+            line.map(|value| value.trim().to_owned()).with_context(|| format!("rustc does not print its {name}"))
         };
         let (host, llvm) = (field("host:")?, field("LLVM version:")?);
         Ok(Self {

@@ -9,7 +9,7 @@ use anyhow::bail;
 
 use crate::command::root;
 
-const MOST_LINES: usize = 600;
+const MAX_LINES: usize = 400;
 
 /// Checks every source and text file of the repository.
 ///
@@ -67,8 +67,8 @@ fn rules(text: &str, is_rust: bool) -> Vec<(usize, &'static str)> {
     if is_rust && !text.starts_with("//!") {
         breaches.push((1, "a source file opens with a sentence on what it is for (//!)"));
     }
-    if is_rust && text.lines().count() > MOST_LINES {
-        breaches.push((MOST_LINES, "the file is too long: is there a second idea in it?"));
+    if is_rust && text.lines().count() > MAX_LINES {
+        breaches.push((MAX_LINES, "the file is too long: is there a second idea in it?"));
     }
     breaches
 }
@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(rules("//! Fine.\n", true), []);
         assert_eq!(rules("fn main() {}\n", true)[0].0, 1);
         assert_eq!(rules("text \n", false), [(1, "white space at the end of the line")]);
-        assert_eq!(rules(&"//!\n".repeat(601), true)[0].0, 600);
+        assert_eq!(rules(&"//!\n".repeat(401), true)[0].0, 400);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The packaged unit and its drop-ins: systemd has nothing to say about them, and they expose no more than they may.
+//! The packaged unit and its drop-ins: systemd reports nothing about them, and they expose no more than they may.
 
 use std::{fs, path::Path, process::Command};
 
@@ -14,7 +14,7 @@ const DROP_INS: [(&str, u32); 2] = [("privileged-identity.conf", 23), ("privileg
 ///
 /// # Errors
 ///
-/// What systemd said.
+/// Errors of systemd.
 pub fn run() -> anyhow::Result<()> {
     let packaging = root().join("packaging");
     let folder = root().join("target/units");
@@ -50,7 +50,7 @@ fn analyze(unit: &Path, most: u32) -> anyhow::Result<()> {
     says(security.args(["security", "--offline=true", &format!("--threshold={most}")]).arg(unit)).map(|_| ())
 }
 
-/// What a command says, if it succeeds.
+/// Output of a command, if it succeeds.
 fn says(command: &mut Command) -> anyhow::Result<String> {
     let output = command.output().with_context(|| format!("cannot run {:?}", command.get_program()))?;
     let said = [output.stdout, output.stderr].concat();

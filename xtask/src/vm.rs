@@ -1,87 +1,134 @@
 //! `cargo xtask vm`: the scenarios on other kernels, under QEMU, one machine for each back end, and one for the package.
 
+mod cards;
 mod coverage;
 mod disk;
 mod guest;
 mod image;
 mod kernel;
-mod story;
+mod machine;
+mod pool;
+pub mod reset_test;
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-    sync::{Mutex, atomic::AtomicUsize, atomic::Ordering},
-};
+use std::{path::Path, process::Command};
 
 use anyhow::{Context as _, bail};
 
 use self::{
     guest::{Outcome, Report},
-    kernel::{Kernel, MATRIX},
+    kernel::{Installed, Kernel, MATRIX},
+    machine::Machine,
 };
 use crate::{
-    build,
-    command::{cargo, output, root},
+    build::{self, Built},
+    command::output,
     package, setup,
+    steps::{Failure, Steps, Tests},
 };
-
-pub use story::run_story;
 
 /// Scenarios of the packaged unit, as the guest's init has them.
 const OF_THE_DISK: &str = "systemd::";
-
-/// A kernel and the back end that is forced in it; none where the kernel is refused.
-pub struct Machine {
-    kernel: &'static Kernel,
-    backend: Option<&'static str>,
-    image: PathBuf,
-    initrd: PathBuf,
-    /// With a Debian root, from which it starts, and starts anew when it is told to.
-    disk: Option<PathBuf>,
-    log: PathBuf,
-    /// For the guest's init.
-    arguments: Vec<String>,
-}
+/// Scenarios of network cards.
+const OF_THE_CARDS: &str = "cards::";
+/// So many of the slowest are named.
+const SLOWEST: usize = 4;
 
 /// Runs the scenarios that match `filter` on `kernels`, or on all. The whole matrix has to give docs/coverage.md's table.
 ///
 /// # Errors
 ///
-/// If a kernel is unknown, cannot be had, or anything failed on any.
+/// If a kernel is unknown or not available, or anything failed.
 pub fn run(kernels: &[String], filter: &[String]) -> anyhow::Result<()> {
+    let steps = Steps::begin();
     let wanted = wanted(kernels)?;
     setup::vm_tools()?;
-    let nettopd = build::nettopd()?;
-    let (init, scenarios) = build_tests()?;
-    let [of_the_kernel, of_the_disk] = parts(&scenarios, filter)?;
-    let package = of_the_disk.then(|| package::for_machines(&nettopd)).transpose()?;
+    let built = build::all()?;
+    let package = parts(&built.scenarios, filter)?.disk.then(|| package::for_machines(&built.nettopd)).transpose()?;
+    steps.test("machines", || {
+        let (tests, runs) = run_some(&built, package.as_deref(), &wanted, filter, Some)?;
+        if tests.failed.is_empty() && kernels.is_empty() && filter.is_empty() {
+            coverage::hold(&runs)?;
+        }
+        Ok(tests)
+    });
+    steps.finish()
+}
+
+/// Runs the scenarios on all kernels: on each with the back end that it chooses, and with each back end on the oldest
+/// kernel that has it. Newer kernels run what may differ there. [`run`] runs all, which takes four times as long.
+///
+/// # Errors
+///
+/// If a kernel cannot be had, or a machine did not come to its end.
+pub fn run_matrix(built: &Built, package: &Path) -> anyhow::Result<Tests> {
+    let choose = |mut machine: Machine| {
+        let is_needed = machine.is_first() || machine.backend.is_none_or(|backend| !machine.kernel.repeats(backend));
+        machine.shorten();
+        is_needed.then_some(machine)
+    };
+    run_some(built, Some(package), &wanted(&[])?, &[], choose).map(|(tests, _)| tests)
+}
+
+/// Fetches all kernels.
+///
+/// # Errors
+///
+/// If one cannot be had.
+pub fn install() -> anyhow::Result<()> {
+    MATRIX.iter().try_for_each(|kernel| install_one(kernel).map(drop))
+}
+
+fn install_one(kernel: &Kernel) -> anyhow::Result<Installed> {
+    kernel.install().with_context(|| format!("cannot fetch Linux {}", kernel.version))
+}
+
+/// Boots machines for what is wanted, and prints their results.
+fn run_some(
+    built: &Built,
+    package: Option<&Path>,
+    kernels: &[&'static Kernel],
+    filter: &[String],
+    choose: impl Fn(Machine) -> Option<Machine>,
+) -> anyhow::Result<(Tests, Vec<(Machine, Report)>)> {
+    let parts = parts(&built.scenarios, filter)?;
     let mut machines = Vec::new();
-    for kernel in wanted {
-        let installed = kernel.install().with_context(|| format!("cannot fetch Linux {}", kernel.version))?;
-        let folder = installed.image.parent().context("an image without a folder")?;
-        let guest = |package| image::Guest { init: &init, nettopd: &nettopd, scenarios: Some(&scenarios), package };
-        if of_the_kernel {
+    for kernel in kernels {
+        let installed = install_one(kernel)?;
+        let folder = installed.folder()?;
+        let (init, nettopd) = (&built.init, &built.nettopd);
+        let guest = |package| image::Guest { init, nettopd, scenarios: Some(&built.scenarios), package };
+        if parts.kernel {
             let initrd = folder.join("initrd");
             image::write(&initrd, &guest(None), &installed)?;
             machines.extend(kernel.machines(folder, &installed.image, &initrd, filter));
         }
-        if package.is_some() {
-            machines.extend(disk::machine(kernel, &installed, &guest(package.as_deref()), filter)?);
+        if package.is_some() && parts.disk {
+            machines.extend(disk::machine(kernel, &installed, &guest(package), filter)?);
+        }
+        if parts.cards {
+            machines.extend(cards::machine(kernel, &installed, &guest(None), filter)?);
         }
     }
+    let machines: Vec<Machine> = machines.into_iter().filter_map(choose).collect();
     if machines.is_empty() {
         bail!("no machine with these kernels runs such scenarios");
     }
-    let reports = run_all(&machines).into_iter().collect::<anyhow::Result<Vec<_>>>()?;
-    let runs: Vec<(&Machine, &Report)> = machines.iter().zip(&reports).collect();
-    let mut failed = false;
+    let reports = pool::run_all(&machines).into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+    let runs: Vec<(Machine, Report)> = machines.into_iter().zip(reports).collect();
+    let mut tests = Tests::default();
+    let mut broken = Vec::new();
     for (machine, report) in &runs {
-        failed |= !print(machine, report);
+        tests.add(print(machine, report));
+        // A machine that ran nothing, and left nothing to the first, proves nothing.
+        if report.broken.is_some() || report.results.iter().all(|result| result.outcome == Outcome::Skip) {
+            broken.push(machine.name());
+        }
     }
-    if failed {
-        bail!("the matrix failed; what each machine said is in target/vm/*/*.log");
+    if !broken.is_empty() {
+        tests.failed.iter().for_each(|failure| print!("{failure}"));
+        bail!("not all was run ({tests}) on {}; what machines said is in target/vm/*/*.log", broken.join(", "));
     }
-    if kernels.is_empty() && filter.is_empty() { coverage::hold(&runs) } else { Ok(()) }
+    Ok((tests, runs))
 }
 
 fn wanted(kernels: &[String]) -> anyhow::Result<Vec<&'static Kernel>> {
@@ -95,118 +142,50 @@ fn wanted(kernels: &[String]) -> anyhow::Result<Vec<&'static Kernel>> {
     Ok(MATRIX.iter().filter(is_wanted).collect())
 }
 
-/// As many guests at once as the machine has CPUs: each is emulated by one thread.
-fn run_all(machines: &[Machine]) -> Vec<anyhow::Result<Report>> {
-    let next = AtomicUsize::new(0);
-    let reports: Vec<_> = machines.iter().map(|_| Mutex::new(None)).collect();
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| {
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    let (Some(machine), Some(slot)) = (machines.get(number), reports.get(number)) else { break };
-                    eprintln!("xtask: booting {}", machine.name());
-                    let report = guest::run(machine);
-                    eprintln!("xtask: {} is off", machine.name());
-                    if let Ok(mut slot) = slot.lock() {
-                        *slot = Some(report);
-                    }
-                }
-            });
-        }
-    });
-    let missing = || Err(anyhow::anyhow!("a virtual machine was not run"));
-    reports.into_iter().map(|report| report.into_inner().ok().flatten().unwrap_or_else(missing)).collect()
-}
-
-/// Prints what failed, and a line of figures. Returns whether all is well.
-fn print(machine: &Machine, report: &Report) -> bool {
+/// Prints what was skipped, and a line of figures. Returns how its tests went.
+fn print(machine: &Machine, report: &Report) -> Tests {
     let name = machine.name();
     let of = |outcome| report.results.iter().filter(move |result| result.outcome == outcome);
-    for failure in of(Outcome::Fail) {
-        println!("--- {name}: {} failed\n{}", failure.test, failure.output);
-    }
     for skip in of(Outcome::Skip) {
         println!("{name}: {} skipped: {}", skip.test, skip.last_line());
     }
-    let count = |outcome| of(outcome).count();
-    let [passed, failed, skipped, once] = [Outcome::Pass, Outcome::Fail, Outcome::Skip, Outcome::Once].map(count);
-    let seconds = report.results.iter().map(|result| result.ms).sum::<u64>() / 1000;
-    println!("{name:<22} {passed:>3} passed {failed:>3} failed {skipped:>3} skipped {seconds:>5} s");
+    let failure =
+        |result: &guest::Result| Failure { test: format!("{name}: {}", result.test), output: result.output.clone() };
+    let failed = of(Outcome::Fail).map(failure).collect();
+    let tests = Tests { passed: of(Outcome::Pass).count(), failed, skipped: of(Outcome::Skip).count() };
+    println!("{name:<22} {tests}; {} s in {} guests, {} s of a CPU", report.wall_s, machine.guests, report.cpu_s);
+    let mut slowest: Vec<_> = report.results.iter().collect();
+    slowest.sort_by_key(|result| std::cmp::Reverse(result.ms));
+    let slowest: Vec<String> =
+        slowest.iter().take(SLOWEST).map(|result| format!("{} {} s", result.test, result.ms / 1000)).collect();
+    println!("{name:<22} slowest: {}", slowest.join(", "));
     for note in &report.notes {
         println!("{name:<22} {note}");
     }
     if let Some(broken) = &report.broken {
         println!("{name:<22} broken: {broken}");
     }
-    // A machine that ran nothing, and left nothing to the first, proves nothing.
-    report.broken.is_none() && failed == 0 && passed + once > 0
+    tests
 }
 
-impl Machine {
-    fn name(&self) -> String {
-        let kind = if self.disk.is_some() { Some("systemd") } else { self.backend };
-        let kind = kind.map_or_else(String::new, |kind| format!(" {kind}"));
-        format!("Linux {}{kind}", self.kernel.version)
-    }
-
-    /// Whether it runs what does not depend on back ends.
-    fn is_first(&self) -> bool {
-        self.arguments.iter().any(|argument| argument == "first")
-    }
+/// Which kinds of machine have something to run: one that has nothing need not start.
+#[derive(Clone, Copy)]
+struct Parts {
+    /// Scenarios of nettopd alone.
+    kernel: bool,
+    /// Of the package under systemd.
+    disk: bool,
+    cards: bool,
 }
 
-impl Kernel {
-    /// One machine for each back end. What does not depend on those runs in the first.
-    fn machines(&'static self, folder: &Path, image: &Path, initrd: &Path, filter: &[String]) -> Vec<Machine> {
-        let machine = |backend: Option<&'static str>, is_first: bool| {
-            let mut arguments = filters(filter);
-            arguments.extend(backend.map(|backend| format!("backend={backend}")));
-            if is_first {
-                arguments.push("first".into());
-            }
-            let log = folder.join(format!("{}.log", backend.unwrap_or("none")));
-            Machine { kernel: self, backend, image: image.into(), initrd: initrd.into(), disk: None, log, arguments }
-        };
-        if self.backends.is_empty() {
-            return vec![machine(None, true)];
-        }
-        let forced = self.backends.iter().enumerate();
-        forced.map(|(number, backend)| machine(Some(backend), number == 0)).collect()
-    }
-}
-
-/// For the guest's init.
-fn filters(filter: &[String]) -> Vec<String> {
-    filter.iter().map(|filter| format!("filter={filter}")).collect()
-}
-
-/// Builds the guest's init and the scenarios, and returns where they are.
-fn build_tests() -> anyhow::Result<(PathBuf, PathBuf)> {
-    let package = ["--locked", "--release", "--package", "nettop-tests"];
-    crate::command::run(cargo().arg("build").args(package).args(["--bin", "vm-init"]))?;
-    let mut tests = cargo();
-    tests.arg("test").args(package).args(["--test", "scenarios", "--no-run", "--message-format", "json"]);
-    let messages = output(&mut tests)?;
-    let scenarios = messages.lines().find_map(|line| {
-        let message: serde_json::Value = serde_json::from_str(line).ok()?;
-        message["executable"].as_str().filter(|_| message["profile"]["test"] == true).map(PathBuf::from)
-    });
-    let init = root().join("target/release/vm-init");
-    Ok((init, scenarios.context("cargo names no program of scenarios")?))
-}
-
-/// Whether anything is wanted of those that run against nettopd alone, and of those against the package under systemd: a
-/// machine that runs nothing need not start.
-fn parts(scenarios: &Path, filter: &[String]) -> anyhow::Result<[bool; 2]> {
+fn parts(scenarios: &Path, filter: &[String]) -> anyhow::Result<Parts> {
     let list = output(Command::new(scenarios).args(["--list", "--format", "terse"]))?;
     let is_wanted = |test: &&str| filter.is_empty() || filter.iter().any(|filter| test.contains(filter));
-    let wanted = || list.lines().filter(is_wanted);
-    let parts =
-        [wanted().any(|test| !test.starts_with(OF_THE_DISK)), wanted().any(|test| test.starts_with(OF_THE_DISK))];
-    if parts == [false; 2] {
+    let wanted: Vec<&str> = list.lines().filter(is_wanted).collect();
+    if wanted.is_empty() {
         bail!("no scenario has {} in its name", filter.join(" or "));
     }
-    Ok(parts)
+    let has = |kind: &str| wanted.iter().any(|test| test.starts_with(kind));
+    let is_special = |test: &&str| test.starts_with(OF_THE_DISK) || test.starts_with(OF_THE_CARDS);
+    Ok(Parts { kernel: !wanted.iter().all(is_special), disk: has(OF_THE_DISK), cards: has(OF_THE_CARDS) })
 }

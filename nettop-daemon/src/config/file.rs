@@ -5,24 +5,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use thiserror::Error;
-
-use super::settings::Settings;
+use crate::{config::settings::Settings, error::Fault};
 
 /// Where the packages have them.
 const MAIN: &str = "/etc/nettopd/nettopd.toml";
 const FOLDER: &str = "/etc/nettopd/conf.d";
 
-/// What is wrong with the configuration. Exit code 78.
-#[derive(Debug, Error)]
-pub enum Fault {
-    #[error("cannot read the configuration {}: {error}", file.display())]
-    Unreadable { file: PathBuf, error: io::Error },
-    #[error("{}, line {line}: {what}", file.display())]
-    Wrong { file: PathBuf, line: usize, what: String },
-}
-
-/// Reads one file, or those in /etc: the later goes over the earlier. One that is named has to be there.
+/// Reads one file, or those in /etc: the later overrides the earlier. One that is named has to be there.
 pub fn read(file: Option<&Path>) -> Result<Settings, Fault> {
     match file {
         Some(file) => parse(&text(file)?, file),
@@ -59,7 +48,7 @@ fn text(file: &Path) -> Result<String, Fault> {
     fs::read_to_string(file).map_err(|error| Fault::Unreadable { file: file.into(), error })
 }
 
-/// What a file says.
+/// Parses a file.
 pub fn parse(text: &str, file: &Path) -> Result<Settings, Fault> {
     toml::from_str(text).map_err(|error| {
         let offset = error.span().map_or(0, |span| span.start.min(text.len()));
@@ -72,9 +61,9 @@ pub fn parse(text: &str, file: &Path) -> Result<Settings, Fault> {
     })
 }
 
-/// Of the names that serde says it expected, the one most like the name that it found.
+/// The name most like the one that serde found, of those it expected.
 fn meant(message: &str) -> Option<&str> {
-    const ALIKE: f64 = 0.8;
+    const MIN_SIMILARITY: f64 = 0.8;
     if !message.starts_with("unknown ") {
         return None;
     }
@@ -82,7 +71,7 @@ fn meant(message: &str) -> Option<&str> {
     let found = names.next()?;
     let likeness = |name: &str| strsim::jaro_winkler(found, name);
     let best = names.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
-    (likeness(best) > ALIKE).then_some(best)
+    (likeness(best) > MIN_SIMILARITY).then_some(best)
 }
 
 #[cfg(test)]
@@ -94,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_its_line_and_what_was_meant() {
+    fn errors_name_the_line_and_what_was_meant() {
         let unknown = fault("# first\ninterval = 5\nlog_levle = 'info'\n");
         assert!(unknown.starts_with("/etc/nettopd/nettopd.toml, line 3: unknown field `log_levle`"), "{unknown}");
         assert!(unknown.ends_with("did you mean `log_level`?"), "{unknown}");
@@ -108,7 +97,7 @@ mod tests {
 
     #[test]
     fn values_that_flags_refuse_are_refused() {
-        for (text, told) in [
+        for (text, shown) in [
             ("interval = 0", "from 0.05 to 86400"),
             ("interval = 'often'", "invalid type"),
             ("rows = 63", "63 is not in 64 to 1000000"),
@@ -124,7 +113,7 @@ mod tests {
             ("interval 5", "line 1"),
         ] {
             let fault = fault(text);
-            assert!(fault.contains(told), "{text}: {fault}");
+            assert!(fault.contains(shown), "{text}: {fault}");
             assert!(!fault.contains('\n'), "{fault}");
         }
     }

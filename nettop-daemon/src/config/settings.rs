@@ -1,4 +1,4 @@
-//! What may be set, by flag or by key. What is absent is left to whatever comes below.
+//! What may be set, by flag or by key. What is absent is left to the layer below.
 
 use std::{path::PathBuf, str::FromStr as _};
 
@@ -6,7 +6,7 @@ use caps::Capability;
 use clap::{Args, Subcommand, ValueEnum};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
-use crate::{cli, history::args, kernel::hooks::Backend};
+use crate::query::{global::BackendChoice, history, report};
 
 /// `nettopd daemon`.
 #[derive(Args, Debug, Clone)]
@@ -28,7 +28,7 @@ pub struct ConfigArgs {
 /// What is done with the configuration.
 #[derive(Subcommand, Debug, Clone)]
 pub enum ConfigCommand {
-    /// Say nothing if the configuration is sound, else what is wrong in which line
+    /// Print nothing if the configuration is sound, else what is wrong in which line
     Check {
         /// This file [default: as the daemon]
         file: Option<PathBuf>,
@@ -43,14 +43,14 @@ pub enum ConfigCommand {
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Seconds between readings [default: 5]
-    #[arg(long, value_name = "SECONDS", value_parser = cli::seconds)]
+    #[arg(long, value_name = "SECONDS", value_parser = report::seconds)]
     #[serde(deserialize_with = "interval")]
     pub interval: Option<f64>,
     /// Most rows for processes; what does not fit is counted in overflow rows [default: 65536]
     #[arg(long, value_parser = clap::value_parser!(u32).range(64..=1_000_000))]
     #[serde(deserialize_with = "within::<_, 64, 1_000_000>")]
     pub rows: Option<u32>,
-    /// Most kinds of drops that are told apart [default: 8192]
+    /// Most kinds of drops that are distinguished [default: 8192]
     #[arg(long, value_name = "KINDS", value_parser = clap::value_parser!(u32).range(64..=1_000_000))]
     #[serde(deserialize_with = "within::<_, 64, 1_000_000>")]
     pub drop_kinds: Option<u32>,
@@ -94,16 +94,6 @@ pub struct HistorySettings {
     pub keep_days: Option<[u32; 3]>,
 }
 
-/// Which back end is used.
-#[derive(Deserialize, Serialize, Clone, Copy, Debug, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-pub enum BackendChoice {
-    Best,
-    Tracepoint,
-    Fentry,
-    Kprobe,
-}
-
 /// The least severe that is logged.
 #[derive(ValueEnum, Deserialize, Serialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "lowercase")]
@@ -116,7 +106,7 @@ pub enum LogLevel {
 }
 
 impl Settings {
-    /// These, and of `below` what they leave open.
+    /// These, and what they leave open from `below`.
     pub fn over(self, below: Self) -> Self {
         let (history, history_below) = (self.history, below.history);
         Self {
@@ -138,12 +128,8 @@ impl Settings {
     }
 
     /// With the flags that all commands have.
-    pub fn with_global(mut self, backend: Option<Backend>, verbose: u8) -> Self {
-        self.backend = backend.map(|backend| match backend {
-            Backend::Tracepoint => BackendChoice::Tracepoint,
-            Backend::Fentry => BackendChoice::Fentry,
-            Backend::Kprobe => BackendChoice::Kprobe,
-        });
+    pub fn with_global(mut self, backend: Option<BackendChoice>, verbose: u8) -> Self {
+        self.backend = backend;
         let said = [None, Some(LogLevel::Info), Some(LogLevel::Debug)][usize::from(verbose.min(2))];
         self.log_level = self.log_level.or(said);
         self
@@ -166,24 +152,22 @@ fn capability(name: &str) -> Result<String, String> {
 pub const ALL: &str = "all";
 
 fn keep(text: &str) -> Result<[u32; 3], String> {
-    args::keep(text).map(|keep| keep.days)
+    history::keep(text).map(|keep| keep.days)
 }
 
 fn interval<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
-    cli::in_range(f64::deserialize(deserializer)?).map(Some).map_err(D::Error::custom)
+    report::in_range(f64::deserialize(deserializer)?).map(Some).map_err(D::Error::custom)
 }
 
-fn within<'de, D: Deserializer<'de>, const LEAST: u32, const MOST: u32>(
-    deserializer: D,
-) -> Result<Option<u32>, D::Error> {
+fn within<'de, D: Deserializer<'de>, const MIN: u32, const MAX: u32>(deserializer: D) -> Result<Option<u32>, D::Error> {
     let number = i64::deserialize(deserializer)?;
-    let fitting = u32::try_from(number).ok().filter(|number| (LEAST..=MOST).contains(number));
-    fitting.map(Some).ok_or_else(|| D::Error::custom(format!("{number} is not in {LEAST} to {MOST}")))
+    let fitting = u32::try_from(number).ok().filter(|number| (MIN..=MAX).contains(number));
+    fitting.map(Some).ok_or_else(|| D::Error::custom(format!("{number} is not in {MIN} to {MAX}")))
 }
 
 fn keep_days<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<[u32; 3]>, D::Error> {
     let days = <[u32; 3]>::deserialize(deserializer)?;
-    args::keep_of(days).map(|keep| Some(keep.days)).map_err(D::Error::custom)
+    history::keep_of(days).map(|keep| Some(keep.days)).map_err(D::Error::custom)
 }
 
 fn capabilities<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {

@@ -1,6 +1,6 @@
-//! What a cgroup path says: the systemd unit and the container.
+//! The systemd unit and the container in a cgroup path.
 
-/// The unit that holds the process: the deepest path component that is one.
+/// The unit of the process: the deepest path component that is one.
 pub fn unit(path: &str) -> Option<&str> {
     const SUFFIXES: [&str; 4] = [".service", ".scope", ".socket", ".mount"];
     path.rsplit('/').find(|part| SUFFIXES.iter().any(|suffix| part.ends_with(suffix)))

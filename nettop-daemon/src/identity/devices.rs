@@ -1,138 +1,216 @@
-//! Network devices and their own counters, by rtnetlink, in every namespace that has traffic.
+//! Network devices and their own counters, by rtnetlink, in every namespace that can be found.
+
+mod basis;
+mod device;
+mod drivers;
+mod links;
+mod measured;
+mod rules;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     path::PathBuf,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
-use netlink_packet_route::{
-    RouteNetlinkMessage,
-    link::{InfoKind, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage},
+use nettop_common::{Netns, TaskNetns};
+use nettop_kernel::{
+    ledger::{DeviceKey, Presence},
+    netns,
 };
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
-use nettop_common::Netns;
 
-use super::{escape::escape, namespaces};
+#[cfg(test)]
+pub use self::{
+    basis::Known,
+    device::{Identity, LinkLayer},
+    drivers::DRIVERS,
+};
+pub use self::{
+    basis::{Basis, Counts, Padding, Whole},
+    device::{Counters, Device, Setup},
+    measured::Measured,
+};
+use self::{links::dump, rules::Related};
+use crate::identity::namespaces;
 
-/// Namespace and interface index: an index alone names nothing.
-pub type DeviceKey = (Netns, u32);
-
-/// What a device's own counters count.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Basis {
-    /// Buffers as the stack hands them over, a super-packet once.
-    Skb,
-    /// Packets on the wire.
-    Wire,
-}
-
-/// A device's own counters.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub struct Counters {
-    pub tx_bytes: u64,
-    pub tx_packets: u64,
-    pub rx_bytes: u64,
-    pub rx_packets: u64,
-}
-
-/// One device at one time.
-#[derive(Clone, Debug)]
-pub struct Device {
-    pub name: String,
-    pub basis: Basis,
-    /// Bytes of link header that its counters include with each packet, by [`nettop_common::Direction`].
-    pub link_header_bytes: [u32; 2],
-    pub counters: Counters,
+/// Source of what a driver counts.
+pub fn source_of_driver(name: &str) -> Option<&'static str> {
+    drivers::find(name).map(|driver| driver.source)
 }
 
 /// Knows devices from reading to reading.
 pub struct Devices {
     host: Netns,
+    /// As of the last reading of their namespace.
     known: BTreeMap<DeviceKey, Device>,
+    /// Those that were there before, for their names.
+    gone: BTreeMap<DeviceKey, Device>,
     /// Namespaces read at least once.
     read: BTreeSet<Netns>,
     /// Namespaces of the last reading.
     fresh: BTreeSet<Netns>,
+    /// Since when namespaces are not found any more.
+    lost: BTreeMap<Netns, Instant>,
+    /// Namespaces found only after an earlier search failed.
+    late: BTreeSet<Netns>,
+    /// What was observed of devices, by direction.
+    measured: BTreeMap<DeviceKey, [Option<Measured>; 2]>,
     /// Namespaces with traffic that the last reading could not enter.
     unread: Vec<Netns>,
+    paths: namespaces::Paths,
     /// Without it, looking for ways into namespaces costs a pass over /proc and leads nowhere.
     may_enter: bool,
+    /// Namespaces with rows that cannot be entered, and do not exist any more.
+    ended: BTreeSet<Netns>,
+    /// When the kernel was last asked which exist, and how long it took.
+    asked: Option<(Instant, Duration)>,
+}
+
+/// Questions to the kernel about network namespaces, which it may leave unanswered.
+pub struct Queries<T, E> {
+    /// Where tasks are.
+    pub tasks: T,
+    /// Which exist.
+    pub existing: E,
 }
 
 impl Devices {
-    /// Reads every device that can be found, so that each later difference has a base.
+    /// How long a namespace that is not found any more may come back.
+    const LINGER: Duration = Duration::from_secs(60);
+    /// Devices that are gone and whose names are still known.
+    const MAX_GONE_DEVICES: usize = 4096;
+
+    /// Rest between queries for existing namespaces, in lengths of a query.
+    const REST_FACTOR: u32 = 20;
+
+    /// Reads every device that can be found, so that each later difference has a base. `tasks` is as for [`Self::update`].
     ///
     /// # Errors
     ///
     /// If rtnetlink does not answer for the daemon's own namespace.
-    pub fn new() -> anyhow::Result<Self> {
-        let mut devices = Self {
-            host: namespaces::current().context("cannot tell the own network namespace")?,
-            known: BTreeMap::new(),
-            read: BTreeSet::new(),
-            fresh: BTreeSet::new(),
-            unread: Vec::new(),
-            may_enter: namespaces::may_enter(),
-        };
-        devices.read_all(if devices.may_enter { namespaces::all() } else { HashMap::new() })?;
+    pub fn new(tasks: impl FnOnce() -> Option<Vec<TaskNetns>>) -> anyhow::Result<Self> {
+        let host = netns::current().context("cannot find out the own network namespace")?;
+        let mut devices = Self { may_enter: namespaces::may_enter(), ..Self::fixed(host, BTreeMap::new()) };
+        devices.update(&BTreeMap::new(), Queries { tasks, existing: || None })?;
         Ok(devices)
     }
 
     /// Knows these devices, and reads nothing.
-    #[cfg(test)]
-    pub const fn fixed(host: Netns, known: BTreeMap<DeviceKey, Device>) -> Self {
-        Self { host, known, read: BTreeSet::new(), fresh: BTreeSet::new(), unread: Vec::new(), may_enter: false }
+    pub fn fixed(host: Netns, known: BTreeMap<DeviceKey, Device>) -> Self {
+        Self {
+            host,
+            fresh: known.keys().map(|(netns, _)| *netns).collect(),
+            known,
+            gone: BTreeMap::new(),
+            read: BTreeSet::new(),
+            lost: BTreeMap::new(),
+            late: BTreeSet::new(),
+            measured: BTreeMap::new(),
+            unread: Vec::new(),
+            paths: namespaces::Paths::default(),
+            may_enter: false,
+            ended: BTreeSet::new(),
+            asked: None,
+        }
     }
 
-    /// Reads the host's devices and those of each namespace with traffic. `wanted` names a namespace and the
-    /// processes that may live there.
+    /// Reads the host's devices and those of each namespace that can be found. `wanted` names those with traffic and the
+    /// processes that may live there; `queries` ask the kernel.
     ///
     /// # Errors
     ///
     /// If rtnetlink does not answer for the daemon's own namespace.
-    pub fn update(&mut self, wanted: &BTreeMap<Netns, Vec<u32>>) -> anyhow::Result<()> {
+    pub fn update(
+        &mut self,
+        wanted: &BTreeMap<Netns, Vec<u32>>,
+        queries: Queries<impl FnOnce() -> Option<Vec<TaskNetns>>, impl FnOnce() -> Option<HashSet<Netns>>>,
+    ) -> anyhow::Result<()> {
         let mut paths = HashMap::new();
-        let mut sought = HashSet::new();
-        for (netns, pids) in wanted.iter().filter(|_| self.may_enter) {
-            match pids.iter().find_map(|pid| namespaces::through_process(netns.inode, *pid)) {
-                Some(path) => {
-                    paths.insert(netns.inode, path);
-                }
-                None => {
-                    sought.insert(netns.inode);
-                }
-            }
-        }
-        sought.retain(|inode| !paths.contains_key(inode));
-        if !sought.is_empty() {
-            paths.extend(namespaces::all().into_iter().filter(|(inode, _)| sought.contains(inode)));
+        let missed: Vec<Netns> = wanted.keys().filter(|netns| self.paths.missed(**netns)).copied().collect();
+        if self.may_enter {
+            let others = self.read.iter().filter(|netns| !wanted.contains_key(netns)).map(|netns| (*netns, &[][..]));
+            let sought = wanted.iter().map(|(netns, pids)| (*netns, pids.as_slice()));
+            paths.clone_from(self.paths.find(sought.chain(others), queries.tasks));
         }
         self.read_all(paths)?;
-        self.forget_dead(wanted);
+        self.late = missed.into_iter().filter(|netns| self.fresh.contains(netns)).collect();
+        self.find_ended(wanted, queries.existing);
+        self.forget_lost(wanted);
         self.unread = wanted.keys().filter(|netns| !self.read.contains(netns)).copied().collect();
         Ok(())
     }
 
-    /// Forgets namespaces whose inode number another one has by now, once no row tells of them.
-    fn forget_dead(&mut self, wanted: &BTreeMap<Netns, Vec<u32>>) {
-        let alive: HashMap<u32, u32> = self.fresh.iter().map(|netns| (netns.inode, netns.cookie)).collect();
-        let is_kept = |netns: &Netns| {
-            wanted.contains_key(netns) || alive.get(&netns.inode).is_none_or(|cookie| *cookie == netns.cookie)
-        };
-        self.read.retain(is_kept);
-        self.known.retain(|(netns, _), _| is_kept(netns));
+    /// Finds out which of the namespaces that cannot be entered have ended since their rows were read.
+    fn find_ended(&mut self, wanted: &BTreeMap<Netns, Vec<u32>>, existing: impl FnOnce() -> Option<HashSet<Netns>>) {
+        // None comes back: another has another cookie.
+        self.ended.retain(|netns| wanted.contains_key(netns));
+        let is_closed = |netns: &&Netns| !self.fresh.contains(netns);
+        let rests = self.asked.is_some_and(|(at, took)| at.elapsed() < took * Self::REST_FACTOR);
+        if self.may_enter || rests || !wanted.keys().any(|netns| is_closed(&netns)) {
+            return;
+        }
+        let at = Instant::now();
+        if let Some(existing) = existing() {
+            self.ended = wanted.keys().filter(is_closed).filter(|netns| !existing.contains(netns)).copied().collect();
+        }
+        self.asked = Some((Instant::now(), at.elapsed()));
+    }
+
+    /// Forgets namespaces that are not found any more, once no row names them, or some time later.
+    fn forget_lost(&mut self, wanted: &BTreeMap<Netns, Vec<u32>>) {
+        let lost: Vec<Netns> = self.read.iter().filter(|netns| self.is_absent(**netns)).copied().collect();
+        self.lost.retain(|netns, _| lost.contains(netns));
+        for netns in lost {
+            let since = *self.lost.entry(netns).or_insert_with(Instant::now);
+            if !wanted.contains_key(&netns) || since.elapsed() >= Self::LINGER {
+                self.store(netns, Vec::new());
+                self.read.remove(&netns);
+                self.fresh.remove(&netns);
+                self.lost.remove(&netns);
+            }
+        }
+    }
+
+    fn is_absent(&self, netns: Netns) -> bool {
+        if self.ended.contains(&netns) {
+            return true;
+        }
+        let has_another = || self.fresh.iter().any(|other| other.inode == netns.inode);
+        !self.fresh.contains(&netns) && self.may_enter && (self.paths.missed(netns) || has_another())
+    }
+
+    /// Forgets the names of gone devices, except those still needed.
+    pub fn forget_gone(&mut self, is_needed: impl Fn(&DeviceKey) -> bool) {
+        self.gone.retain(|key, _| is_needed(key));
     }
 
     /// The device, as it was when last seen.
     pub fn get(&self, key: DeviceKey) -> Option<&Device> {
+        self.known.get(&key).or_else(|| self.gone.get(&key))
+    }
+
+    /// The device, if it is there as far as is known.
+    pub fn present(&self, key: DeviceKey) -> Option<&Device> {
         self.known.get(&key)
     }
 
-    /// All devices, those of dead namespaces until another has their number and their rows are gone.
+    /// All devices that are there, as far as is known.
     pub fn iter(&self) -> impl Iterator<Item = (&DeviceKey, &Device)> {
         self.known.iter()
+    }
+
+    /// Whether the last reading found the device, or, if the index is 0, its namespace.
+    pub fn place(&self, (netns, ifindex): DeviceKey) -> Presence {
+        if self.fresh.contains(&netns) {
+            let is_there = ifindex == 0 || self.known.contains_key(&(netns, ifindex));
+            return if is_there { Presence::Present } else { Presence::Gone };
+        }
+        if self.is_absent(netns) { Presence::Gone } else { Presence::Unknown }
+    }
+
+    pub const fn host(&self) -> Netns {
+        self.host
     }
 
     /// Whether the last reading reached a namespace: its devices' counters are no older than the ledger's.
@@ -140,8 +218,9 @@ impl Devices {
         self.fresh.contains(&netns)
     }
 
-    pub const fn host(&self) -> Netns {
-        self.host
+    /// Whether the last reading reached a namespace that an earlier one did not find.
+    pub fn is_late(&self, netns: Netns) -> bool {
+        self.late.contains(&netns)
     }
 
     /// Namespaces with traffic whose devices were never read.
@@ -153,104 +232,157 @@ impl Devices {
         self.fresh.clear();
         paths.remove(&self.host.inode);
         self.store(self.host, dump()?);
-        if paths.is_empty() {
-            return Ok(());
-        }
         let paths: Vec<PathBuf> = paths.into_values().collect();
-        for (path, visited) in paths.iter().zip(namespaces::visit(&paths, dump)) {
-            match visited {
-                Ok((netns, devices)) => self.store(netns, devices),
-                Err(error) => tracing::debug!("cannot read the devices of {}: {error:#}", path.display()),
+        if !paths.is_empty() {
+            for (path, visited) in paths.iter().zip(namespaces::visit(&paths, dump)) {
+                match visited {
+                    Ok((netns, devices)) => self.store(netns, devices),
+                    Err(error) => tracing::debug!("cannot read the devices of {}: {error:#}", path.display()),
+                }
             }
         }
+        self.find_bases();
         Ok(())
+    }
+
+    /// Takes over what was observed, for the next reading.
+    pub fn set_measured(&mut self, measured: BTreeMap<DeviceKey, [Option<Measured>; 2]>) {
+        self.measured = measured;
+    }
+
+    /// Finds out what the devices of the last reading count. Bonds come last: their parts decide.
+    fn find_bases(&mut self) {
+        let is_bond = |device: &Device| device.identity.kind == "bond";
+        for of_bonds in [false, true] {
+            let veths = self.veths();
+            let found: Vec<(DeviceKey, [Basis; 2], Whole)> = self
+                .known
+                .iter()
+                .filter(|(key, device)| self.fresh.contains(&key.0) && is_bond(device) == of_bonds)
+                .map(|(key, device)| {
+                    let related = self.related(*key, device, &veths);
+                    let of_parts = related.parts.first().filter(|_| of_bonds).map(|part| part.whole);
+                    let mut basis = rules::basis(device, &related);
+                    let measured = self.measured.get(key).filter(|_| device.is_hardware());
+                    for (basis, measured) in basis.iter_mut().zip(measured.into_iter().flatten()) {
+                        *basis = measured.as_ref().map_or(*basis, |measured| measured.or_source(*basis));
+                    }
+                    (*key, basis, of_parts.unwrap_or_else(|| rules::whole(device)))
+                })
+                .collect();
+            for (key, basis, whole) in found {
+                if let Some(device) = self.known.get_mut(&key) {
+                    (device.basis, device.whole) = (basis, whole);
+                }
+            }
+        }
+    }
+
+    /// The veths of the last reading by their index and that of their other end, which may be in any namespace.
+    fn veths(&self) -> HashMap<(u32, u32), Vec<&Device>> {
+        let mut veths = HashMap::<_, Vec<&Device>>::new();
+        for ((netns, ifindex), device) in &self.known {
+            if let Some(link) = device.identity.link
+                && device.identity.kind == "veth"
+                && self.fresh.contains(netns)
+            {
+                veths.entry((*ifindex, link)).or_default().push(device);
+            }
+        }
+        veths
+    }
+
+    /// The devices that affect what one counts.
+    fn related<'a>(
+        &'a self,
+        (netns, ifindex): DeviceKey,
+        device: &Device,
+        veths: &HashMap<(u32, u32), Vec<&'a Device>>,
+    ) -> Related<'a> {
+        let mut related = Related::default();
+        if let Some(link) = device.identity.link
+            && device.identity.kind == "veth"
+        {
+            related.peers = veths.get(&(link, ifindex)).cloned().unwrap_or_default();
+        }
+        if device.identity.kind == "bond" || device.is_hardware() {
+            let here = self.known.range((netns, 0)..=(netns, u32::MAX));
+            related.parts = here.map(|(_, other)| other).filter(|other| other.setup.master == Some(ifindex)).collect();
+        }
+        related
     }
 
     fn store(&mut self, netns: Netns, devices: Vec<(u32, Device)>) {
         self.read.insert(netns);
         self.fresh.insert(netns);
-        self.known.extend(devices.into_iter().map(|(ifindex, device)| ((netns, ifindex), device)));
-    }
-}
-
-/// Asks rtnetlink for all links of the calling thread's namespace.
-fn dump() -> anyhow::Result<Vec<(u32, Device)>> {
-    let mut socket = Socket::new(NETLINK_ROUTE).context("cannot open a rtnetlink socket")?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    let mut request = NetlinkMessage::new(
-        NetlinkHeader::default(),
-        NetlinkPayload::from(RouteNetlinkMessage::GetLink(LinkMessage::default())),
-    );
-    request.header.flags = NLM_F_DUMP | NLM_F_REQUEST;
-    request.finalize();
-    let mut buffer = vec![0; request.buffer_len()];
-    request.serialize(&mut buffer);
-    socket.send(&buffer, 0).context("cannot ask rtnetlink for links")?;
-    let mut devices = Vec::new();
-    loop {
-        let (answer, _) = socket.recv_from_full().context("rtnetlink did not answer")?;
-        let mut rest = answer.as_slice();
-        while rest.len() >= 16 {
-            let len = u32::from_ne_bytes([rest[0], rest[1], rest[2], rest[3]]) as usize;
-            let Some(message) = rest.get(..len.max(16)) else { break };
-            rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
-            match NetlinkMessage::<RouteNetlinkMessage>::deserialize(message).map(|message| message.payload) {
-                Ok(NetlinkPayload::Done(_)) => return Ok(devices),
-                Ok(NetlinkPayload::Error(error)) => {
-                    return Err(error.to_io()).context("rtnetlink refused to list links");
+        let all = (netns, 0)..=(netns, u32::MAX);
+        let mut before: BTreeMap<DeviceKey, Device> = self.known.extract_if(all, |_, _| true).collect();
+        for (ifindex, mut device) in devices {
+            let known = before.remove(&(netns, ifindex));
+            // One that is down is not asked, and one that went meanwhile does not answer.
+            if let Some(known) = known.filter(|known| known.identity == device.identity) {
+                device.setup.features = device.setup.features.or(known.setup.features);
+                if device.setup.driver.is_empty() {
+                    device.setup.driver = known.setup.driver;
                 }
-                Ok(NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link))) => devices.extend(device(&link)),
-                Ok(_) => {}
-                Err(error) => tracing::debug!("a link message cannot be read: {error}"),
             }
+            self.gone.remove(&(netns, ifindex));
+            self.known.insert((netns, ifindex), device);
+        }
+        self.gone.extend(before);
+        while self.gone.len() > Self::MAX_GONE_DEVICES {
+            self.gone.pop_first();
         }
     }
 }
 
-fn device(link: &LinkMessage) -> Option<(u32, Device)> {
-    let name = link.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::IfName(name) => Some(escape(name.as_bytes())),
-        _ => None,
-    })?;
-    let stats = link.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::Stats64(stats) => Some(stats),
-        _ => None,
-    })?;
-    let kind = link.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::LinkInfo(infos) => infos.iter().find_map(|info| match info {
-            LinkInfo::Kind(kind) => Some(kind),
-            _ => None,
-        }),
-        _ => None,
-    });
-    let (basis, link_header_bytes) = match link.header.link_layer_type {
-        LinkLayerType::Ether => ethernet(kind),
-        // loopback_xmit counts after eth_type_trans has pulled the header; other devices have none.
-        _ => (Basis::Skb, [0, 0]),
-    };
-    let counters = Counters {
-        tx_bytes: stats.tx_bytes,
-        tx_packets: stats.tx_packets,
-        rx_bytes: stats.rx_bytes,
-        rx_packets: stats.rx_packets,
-    };
-    Some((link.header.index, Device { name, basis, link_header_bytes, counters }))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::ethtool::Features;
 
-/// What the counters of a device with Ethernet headers count. `kind` is that of a software device.
-fn ethernet(kind: Option<&InfoKind>) -> (Basis, [u32; 2]) {
-    const HEADER: u32 = 14;
-    match kind {
-        None => (Basis::Wire, [HEADER, HEADER]),
-        // bond_get_stats adds up those of its slaves.
-        Some(InfoKind::Bond) => (Basis::Wire, [HEADER, HEADER]),
-        // br_pass_frame_up, vlan_do_receive and team_handle_frame count after eth_type_trans.
-        Some(InfoKind::Bridge | InfoKind::Vlan | InfoKind::Team) => (Basis::Skb, [HEADER, 0]),
-        // iptunnel_xmit counts from the inner IP header; vxlan_rcv, geneve_rx and __ip6_tnl_rcv as above, ip_tunnel_rcv
-        // before.
-        Some(InfoKind::Vxlan | InfoKind::Geneve | InfoKind::GreTap6 | InfoKind::Ip6ErSpan) => (Basis::Skb, [0, 0]),
-        Some(InfoKind::GreTap | InfoKind::ErSpan) => (Basis::Skb, [0, HEADER]),
-        Some(_) => (Basis::Skb, [HEADER, HEADER]),
+    #[test]
+    fn what_was_measured_holds_for_a_device_and_for_the_bond_above_it() {
+        const BOND: u32 = 9;
+        let here = Netns { inode: 1, cookie: 1 };
+        let mut card = Device::default();
+        (card.setup.driver, card.setup.master) = ("bnxt_en".into(), Some(BOND));
+        let identity = Identity { kind: "bond".into(), ..Identity::default() };
+        let bond = Device { identity, ..Device::default() };
+        let mut devices = Devices::fixed(here, BTreeMap::from([((here, 2), card), ((here, BOND), bond)]));
+        devices.find_bases();
+        let known = |devices: &Devices| [2, BOND].map(|ifindex| devices.known[&(here, ifindex)].basis[0].is_decided());
+        assert_eq!(known(&devices), [false; 2]);
+        let measured = Measured::new(vec![Basis::new(Counts::Once, 18)]);
+        devices.set_measured(BTreeMap::from([((here, 2), [measured, None])]));
+        devices.find_bases();
+        assert_eq!(known(&devices), [true; 2]);
+        assert_eq!(devices.known[&(here, BOND)].basis[0].link_header_bytes, 18);
+    }
+
+    fn veth(link: u32, features: Features) -> Device {
+        let identity = Identity { kind: "veth".into(), link: Some(link), ..Identity::default() };
+        let setup = Setup { features: Some(features), ..Setup::default() };
+        Device { identity, setup, ..Device::default() }
+    }
+
+    #[test]
+    fn the_other_end_of_a_veth_is_found_where_it_is_now() {
+        let [here, there, gone] = [1, 2, 3].map(|inode| Netns { inode, cookie: inode });
+        // One that segments nothing itself, and the other end, which polls.
+        let (own, polling) = (veth(3, Features::default()), veth(5, Features { gro: true, ..Features::default() }));
+        let known =
+            BTreeMap::from([((here, 5), own), ((there, 3), polling), ((gone, 3), veth(5, Features::default()))]);
+        let mut devices = Devices::fixed(here, known);
+        devices.fresh.remove(&gone);
+        devices.find_bases();
+        let link_header = |devices: &Devices| devices.known[&(here, 5)].basis[0].link_header_bytes;
+        assert_eq!(link_header(&devices), 0);
+        devices.fresh.insert(gone);
+        devices.find_bases();
+        assert!(!devices.known[&(here, 5)].basis[0].is_decided(), "it may be either");
+        devices.fresh.remove(&there);
+        devices.find_bases();
+        assert_eq!(link_header(&devices), 14);
     }
 }

@@ -1,102 +1,220 @@
-//! Ways into other network namespaces: through a process that lives there, or a name below /run/netns. A way is known by
-//! inode number only; whose number it is now, the namespace itself tells.
+//! Ways into other network namespaces: through a process or a thread that is there, or a mount. A way is known by inode
+//! number only; the namespace itself shows whose number it is now.
 //!
 //! No namespace is held open between readings: that would keep a dead container's devices alive.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
+    ffi::OsString,
     fs::{self, File},
-    os::{
-        fd::{AsRawFd as _, OwnedFd},
-        unix::fs::MetadataExt as _,
-    },
-    path::PathBuf,
+    os::unix::{ffi::OsStringExt as _, fs::MetadataExt as _},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use caps::{CapSet, Capability};
-use nettop_common::Netns;
-use nix::{
-    sched::{CloneFlags, setns},
-    sys::socket::{AddressFamily, SockFlag, SockType, socket},
-};
-
-/// The calling thread's network namespace.
-///
-/// # Errors
-///
-/// If /proc or sockets are out of reach.
-pub fn current() -> anyhow::Result<Netns> {
-    let inode = u32::try_from(fs::metadata("/proc/thread-self/ns/net")?.ino())?;
-    let socket = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
-    Ok(Netns { inode, cookie: cookie(&socket)? })
-}
+use nettop_common::{Netns, TaskNetns};
+use nettop_kernel::netns::current;
+use nix::sched::{CloneFlags, setns};
 
 /// Whether this thread may enter other namespaces (`netns_install`).
 pub fn may_enter() -> bool {
     caps::has_cap(None, CapSet::Effective, Capability::CAP_SYS_ADMIN).unwrap_or(false)
 }
 
-/// All namespaces that can be found now, by inode number, with a path into each.
-pub fn all() -> HashMap<u32, PathBuf> {
+/// All namespaces that can be found now, by inode number, with a path into each: mounted ones, those of processes, and
+/// those that only some thread of a process is in. Without `tasks`, which the kernel reports, it searches /proc.
+pub fn all(tasks: Option<Vec<TaskNetns>>) -> HashMap<u32, PathBuf> {
     let mut found = HashMap::new();
-    let named = read_dir("/run/netns").map(|entry| entry.path());
-    let processes = read_dir("/proc")
-        .filter(|entry| entry.file_name().as_encoded_bytes().first().is_some_and(u8::is_ascii_digit))
-        .map(|entry| entry.path().join("ns/net"));
-    for path in named.chain(processes) {
+    let mut add = |path: PathBuf| {
         if let Some(inode) = inode(&path) {
             found.entry(inode).or_insert(path);
         }
+    };
+    mounted().into_iter().for_each(&mut add);
+    read_dir("/run/netns").for_each(|entry| add(entry.path()));
+    if let Some(tasks) = tasks {
+        add("/proc/self/ns/net".into());
+        for task in tasks {
+            if !found.contains_key(&task.netns.inode) {
+                let path = PathBuf::from(format!("/proc/{}/task/{}/ns/net", task.tgid, task.pid));
+                // It may have ended, or moved, since.
+                found.extend(inode(&path).filter(|inode| *inode == task.netns.inode).map(|inode| (inode, path)));
+            }
+        }
+        return found;
+    }
+    let is_process =
+        |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes().first().is_some_and(u8::is_ascii_digit);
+    for process in read_dir("/proc").filter(is_process) {
+        paths_of(&process.path()).for_each(&mut add);
     }
     found
 }
 
-/// A path into one namespace by way of a process that should live there.
-pub fn through_process(netns: u32, pid: u32) -> Option<PathBuf> {
-    let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
-    (inode(&path) == Some(netns)).then_some(path)
+/// The paths to a process's namespace, and to those of its other threads.
+fn paths_of(process: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let tasks = process.join("task");
+    // One link for each thread, and two as every folder has (`proc_task_getattr`).
+    let has_threads = fs::metadata(&tasks).is_ok_and(|metadata| metadata.nlink() > 3);
+    let threads = if has_threads { fs::read_dir(&tasks).ok() } else { None };
+    let threads = threads.into_iter().flatten().flatten().map(|entry| entry.path().join("ns/net"));
+    std::iter::once(process.join("ns/net")).chain(threads)
 }
 
-/// Runs `work` inside each namespace, on a thread of its own that ends with it, and tells which it was.
+/// Where namespaces are mounted, as /run/netns/NAME or /run/docker/netns/ID.
+fn mounted() -> Vec<PathBuf> {
+    let text = fs::read("/proc/self/mountinfo").unwrap_or_default();
+    text.split(|byte| *byte == b'\n').filter_map(mount_point).collect()
+}
+
+/// The mount point in a line of mountinfo, if a network namespace is mounted there.
+fn mount_point(line: &[u8]) -> Option<PathBuf> {
+    const ROOT: usize = 3;
+    let mut fields = line.split(|byte| *byte == b' ').skip(ROOT);
+    let is_netns = fields.next()?.starts_with(b"net:[");
+    let path = fields.next().filter(|_| is_netns)?;
+    Some(PathBuf::from(OsString::from_vec(unescape(path))))
+}
+
+/// `mangle_path` writes blanks and backslashes as octal numbers.
+fn unescape(text: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((first, more)) = rest.split_first() {
+        let octal = more.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        let escaped = octal.filter(|_| *first == b'\\').and_then(|octal| u8::from_str_radix(octal, 8).ok());
+        plain.push(escaped.unwrap_or(*first));
+        rest = if escaped.is_some() { &more[3..] } else { more };
+    }
+    plain
+}
+
+/// Paths into namespaces, remembered from reading to reading: a pass over /proc takes long where there are many processes.
+#[derive(Default)]
+pub struct Paths {
+    /// By inode number.
+    known: HashMap<u32, PathBuf>,
+    /// Not found in the last pass. By cookie as well: a namespace may have the inode number of one that is gone.
+    missed: HashSet<Netns>,
+    /// When the last pass was made, and how long it took.
+    swept: Option<(Instant, Duration)>,
+    /// Whether the kernel reports tasks: that costs far less than /proc.
+    knows_tasks: bool,
+}
+
+impl Paths {
+    /// How often to search all of /proc for namespaces that nobody asks for.
+    const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+    /// Rest between passes, in lengths of a pass.
+    const REST_FACTOR: u32 = 20;
+    /// The same for one with traffic, where the kernel reports tasks.
+    const SHORT_REST_FACTOR: u32 = 2;
+
+    /// Finds ways into namespaces, each with some processes that may be there, and at times into others. A namespace that
+    /// was not found waits for the next pass that is due anyway.
+    pub fn find<'a>(
+        &mut self,
+        wanted: impl IntoIterator<Item = (Netns, &'a [u32])>,
+        tasks: impl FnOnce() -> Option<Vec<TaskNetns>>,
+    ) -> &HashMap<u32, PathBuf> {
+        self.known.retain(|number, path| inode(path) == Some(*number));
+        let mut sought = Vec::new();
+        for (netns, pids) in wanted {
+            if self.known.contains_key(&netns.inode) {
+                continue;
+            }
+            match pids.iter().find_map(|pid| through_process(netns.inode, *pid)) {
+                Some(path) => {
+                    self.known.insert(netns.inode, path);
+                }
+                None => sought.push(netns),
+            }
+        }
+        let is_new = |netns: &Netns| !self.missed.contains(netns);
+        let is_due = self.swept.is_none_or(|(at, took)| {
+            let has_new = sought.iter().any(is_new);
+            // With each reading if that costs little: a balance begins when a device is first seen.
+            let pause = if has_new || self.knows_tasks { Duration::ZERO } else { Self::SWEEP_INTERVAL };
+            let rest = if has_new && self.knows_tasks { Self::SHORT_REST_FACTOR } else { Self::REST_FACTOR };
+            at.elapsed() >= pause.max(took * rest)
+        });
+        if is_due {
+            let at = Instant::now();
+            let tasks = tasks();
+            self.knows_tasks = tasks.is_some();
+            self.known.extend(all(tasks));
+            self.missed = sought.into_iter().filter(|netns| !self.known.contains_key(&netns.inode)).collect();
+            self.swept = Some((Instant::now(), at.elapsed()));
+        }
+        self.missed.retain(|netns| !self.known.contains_key(&netns.inode));
+        &self.known
+    }
+
+    /// Whether a namespace was not found when it was looked for.
+    pub fn missed(&self, netns: Netns) -> bool {
+        self.missed.contains(&netns)
+    }
+}
+
+/// A path into one namespace through a process that should live there, or one of its threads.
+fn through_process(netns: u32, pid: u32) -> Option<PathBuf> {
+    paths_of(Path::new(&format!("/proc/{pid}"))).find(|path| inode(path) == Some(netns))
+}
+
+/// Runs `work` in each namespace, on a thread of its own that ends with it, and returns which it was.
 pub fn visit<T: Send>(
     paths: &[PathBuf],
     work: impl Fn() -> anyhow::Result<T> + Sync,
 ) -> Vec<anyhow::Result<(Netns, T)>> {
     let enter = |path: &PathBuf| {
-        // Entering needs CAP_SYS_ADMIN, which a confined daemon has not; where it is, it may stay.
-        if inode(path) != inode(&"/proc/thread-self/ns/net".into()) {
+        // Entering needs CAP_SYS_ADMIN, which a confined daemon lacks; it may stay where it is.
+        if inode(path) != inode(Path::new("/proc/thread-self/ns/net")) {
             setns(File::open(path)?, CloneFlags::CLONE_NEWNET)?;
         }
         Ok((current()?, work()?))
     };
-    std::thread::scope(|scope| scope.spawn(|| paths.iter().map(enter).collect()).join().unwrap_or_default())
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("nettopd-netns".into());
+        match thread.spawn_scoped(scope, || paths.iter().map(enter).collect()) {
+            Ok(thread) => thread.join().unwrap_or_default(),
+            Err(error) => {
+                tracing::warn!("no thread can be started to read the devices of other namespaces: {error}");
+                Vec::new()
+            }
+        }
+    })
 }
 
-/// Low half of the cookie of a socket's namespace. Linux 5.14.
-fn cookie(socket: &OwnedFd) -> std::io::Result<u32> {
-    let mut cookie: u64 = 0;
-    let mut len = size_of_val(&cookie) as libc::socklen_t;
-    // SAFETY: both pointers are valid for the call, and `len` says how much may be written.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_NETNS_COOKIE,
-            (&raw mut cookie).cast(),
-            &raw mut len,
-        )
-    };
-    if result != 0 {
-        return Err(std::io::Error::last_os_error());
-    }
-    #[expect(clippy::cast_possible_truncation, reason = "as the ledger has it")]
-    Ok(cookie as u32)
-}
-
-fn inode(path: &PathBuf) -> Option<u32> {
+fn inode(path: &Path) -> Option<u32> {
     fs::metadata(path).ok().and_then(|metadata| u32::try_from(metadata.ino()).ok())
 }
 
 fn read_dir(path: &str) -> impl Iterator<Item = fs::DirEntry> {
     fs::read_dir(path).into_iter().flatten().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mounted_namespace_is_found_whatever_its_name() {
+        let line = b"403 25 0:4 net:[4026532177] /run/netns/a\\040b shared:209 - nsfs nsfs rw";
+        assert_eq!(mount_point(line), Some("/run/netns/a b".into()));
+        assert_eq!(mount_point(b"25 1 0:23 / /run rw shared:5 - tmpfs tmpfs rw"), None);
+    }
+
+    #[test]
+    fn what_was_sought_in_vain_costs_no_pass_each_time() {
+        let mut paths = Paths::default();
+        // No namespace has this number.
+        let [gone, next] = [1, 2].map(|cookie| Netns { inode: 1, cookie });
+        paths.find([(gone, &[][..])], || None);
+        let swept = paths.swept;
+        assert!(paths.missed(gone));
+        assert!(!paths.missed(next), "the next one with its number was not sought yet");
+        paths.find([(gone, &[][..])], || None);
+        assert_eq!(paths.swept, swept);
+    }
 }

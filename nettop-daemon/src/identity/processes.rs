@@ -1,12 +1,17 @@
-//! What /proc adds to a process the kernel named: executable, cgroup, unit, container. Read once per name it bore.
+//! What /proc adds to a process the kernel named: executable, cgroup, unit, container. Read once per name it had.
 
-use std::{collections::HashMap, os::unix::ffi::OsStrExt as _, path::PathBuf};
+use std::{
+    collections::HashMap,
+    fs, io,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+};
 
 use nettop_common::OwnerKey;
+use nettop_kernel::{boot::start_ticks, ledger::OwnerReading};
 use procfs::{ProcResult, process::Process};
 
-use super::{cgroup, escape::escape};
-use crate::ledger::OwnerReading;
+use crate::{identity::cgroup, sys::escape::escape};
 
 /// Names from /proc, escaped; `None` where the process was gone or its /proc entries are closed to us.
 #[derive(Clone, Default, Debug, PartialEq, Eq)]
@@ -16,6 +21,11 @@ pub struct Details {
     pub unit: Option<String>,
     pub container: Option<String>,
 }
+
+/// Rounds of a second: TCP gives up on what a process has left behind within two minutes or so.
+const KEPT_ROUNDS: u64 = 120;
+/// Above so many processes, only those of this round are kept.
+const MAX_ENTRIES: usize = 65_536;
 
 struct Entry {
     details: Details,
@@ -48,18 +58,46 @@ impl Processes {
             entry.generation = generation;
             return entry.details.clone();
         }
-        let fresh = self.read(owner).unwrap_or_default();
         let old = self.entries.remove(&key).map(|entry| entry.details).unwrap_or_default();
         // After exit only what was read before is left.
-        let details = if fresh == Details::default() { old } else { fresh };
+        let details = match self.read(owner, old.exe.as_ref()) {
+            Some(fresh) if fresh.cgroup.is_some() => fresh,
+            Some(fresh) => Details { exe: fresh.exe, ..old },
+            None => old,
+        };
         let entry = Entry { details: details.clone(), comm: owner.comm, comm_time_ns: owner.comm_time_ns, generation };
         self.entries.insert(key, entry);
         details
     }
 
-    /// The details of a process that an event names.
+    /// The details of a process that an event names. In another round it may run another program.
     pub fn of(&mut self, key: &OwnerKey, comm: [u8; 16]) -> Details {
+        let generation = self.generation;
+        if let Some(entry) = self.entries.get_mut(&(key.tgid, key.start_time_ns))
+            && entry.generation != generation
+        {
+            // Asked again; what was known stays where the process is gone.
+            entry.comm = [u8::MAX; 16];
+        }
         self.details(&OwnerReading { key: *key, comm, comm_time_ns: 0, is_kernel_thread: false, exited: false })
+    }
+
+    /// Ends a round of events. A connection's end may be reported long after its process was read: living processes stay,
+    /// ended ones for [`KEPT_ROUNDS`] more.
+    pub fn forget_ended(&mut self) {
+        let (root, generation) = (&self.root, self.generation);
+        let least = if self.entries.len() > MAX_ENTRIES { 0 } else { KEPT_ROUNDS };
+        self.entries.retain(|(tgid, start_time_ns), entry| {
+            if generation - entry.generation <= least {
+                return true;
+            }
+            let is_alive = least > 0 && is_process(root, *tgid, *start_time_ns);
+            if is_alive {
+                entry.generation = generation;
+            }
+            is_alive
+        });
+        self.generation += 1;
     }
 
     /// Ends a round: forgets processes that it did not ask for.
@@ -69,15 +107,21 @@ impl Processes {
         self.generation += 1;
     }
 
-    /// The start time is compared after reading as well: between the two it was one process all along.
-    fn read(&self, owner: &OwnerReading) -> Option<Details> {
-        let process = Process::new_with_root(self.root.join(owner.key.tgid.to_string())).ok()?;
-        let is_same =
-            |process: &Process| process.stat().is_ok_and(|stat| stat.starttime == start_ticks(owner.key.start_time_ns));
+    /// Compares the start time after reading as well: in between it was the same process.
+    fn read(&self, owner: &OwnerReading, known_exe: Option<&String>) -> Option<Details> {
+        let folder = self.root.join(owner.key.tgid.to_string());
+        let process = Process::new_with_root(folder.clone()).ok()?;
+        let is_same = |process: &Process| has_started(process, owner.key.start_time_ns);
         if !is_same(&process) {
             return None;
         }
-        let exe = process.exe().ok().map(|path| escape(path.as_os_str().as_bytes()));
+        let exe = match exe(&folder) {
+            Ok(path) => Some(escape(path.as_os_str().as_bytes())),
+            // While it exits, the program goes first (`exit_mm`).
+            Err(error) if error.kind() == io::ErrorKind::NotFound => known_exe.cloned(),
+            // It may be another by now, which we may not see.
+            Err(_) => None,
+        };
         let cgroup = cgroup_path(&process).ok().flatten();
         is_same(&process).then(|| Details {
             exe,
@@ -88,7 +132,26 @@ impl Processes {
     }
 }
 
-/// The cgroup2 path, or where systemd runs on the older hierarchy, that one's.
+fn is_process(root: &Path, tgid: u32, start_time_ns: u64) -> bool {
+    Process::new_with_root(root.join(tgid.to_string())).is_ok_and(|process| has_started(&process, start_time_ns))
+}
+
+fn has_started(process: &Process, start_time_ns: u64) -> bool {
+    process.stat().is_ok_and(|stat| stat.starttime == start_ticks(start_time_ns))
+}
+
+/// The program of a process, by its folder in /proc. An ended main thread has dropped it, others still have it (`exit_mm`,
+/// `proc_exe_link`).
+pub fn exe(folder: &Path) -> io::Result<PathBuf> {
+    let error = match fs::read_link(folder.join("exe")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => error,
+        found => return found,
+    };
+    let mut threads = fs::read_dir(folder.join("task"))?.flatten();
+    threads.find_map(|thread| fs::read_link(thread.path().join("exe")).ok()).ok_or(error)
+}
+
+/// The cgroup2 path, or the older hierarchy's if systemd runs on that.
 fn cgroup_path(process: &Process) -> ProcResult<Option<String>> {
     let groups = process.cgroups()?.0;
     let unified = groups.iter().find(|group| group.hierarchy == 0 && group.pathname != "/");
@@ -96,8 +159,56 @@ fn cgroup_path(process: &Process) -> ProcResult<Option<String>> {
     Ok(unified.or(systemd).or(groups.first()).map(|group| group.pathname.clone()))
 }
 
-/// `starttime` of /proc/PID/stat for a start time as the kernel keeps it.
-pub fn start_ticks(start_time_ns: u64) -> u64 {
-    const NS_PER_S: u64 = 1_000_000_000;
-    start_time_ns / (NS_PER_S / procfs::ticks_per_second().max(1))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: OwnerKey = OwnerKey { tgid: 42, start_time_ns: 5_000_000_000, uid: 0 };
+
+    /// What /proc has of `/usr/bin/x` in x.service.
+    fn process() -> tempfile::TempDir {
+        let proc = tempfile::tempdir().unwrap();
+        let folder = proc.path().join("42");
+        fs::create_dir_all(folder.join("task/42")).unwrap();
+        let (zeros, starttime) = (" 0".repeat(17), start_ticks(KEY.start_time_ns));
+        fs::write(folder.join("stat"), format!("42 (x) S 1{zeros} {starttime} {}", "0 ".repeat(30))).unwrap();
+        fs::write(folder.join("cgroup"), "0::/system.slice/x.service\n").unwrap();
+        std::os::unix::fs::symlink("/usr/bin/x", folder.join("exe")).unwrap();
+        proc
+    }
+
+    /// As asked in another round.
+    fn again(processes: &mut Processes) -> Details {
+        processes.forget_ended();
+        processes.of(&KEY, [0; 16])
+    }
+
+    #[test]
+    fn what_is_known_of_a_process_stays_while_it_exits_and_after() {
+        let proc = process();
+        let folder = proc.path().join("42");
+        let mut processes = Processes::new(proc.path());
+        let mut details = || again(&mut processes);
+        let known = details();
+        assert_eq!((known.exe.as_deref(), known.unit.as_deref()), (Some("/usr/bin/x"), Some("x.service")));
+        fs::remove_file(folder.join("exe")).unwrap();
+        assert_eq!(details(), known);
+        fs::remove_file(folder.join("cgroup")).unwrap();
+        assert_eq!(details(), known);
+        fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(details(), known);
+    }
+
+    #[test]
+    fn a_program_that_may_not_be_seen_is_not_the_one_before() {
+        let proc = process();
+        let folder = proc.path().join("42");
+        let mut processes = Processes::new(proc.path());
+        let mut details = || again(&mut processes);
+        assert!(details().exe.is_some());
+        fs::remove_file(folder.join("exe")).unwrap();
+        // Any error except not found: this is no link.
+        fs::write(folder.join("exe"), "").unwrap();
+        assert_eq!(details().exe, None);
+    }
 }

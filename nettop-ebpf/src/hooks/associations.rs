@@ -1,5 +1,5 @@
-//! UDP has no connections, but it has conversations: the first datagram between a socket and somebody is told, and all are
-//! counted until the daemon has seen enough silence.
+//! UDP has no connections, but it has conversations. The first datagram between a socket and a peer is reported. All
+//! are counted until the daemon has seen enough silence.
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -7,22 +7,26 @@ use aya_ebpf::{
     macros::cgroup_skb,
     programs::SkBuffContext,
 };
-use nettop_common::{Association, AssociationKey, ConnectionEvent, Direction, Family, SocketTag, connection::kind};
+use nettop_common::{
+    Association, AssociationKey, ConnectionEvent, Direction, Family, SocketTag,
+    abi::{AF_INET, AF_INET6, BPF_NOEXIST, IPPROTO_UDP},
+    connection::kind,
+};
 
 use super::{
     headers::{Headers, word},
     packet::{PASS, packet},
 };
 use crate::{
-    events::{is_wanted, tell},
-    maps::{ASSOCIATIONS, SOCKETS, add, count},
-    numbers::{AF_INET, AF_INET6, IPPROTO_UDP},
+    atomic::add,
+    events::{emit, is_wanted},
+    ledger::Packet,
+    maps::{ASSOCIATIONS, count},
     owners,
+    storage::SOCKETS,
 };
 
-const BPF_NOEXIST: u64 = 1;
-
-/// Behind `packet_tx`, which makes the tag.
+/// After `packet_tx`, which makes the tag.
 #[cgroup_skb]
 pub fn association_tx(ctx: SkBuffContext) -> i32 {
     note(&ctx, Direction::Tx);
@@ -55,7 +59,7 @@ fn note(ctx: &SkBuffContext, way: Direction) {
         Direction::Rx => (headers.destination_port, headers.source, headers.source_port),
     };
     let key = AssociationKey { socket, remote, remote_port, local_port, reserved: 0 };
-    let known = ASSOCIATIONS.get_ptr_mut(key).or_else(|| begin(&key, &headers, tag, way, packet.family, last_ns));
+    let known = ASSOCIATIONS.get_ptr_mut(key).or_else(|| begin(&key, &headers, tag, way, &packet, last_ns));
     if let Some(known) = known {
         // SAFETY: an entry stays readable and writable while the program runs.
         let known = unsafe { &mut *known };
@@ -71,7 +75,7 @@ fn begin(
     headers: &Headers,
     tag: &SocketTag,
     way: Direction,
-    family: Family,
+    packet: &Packet,
     time_ns: u64,
 ) -> Option<*mut Association> {
     let owner = owners::get(tag.owner);
@@ -83,7 +87,7 @@ fn begin(
     let first = &mut association.first;
     (first.time_ns, first.begun_ns, first.netns) = (time_ns, time_ns, tag.netns);
     first.protocol = IPPROTO_UDP as u8;
-    first.family = match family {
+    first.family = match packet.family {
         Family::V4 => AF_INET,
         Family::V6 => AF_INET6,
     };
@@ -96,12 +100,13 @@ fn begin(
         Direction::Rx => kind::RECEIVED,
     };
     first.remote = key.remote;
+    first.ifindex = packet.ifindex;
     (first.local_port, first.remote_port) = (key.local_port, key.remote_port);
     if let Some(owner) = owner {
         (first.owner, first.comm) = (owner.key, owner.comm);
     }
     match ASSOCIATIONS.insert(key, association, BPF_NOEXIST) {
-        Ok(()) => tell(|event: &mut ConnectionEvent| *event = association.first),
+        Ok(()) => emit(|event: &mut ConnectionEvent| *event = association.first),
         // Another CPU was first, or there is no room.
         Err(_) if ASSOCIATIONS.get_ptr_mut(key).is_none() => count(|stats| &raw mut stats.associations_full),
         Err(_) => {}

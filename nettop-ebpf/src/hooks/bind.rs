@@ -1,11 +1,11 @@
-//! Ports as they are bound (`__inet_bind`) and sockets as they are closed (`inet_release`), in the process that asks.
+//! Ports at bind (`__inet_bind`) and sockets at close (`inet_release`), in the calling process.
 
 use core::ffi::c_void;
 
 use aya_ebpf::{EbpfContext as _, macros::cgroup_sock, programs::SockContext};
 use nettop_common::{SocketTag, tag::RELEASED};
 
-use crate::{ledger, maps::SOCKETS, ports};
+use crate::{ports, storage::SOCKETS, tags};
 
 const PASS: i32 = 1;
 
@@ -24,7 +24,7 @@ pub fn bind_v6(ctx: SockContext) -> i32 {
 #[cgroup_sock(sock_release)]
 pub fn socket_release(ctx: SockContext) -> i32 {
     with(&ctx, |tag| {
-        tag.flags |= RELEASED;
+        tags::set_flags(tag, RELEASED);
         ports::end_listener(tag);
         ports::forget(tag);
     });
@@ -35,7 +35,7 @@ pub fn socket_release(ctx: SockContext) -> i32 {
 fn with(ctx: &SockContext, then: impl FnOnce(&mut SocketTag)) {
     let sk: *mut c_void = ctx.as_ptr();
     if let Some(tag) = SOCKETS.find(sk) {
-        ledger::address(tag, sk);
+        tags::address(tag, sk);
         then(tag);
     }
 }

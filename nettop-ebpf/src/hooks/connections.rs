@@ -1,6 +1,6 @@
-//! Connections, told one by one: `inet_sock_set_state` for their lives, and what returns from `accept` for who took them.
+//! Connections, one event each: `inet_sock_set_state` reports their states, the return from `accept` who took them.
 //!
-//! The state changes in softirq as well as in calls, so `current` counts only where a call asks for a connection.
+//! The state changes in softirq as well as in calls, so `current` counts only in a call that opens a connection.
 
 use core::ffi::c_void;
 
@@ -10,18 +10,23 @@ use aya_ebpf::{
     macros::{btf_tracepoint, fentry, kprobe},
     programs::{BtfTracePointContext, FEntryContext, ProbeContext},
 };
-use nettop_common::{Connection, ConnectionEvent, connection::kind};
-
-use crate::{
-    ends::Ends,
-    events::{Named, is_wanted, tell},
-    kernel::{self, load, probe, probe_at},
-    ledger,
-    maps::{CONNECTIONS, SOCKETS, count},
-    numbers::{
+use nettop_common::{
+    Connection, ConnectionEvent,
+    abi::{
         IPPROTO_TCP, SOCK_DONE, TCP_CLOSE, TCP_CLOSE_WAIT, TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_LAST_ACK, TCP_LISTEN,
         TCP_SYN_RECV, TCP_SYN_SENT,
     },
+    connection::kind,
+    offsets::UNKNOWN,
+};
+
+use crate::{
+    ends::Ends,
+    events::{Named, emit, is_wanted},
+    kernel::{self, load, probe, probe_at, probe_if_there},
+    maps::count,
+    storage::{CONNECTIONS, SOCKETS},
+    tags,
     task::Task,
 };
 
@@ -66,7 +71,7 @@ fn establish(sk: *const c_void, old: u8) {
     let Some(connection) = connection(sk) else { return };
     if old == TCP_SYN_SENT || connection.is_opening != 0 {
         let Connection { begun_ns, owner, comm, .. } = *connection;
-        // Asked for before nettopd came: by whoever holds it.
+        // Requested before nettopd started: take the holder.
         let named = if owner.tgid == 0 { self::owner(sk) } else { Some(Named { owner, comm }) };
         describe(sk, kind::OPENED, old, begun_ns, named);
     }
@@ -74,7 +79,7 @@ fn establish(sk: *const c_void, old: u8) {
     connection.is_opening = 0;
 }
 
-/// Its end may come when the owner has long been forgotten.
+/// Its end may come long after the owner was forgotten.
 #[inline(always)]
 fn keep_owner(sk: *const c_void) {
     if let Some(connection) = connection(sk)
@@ -103,7 +108,7 @@ fn end(sk: *const c_void, old: u8) {
 fn connection(sk: *const c_void) -> Option<&'static mut Connection> {
     let connection = CONNECTIONS.get(sk.cast_mut());
     if connection.is_none() {
-        // Its events will not be told, or not in full.
+        // Its events are lost, or incomplete.
         count(|stats| &raw mut stats.events_lost);
     }
     connection
@@ -126,7 +131,7 @@ fn describe(sk: *const c_void, kind: u32, old: u8, begun_ns: u64, named: Option<
     if !wants(&ends, named.as_ref()) {
         return;
     }
-    tell(|event: &mut ConnectionEvent| {
+    emit(|event: &mut ConnectionEvent| {
         fill(event, sk as u64, kind, &ends, named);
         event.begun_ns = begun_ns;
         event.old_state = old;
@@ -140,13 +145,13 @@ fn wants(ends: &Ends, named: Option<&Named>) -> bool {
     is_wanted(owner, [&ends.local, &ends.remote], [ends.local_port, ends.remote_port])
 }
 
-/// All that does not depend on what happened.
+/// Fills in what all events have.
 #[inline(always)]
 fn fill(event: &mut ConnectionEvent, sk: u64, kind: u32, ends: &Ends, named: Option<Named>) {
     event.time_ns = now();
     event.kind = kind;
     event.protocol = IPPROTO_TCP as u8;
-    event.netns = ledger::netns_of(sk);
+    event.netns = tags::netns_of(sk);
     event.family = ends.family;
     (event.local, event.remote) = (ends.local, ends.remote);
     (event.local_port, event.remote_port) = (ends.local_port, ends.remote_port);
@@ -155,14 +160,15 @@ fn fill(event: &mut ConnectionEvent, sk: u64, kind: u32, ends: &Ends, named: Opt
     }
     let sent: u64 = probe(sk, &kernel::TCP_BYTES_SENT);
     event.sent_bytes = sent.saturating_sub(probe(sk, &kernel::TCP_BYTES_RETRANS));
-    // The FIN takes a number as a byte does.
+    // The FIN takes a number like a byte.
     let fin = u64::from(probe::<u64>(sk, &kernel::SOCK_FLAGS) & SOCK_DONE != 0);
     event.received_bytes = probe::<u64>(sk, &kernel::TCP_BYTES_RECEIVED).saturating_sub(fin);
-    event.retransmits = probe(sk, &kernel::TCP_TOTAL_RETRANS);
-    event.sent_segments = probe(sk, &kernel::TCP_SEGS_OUT);
+    event.retransmits = probe_if_there(sk, &kernel::TCP_TOTAL_RETRANS).unwrap_or(UNKNOWN);
+    event.sent_segments = probe_if_there(sk, &kernel::TCP_SEGS_OUT).unwrap_or(UNKNOWN);
+    event.ifindex = probe(sk, &kernel::SOCK_BOUND_DEVICE);
 }
 
-/// A connection was taken from its listener, in the call.
+/// A process accepted a connection, in the call.
 #[inline(always)]
 fn accepted(sk: u64) {
     if sk != 0
@@ -171,13 +177,13 @@ fn accepted(sk: u64) {
     {
         let named = Named::current();
         if wants(&ends, Some(&named)) {
-            tell(|event: &mut ConnectionEvent| fill(event, sk, kind::ACCEPTED, &ends, Some(named)));
+            emit(|event: &mut ConnectionEvent| fill(event, sk, kind::ACCEPTED, &ends, Some(named)));
         }
     }
 }
 
-/// `sock_graft` of (sk, socket): from `inet_accept`, behind the wait for a connection. The return of `inet_csk_accept` would
-/// not be seen of calls that already wait.
+/// `sock_graft` of (sk, socket): from `inet_accept`, after the wait for a connection. A hook on the return of
+/// `inet_csk_accept` would miss calls that already wait.
 #[fentry(function = "security_sock_graft")]
 pub fn accept_graft(ctx: FEntryContext) -> i32 {
     accepted(ctx.arg::<*const c_void>(0) as u64);
@@ -190,7 +196,7 @@ pub fn accept_graft_probe(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// Where neither can be had. Not seen here: what io_uring and the kernel accept, and programs of 32 bits.
+/// If neither is available. Not seen here: accepts by io_uring, the kernel and 32-bit programs.
 #[btf_tracepoint(function = "sys_exit")]
 pub fn syscall_exit(ctx: BtfTracePointContext) -> i32 {
     let registers: *const c_void = ctx.arg(0);
@@ -202,7 +208,7 @@ pub fn syscall_exit(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// The socket that a file descriptor of the running process stands for, or 0.
+/// The socket behind a file descriptor of the running process, or 0.
 #[inline(always)]
 fn socket_of(fd: u64) -> u64 {
     let table: u64 = probe(Task::current().files(), &kernel::FILES_TABLE);
@@ -211,6 +217,6 @@ fn socket_of(fd: u64) -> u64 {
     }
     let file: u64 = probe_at(probe::<u64>(table, &kernel::FILES_FD) + fd * 8);
     let socket: u64 = probe(file, &kernel::FILE_PRIVATE);
-    // Another thread may have put another file there by now.
+    // Another thread may have replaced the file by now.
     if file == 0 || probe::<u64>(socket, &kernel::SOCKET_FILE) != file { 0 } else { probe(socket, &kernel::SOCKET_SK) }
 }

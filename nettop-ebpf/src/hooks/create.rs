@@ -1,10 +1,15 @@
-//! Sockets at birth: `cgroup/sock_create`, run by `inet_create` in the process that asks, and not for the
-//! kernel's own sockets. Without it the first packets of a socket would have no owner.
+//! New sockets: `inet_create` runs `cgroup/sock_create` in the calling process, and not for the kernel's own sockets.
+//! Without it the first packets of a socket would have no owner.
 
 use aya_ebpf::{EbpfContext as _, macros::cgroup_sock, programs::SockContext};
-use nettop_common::tag::{BASED, evidence};
+use nettop_common::tag::{BASELINE_KNOWN, evidence};
 
-use crate::{ledger, maps::SOCKETS, shadow, task::Task};
+use crate::{
+    shadow,
+    storage::SOCKETS,
+    tags,
+    task::{self, Task},
+};
 
 const PASS: i32 = 1;
 
@@ -14,9 +19,9 @@ pub fn socket_create(ctx: SockContext) -> i32 {
     if !task.is_kernel_thread()
         && let Some(tag) = SOCKETS.tag(ctx.as_ptr())
     {
-        tag.flags = BASED;
+        tag.flags = BASELINE_KNOWN;
         tag.netns = task.netns();
-        ledger::take(tag, task, evidence::CREATOR);
+        tags::claim_unowned(tag, task, task::current_address(), evidence::CREATOR);
         shadow::name(ctx.as_ptr());
     }
     PASS

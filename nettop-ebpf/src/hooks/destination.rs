@@ -1,27 +1,29 @@
-//! Where a packet was going, by its own headers.
+//! A packet's destination, from its headers.
 
 use core::ffi::c_void;
 
-use nettop_common::{offsets::ABSENT, ports::Address};
+use nettop_common::{
+    abi::{IPPROTO_TCP, IPPROTO_UDP, SKB_DST_NOREF},
+    offsets::ABSENT,
+    ports::Address,
+};
 
-use super::drops::SKB_DST_NOREF;
 use crate::{
     kernel::{self, load, probe, probe_at},
-    numbers::{IPPROTO_TCP, IPPROTO_UDP},
     ports,
 };
 
 const ETH_P_IP: u16 = 0x0800;
 const ETH_P_IPV6: u16 = 0x86dd;
 
-/// Where the headers are, and what follows the IP header.
+/// Where the headers are, and the transport protocol.
 pub struct Headers {
     /// Address of the IP header, 0 if there is none.
     network: u64,
     pub transport: u8,
 }
 
-/// Looks at the IP header of a packet with this protocol of the Ethernet header.
+/// Reads the IP header of a packet with this protocol in the Ethernet header.
 #[inline(always)]
 pub fn of(protocol: u16, skb: *const c_void) -> Headers {
     const UNSET: u16 = u16::MAX;
@@ -39,14 +41,14 @@ pub fn of(protocol: u16, skb: *const c_void) -> Headers {
     Headers { network, transport: probe_at(network + at) }
 }
 
-/// Address and port that a packet of TCP or UDP goes to, if that is this machine: only a route tells.
+/// Destination address and port of a TCP or UDP packet.
 #[inline(always)]
-pub fn local(protocol: u16, headers: &Headers, skb: *const c_void) -> Option<(Address, u16)> {
+pub fn port(protocol: u16, headers: &Headers, skb: *const c_void) -> Option<(Address, u16)> {
     const V4_OFFSET_MASK: u16 = 0x1fff;
     const V6_HEADER: u64 = 40;
     let Headers { network, transport } = *headers;
     let has_ports = matches!(u16::from(transport), IPPROTO_TCP | IPPROTO_UDP);
-    if network == 0 || !has_ports || !is_local(protocol, skb) {
+    if network == 0 || !has_ports {
         return None;
     }
     let (address, header_bytes) = if protocol == ETH_P_IP {
@@ -58,7 +60,7 @@ pub fn local(protocol: u16, headers: &Headers, skb: *const c_void) -> Option<(Ad
     } else {
         (probe_at::<Address>(network + 24), V6_HEADER)
     };
-    // What lies in pages is not looked for.
+    // Data in pages is not searched.
     let linear_bytes = load::<u32>(skb, &kernel::SKB_LEN).wrapping_sub(load(skb, &kernel::SKB_DATA_LEN));
     let linear_end = probe::<u64>(skb as u64, &kernel::SKB_DATA) + u64::from(linear_bytes);
     let transport = network + header_bytes;
@@ -67,7 +69,7 @@ pub fn local(protocol: u16, headers: &Headers, skb: *const c_void) -> Option<(Ad
 
 /// Whether the packet's route ends here.
 #[inline(always)]
-fn is_local(protocol: u16, skb: *const c_void) -> bool {
+pub fn is_local(protocol: u16, skb: *const c_void) -> bool {
     /// `RTCF_LOCAL` and `RTF_LOCAL` are the same bit.
     const LOCAL: u32 = 0x8000_0000;
     let route = load::<u64>(skb, &kernel::SKB_DST) & !SKB_DST_NOREF;

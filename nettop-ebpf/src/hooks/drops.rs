@@ -1,4 +1,4 @@
-//! Drops, added up in the kernel: no event leaves it. `current` says nothing here; the packet, its sockets and its
+//! Drops, added up in the kernel without events. `current` means nothing here; the packet, its sockets and its
 //! addresses do.
 
 use core::ffi::c_void;
@@ -6,39 +6,42 @@ use core::ffi::c_void;
 use aya_ebpf::{Global, programs::BtfTracePointContext};
 use nettop_common::{
     DropCount, DropKey, Netns, Ref,
+    abi::{BPF_NOEXIST, IPPROTO_TCP, SKB_DST_NOREF, TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_TIME_WAIT},
     drops::{event, found},
 };
 
 use super::destination;
 use crate::{
+    atomic,
     kernel::{self, load, probe},
-    ledger,
-    maps::{self, DROPS, OTHER_DROPS, SOCKETS},
-    numbers::{IPPROTO_TCP, TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_TIME_WAIT},
+    maps::{DROPS, OTHER_DROPS},
     ports,
+    storage::SOCKETS,
+    tags,
 };
 
 /// Whether the tracepoint has a reason, its third argument (5.17).
 #[unsafe(no_mangle)]
 static HAS_REASON: Global<u32> = Global::new(0);
-/// Value of `SKB_DROP_REASON_NO_SOCKET` in the running kernel; it is renumbered even by stable releases.
+/// Value of `SKB_DROP_REASON_NO_SOCKET` in the running kernel; even stable releases renumber it.
 #[unsafe(no_mangle)]
 pub static REASON_NO_SOCKET: Global<u32> = Global::new(u32::MAX);
+/// And of `SKB_DROP_REASON_PACKET_SOCK_ERROR`.
+#[unsafe(no_mangle)]
+static REASON_PACKET_SOCK_ERROR: Global<u32> = Global::new(u32::MAX);
+/// And of `SKB_DROP_REASON_SOCKET_RCVBUFF`.
+#[unsafe(no_mangle)]
+static REASON_SOCKET_RCVBUFF: Global<u32> = Global::new(u32::MAX);
 /// Whether the tracepoint has `rx_sk`, its fourth argument (6.11).
 #[unsafe(no_mangle)]
 static HAS_RX_SK: Global<u32> = Global::new(0);
 
-/// The low bit of `_skb_refdst` says that no reference is held.
-pub const SKB_DST_NOREF: u64 = 1;
-/// Inode numbers of namespaces begin a little below `PROC_DYNAMIC_FIRST`: the first ones have fixed ones there since 6.18.
-const FIRST_INODE: u32 = 0xefff_fff0;
-
-/// What the tracepoint says.
+/// The tracepoint's data.
 pub struct Freed {
     pub skb: *const c_void,
     pub reason: u32,
     location: u64,
-    /// May be a timewait or request socket, and may have been put already: only `rx_state` says.
+    /// May be a timewait or request socket, or already released: only `rx_state` is safe.
     rx_sk: *const c_void,
     pub rx_state: u8,
 }
@@ -70,7 +73,7 @@ pub fn count(freed: &Freed) {
         owner: Ref::NONE,
         netns: Netns::default(),
         reason: freed.reason,
-        ifindex: load(skb, &kernel::SKB_IIF),
+        ifindex: 0,
         found: found::NONE,
         protocol: u16::from_be(load(skb, &kernel::SKB_PROTOCOL)),
         transport: 0,
@@ -90,10 +93,13 @@ pub fn count(freed: &Freed) {
     place(&mut key, skb);
     let packet = destination::of(key.protocol, skb);
     key.transport = u16::from(packet.transport);
-    // Where nobody was found to listen, whoever holds the port holds it at another address.
+    // If nobody listened, the holder of the port holds it at another address. A sniffer's copy is not for the packet's
+    // receiver. A packet that finds a full buffer has lost its route (`ipv4_pktinfo_prepare`).
     if key.found == found::NONE
         && freed.reason != REASON_NO_SOCKET.load()
-        && let Some((address, port)) = destination::local(key.protocol, &packet, skb)
+        && freed.reason != REASON_PACKET_SOCK_ERROR.load()
+        && (destination::is_local(key.protocol, skb) || freed.reason == REASON_SOCKET_RCVBUFF.load())
+        && let Some((address, port)) = destination::port(key.protocol, &packet, skb)
         && let Some(owner) = ports::find(key.netns, packet.transport, address, port)
     {
         key.owner = owner;
@@ -102,8 +108,8 @@ pub fn count(freed: &Freed) {
     add(&key, 1, u64::from(load::<u32>(skb, &kernel::SKB_LEN)));
 }
 
-/// Adds what TCP did to the count of a socket's owner. There may be no full socket: then it is nobody's, where the packet
-/// was that it answers, if there is one.
+/// Adds a TCP event to the count of the socket's owner. Without a full socket it is nobody's, at the place of the
+/// packet that it answers, if there is one.
 #[inline(always)]
 pub fn count_event(sk: *const c_void, skb: *const c_void, event: u32, packets: u64, bytes: u64) {
     let mut key = DropKey {
@@ -117,11 +123,11 @@ pub fn count_event(sk: *const c_void, skb: *const c_void, event: u32, packets: u
         transport: IPPROTO_TCP,
     };
     if !sk.is_null() && is_full(sk, probe(sk as u64, &kernel::SOCK_STATE)) {
-        key.netns = ledger::netns_of(sk as u64);
+        key.netns = tags::netns_of(sk as u64);
         if let Some(tag) = SOCKETS.find(sk.cast_mut()) {
             key.owner = tag.owner;
             key.found = found::PACKET;
-            key.ifindex = ledger::device(tag);
+            key.ifindex = tags::device(tag);
         }
     } else if !skb.is_null() {
         place(&mut key, skb);
@@ -129,7 +135,7 @@ pub fn count_event(sk: *const c_void, skb: *const c_void, event: u32, packets: u
     add(&key, packets, bytes);
 }
 
-/// Whether a socket is no request and not in TIME_WAIT: those have no storage.
+/// Whether a socket is no request and not in TIME_WAIT, which have no storage.
 #[inline(always)]
 pub fn is_full(sk: *const c_void, state: u8) -> bool {
     !sk.is_null() && state != TCP_TIME_WAIT && state != TCP_NEW_SYN_RECV
@@ -140,53 +146,68 @@ pub fn is_full(sk: *const c_void, state: u8) -> bool {
 fn bill(key: &mut DropKey, sk: *const c_void, found: u32) {
     if let Some(tag) = SOCKETS.find(sk.cast_mut()) {
         key.owner = tag.owner;
-        key.netns = tag.netns;
+        key.netns = tags::netns_of(sk as u64);
         key.found = found;
     }
 }
 
-/// Device, and namespace where no socket told it: from the route, else from the packet. Both members are used for
-/// other things in some places, so what they lead to has to look like a device.
+/// Namespace and device, from one source: an interface index means nothing in another namespace. The packet's current
+/// device comes first: for a forwarded packet the outgoing one, once it is set. Without one, take the namespace that
+/// routed a received packet, or its socket's.
 #[inline(always)]
 fn place(key: &mut DropKey, skb: *const c_void) {
-    if key.ifindex != 0 && key.netns.inode != 0 {
-        return;
-    }
-    let route = load::<u64>(skb, &kernel::SKB_DST) & !SKB_DST_NOREF;
-    let by_route: u64 = if route == 0 { 0 } else { probe(route, &kernel::DST_DEV) };
-    if !take_device(key, by_route) {
-        take_device(key, probe(skb as u64, &kernel::SKB_DEV));
-    }
-}
-
-#[inline(always)]
-fn take_device(key: &mut DropKey, device: u64) -> bool {
-    const MOST: u32 = 1 << 20;
-    if device == 0 {
-        return false;
+    let mut device: u64 = probe(skb as u64, &kernel::SKB_DEV);
+    let mut iif = 0;
+    if !is_device(device) {
+        let route = load::<u64>(skb, &kernel::SKB_DST) & !SKB_DST_NOREF;
+        device = if route == 0 { 0 } else { probe(route, &kernel::DST_DEV) };
+        iif = load(skb, &kernel::SKB_IIF);
+        if !is_device(device) {
+            key.ifindex = iif;
+            return;
+        }
     }
     let netns = kernel::netns(probe(device, &kernel::DEVICE_NET));
-    let ifindex: u32 = probe(device, &kernel::DEVICE_IFINDEX);
-    if netns.inode < FIRST_INODE || ifindex == 0 || ifindex > MOST {
-        return false;
+    // A sender in another namespace has no part in this drop.
+    if key.found == found::PACKET && key.netns != netns {
+        key.owner = Ref::NONE;
+        key.found = found::NONE;
     }
-    if key.netns.inode == 0 {
-        key.netns = netns;
-    }
-    if key.ifindex == 0 {
-        key.ifindex = ifindex;
-    }
-    true
+    key.netns = netns;
+    // Routes to this machine lead to the loopback device, whatever the incoming device.
+    key.ifindex = if iif == 0 { probe(device, &kernel::DEVICE_IFINDEX) } else { iif };
+}
+
+/// Whether the address is a device's: both members that lead here have other uses. The loopback device of a
+/// device's namespace points back to that namespace.
+#[inline(always)]
+fn is_device(address: u64) -> bool {
+    let net: u64 = probe(address, &kernel::DEVICE_NET);
+    let loopback: u64 = probe(net, &kernel::NET_LOOPBACK);
+    net != 0 && probe::<u64>(loopback, &kernel::DEVICE_NET) == net
 }
 
 #[inline(always)]
 fn add(key: &DropKey, packets: u64, bytes: u64) {
-    const BPF_NOEXIST: u64 = 1;
+    add_drops(key, packets, bytes);
+}
+
+/// Global, so that the verifier checks it once, and not on each path that leads here. A global function must return a
+/// number.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn add_drops(key: *const DropKey, packets: u64, bytes: u64) -> u32 {
+    if key.is_null() {
+        return 0;
+    }
+    // To the stack: before 6.2 maps take keys only from there.
+    // SAFETY: the verifier admits null, or a whole key.
+    let key = &unsafe { key.read_volatile() };
     let one = DropCount { packets, bytes };
     let mut count = DROPS.get_ptr_mut(key);
     if count.is_none() {
         if DROPS.insert(key, one, BPF_NOEXIST).is_ok() {
-            return;
+            return 0;
         }
         // Another CPU was first, or there is no room.
         count = DROPS.get_ptr_mut(key).or_else(|| OTHER_DROPS.get_ptr_mut(event::is_event(key.reason).into()));
@@ -195,8 +216,9 @@ fn add(key: &DropKey, packets: u64, bytes: u64) {
         // Atomic: one program may interrupt another on this CPU, and before 6.2 itself.
         // SAFETY: an element of a map.
         unsafe {
-            maps::add(&raw mut (*count).packets, packets);
-            maps::add(&raw mut (*count).bytes, bytes);
+            atomic::add(&raw mut (*count).packets, packets);
+            atomic::add(&raw mut (*count).bytes, bytes);
         }
     }
+    0
 }

@@ -1,14 +1,15 @@
-//! What the headers of a packet say, by whichever way its bytes are read.
+//! A packet's headers, from any source of its bytes.
 
 use aya_ebpf::{EbpfContext as _, helpers::generated::bpf_skb_load_bytes, programs::SkBuffContext};
-use nettop_common::{Family, ports::Address};
-
-use crate::{
-    numbers::{IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE},
-    ports,
+use nettop_common::{
+    Family,
+    abi::{IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE},
+    ports::Address,
 };
 
-/// Addresses, and of transports that have them, ports; zero where a packet has none.
+use crate::ports;
+
+/// Addresses, and ports if the transport has them; zero if a packet has none.
 #[derive(Default)]
 pub struct Headers {
     pub protocol: u16,
@@ -20,7 +21,7 @@ pub struct Headers {
 }
 
 impl Headers {
-    /// `word` reads four bytes, at a distance from the IP header, as they lie in memory.
+    /// `word` reads four bytes at an offset from the IP header, in memory order.
     #[inline(always)]
     pub fn of(word: &impl Fn(usize) -> u32, family: Family) -> Self {
         const V4_OFFSET_MASK: u16 = 0x1fff;
@@ -42,7 +43,7 @@ impl Headers {
                 at
             }
         };
-        // A later fragment has no transport's header.
+        // A later fragment has no transport header.
         let Some(transport) = transport else { return headers };
         if matches!(headers.protocol, IPPROTO_TCP | IPPROTO_UDP | IPPROTO_UDPLITE | IPPROTO_SCTP) {
             let ports = word(transport);
@@ -56,8 +57,8 @@ impl Headers {
     }
 }
 
-/// A word of a packet, through the context of its hook; zero behind its end. Without a branch for it: 6.1's verifier cannot
-/// follow a dozen of those.
+/// A word of a packet, through the context of its hook; zero past its end. No branch for that: 6.1's verifier cannot
+/// follow a dozen of them.
 #[inline(always)]
 pub fn word(ctx: &SkBuffContext, at: usize) -> u32 {
     let mut word = 0_u32;
@@ -66,14 +67,14 @@ pub fn word(ctx: &SkBuffContext, at: usize) -> u32 {
     word
 }
 
-/// Two bytes of four, as a number of the network.
+/// Two of four bytes, read as a big-endian number.
 #[inline(always)]
 fn half(word: u32, which: usize) -> u16 {
     let bytes = word.to_ne_bytes();
     u16::from_be_bytes([bytes[which * 2], bytes[which * 2 + 1]])
 }
 
-/// What an IPv6 packet carries, and where: behind up to three extension headers. Later fragments begin elsewhere.
+/// Protocol and offset of an IPv6 packet's payload, after up to three extension headers. Not for later fragments.
 #[inline(always)]
 fn behind_options(word: &impl Fn(usize) -> u32) -> (u8, Option<usize>) {
     const HOP_BY_HOP: u8 = 0;
@@ -93,7 +94,7 @@ fn behind_options(word: &impl Fn(usize) -> u32) -> (u8, Option<usize>) {
             return (next, None);
         }
         protocol = next;
-        // Of a fragment's the length is reserved, and zero.
+        // A fragment header's length is reserved, and zero.
         at += (usize::from(length) + 1) * 8;
     }
     (protocol, Some(at))

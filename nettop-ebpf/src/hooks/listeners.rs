@@ -1,5 +1,5 @@
-//! A listener's own count of drops, for the daemon: connections that a full accept queue turns away never reach
-//! `kfree_skb` (`tcp_conn_request` counts and returns 0). No hook sees them on every kernel; the counter does.
+//! A listener's own count of drops, for the daemon. Connections refused by a full accept queue never reach `kfree_skb`
+//! (`tcp_conn_request` counts and returns 0). No hook sees them on every kernel; the counter does.
 
 use aya_ebpf::helpers::generated::bpf_seq_printf;
 
@@ -9,7 +9,7 @@ use crate::{
     maps::ADDRESSES,
 };
 
-/// Cookie and drops of the socket at each address: where there is another by now, the cookie says so.
+/// Cookie and drops of the socket at each address. The cookie shows if it is another socket by now.
 static FORMAT: [u8; 9] = *b"%llu %u\n\0";
 
 #[unsafe(no_mangle)]

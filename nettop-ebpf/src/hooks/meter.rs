@@ -1,5 +1,5 @@
-//! Packets and bytes of each socket, for a listing that watches for a while. Programs of their own, so that the ledger's
-//! pay nothing for them.
+//! Packets and bytes of each socket, for a listing that watches for a while. Separate programs: the ledger's pay
+//! nothing for them.
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -7,15 +7,15 @@ use aya_ebpf::{
     macros::{cgroup_skb, cgroup_sock},
     programs::{SkBuffContext, SockContext},
 };
-use nettop_common::{Direction, Wire};
+use nettop_common::{Direction, Wire, abi::TCP_LISTEN};
 
-use super::packet::{PASS, packet};
-use crate::{
-    maps::{METERS, add},
-    numbers::TCP_LISTEN,
+use super::{
+    copies,
+    packet::{PASS, packet},
 };
+use crate::{atomic::add, storage::METERS};
 
-/// A program makes a socket. Connections that are accepted do not come here: see `SocketMeter`.
+/// A program makes a socket. Accepted connections do not come here: see `SocketMeter`.
 #[cgroup_sock(sock_create)]
 pub fn meter_birth(ctx: SockContext) -> i32 {
     let sk = ctx.as_ptr();
@@ -46,15 +46,21 @@ fn count(ctx: &SkBuffContext, way: Direction) {
         return;
     }
     let Some(meter) = METERS.tag_if_full(sk) else { return };
+    let packet = packet(ctx);
     // SAFETY: a checked bpf_sock; the verifier rewrites the load. Only TCP has the state.
     let moved = if unsafe { (*sk).state } == TCP_LISTEN.into() {
         meter.socket = sk as u64;
         meter.asked_ns = now_ns();
+        if way == Direction::Rx {
+            copies::note_listener_packet(ctx, packet.family);
+        }
         &mut meter.listening[way as usize]
+    } else if way == Direction::Rx && copies::passes_again(ctx, packet.family) {
+        return;
     } else {
         &mut meter.moved[way as usize]
     };
-    add_wire(moved, packet(ctx).wire());
+    add_wire(moved, packet.wire());
 }
 
 #[inline(always)]

@@ -1,5 +1,5 @@
-//! Packets, told one by one. Sent ones as a device gets them (`xmit_one`), which sees the kernel's own answers as well and
-//! is where packet sockets listen; received ones where their socket is known, and where there turns out to be none.
+//! Packets, one event each. Sent packets at the device (`xmit_one`), which sees the kernel's own answers too and is
+//! where packet sockets listen. Received packets when their socket is known, or when the kernel finds none.
 
 use core::ffi::c_void;
 
@@ -13,6 +13,7 @@ use aya_ebpf::{
 use bytemuck::Zeroable as _;
 use nettop_common::{
     Direction, Family, Netns, PacketEvent, Ref,
+    abi::{IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, TCP_LISTEN, TCP_NEW_SYN_RECV},
     owner::KERNEL as KERNEL_SLOT,
     packet::found::{KERNEL, NOBODY},
     tag::evidence,
@@ -25,22 +26,22 @@ use super::{
     packet::{PASS, packet},
 };
 use crate::{
-    events::is_wanted,
+    events::{is_wanted, is_wanted_device},
     kernel::{self, load, probe, probe_at},
     ledger::Packet,
-    maps::{EVENTS, SOCKETS, count},
-    numbers::{IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, TCP_NEW_SYN_RECV},
+    maps::{EVENTS, count},
     owners, ports,
+    storage::SOCKETS,
 };
 
-/// Whether packets are told: the hook of those without a socket is in use anyway.
+/// Whether packets are reported: the socketless hook is in use anyway.
 #[unsafe(no_mangle)]
-static TELL_PACKETS: Global<u32> = Global::new(0);
+static EMIT_PACKETS: Global<u32> = Global::new(0);
 
 const ETH_P_IP_BE: u16 = 0x0800_u16.to_be();
 const ETH_P_IPV6_BE: u16 = 0x86dd_u16.to_be();
 
-/// Where a packet is, and how large.
+/// Where a packet is, and its size.
 struct Place {
     netns: Netns,
     ifindex: u32,
@@ -48,11 +49,11 @@ struct Place {
     family: Family,
     bytes: u32,
     segments: u16,
-    /// Whose it is if it is nobody's.
+    /// What is reported if no process owns it, see `found`.
     otherwise: u8,
 }
 
-/// Behind `packet_rx`, which makes the tag. Where several sockets receive a packet it is told for the first.
+/// Runs after `packet_rx`, which makes the tag. If several sockets receive a packet, the first is reported.
 #[cgroup_skb]
 pub fn packet_received(ctx: SkBuffContext) -> i32 {
     received(&ctx);
@@ -70,30 +71,32 @@ fn received(ctx: &SkBuffContext) {
     let packet = packet(ctx);
     let Packet { ifindex, family, bytes, .. } = packet;
     let segments = packet.wire().packets as u16;
-    if copies::is_copy(ctx, tag, tag.address, family) {
+    // SAFETY: a checked bpf_sock; the verifier rewrites the load.
+    let listens = unsafe { (*sk).state } == u32::from(TCP_LISTEN);
+    if copies::is_copy(ctx, tag, tag.address, family) || !listens && copies::passes_again(ctx, family) {
         return;
     }
     let place = Place { netns: tag.netns, ifindex, way: Direction::Rx, family, bytes, segments, otherwise: KERNEL };
-    tell(&place, &Headers::of(&|at| word(ctx, at), family), tag.owner, tag.evidence);
+    emit(&place, &Headers::of(&|at| word(ctx, at), family), tag.owner, tag.evidence);
 }
 
 /// A received packet without a socket, whose IP header is at this address.
 #[inline(always)]
 pub fn unclaimed(network: u64, netns: Netns, packet: &Packet) {
-    if TELL_PACKETS.load() == 0 {
+    if EMIT_PACKETS.load() == 0 {
         return;
     }
     let Packet { ifindex, family, bytes, .. } = *packet;
     let segments = packet.wire().packets as u16;
     let place = Place { netns, ifindex, way: Direction::Rx, family, bytes, segments, otherwise: KERNEL };
     let headers = headers_at(network, family);
-    // What raw sockets had a copy of has been told.
+    // What raw sockets had was already reported.
     if matches!(headers.protocol, IPPROTO_TCP | IPPROTO_UDP | IPPROTO_UDPLITE) {
-        tell(&place, &headers, Ref::NONE, 0);
+        emit(&place, &headers, Ref::NONE, 0);
     }
 }
 
-/// `xmit_one`, behind queueing and segmentation.
+/// `xmit_one`, after queueing and segmentation.
 #[btf_tracepoint(function = "net_dev_start_xmit")]
 pub fn packet_sent(ctx: BtfTracePointContext) -> i32 {
     let (skb, device): (*const c_void, *const c_void) = (ctx.arg(0), ctx.arg(1));
@@ -114,12 +117,13 @@ pub fn packet_sent(ctx: BtfTracePointContext) -> i32 {
         family,
         bytes: load::<u32>(skb, &kernel::SKB_LEN).wrapping_sub(link_bytes),
         segments: probe(shared_info, &kernel::SHINFO_GSO_SEGMENTS),
-        // What was received before is only passed on.
+        // A received packet is only passed on.
         otherwise: if load::<u32>(skb, &kernel::SKB_IIF) == 0 { KERNEL } else { NOBODY },
     };
     let sk: *const c_void = load(skb, &kernel::SKB_SK);
     let headers = headers_at(network, family);
     let state: u8 = if sk.is_null() { 0 } else { probe(sk as u64, &kernel::SOCK_STATE) };
+    // `frame_sent` runs before this, and has set the owner of a packet socket.
     let (owner, evidence) = if is_full(sk, state) {
         SOCKETS.find(sk.cast_mut()).map_or((Ref::NONE, 0), |tag| (tag.owner, tag.evidence))
     } else if state == TCP_NEW_SYN_RECV {
@@ -129,7 +133,7 @@ pub fn packet_sent(ctx: BtfTracePointContext) -> i32 {
     } else {
         (Ref::NONE, 0)
     };
-    tell(&place, &headers, owner, evidence);
+    emit(&place, &headers, owner, evidence);
     0
 }
 
@@ -139,8 +143,11 @@ fn headers_at(network: u64, family: Family) -> Headers {
 }
 
 #[inline(always)]
-fn tell(place: &Place, headers: &Headers, whose: Ref, evidence: u32) {
-    // The kernel has no number, and is not asked for by one.
+fn emit(place: &Place, headers: &Headers, whose: Ref, evidence: u32) {
+    if !is_wanted_device(place.ifindex) {
+        return;
+    }
+    // The kernel has no pid, and no filter names it.
     let owner = owners::get(whose).filter(|owner| owner.key.tgid != 0);
     let key = owner.as_deref().map(|owner| &owner.key);
     let ports = [headers.source_port, headers.destination_port];

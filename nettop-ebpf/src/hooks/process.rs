@@ -1,4 +1,4 @@
-//! Processes as they change their name and as they end, so that a row is named right and retired in time.
+//! Processes that change their name or end, so that rows get the right name and retire in time.
 
 use core::ffi::c_void;
 

@@ -1,39 +1,64 @@
-//! Received packets that meet no full socket pass no cgroup hook: those to a closed port, and those to a
-//! connection in TIME_WAIT. The kernel frees both through `kfree_skb`, where they are counted as its own.
+//! Received packets without a full socket pass no cgroup hook: those to a closed port, and those to a connection in
+//! TIME_WAIT. The kernel frees both through `kfree_skb`, where they are counted as its own.
 
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::bpf_probe_read_kernel;
-use nettop_common::{Direction, Family};
+use nettop_common::{
+    Direction, Family,
+    abi::{IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, SKB_DST_NOREF, TCP_TIME_WAIT},
+};
 
 use super::{
-    drops::{Freed, REASON_NO_SOCKET, SKB_DST_NOREF},
+    copies,
+    drops::{Freed, REASON_NO_SOCKET},
     packets,
 };
 use crate::{
-    kernel::{self, load, probe},
+    kernel::{self, load, probe, probe_at},
     ledger::{self, Packet},
-    numbers::TCP_TIME_WAIT,
 };
 
 const ETH_P_IP_BE: u16 = 0x0800_u16.to_be();
 const ETH_P_IPV6_BE: u16 = 0x86dd_u16.to_be();
 
-/// Counts the packet, if it is one of those.
+/// Whether the packet is one of those.
 #[inline(always)]
-pub fn count(freed: &Freed) {
-    if freed.reason == REASON_NO_SOCKET.load() || freed.rx_state == TCP_TIME_WAIT {
-        count_packet(freed.skb);
-    }
+pub fn is_one(freed: &Freed) -> bool {
+    freed.reason == REASON_NO_SOCKET.load() || freed.rx_state == TCP_TIME_WAIT
+}
+
+/// Whether raw sockets have received the packet: then nothing is lost.
+#[inline(always)]
+pub fn had_receiver(skb: *const c_void) -> bool {
+    let Some(family) = family(skb) else { return false };
+    let network = network(skb);
+    let protocol: u8 = probe_at(network + if family == Family::V4 { 9 } else { 6 });
+    // Those have their own handlers, even if raw sockets listen.
+    let has_ports = matches!(u16::from(protocol), IPPROTO_TCP | IPPROTO_UDP | IPPROTO_UDPLITE);
+    !has_ports && copies::was_received(network, family)
 }
 
 #[inline(always)]
-fn count_packet(skb: *const c_void) {
-    let family = match load::<u16>(skb, &kernel::SKB_PROTOCOL) {
-        ETH_P_IP_BE => Family::V4,
-        ETH_P_IPV6_BE => Family::V6,
-        _ => return,
-    };
+fn family(skb: *const c_void) -> Option<Family> {
+    match load::<u16>(skb, &kernel::SKB_PROTOCOL) {
+        ETH_P_IP_BE => Some(Family::V4),
+        ETH_P_IPV6_BE => Some(Family::V6),
+        _ => None,
+    }
+}
+
+/// Where the IP header is. Read as numbers: arithmetic on the buffer's typed pointers is not allowed.
+#[inline(always)]
+fn network(skb: *const c_void) -> u64 {
+    probe::<u64>(skb as u64, &kernel::SKB_HEAD) + u64::from(load::<u16>(skb, &kernel::SKB_NETWORK_HEADER))
+}
+
+/// Counts the packet as the kernel's.
+#[inline(always)]
+pub fn count(skb: *const c_void) {
+    let Some(family) = family(skb) else { return };
+    let network = network(skb);
     // tcp_v4_rcv sets skb->dev to null; the route still leads to the namespace.
     let dst = load::<u64>(skb, &kernel::SKB_DST) & !SKB_DST_NOREF;
     let device: u64 = probe(dst, &kernel::DST_DEV);
@@ -42,22 +67,19 @@ fn count_packet(skb: *const c_void) {
     if netns.inode == 0 {
         return;
     }
-    // Read as numbers: arithmetic on the buffer's typed pointers is not allowed.
     let head: u64 = probe(skb as u64, &kernel::SKB_HEAD);
     let data: u64 = probe(skb as u64, &kernel::SKB_DATA);
-    let network = head + u64::from(load::<u16>(skb, &kernel::SKB_NETWORK_HEADER));
     let pulled = data.wrapping_sub(network) as u32;
     let shared_info = head + u64::from(load::<u32>(skb, &kernel::SKB_END));
     let gso_size: u16 = probe(shared_info, &kernel::SHINFO_GSO_SIZE);
-    let header_bytes = if gso_size == 0 { 0 } else { pulled + tcp_header_bytes(data) };
-    let packet = Packet {
-        ifindex: load(skb, &kernel::SKB_IIF),
-        family,
-        bytes: load::<u32>(skb, &kernel::SKB_LEN).wrapping_add(pulled),
-        gso_size: u32::from(gso_size),
-        header_bytes,
-    };
-    ledger::count_kernel(netns, Direction::Rx, &packet);
+    let mut packet =
+        Packet::ordinary(load(skb, &kernel::SKB_IIF), family, load::<u32>(skb, &kernel::SKB_LEN).wrapping_add(pulled));
+    packet.gso_size = u32::from(gso_size);
+    if gso_size != 0 {
+        packet.gso_segs = u32::from(probe::<u16>(shared_info, &kernel::SHINFO_GSO_SEGMENTS));
+        packet.header_bytes = pulled + tcp_header_bytes(data);
+    }
+    ledger::count_kernel(netns, net, Direction::Rx, &packet);
     packets::unclaimed(network, netns, &packet);
 }
 

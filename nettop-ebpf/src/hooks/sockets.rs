@@ -1,19 +1,25 @@
-//! Lists sockets: one walk over every open file tells who holds which, walks over the tables of TCP and UDP tell what
-//! nobody holds. Records go out as they are, see [`SocketRecord`].
+//! Lists sockets: an iterator over open files reports their holders, iterators over the tables of TCP and UDP report
+//! the rest. Records are sent as they are, see [`SocketRecord`].
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::{bpf_seq_write, bpf_sock_from_file};
+use aya_ebpf::{
+    Global,
+    helpers::generated::{bpf_seq_write, bpf_sock_from_file},
+};
 use bytemuck::Zeroable as _;
-use nettop_common::{Direction, SocketMeter, SocketRecord, Wire};
+use nettop_common::{
+    Direction, SocketMeter, SocketRecord, Wire,
+    abi::{AF_INET, AF_INET6, AF_PACKET, IPPROTO_TCP, TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_TIME_WAIT},
+    offsets::{UNKNOWN, UNKNOWN_64},
+};
 
 use super::{seed::TaskFile, symbols::Meta};
 use crate::{
-    kernel::{self, load, probe},
-    ledger,
-    maps::METERS,
-    numbers::{AF_INET, AF_INET6, AF_PACKET, IPPROTO_TCP, TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_TIME_WAIT},
+    kernel::{self, load, probe, probe_if_there},
     ports,
+    storage::METERS,
+    tags,
     task::Task,
 };
 
@@ -52,7 +58,7 @@ pub fn held_sockets(ctx: *const TaskFile) -> i32 {
     // SAFETY: as above.
     record.fd = unsafe { (*ctx).fd };
     record.inode = probe(probe(file as u64, &kernel::FILE_INODE), &kernel::INODE_NUMBER);
-    task.copy_comm(&mut record.comm);
+    record.comm = task.comm();
     write(meta, &record)
 }
 
@@ -81,7 +87,7 @@ fn from_table(ctx: *const Table) -> i32 {
     write(meta, &record)
 }
 
-/// What the socket moved while the listing watched, and since when it is there.
+/// The socket's traffic while the listing watched, and since when it exists.
 #[inline(always)]
 fn read_meter(sk: *const c_void, record: &mut SocketRecord) {
     let Some(meter) = METERS.find(sk.cast_mut()) else { return };
@@ -102,7 +108,7 @@ fn add(moved: &mut [Wire; 2], meter: &SocketMeter) {
     }
 }
 
-/// 1 has the kernel come again once there is room.
+/// On 1 the kernel calls again once there is room.
 #[inline(always)]
 fn write(meta: *const Meta, record: &SocketRecord) -> i32 {
     // SAFETY: the kernel's own, read through a typed pointer; the record is a live value of this size.
@@ -112,13 +118,13 @@ fn write(meta: *const Meta, record: &SocketRecord) -> i32 {
     i32::from(result != 0)
 }
 
-/// Fills in all that the socket itself knows. Returns whether it is of a family that is listed.
+/// Fills in the socket's own fields. Returns whether its family is listed.
 #[inline(always)]
 fn describe(sk: u64, record: &mut SocketRecord) -> bool {
     let family: u16 = probe(sk, &kernel::SOCK_FAMILY);
     record.socket = sk;
     record.family = family;
-    record.netns = ledger::netns_of(sk);
+    record.netns = tags::netns_of(sk);
     let state: u8 = probe(sk, &kernel::SOCK_STATE);
     record.state = u16::from(state);
     record.ifindex = probe(sk, &kernel::SOCK_BOUND_DEVICE);
@@ -155,8 +161,9 @@ fn describe(sk: u64, record: &mut SocketRecord) -> bool {
     if record.protocol == IPPROTO_TCP && family != AF_PACKET && record.kind == 1 {
         describe_tcp(sk, record);
     } else {
-        record.receive_queue = probe(sk, &kernel::SOCK_RMEM);
-        record.send_queue = probe::<u32>(sk, &kernel::SOCK_WMEM).saturating_sub(1);
+        record.receive_queue = known(sk, &kernel::SOCK_RMEM);
+        record.send_queue =
+            probe_if_there::<u32>(sk, &kernel::SOCK_WMEM).map_or(UNKNOWN, |bytes| bytes.saturating_sub(1));
     }
     true
 }
@@ -164,21 +171,35 @@ fn describe(sk: u64, record: &mut SocketRecord) -> bool {
 #[inline(always)]
 fn describe_tcp(sk: u64, record: &mut SocketRecord) {
     if record.state == u16::from(TCP_LISTEN) {
-        record.receive_queue = probe(sk, &kernel::SOCK_ACK_BACKLOG);
-        record.send_queue = probe(sk, &kernel::SOCK_MAX_ACK_BACKLOG);
+        record.receive_queue = known(sk, &kernel::SOCK_ACK_BACKLOG);
+        record.send_queue = known(sk, &kernel::SOCK_MAX_ACK_BACKLOG);
         return;
     }
-    let received: u32 = probe::<u32>(sk, &kernel::TCP_RCV_NXT).wrapping_sub(probe(sk, &kernel::TCP_COPIED_SEQ));
-    record.receive_queue = received;
-    record.send_queue = probe::<u32>(sk, &kernel::TCP_WRITE_SEQ).wrapping_sub(probe(sk, &kernel::TCP_SND_UNA));
-    record.rtt_us = probe::<u32>(sk, &kernel::TCP_SRTT) >> 3;
-    record.cwnd_segments = probe(sk, &kernel::TCP_SND_CWND);
-    record.retransmits = probe(sk, &kernel::TCP_TOTAL_RETRANS);
-    record.acked_bytes = probe(sk, &kernel::TCP_BYTES_ACKED);
-    record.received_bytes = probe(sk, &kernel::TCP_BYTES_RECEIVED);
-    record.segments_sent = probe(sk, &kernel::TCP_SEGS_OUT);
-    record.segments_received = probe(sk, &kernel::TCP_SEGS_IN);
-    record.data_segments_sent = probe(sk, &kernel::TCP_DATA_SEGS_OUT);
-    record.data_segments_received = probe(sk, &kernel::TCP_DATA_SEGS_IN);
+    record.receive_queue = between(sk, &kernel::TCP_COPIED_SEQ, &kernel::TCP_RCV_NXT);
+    record.send_queue = between(sk, &kernel::TCP_SND_UNA, &kernel::TCP_WRITE_SEQ);
+    record.rtt_us = probe_if_there::<u32>(sk, &kernel::TCP_SRTT).map_or(UNKNOWN, |srtt| srtt >> 3);
+    record.cwnd_segments = known(sk, &kernel::TCP_SND_CWND);
+    record.retransmits = known(sk, &kernel::TCP_TOTAL_RETRANS);
+    record.acked_bytes = probe_if_there(sk, &kernel::TCP_BYTES_ACKED).unwrap_or(UNKNOWN_64);
+    record.received_bytes = probe_if_there(sk, &kernel::TCP_BYTES_RECEIVED).unwrap_or(UNKNOWN_64);
+    record.segments_sent = known(sk, &kernel::TCP_SEGS_OUT);
+    record.segments_received = known(sk, &kernel::TCP_SEGS_IN);
+    record.data_segments_sent = known(sk, &kernel::TCP_DATA_SEGS_OUT);
+    record.data_segments_received = known(sk, &kernel::TCP_DATA_SEGS_IN);
     record.has_tcp = 1;
+}
+
+/// Bytes between two sequence numbers; unknown if the member is absent.
+#[inline(always)]
+fn between(sk: u64, from: &Global<u64>, to: &Global<u64>) -> u32 {
+    match (probe_if_there::<u32>(sk, from), probe_if_there::<u32>(sk, to)) {
+        (Some(from), Some(to)) => to.wrapping_sub(from),
+        _ => UNKNOWN,
+    }
+}
+
+/// A number; unknown if the member is absent.
+#[inline(always)]
+fn known(sk: u64, member: &Global<u64>) -> u32 {
+    probe_if_there(sk, member).unwrap_or(UNKNOWN)
 }

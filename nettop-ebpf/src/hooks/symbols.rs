@@ -1,5 +1,5 @@
-//! Names of kernel addresses, as the kernel itself prints them: `%pB` is not subject to `kptr_restrict`, and knows modules.
-//! Read through an iterator over maps, of which the first visit prints all.
+//! Names of kernel addresses, as the kernel itself prints them: `%pB` ignores `kptr_restrict`, and knows modules. Read
+//! through an iterator over maps, which prints all on its first visit.
 
 use core::ffi::c_void;
 
@@ -23,21 +23,21 @@ pub struct Context {
 }
 
 impl Context {
-    /// Where to print to in the first visit; nothing in the others.
+    /// Where to print on the first visit; `None` on the others.
     ///
     /// # Safety
     ///
-    /// The pointer has to be the context of an iterator over maps.
+    /// The pointer must be the context of an iterator over maps.
     #[inline(always)]
     pub unsafe fn first(context: *const Self) -> Option<*mut c_void> {
-        // SAFETY: as the caller says; the map is null in the last call.
+        // SAFETY: see above; the map is null in the last call.
         let (meta, map) = unsafe { ((*context).meta, (*context).map) };
         // SAFETY: the kernel's own, read through a typed pointer.
         unsafe { (!map.is_null() && (*meta).seq_num == 0).then(|| (*meta).seq) }
     }
 }
 
-/// `%pB` takes the address for one that a call returns to, which may already be another function's.
+/// `%pB` expects a return address, which may already be in the next function.
 static FORMAT: [u8; 5] = *b"%pB\n\0";
 
 #[unsafe(no_mangle)]

@@ -1,5 +1,5 @@
-//! What TCP does about losses: segments sent again, connections reset. All of these run in softirq as well as in calls;
-//! the socket says whose they are.
+//! TCP's reactions to losses: retransmits and resets. All run in softirq as well as in calls; the socket shows whose
+//! they are.
 
 use core::{ffi::c_void, ptr};
 
@@ -9,11 +9,11 @@ use nettop_common::drops::event;
 use super::drops;
 use crate::kernel::{self, load, probe};
 
-/// Whether `tcp_retransmit_skb` has an error, its third argument (6.17). Before, it is silent where there is one.
+/// Whether `tcp_retransmit_skb` has an error, its third argument (6.17). Before, it does not fire on an error.
 #[unsafe(no_mangle)]
 static HAS_RETRANSMIT_ERROR: Global<u32> = Global::new(0);
 
-/// `__tcp_retransmit_skb`. What could not be sent is not counted.
+/// `__tcp_retransmit_skb`. Failed retransmits are not counted.
 #[btf_tracepoint(function = "tcp_retransmit_skb")]
 pub fn tcp_retransmit(ctx: BtfTracePointContext) -> i32 {
     if HAS_RETRANSMIT_ERROR.load() != 0 && ctx.arg::<i32>(2) != 0 {
@@ -21,7 +21,7 @@ pub fn tcp_retransmit(ctx: BtfTracePointContext) -> i32 {
     }
     let skb: *const c_void = ctx.arg(1);
     // As `RetransSegs` counts: `tcp_skb_pcount`.
-    let at = skb as u64 + u64::from(kernel::SKB_CB.load());
+    let at = skb as u64 + kernel::SKB_CB.load();
     let segments = u64::from(probe::<u16>(at, &kernel::TCP_CB_SEGMENTS)).max(1);
     let bytes = u64::from(load::<u32>(skb, &kernel::SKB_LEN));
     drops::count_event(ctx.arg(0), ptr::null(), event::RETRANSMIT, segments, bytes);
@@ -35,8 +35,8 @@ pub fn tcp_retransmit_synack(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// `tcp_v4_send_reset`, `tcp_v6_send_reset` and `tcp_send_active_reset`. From 6.10 on also without a socket, which is a
-/// closed port's answer and nobody's.
+/// `tcp_v4_send_reset`, `tcp_v6_send_reset` and `tcp_send_active_reset`. From 6.10 on also without a socket: a closed
+/// port's answer, and nobody's.
 #[btf_tracepoint(function = "tcp_send_reset")]
 pub fn tcp_reset_sent(ctx: BtfTracePointContext) -> i32 {
     drops::count_event(ctx.arg(0), ctx.arg(1), event::RESET_SENT, 1, 0);

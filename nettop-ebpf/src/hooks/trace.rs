@@ -1,9 +1,9 @@
-//! Calls of sockets, told as they are entered and left, of those processes that are asked for and of their children.
+//! Socket calls of chosen processes and their children, reported at entry and exit.
 //!
-//! What a thread is in stands in its task's storage, so that depth and time are right whatever the ring had no room for.
+//! The task's storage holds the state of a thread, so depth and time are right even if the ring buffer drops events.
 
+mod arguments;
 mod functions;
-mod handed;
 
 use core::ffi::c_void;
 
@@ -15,19 +15,23 @@ use aya_ebpf::{
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
-use nettop_common::trace::{CallStep, EVERYBODY, FOLLOWED, NAMES, NamePattern, Step, TOLD, Thread, kind};
+use nettop_common::{
+    offsets::ABSENT,
+    trace::{CallStep, EVERYBODY, FOLLOWED, NAMES, NamePattern, Step, TOLD, Thread, kind},
+};
 
 use crate::{
     kernel::{self, load},
-    maps::{CALLS_BY_NUMBER, EVENTS, THREADS, TRACED, TRACED_NAMES, count},
+    maps::{CALLS_BY_NUMBER, EVENTS, TRACED, TRACED_NAMES, count},
+    storage::THREADS,
     task::Task,
 };
 
-/// Whether what is handed over is told as well.
+/// Whether the arguments are reported too.
 #[unsafe(no_mangle)]
 static DECODE: Global<u32> = Global::new(0);
 
-/// A process that was made by another is traced with it; `copy_process` is done, the child does not run yet.
+/// A child of a traced process is traced too; `copy_process` is done, the child does not run yet.
 #[btf_tracepoint(function = "sched_process_fork")]
 pub fn trace_fork(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: both arguments of this tracepoint are tasks.
@@ -66,7 +70,7 @@ fn fits(pattern: &NamePattern, name: [u64; 2]) -> bool {
         && (name[1] ^ pattern.name[1]) & pattern.mask[1] == 0
 }
 
-/// `do_exit`, once per thread. Wakes the daemon, which may have nothing more to wait for.
+/// `do_exit`, once per thread. Wakes the daemon, which may have nothing else to wait for.
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn trace_exit(ctx: BtfTracePointContext) -> i32 {
     const BPF_RB_FORCE_WAKEUP: u64 = 2;
@@ -94,9 +98,9 @@ fn follow(tgid: u32) {
     }
 }
 
-/// Whether calls of the running process are told.
+/// Whether to report calls of the running process.
 #[inline(always)]
-fn is_told() -> bool {
+fn is_traced() -> bool {
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     how(tgid).or_else(|| how(EVERYBODY)).is_some_and(|how| how & TOLD != 0)
 }
@@ -107,32 +111,32 @@ pub fn call_enter(ctx: BtfTracePointContext) -> i32 {
     let registers: *const c_void = ctx.arg(0);
     let number: u64 = ctx.arg(1);
     if Task::current().is_in_32bit_call() {
-        if is_32bit_socket_call(number as u32) && is_told() {
+        if is_32bit_socket_call(number as u32) && is_traced() {
             count(|stats| &raw mut stats.calls_32bit);
         }
         return 0;
     }
     if let Some(call) = call_of(number as u32)
-        && is_told()
+        && is_traced()
         && let Some(thread) = thread()
     {
         let now_ns = now();
         if thread.depth != 0 {
-            // It has left the last one, which the kernel hid.
+            // The kernel hid the exit of the last call.
             count(|stats| &raw mut stats.events_lost);
         }
         (thread.begun_ns, thread.depth) = (now_ns, 1);
         describe(&mut thread.call.step, call, now_ns);
         (thread.call.step.kind, thread.call.step.depth, thread.call.step.elapsed_ns) = (kind::ENTER, 0, 0);
         if DECODE.load() != 0 {
-            handed::before(&mut thread.call, call, registers);
+            arguments::before(&mut thread.call, call, registers);
         }
-        tell(thread);
+        emit(thread);
     }
     0
 }
 
-/// `syscall_exit_work`, before signals are handled: what is to be restarted is left with `ERESTARTSYS` and entered again.
+/// `syscall_exit_work`, before signals are handled: a call to restart exits with `ERESTARTSYS` and is entered again.
 #[btf_tracepoint(function = "sys_exit")]
 pub fn call_leave(ctx: BtfTracePointContext) -> i32 {
     let registers: *const c_void = ctx.arg(0);
@@ -140,7 +144,7 @@ pub fn call_leave(ctx: BtfTracePointContext) -> i32 {
     let number = load::<u64>(registers, &kernel::SYSCALL_NUMBER);
     if let Some(call) = call_of(number as u32)
         && !Task::current().is_in_32bit_call()
-        && is_told()
+        && is_traced()
         && let Some(thread) = thread()
     {
         let now_ns = now();
@@ -148,22 +152,42 @@ pub fn call_leave(ctx: BtfTracePointContext) -> i32 {
         describe(&mut thread.call.step, call, now_ns);
         if DECODE.load() != 0 {
             if !is_entered {
-                handed::before(&mut thread.call, call, registers);
-                handed::forget_before(&mut thread.call);
+                arguments::before(&mut thread.call, call, registers);
+                arguments::forget_before(&mut thread.call);
             }
-            handed::after(&mut thread.call, call, result);
+            arguments::after(&mut thread.call, call, result);
         }
         let begun_ns = if is_entered { thread.begun_ns } else { now_ns };
         let step = &mut thread.call.step;
         step.kind = if is_entered { kind::LEAVE } else { kind::LEAVE_UNENTERED };
         (step.depth, step.elapsed_ns, step.result) = (0, now_ns.saturating_sub(begun_ns), result);
         thread.depth = 0;
-        tell(thread);
+        emit(thread);
     }
     0
 }
 
-/// Which call a number is.
+/// `io_submit_sqe`, in the submitting task or in the kernel's polling thread, which belongs to its process. Linux 6.4.
+#[btf_tracepoint(function = "io_uring_submit_req")]
+pub fn uring_submit(ctx: BtfTracePointContext) -> i32 {
+    let request: *const c_void = ctx.arg(0);
+    if kernel::URING_OPCODE.load() != ABSENT
+        && is_socket_operation(load::<u8>(request, &kernel::URING_OPCODE))
+        && is_traced()
+    {
+        count(|stats| &raw mut stats.calls_by_io_uring);
+    }
+    0
+}
+
+/// `IORING_OP_*` of include/uapi/linux/io_uring.h for socket calls: from SENDMSG to SHUTDOWN as they were added, then
+/// SOCKET, SEND_ZC, SENDMSG_ZC, BIND, LISTEN and RECV_ZC.
+#[inline(always)]
+const fn is_socket_operation(opcode: u8) -> bool {
+    matches!(opcode, 9 | 10 | 13 | 16 | 26 | 27 | 34 | 45 | 47 | 48 | 56..=58)
+}
+
+/// The call of a number.
 #[inline(always)]
 fn call_of(number: u32) -> Option<u32> {
     CALLS_BY_NUMBER.get(number).copied().filter(|call| *call != 0)
@@ -176,7 +200,7 @@ const fn is_32bit_socket_call(number: u32) -> bool {
     matches!(number, 102 | 337 | 345 | 359..=373)
 }
 
-/// What the running thread is in. Without memory for it, its step is lost.
+/// The running thread's state. Without memory for it, its step is lost.
 #[inline(always)]
 fn thread() -> Option<&'static mut Thread> {
     let thread = THREADS.current();
@@ -192,7 +216,7 @@ fn now() -> u64 {
     unsafe { bpf_ktime_get_boot_ns() }
 }
 
-/// Who does what, and when.
+/// Sets process and time.
 #[inline(always)]
 fn describe(step: &mut Step, what: u32, now_ns: u64) {
     step.time_ns = now_ns;
@@ -203,13 +227,13 @@ fn describe(step: &mut Step, what: u32, now_ns: u64) {
 }
 
 #[inline(always)]
-fn tell(thread: &Thread) {
-    let told = if DECODE.load() != 0 {
+fn emit(thread: &Thread) {
+    let sent = if DECODE.load() != 0 {
         EVENTS.output::<CallStep>(&thread.call, 0)
     } else {
         EVENTS.output::<Step>(&thread.call.step, 0)
     };
-    if told.is_err() {
+    if sent.is_err() {
         count(|stats| &raw mut stats.events_lost);
     }
 }

@@ -1,5 +1,5 @@
-//! App bytes and owners. What every back end does once it knows a socket and a number of bytes is here; the back ends
-//! are the modules below.
+//! App bytes and owners. The common part of all back ends, once socket and number of bytes are known. The back ends are
+//! the modules below.
 
 mod frame;
 mod probe;
@@ -8,19 +8,29 @@ mod trampoline;
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::bpf_skc_to_tcp_sock;
-use nettop_common::{Direction, SocketTag};
+use aya_ebpf::{Global, helpers::generated::bpf_skc_to_tcp_sock};
+use nettop_common::{
+    Direction, Ref, SocketTag,
+    abi::{AF_INET, AF_INET6, AF_PACKET, IPPROTO_TCP, SOCK_DONE},
+    offsets::ABSENT,
+};
 
 use crate::{
-    kernel::{self, load, probe as probe_at},
-    ledger,
-    maps::SOCKETS,
-    numbers::{AF_INET, AF_INET6, AF_PACKET, IPPROTO_TCP, SOCK_DONE},
+    kernel::{self, load, probe, probe_at},
+    ledger::{self, Consumed},
+    storage::SOCKETS,
+    tags,
     task::User,
 };
 
+/// Where these bit fields begin.
+#[unsafe(no_mangle)]
+static SOCK_REUSE_BIT: Global<u64> = Global::new(ABSENT);
+#[unsafe(no_mangle)]
+static TCP_REPAIR_BIT: Global<u64> = Global::new(ABSENT);
+
 const MSG_PEEK: i32 = 0x2;
-/// Hands back the caller's own data, with timestamps or errors.
+/// Returns the caller's own data, with timestamps or errors.
 const MSG_ERRQUEUE: i32 = 0x2000;
 
 /// A call sent this many bytes, or failed.
@@ -31,7 +41,11 @@ fn sent(sk: *const c_void, bytes: i32) {
     }
     let user = User::current();
     if is_inet(sk) {
-        used(sk, &user, |tag| ledger::count_app(tag, Direction::Tx, bytes as u64));
+        used(sk, &user, |tag, owner| {
+            if !is_restored(sk) {
+                ledger::count_app(tag, owner, Direction::Tx, bytes as u64);
+            }
+        });
     } else if load::<u16>(sk, &kernel::SOCK_FAMILY) == AF_PACKET {
         frame::sent(sk, &user, bytes as u32);
     }
@@ -40,84 +54,121 @@ fn sent(sk: *const c_void, bytes: i32) {
 /// A call received this many bytes, or failed. Plain TCP is counted by [`consumed`], where splice passes too.
 #[inline(always)]
 fn received(sk: *const c_void, bytes: i32, flags: i32) {
-    if bytes <= 0 || flags & (MSG_PEEK | MSG_ERRQUEUE) != 0 || sk.is_null() || !is_inet(sk) {
+    if bytes <= 0 || flags & (MSG_PEEK | MSG_ERRQUEUE) != 0 || sk.is_null() {
+        return;
+    }
+    if !is_inet(sk) {
+        frame::received(sk);
         return;
     }
     let user = User::current();
     let is_tcp = load::<u16>(sk, &kernel::SOCK_PROTOCOL) == IPPROTO_TCP;
     if !is_tcp || is_layered(sk) {
-        used(sk, &user, |tag| {
-            ledger::count_app(tag, Direction::Rx, bytes as u64);
+        used(sk, &user, |tag, owner| {
+            ledger::count_app(tag, owner, Direction::Rx, bytes as u64);
             if is_tcp {
-                // Of TCP's own stream as much may be gone as this, or more, or less.
-                ledger::skip_consumed(tag, consumed_bytes(sk));
+                // TCP's own stream may have moved as many bytes, more, or less.
+                ledger::skip_consumed(tag, consumed_by_program(sk));
             }
         });
     }
 }
 
-/// A program took data from a TCP socket: how much is a difference, so that a look missed heals at the next.
+/// A program took data from a TCP socket. The amount is a difference, so the next call repairs a missed one.
 #[inline(always)]
 fn consumed(sk: *const c_void) {
     let user = User::current();
     let Some(tag) = tag(sk) else { return };
-    let consumed_bytes = consumed_bytes(sk);
-    // Without the lock it is `tcp_read_sock` in softirq, for what the kernel builds on TCP: `current` is anybody.
+    let consumed = consumed_by_program(sk);
+    // Without the lock it is `tcp_read_sock` in softirq, for kernel users of TCP: `current` is any process.
     let is_in_call = load::<u32>(sk, &kernel::SOCK_LOCK_OWNED) != 0;
-    if is_in_call && ledger::used(tag, &user) && !is_layered(sk) {
-        ledger::count_consumed(tag, consumed_bytes);
+    if is_in_call
+        && let Some(owner) = tags::record_use(tag, &user)
+        && !is_layered(sk)
+    {
+        ledger::count_consumed(tag, owner, consumed);
     } else {
-        ledger::skip_consumed(tag, consumed_bytes);
+        ledger::skip_consumed(tag, consumed);
     }
 }
 
-/// Whether the program receives what a layer of the kernel makes of TCP's data, as kTLS, or something else in its place,
-/// as sockmap.
+/// Whether the program restores a saved connection's queues, which sends nothing (`TCP_REPAIR`).
+#[inline(always)]
+fn is_restored(sk: *const c_void) -> bool {
+    let bit = SOCK_REUSE_BIT.load();
+    // SAFETY: as in `kernel::load`.
+    let byte = unsafe { sk.byte_add((bit / 8) as usize).cast::<u8>().read_volatile() };
+    is_reuse_forced(byte) && is_in_repair(sk as u64)
+}
+
+/// The same; the socket is only a number.
+#[inline(always)]
+fn is_restored_at(sk: u64) -> bool {
+    is_reuse_forced(probe_at(sk + SOCK_REUSE_BIT.load() / 8)) && is_in_repair(sk)
+}
+
+/// `tcp_repair_set` forces it. Others may as well.
+#[inline(always)]
+fn is_reuse_forced(byte: u8) -> bool {
+    /// include/net/sock.h.
+    const SK_FORCE_REUSE: u8 = 2;
+    const REUSE_MASK: u8 = 0xf;
+    byte >> (SOCK_REUSE_BIT.load() % 8) & REUSE_MASK == SK_FORCE_REUSE
+}
+
+#[inline(always)]
+fn is_in_repair(sk: u64) -> bool {
+    let bit = TCP_REPAIR_BIT.load();
+    let is_tcp = probe::<u16>(sk, &kernel::SOCK_PROTOCOL) == IPPROTO_TCP;
+    is_tcp && probe_at::<u8>(sk + bit / 8) >> (bit % 8) & 1 != 0
+}
+
+/// Whether the program receives the output of a kernel layer on TCP, as with kTLS, or other data instead, as with
+/// sockmap.
 #[inline(always)]
 fn is_layered(sk: *const c_void) -> bool {
     const TLS: u32 = u32::from_ne_bytes(*b"tls\0");
-    /// Of the low bits of `sk_user_data`, include/net/sock.h; since 6.0, and in later releases of 5.15.
+    /// In the low bits of `sk_user_data`, include/net/sock.h; since 6.0, and in later releases of 5.15.
     const SK_USER_DATA_PSOCK: u64 = 4;
     if load::<u64>(sk, &kernel::SOCK_USER_DATA) & SK_USER_DATA_PSOCK != 0 {
         return true;
     }
-    // SAFETY: a socket of the program's context; the helper answers null for what is not TCP.
+    // SAFETY: a socket of the program's context; the helper returns null if it is not TCP.
     let tcp = unsafe { bpf_skc_to_tcp_sock(sk.cast_mut()) }.cast::<c_void>();
     if tcp.is_null() {
         return false;
     }
     let ops: u64 = load(tcp, &kernel::ICSK_ULP_OPS);
-    ops != 0 && probe_at::<u32>(ops, &kernel::ULP_OPS_NAME) == TLS
+    ops != 0 && probe::<u32>(ops, &kernel::ULP_OPS_NAME) == TLS
 }
 
-/// Whether a TCP socket is a subflow of MPTCP, whose data is counted at the socket that the program holds.
+/// Whether a TCP socket is a subflow of MPTCP, whose data is counted at the program's socket.
 #[inline(always)]
 fn is_subflow(sk: u64) -> bool {
     const MPTC: u32 = u32::from_ne_bytes(*b"mptc");
-    let socket: u64 = probe_at(sk, &kernel::SOCK_SOCKET);
-    if socket != 0 && probe_at::<u64>(socket, &kernel::SOCKET_FILE) != 0 {
+    let socket: u64 = probe(sk, &kernel::SOCK_SOCKET);
+    if socket != 0 && probe::<u64>(socket, &kernel::SOCKET_FILE) != 0 {
         return false;
     }
-    let ops: u64 = probe_at(sk, &kernel::ICSK_ULP_OPS);
-    ops != 0 && probe_at::<u32>(ops, &kernel::ULP_OPS_NAME) == MPTC
+    let ops: u64 = probe(sk, &kernel::ICSK_ULP_OPS);
+    ops != 0 && probe::<u32>(ops, &kernel::ULP_OPS_NAME) == MPTC
 }
 
-/// What the program took from a TCP socket since it was connected: received in order, less what is queued,
-/// less the FIN, which takes a sequence number and is consumed like a byte.
+/// What the program took from a TCP socket since it was connected.
 #[inline(always)]
-pub fn consumed_bytes(sk: *const c_void) -> u64 {
-    // SAFETY: a socket of the program's context; the helper answers null for what is not TCP.
+pub fn consumed_by_program(sk: *const c_void) -> Consumed {
+    // SAFETY: a socket of the program's context; the helper returns null if it is not TCP.
     let tcp = unsafe { bpf_skc_to_tcp_sock(sk.cast_mut()) }.cast::<c_void>();
     if tcp.is_null() {
-        return 0;
+        return Consumed { bytes: 0, first_seq: 0 };
     }
-    let received: u64 = load(tcp, &kernel::TCP_BYTES_RECEIVED);
-    let next: u32 = load(tcp, &kernel::TCP_RCV_NXT);
-    let copied: u32 = load(tcp, &kernel::TCP_COPIED_SEQ);
     let done = load::<u64>(sk, &kernel::SOCK_FLAGS) & SOCK_DONE != 0;
-    let queued = u64::from(next.wrapping_sub(copied));
-    let fin = u64::from(done && queued == 0);
-    received.saturating_sub(queued).saturating_sub(fin)
+    Consumed::of(
+        load(tcp, &kernel::TCP_BYTES_RECEIVED),
+        load(tcp, &kernel::TCP_RCV_NXT),
+        load(tcp, &kernel::TCP_COPIED_SEQ),
+        done,
+    )
 }
 
 #[inline(always)]
@@ -127,10 +178,10 @@ pub fn is_inet(sk: *const c_void) -> bool {
 
 /// The current task uses the socket: its process owns it from now on.
 #[inline(always)]
-fn used(sk: *const c_void, user: &User, then: impl FnOnce(&mut SocketTag)) {
+fn used(sk: *const c_void, user: &User, then: impl FnOnce(&mut SocketTag, Ref)) {
     let Some(tag) = tag(sk) else { return };
-    if ledger::used(tag, user) {
-        then(tag);
+    if let Some(owner) = tags::record_use(tag, user) {
+        then(tag, owner);
     }
 }
 
@@ -138,7 +189,7 @@ fn used(sk: *const c_void, user: &User, then: impl FnOnce(&mut SocketTag)) {
 fn tag(sk: *const c_void) -> Option<&'static mut SocketTag> {
     let tag = SOCKETS.tag(sk.cast_mut())?;
     if tag.netns.inode == 0 {
-        tag.netns = ledger::netns_of(sk as u64);
+        tag.netns = tags::netns_of(sk as u64);
     }
     Some(tag)
 }

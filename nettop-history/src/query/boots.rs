@@ -8,19 +8,19 @@ use crate::{gaps::ceil_s, plan::Resolution};
 /// A boot that is over.
 #[derive(Clone, Debug)]
 pub struct Boot {
-    /// What the file calls it.
+    /// Its id in the file.
     pub id: i64,
     pub boot_id: String,
     pub kernel: String,
     /// End of the last slot that was recorded.
     pub last: i64,
-    /// Whether nettopd was told to end.
+    /// Whether nettopd ended on request.
     pub is_clean: bool,
 }
 
 impl Reader {
-    /// The last boot before `current` that was recorded. Boots are told apart by the order in which they were recorded, and
-    /// not by time: a machine without a clock of its own starts before the time when it went down.
+    /// The last recorded boot before `current`. Boots are ordered as they were recorded, not by time: a machine without a
+    /// clock of its own starts before the time when it went down.
     ///
     /// # Errors
     ///

@@ -11,7 +11,7 @@ impl Reader {
         let condition = question.when.as_ref().map_or("1", |condition| condition.sql.as_str());
         for part in &answer.parts {
             let query = format!(
-                "SELECT measured_ms, late_ms, clock_step_ms, load1, {condition} FROM tick_{} WHERE ts >= ?1 AND ts < ?2 ORDER BY ts",
+                "SELECT measured_ms, late_ms, clock_step_ms, load1, {condition}, namespaces_unread FROM tick_{} WHERE ts >= ?1 AND ts < ?2 ORDER BY ts",
                 part.resolution.suffix()
             );
             let mut statement = self.connection.prepare(&query)?;
@@ -23,14 +23,18 @@ impl Reader {
                 answer.clock_step_ms += tick.get::<_, i64>(2)?;
                 let load: Option<f64> = tick.get(3)?;
                 answer.load_peak = answer.load_peak.into_iter().chain(load).reduce(f64::max);
+                let unread: Option<i64> = tick.get(5)?;
+                answer.namespaces_unread = answer.namespaces_unread.max(unread.map(i64::cast_unsigned));
                 if tick.get::<_, Option<bool>>(4)?.unwrap_or(false) {
                     answer.selected_ms += measured_ms.cast_unsigned();
                 }
             }
         }
-        let mut statement = self
-            .connection
-            .prepare("SELECT cause, sum(count) FROM loss WHERE ts >= ?1 AND ts < ?2 GROUP BY cause ORDER BY cause")?;
+        let mut statement = self.connection.prepare(
+            // Earlier versions had one there that is no loss.
+            "SELECT cause, sum(count) FROM loss WHERE ts >= ?1 AND ts < ?2 AND cause <> 'namespaces_unread'
+                 GROUP BY cause ORDER BY cause",
+        )?;
         let losses = statement.query_map(params![answer.from, answer.to], |row| {
             Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned()))
         })?;
@@ -38,7 +42,7 @@ impl Reader {
         Ok(())
     }
 
-    /// What was not measured of a period, in whole seconds around it: what was noted, and what was before and after it all.
+    /// What was not measured in a period, in whole seconds around it: the noted gaps, and the time outside the record.
     fn gaps(&self, from: i64, to: i64) -> rusqlite::Result<Vec<(i64, i64)>> {
         let number = |query: &str| self.connection.query_row(query, [], |row| row.get::<_, Option<i64>>(0));
         let first = number(
@@ -54,7 +58,7 @@ impl Reader {
             Ok((row.get::<_, i64>(0)?.div_euclid(1000), gaps::ceil_s(row.get(1)?)))
         })?;
         let mut found: Vec<(i64, i64)> = noted.collect::<Result<_, _>>()?;
-        // When in its hour it began is noted.
+        // Its beginning within the hour is noted.
         found.extend([(from, Resolution::Hour.floor(first)), (end_ms.div_euclid(1000), to)]);
         found.sort_unstable();
         let mut gaps: Vec<(i64, i64)> = Vec::new();

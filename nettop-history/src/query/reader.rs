@@ -63,7 +63,7 @@ impl Reader {
             let query = format!(
                 "SELECT coalesce((SELECT before FROM purged WHERE seconds = ?1), 0), coalesce((SELECT max(ts) FROM {tick}) + ?1, {}),
                      (SELECT min(ts) FROM open_bucket WHERE seconds = ?1)",
-                // Where all were deleted, what is open is the end.
+                // If all were deleted, the open bucket is the end.
                 i64::MAX
             );
             let (from, end, open): (i64, i64, Option<i64>) =
@@ -71,7 +71,7 @@ impl Reader {
                     .query_row(&query, [resolution.seconds()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
             kept.from[index] = from;
             if resolution != Resolution::Slot {
-                // What is open in the finer ones is open here.
+                // Open in a finer one means open here.
                 let below = if index == 2 { kept.to[1] } else { i64::MAX };
                 kept.to[index] = resolution.floor(end.min(open.unwrap_or(i64::MAX)).min(below));
             }

@@ -30,6 +30,7 @@ pub fn insert(connection: &Connection, names: &mut Names, slot: &Slot) -> rusqli
         tick.memory_full,
         tick.io_some,
         tick.io_full,
+        tick.namespaces_unread.map(u64::cast_signed),
     ])?;
     let mut samples = Vec::with_capacity(slot.samples.len());
     for (who, counters) in &slot.samples {
@@ -80,5 +81,5 @@ pub fn insert(connection: &Connection, names: &mut Names, slot: &Slot) -> rusqli
             .prepare_cached("INSERT INTO loss VALUES(?1, ?2, ?3) ON CONFLICT(ts, cause) DO UPDATE SET count = count + excluded.count")?
             .execute(params![ts, cause, count.cast_signed()])?;
     }
-    rollup::open(connection, Resolution::Minute, ts)
+    rollup::mark_dirty(connection, Resolution::Minute, ts)
 }

@@ -4,15 +4,17 @@ use std::{io, path::Path};
 
 use rusqlite::TransactionBehavior;
 
-use super::{Store, Trouble};
+use super::Store;
+use crate::trouble::Trouble;
 use crate::{guard::beside_path, retention};
 
 const PAGE: u64 = 4096;
-/// Room in which rows are deleted where there is no other.
+/// Room for deleting rows if there is no other.
 const LEAST_RESERVE: u64 = 1 << 20;
 
 impl Store {
-    /// Gives up a corrupt file that was set aside, else the oldest rows, in a transaction of its own: small enough for the log that is there already.
+    /// Gives up a corrupt file that was set aside, else the oldest rows, in a transaction of its own: small enough for the
+    /// existing log.
     pub(super) fn cut(&mut self) -> Result<(), Trouble> {
         if let Some(aside) = self.guard.give_up_aside().map_err(|error| Trouble::Io(error.to_string()))? {
             tracing::warn!("history: {} is deleted to make room", aside.display());
@@ -37,11 +39,11 @@ impl Store {
         }
         let pages: i64 = self.connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
         let pages = pages.cast_unsigned();
-        // What was set aside counts. For a while it may stay, however large.
+        // What was set aside counts. It may stay for a while, of any size.
         let size = self.limits.size_bytes;
         let most = size.saturating_sub(self.guard.aside_bytes()).max(size / 8) / PAGE;
         let allowed = if is_scarce { pages.min(most) } else { most };
-        // Below what there is, SQLite takes what there is.
+        // Below the present size, SQLite uses that.
         self.connection.query_row(&format!("PRAGMA max_page_count = {}", allowed.max(1)), [], |_| Ok(()))?;
         if pages > most {
             let unused: i64 = self.connection.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
@@ -82,7 +84,7 @@ impl Store {
     }
 }
 
-/// Free bytes of the file system, and all.
+/// Free and total bytes of a file system.
 fn free_bytes(path: &Path) -> io::Result<(u64, u64)> {
     let stat = nix::sys::statvfs::statvfs(path)?;
     Ok((stat.blocks_available() * stat.fragment_size(), stat.blocks() * stat.fragment_size()))

@@ -1,7 +1,7 @@
-//! What an answer says of itself, and of boots that are over.
+//! What an answer reports about itself, and about boots that are over.
 
-use super::{file, folder, open, origin, question, slot};
-use crate::{By, Keep, Limits, Question, Reader, Resolution, Slot, Store};
+use super::{counters, file, folder, open, origin, question, slot, who};
+use crate::{By, DropKind, Dropped, Keep, Limits, Question, Reader, Resolution, Slot, Store, Who};
 
 const BEGIN: i64 = 1_795_000_000;
 
@@ -90,7 +90,7 @@ fn a_long_interval_is_no_gap_and_a_quick_restart_is_one_at_every_resolution() {
     let mut store = start(begin + 600);
     store.write(&[interval(ms(602) + 500, ms(610))]).unwrap();
     assert_eq!(gaps(0, 620), [(begin + 600, begin + 603), (begin + 610, begin + 620)]);
-    // And where the one ends just before a slot, and the other begins just before its end.
+    // And where one ends just before a slot, and the other begins just before its end.
     drop(store);
     let mut store = start(begin + 700);
     store.write(&[interval(ms(690), ms(699) + 600)]).unwrap();
@@ -141,7 +141,7 @@ fn a_clock_that_is_set_hides_no_gap_and_makes_none() {
         store.write(&[interval(ms(from), ms(from + 10))]).unwrap();
     }
     assert_eq!(gaps(0, 120), []);
-    // A year ahead for a moment: of what comes in that year all is measured that is recorded.
+    // A year ahead for a moment: in that year, all that is recorded is measured.
     let year = 365 * 86_400;
     store.write(&[interval(ms(year), ms(year + 10))]).unwrap();
     for from in [120, 130, 150] {
@@ -189,4 +189,41 @@ fn the_last_boot_is_the_one_before_whatever_the_clock_said() {
     }
     let found = reader.last_boot("third").unwrap().unwrap();
     assert_eq!((found.boot_id.as_str(), found.last), ("second", BEGIN + 7260));
+}
+
+/// prctl(PR_SET_NAME) takes an empty name.
+#[test]
+fn a_process_without_a_name_is_not_put_together_with_what_is_nobodys() {
+    let folder = folder();
+    let path = file(&folder);
+    let mut slot = slot(BEGIN, &[(1, 1000)]);
+    let nameless = Who { comm: String::new(), exe: None, ..who(2) };
+    slot.samples.insert(nameless.clone(), counters(5000));
+    slot.drops.clear();
+    slot.drops.insert((DropKind::default(), Who::default()), Dropped { packets: 3, bytes: 300 });
+    open(&path).write(&[slot]).unwrap();
+    let reader = Reader::open(&path).unwrap();
+    let answer = reader.answer(&question(BEGIN, BEGIN + 10)).unwrap();
+    let found = answer.rows.iter().find(|row| row.who.pid == nameless.pid).unwrap();
+    assert_eq!((found.counters.tx_bytes, found.drops), (5000, 0));
+    assert!(answer.rows.iter().any(|row| (row.who.pid, row.drops) == (0, 3)));
+    let by_user = Question { by: By::User, ..question(BEGIN, BEGIN + 10) };
+    let answer = reader.answer(&by_user).unwrap();
+    let found = answer.rows.iter().find(|row| row.who.uid == nameless.uid).unwrap();
+    assert_eq!((found.counters.tx_bytes, found.drops), (5000, 0));
+}
+
+#[test]
+fn what_a_capture_missed_is_no_lost_traffic() {
+    let folder = folder();
+    let path = file(&folder);
+    let mut slot = slot(BEGIN, &[(1, 1000)]);
+    slot.drops.clear();
+    for (class, packets) in [("capture", 7), ("routing", 2)] {
+        let kind = DropKind { class: class.into(), ..DropKind::default() };
+        slot.drops.insert((kind, who(1)), Dropped { packets, bytes: 0 });
+    }
+    open(&path).write(&[slot]).unwrap();
+    let answer = Reader::open(&path).unwrap().answer(&question(BEGIN, BEGIN + 10)).unwrap();
+    assert_eq!(answer.rows[0].drops, 2);
 }

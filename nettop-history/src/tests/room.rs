@@ -1,4 +1,4 @@
-//! What goes so that there is room, and what stays.
+//! What is deleted to make room, and what stays.
 
 use std::fs;
 
@@ -88,7 +88,7 @@ fn a_process_that_talks_is_not_forgotten() {
         slot.tick.measured_ms = 3_600_000;
         store.write(&[slot]).unwrap();
     }
-    // It talks again, when all else that it did is given up.
+    // It talks again, after all its other rows are given up.
     let again = BEGIN + 50 * 3600;
     store.write(&[slot(again, &[(1, 7)])]).unwrap();
     let connection = Connection::open(&path).unwrap();
@@ -246,7 +246,7 @@ fn what_was_set_aside_counts_and_goes_before_rows() {
 }
 
 #[test]
-fn a_quota_that_is_used_up_is_told_from_a_full_disk() {
+fn a_quota_that_is_used_up_is_distinguished_from_a_full_disk() {
     let folder = folder();
     let limits = Limits { size_bytes: 100 << 10, free_bytes: 0, ..Limits::default() };
     let mut store = Store::open(&file(&folder), limits, &origin(), 0).unwrap();

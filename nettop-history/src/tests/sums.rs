@@ -1,10 +1,12 @@
-//! Whatever was recorded, in whatever order, every resolution has the same sums, and every answer adds up to them.
+//! For any record, in any order, every resolution has the same sums, and every answer adds up to them.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use rusqlite::Connection;
 
 use super::{counters, file, folder, open, origin, question, slot};
-use crate::{By, Counters, Keep, Limits, Reader, Resolution, Slot, Store};
+use crate::{By, Counters, Keep, Limits, Reader, Resolution, Slot, Store, Who};
 
 const BEGIN: i64 = 1_795_000_000;
 
@@ -25,7 +27,7 @@ fn slots(steps: &[Step]) -> Vec<(Slot, bool)> {
     slots.collect()
 }
 
-/// Sums of what was given: of processes, and bytes of devices both ways with what was unattributed.
+/// Sums of the input: of processes, and bytes of devices both ways with what was unattributed.
 fn given(slots: &[(Slot, bool)]) -> (Counters, [u64; 4], u64) {
     let mut sum = Counters::default();
     let mut books = [0; 4];
@@ -41,6 +43,29 @@ fn given(slots: &[(Slot, bool)]) -> (Counters, [u64; 4], u64) {
         drops += slot.drops.values().map(|dropped| dropped.packets).sum::<u64>();
     }
     (sum, books, drops)
+}
+
+/// Counters, processes and drops of the input, grouped here.
+fn grouped(slots: &[(Slot, bool)], by: By) -> BTreeMap<String, (Counters, usize, u64)> {
+    let name = |who: &Who| match by {
+        By::Process | By::Device => who.pid.to_string(),
+        By::Program => who.exe.clone().unwrap(),
+        By::Unit => who.unit.clone().unwrap_or_else(|| "-".into()),
+        By::User => who.uid.unwrap().to_string(),
+        By::Container => "-".into(),
+    };
+    let mut groups: BTreeMap<String, (Counters, BTreeSet<u32>, u64)> = BTreeMap::new();
+    for (slot, _) in slots {
+        for (who, counters) in &slot.samples {
+            let (sum, processes, _) = groups.entry(name(who)).or_default();
+            sum.add(counters);
+            processes.insert(who.pid);
+        }
+        for ((_, who), dropped) in &slot.drops {
+            groups.entry(name(who)).or_default().2 += dropped.packets;
+        }
+    }
+    groups.into_iter().map(|(name, (sum, processes, drops))| (name, (sum, processes.len(), drops))).collect()
 }
 
 fn stored(connection: &Connection, resolution: Resolution) -> (Counters, [u64; 4], u64) {
@@ -100,7 +125,7 @@ proptest! {
         let limits = Limits { keep: Keep { days: [1, 3, 4000] }, ..Limits::default() };
         let mut store = Store::open(&path, limits, &origin(), 0).unwrap();
         let mut slots = slots(&steps);
-        // So long that the clock is believed.
+        // So long that the clock is trusted.
         slots.iter_mut().for_each(|(slot, _)| slot.tick.measured_ms = 3_600_000);
         for (slot, _) in &slots {
             store.write(std::slice::from_ref(slot)).unwrap();
@@ -124,6 +149,25 @@ proptest! {
         let pictured: u64 = answer.rows.iter().flat_map(|row| &row.picture).sum();
         prop_assert_eq!(pictured, answered.bytes());
         prop_assert_eq!(answer.measured_ms, slots.len() as u64 * 3_600_000);
+        if by != By::Device {
+            let found: BTreeMap<_, _> = answer
+                .rows
+                .iter()
+                .map(|row| ((row.who.pid, row.name.clone()), (row.counters, row.processes, row.drops)))
+                .map(|((pid, name), sums)| (if by == By::Process { pid.to_string() } else { name }, sums))
+                .collect();
+            prop_assert_eq!(found, grouped(&slots, by));
+        }
+        let bytes: Vec<u64> = answer.rows.iter().map(|row| row.counters.bytes()).collect();
+        prop_assert!(bytes.is_sorted_by(|one, next| one >= next), "{:?}", bytes);
+        let first = Reader::open(&path).unwrap().answer(&crate::Question { top: 2, ..question }).unwrap();
+        let (shown, rest) = answer.rows.split_at(answer.rows.len().min(2));
+        let mut others = Counters::default();
+        rest.iter().for_each(|row| others.add(&row.counters));
+        prop_assert_eq!((first.others, first.others_number), (others, rest.len()));
+        for (one, other) in first.rows.iter().zip(shown) {
+            prop_assert_eq!((&one.name, &one.who, one.counters, &one.picture), (&other.name, &other.who, other.counters, &other.picture));
+        }
     }
 }
 
@@ -181,7 +225,7 @@ fn what_is_known_of_a_process_stays_known() {
     let whole = slot(BEGIN, &[(2, 5)]);
     let mut bare = slot(BEGIN + 10, &[]);
     let who = super::who(2);
-    bare.samples.insert(crate::Who { exe: None, unit: None, cgroup: None, ..who.clone() }, counters(7));
+    bare.samples.insert(Who { exe: None, unit: None, cgroup: None, ..who.clone() }, counters(7));
     open(&path).write(&[whole, bare]).unwrap();
     let answer = Reader::open(&path).unwrap().answer(&question(BEGIN, BEGIN + 20)).unwrap();
     let found = &answer.rows[0];
@@ -195,7 +239,7 @@ fn what_is_recorded_where_minutes_went_before_is_added_to_their_hour() {
     let limits = Limits { keep: Keep { days: [1, 3, 4000] }, ..Limits::default() };
     let mut store = Store::open(&path, limits, &origin(), 0).unwrap();
     let hour = Resolution::Hour.floor(BEGIN);
-    // Ten days on, the hour's only minute goes, and of slots no more than the first ten minutes. Then the clock is set back.
+    // Ten days on, the hour's only minute goes, and only the first ten minutes of slots. Then the clock is set back.
     for ts in [hour + 10, hour + 864_000, hour + 1800] {
         let mut slot = slot(ts, &[(1, 5)]);
         slot.tick.measured_ms = 3_600_000;

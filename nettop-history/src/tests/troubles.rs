@@ -1,4 +1,4 @@
-//! What may happen to a file, as far as it takes no file system of its own.
+//! What may happen to a file, without a file system of its own.
 
 use std::{
     fs,
@@ -70,7 +70,7 @@ fn one_writes_and_readers_keep_nobody_out() {
     assert!(refused(&path).ends_with("another nettopd writes it"));
     let lock = folder.path().join("history.db.lock");
     assert_eq!(fs::metadata(&lock).unwrap().mode() & 0o777, 0o600, "only its owner can take it");
-    // Whoever takes the lock away lets another in: the first one ends.
+    // Removing the lock lets another in: the first one ends.
     fs::remove_file(&lock).unwrap();
     assert!(matches!(store.write(&[slot(BEGIN, &[(1, 5)])]), Err(Trouble::Io(_))));
     drop(store);
@@ -151,7 +151,7 @@ fn numbers_of_a_write_that_failed_are_given_to_nobody_else() {
 }
 
 #[test]
-fn the_file_tells_all_that_was_shed() {
+fn the_file_counts_all_that_was_shed() {
     let folder = folder();
     let path = file(&folder);
     open(&path).write(&[slot(BEGIN, &[(1, 5)])]).unwrap();
@@ -166,7 +166,7 @@ fn the_file_tells_all_that_was_shed() {
         std::thread::sleep(Duration::from_millis(5));
     };
     let deadline = Instant::now() + Duration::from_secs(60);
-    // So many that slots are shed which should have told of others.
+    // So many that slots are shed which should have counted others.
     while writer.shed() <= 100 {
         assert!(Instant::now() < deadline, "{} are shed", writer.shed());
         put();

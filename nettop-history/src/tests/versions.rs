@@ -43,17 +43,41 @@ fn a_file_of_an_older_version_is_brought_up_to_date() {
         connection
             .execute_batch("INSERT INTO main.tick_10s(ts, measured_ms, readings, late_ms, clock_step_ms, lost) SELECT ts, measured_ms, readings, late_ms, clock_step_ms, lost FROM new.tick_10s")
             .unwrap();
+        // Added up, though it is no loss.
+        if version > 1 {
+            connection
+                .execute_batch(&format!(
+                    "INSERT INTO loss VALUES({BEGIN}, 'namespaces_unread', 10), ({0}, 'namespaces_unread', 2), ({0}, 'rows_full', 1);
+                     UPDATE tick_10s SET lost = iif(ts = {BEGIN}, 10, 3);",
+                    BEGIN + 70
+                ))
+                .unwrap();
+        }
+        let check_losses = |answer: &crate::Answer, more: u64| {
+            let lost = u64::from(version > 1) + more;
+            let losses: Vec<_> = answer.losses.iter().map(|(cause, count)| (cause.as_str(), *count)).collect();
+            assert_eq!(losses, if lost > 0 { vec![("rows_full", lost)] } else { vec![] });
+        };
+        let while_lost = || crate::Question { when: Some("lost > 0".parse().unwrap()), ..question(BEGIN, BEGIN + 100) };
         connection
             .execute_batch(
                 "INSERT INTO main.session(boot, started, version) SELECT boot, started, version FROM new.session",
             )
             .unwrap();
+        if version > 2 {
+            connection
+                .execute_batch("UPDATE main.session SET recorded_ms = (SELECT recorded_ms FROM new.session)")
+                .unwrap();
+        }
         drop(connection);
-        // As it is, by who may only read.
+        // As it is, by a read-only user.
         let before = fs::read(&old).unwrap();
         let answer = Reader::open(&old).unwrap().answer(&question(BEGIN, BEGIN + 100)).unwrap();
         assert_eq!(answer.rows.iter().map(|row| row.counters.tx_bytes).sum::<u64>(), 5 + 6);
         assert_eq!(answer.gaps, gaps);
+        check_losses(&answer, 0);
+        let selected = Reader::open(&old).unwrap().answer(&while_lost()).unwrap().selected_ms;
+        assert_eq!(selected, if version > 1 { 10_000 } else { 0 }, "version {version}");
         assert_eq!(Reader::open(&old).unwrap().last_boot("next").unwrap().unwrap().last, BEGIN + 80);
         assert_eq!(fs::read(&old).unwrap(), before);
         let mut store = open(&old);
@@ -63,7 +87,9 @@ fn a_file_of_an_older_version_is_brought_up_to_date() {
         store.finish(BEGIN + 90).unwrap();
         let answer = Reader::open(&old).unwrap().answer(&question(BEGIN, BEGIN + 90)).unwrap();
         assert_eq!(answer.rows.iter().map(|row| row.counters.tx_bytes).sum::<u64>(), 5 + 6 + 7);
-        assert_eq!(answer.losses, [("rows_full".to_owned(), 3)]);
+        check_losses(&answer, 3);
+        let selected = Reader::open(&old).unwrap().answer(&while_lost()).unwrap().selected_ms;
+        assert_eq!(selected, if version > 1 { 20_000 } else { 10_000 }, "version {version}");
         assert_eq!(answer.gaps, gaps[..1]);
     }
 }

@@ -1,4 +1,4 @@
-//! Writes slots to a history as fast as it can, and says of each that it is written, until it is killed.
+//! Writes slots to a history as fast as it can, and reports each that is written, until it is killed.
 
 use std::io::Write as _;
 

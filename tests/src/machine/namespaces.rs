@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use super::{eventually, given};
+use super::wait::{eventually, given};
 
 /// Running, or off between two boots.
 pub struct Namespaces {
@@ -55,11 +55,11 @@ impl Namespaces {
         let mut unshare = unshare.spawn().expect("a machine needs root and util-linux");
         let mut line = String::new();
         BufReader::new(unshare.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let init = line.trim().parse().expect("process 1 did not tell its number");
+        let init = line.trim().parse().expect("process 1 did not print its number");
         self.running = Some(Running { unshare, init });
     }
 
-    /// What systemd said.
+    /// systemd's output.
     pub fn console(&self) -> String {
         fs::read_to_string(self.folder.join("console")).unwrap_or_default()
     }

@@ -18,6 +18,9 @@ for device in null zero full random urandom tty; do
     touch "$root/dev/$device"
     mount --bind "/dev/$device" "$root/dev/$device"
 done
+# Its nettopd is to see this branch alone.
+mkdir -p "$root/etc/systemd/system.conf.d"
+printf '[Manager]\nDefaultEnvironment=NETTOPD_NAMESPACED=1\n' > "$root/etc/systemd/system.conf.d/nettop.conf"
 cd "$root"
 pivot_root . run/old
 umount -l /run/old

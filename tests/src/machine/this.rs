@@ -4,11 +4,10 @@ use std::{fs, path::Path, thread::sleep, time::Duration};
 
 use super::Machine;
 
-/// Left on the disk by a scenario that starts the machine anew, and ends with it: what runs after that is the same scenario
-/// again.
+/// Left on the disk by a scenario that reboots the machine, and ends with it: the same scenario runs again after that.
 const STARTED_ANEW: &str = "/var/lib/scenarios/started-anew";
 
-/// The unit may have failed, and as often as it may: that degrades the machine.
+/// The unit may have failed up to its limit: that degrades the machine.
 pub fn forget_failures(machine: &Machine) {
     let _ = machine.try_run("systemctl", &["reset-failed", "nettopd"]);
 }
@@ -17,22 +16,41 @@ pub fn has_package() -> bool {
     Path::new("/usr/bin/nettopd").exists()
 }
 
-/// Puts the package back to where its installation left it: emulated, installing it for each scenario takes most of a minute.
+/// Resets the package to what its installation left: emulated, installing it for each scenario takes most of a minute.
 pub fn begin_anew(machine: &Machine) {
     machine.run("systemctl", &["stop", "nettopd"]);
     for left in ["/var/lib/nettopd", "/etc/nettopd/conf.d", "/run/systemd/system/nettopd.service.d"] {
         let _ = fs::remove_dir_all(left);
     }
+    set_watchdog(true);
     machine.run("systemctl", &["daemon-reload"]);
     machine.run("systemctl", &["start", "nettopd"]);
 }
 
-/// Whether this scenario has started the machine anew; the next one has not.
+/// An emulated machine may get no CPU for longer than the unit's watchdog waits.
+fn set_watchdog(is_patient: bool) {
+    let folder = Path::new("/run/systemd/system/nettopd.service.d");
+    if is_patient {
+        fs::create_dir_all(folder).unwrap();
+        fs::write(folder.join("emulated.conf"), "[Service]\nWatchdogSec=5min\n").unwrap();
+    } else {
+        let _ = fs::remove_dir_all(folder);
+    }
+}
+
+/// Runs the unit with its own watchdog.
+pub fn run_as_shipped(machine: &Machine) {
+    set_watchdog(false);
+    machine.run("systemctl", &["daemon-reload"]);
+    machine.run("systemctl", &["restart", "nettopd"]);
+}
+
+/// Whether this scenario has rebooted the machine; the next one has not.
 pub fn was_started_anew() -> bool {
     fs::remove_file(STARTED_ANEW).is_ok()
 }
 
-/// Starts the machine anew, in order.
+/// Reboots the machine, in order.
 pub fn start_anew(machine: &Machine) -> ! {
     fs::create_dir_all(Path::new(STARTED_ANEW).parent().unwrap()).unwrap();
     fs::write(STARTED_ANEW, "").unwrap();

@@ -1,4 +1,4 @@
-//! The archive for systems that are not Debian: what is in it, that its program needs nothing else, and that its unit starts
+//! The archive for systems other than Debian: what is in it, that its program needs nothing else, and that its unit starts
 //! from where it is unpacked.
 
 use std::{
@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use nettop_model::Snapshot;
 use nettop_tests::{
     Moved, Namespace, Nettopd, Process, assert_app,
     machine::{Machine, eventually, given},
@@ -21,7 +22,6 @@ use nix::{
     sched::{CloneFlags, unshare},
     unistd::{chdir, chroot},
 };
-use serde_json::Value;
 
 const PROGRAM: &str = "/usr/local/bin/nettopd";
 
@@ -63,7 +63,7 @@ fn it_holds_all_that_an_installation_needs_and_nothing_of_the_machine_that_made_
     let entries: Vec<Vec<&str>> = listed.lines().map(|line| line.split_whitespace().collect()).collect();
     let names: Vec<&str> = entries.iter().map(|entry| entry[5]).collect();
     assert!(names.is_sorted(), "{names:?}");
-    // The rights of /usr/local/bin are not an archive's to change.
+    // An archive must not change the rights of /usr/local/bin.
     assert!(entries.iter().all(|entry| entry[0].starts_with('-')), "{listed}");
     let made = |entry: &Vec<&str>| [entry[1], entry[3], entry[4]].join(" ");
     assert_eq!(entries.iter().map(made).collect::<BTreeSet<_>>().len(), 1, "{listed}");
@@ -74,9 +74,9 @@ fn it_holds_all_that_an_installation_needs_and_nothing_of_the_machine_that_made_
 fn its_program_asks_for_no_interpreter_and_no_library() {
     let folder = tempfile::tempdir().unwrap();
     unpack(folder.path());
-    let told = run("readelf", &["--wide", "--program-headers", "--dynamic"], &folder.path().join("bin/nettopd"));
-    assert!(told.contains("LOAD"), "{told}");
-    assert!(!told.contains("INTERP") && !told.contains("(NEEDED)"), "{told}");
+    let result = run("readelf", &["--wide", "--program-headers", "--dynamic"], &folder.path().join("bin/nettopd"));
+    assert!(result.contains("LOAD"), "{result}");
+    assert!(!result.contains("INTERP") && !result.contains("(NEEDED)"), "{result}");
 }
 
 #[test]
@@ -103,12 +103,12 @@ fn its_program_accounts_exactly_in_a_root_that_has_nothing_else() {
     assert_eq!(moved.sent, 5050);
     assert_app(&document, pid, moved);
     let row = owner_row(&document, pid);
-    assert_eq!((&row["uid"], &row["user"]), (&0.into(), &Value::Null), "there is no /etc/passwd to name anybody");
+    assert_eq!((row.uid, row.user.as_ref()), (Some(0), None), "there is no /etc/passwd to name anybody");
 
     let output = in_root(root).args(["--once", "0.1", "--no-history"]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(document["schema"], "nettop.snapshot/1");
+    let document: Snapshot = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document.schema, "nettop.snapshot/1");
 }
 
 #[test]
@@ -128,8 +128,8 @@ fn its_unit_starts_and_answers_from_usr_local() {
         assert!(status.contains("CapEff:\t0000000000000000\n"), "{status}");
     }
     let once = |group: &str| machine.run_as("nobody", group, PROGRAM, &["--once"]);
-    let document: Value = serde_json::from_slice(&once("nettopd").stdout).unwrap();
-    assert_eq!(document["schema"], "nettop.snapshot/1");
+    let document: Snapshot = serde_json::from_slice(&once("nettopd").stdout).unwrap();
+    assert_eq!(document.schema, "nettop.snapshot/1");
     assert!(!once("nogroup").status.success());
     machine.run("systemctl", &["reload", "nettopd"]);
     let is_there = || machine.path("/var/lib/nettopd/history.db").exists();

@@ -2,16 +2,25 @@
 
 use std::{
     net::UdpSocket,
+    process::Command,
     time::{Duration, Instant},
 };
 
-use nettop_tests::{Moved, Namespace, Nettopd, Process, amount, app, device};
+use nettop_model::Snapshot;
+use nettop_tests::{
+    Moved, Namespace, Nettopd, Process, amount, app, assert_app_bytes, become_nobody, device, netns_inode, ports, skip,
+    unshare_as_nobody, ways,
+};
+
+fn send_to_nobody() {
+    UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[0; 10], "127.0.0.1:9").unwrap();
+}
 
 /// A process that stays, and sends `size` bytes to a sink on lo.
 fn sender(namespace: &Namespace, size: usize) -> Process {
     Process::start(Some(namespace), move |parent| {
         UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&vec![0; size], "127.0.0.1:7000").unwrap();
-        parent.tell();
+        parent.signal_ready();
         parent.wait_for_parent();
         Moved::default()
     })
@@ -27,24 +36,20 @@ fn sixty_four_rows_and_five_hundred_processes_lose_no_byte() {
         sender.wait_until_ready();
     }
     let document = nettopd.settled();
-    let rows: Vec<_> =
-        document["rows"].as_array().unwrap().iter().filter(|row| row["netns"] == alone.inode()).collect();
-    let sum = |owner: &dyn Fn(&str) -> bool| -> u64 {
-        let matching = rows.iter().filter(|row| owner(row["owner"].as_str().unwrap()));
-        matching.map(|row| row["total"]["tx"]["bytes"].as_u64().unwrap()).sum()
-    };
-    let overflow = sum(&|owner| owner == "overflow");
-    assert_eq!(sum(&|_| true), 500 * 128);
+    let rows: Vec<_> = document.rows.iter().filter(|row| row.netns == alone.inode()).collect();
+    let overflows = rows.iter().filter(|row| row.owner == "overflow");
+    let overflow: u64 = overflows.map(|row| row.total.tx.bytes).sum();
+    assert_eq!(rows.iter().map(|row| row.total.tx.bytes).sum::<u64>(), 500 * 128);
     assert!(overflow > 400 * 128, "{overflow}");
-    let processes = rows.iter().filter(|row| row["pid"] != 0).count();
+    let processes = rows.iter().filter(|row| row.pid != 0).count();
     assert!((1..=64).contains(&processes), "{processes}");
-    let loss = &document["loss"];
-    assert_eq!(loss["overflow_tx_bytes"], overflow);
-    assert!(loss["rows_full"].as_u64().unwrap() + loss["owners_full"].as_u64().unwrap() > 0, "{loss:#}");
+    let loss = &document.loss;
+    assert_eq!(loss.overflow_tx_bytes, overflow);
+    assert!(loss.rows_full + loss.owners_full > 0, "{loss:#?}");
     let books = device(&document, alone.inode(), "lo");
-    for way in ["tx", "rx"] {
-        assert_eq!(books[way]["bytes"], 500 * 128);
-        assert_eq!(books[way]["unattributed_bytes"], 0, "{books:#}");
+    for (_, side) in ways(books) {
+        assert_eq!(side.bytes, 500 * 128);
+        assert_eq!(side.unattributed_bytes, 0, "{books:#?}");
     }
 }
 
@@ -71,14 +76,13 @@ fn thousands_of_short_processes_leave_neither_rows_nor_memory_behind() {
     }
     let document = nettopd.settled();
     // Most were given back, and other processes of the machine may be too.
-    let exited = document["exited"]["tx"]["bytes"].as_u64().unwrap();
+    let exited = document.exited.tx.bytes;
     assert!(exited >= (40 * batch_size - rows) * 100, "{exited}");
     let books = device(&document, alone.inode(), "lo");
-    assert_eq!(books["tx"]["attributed_bytes"], 40 * batch_size * 100);
-    assert_eq!(books["tx"]["unattributed_bytes"], 0);
-    for cause in ["rows_full", "owners_full", "index_full", "overflow_tx_bytes"] {
-        assert_eq!(document["loss"][cause], 0, "{cause}");
-    }
+    assert_eq!(books.tx.attributed_bytes, 40 * batch_size * 100);
+    assert_eq!(books.tx.unattributed_bytes, 0);
+    let loss = document.loss;
+    assert_eq!([loss.rows_full, loss.owners_full, loss.index_full, loss.overflow_tx_bytes], [0; 4], "{loss:#?}");
     let (first, last) = (rss_kib[0], *rss_kib.last().unwrap());
     assert!(last < first + 1024, "memory grew from {first} to {last} KiB over {} processes", 20 * batch_size);
 }
@@ -92,7 +96,7 @@ fn a_process_that_goes_on_keeps_its_row_while_others_come_and_go() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         for _ in 0..2 {
             socket.send_to(&[0; 10], "127.0.0.1:7000").unwrap();
-            parent.tell();
+            parent.signal_ready();
             parent.wait_for_parent();
         }
         Moved::default()
@@ -109,32 +113,92 @@ fn a_process_that_goes_on_keeps_its_row_while_others_come_and_go() {
     }
     lasting.go();
     lasting.wait_until_ready();
-    assert_eq!(app(&nettopd.settled(), lasting.pid()).sent, 20);
+    let document = nettopd.settled();
+    assert_app_bytes(&document, app(&document, lasting.pid()).sent, 20);
 }
 
 #[test]
 fn rows_of_a_dead_namespace_are_given_back_whoever_owns_them() {
-    // Half full, so that what is gone and quiet goes at once.
     let nettopd = Nettopd::start(&["--rows", "64"]);
+    // Its user has more than is free, so his gone and quiet rows leave at once.
     let crowd = Namespace::new();
-    let _sink = crowd.enter(|| UdpSocket::bind("127.0.0.1:7000").unwrap());
-    let senders: Vec<Process> = (0..40).map(|_| sender(&crowd, 100)).collect();
+    let start = |_| {
+        Process::start(Some(&crowd), |parent| {
+            become_nobody();
+            send_to_nobody();
+            parent.signal_ready();
+            parent.wait_for_parent();
+            Moved::default()
+        })
+    };
+    let senders: Vec<Process> = (0..40).map(start).collect();
     for sender in &senders {
         sender.wait_until_ready();
     }
-    let gone = Namespace::new();
-    // A datagram of a process that stays, and the kernel's answer that nobody listens.
-    gone.enter(|| UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[0; 10], "127.0.0.1:9").unwrap());
-    let inode = gone.inode();
-    let rows = |document: &serde_json::Value| {
-        document["rows"].as_array().unwrap().iter().filter(|row| row["netns"] == inode).count()
-    };
+    // A datagram of a process, and the kernel's answer that nobody listens.
+    let gone = Process::start(None, |parent| {
+        if unshare_as_nobody().is_err() {
+            parent.signal_ready();
+        }
+        assert!(Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap().success());
+        send_to_nobody();
+        parent.send_number(netns_inode("/proc/self/ns/net").into());
+        parent.wait_for_parent();
+        Moved::default()
+    });
+    let inode = gone.wait_until_ready();
+    if inode == 0 {
+        return skip("no user namespaces for users");
+    }
+    let inode = u32::try_from(inode).unwrap();
+    let rows = |document: &Snapshot| document.rows.iter().filter(|row| row.netns == inode).count();
     assert!(rows(&nettopd.settled()) >= 2);
     drop(gone);
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(amount(30, 120));
     while rows(&nettopd.settled()) > 0 {
         assert!(Instant::now() < deadline, "rows stay");
     }
     let document = nettopd.settled();
-    assert!(document["devices"].as_array().unwrap().iter().all(|device| device["netns"] != inode));
+    assert!(document.devices.iter().all(|device| device.netns != inode));
+}
+
+#[test]
+fn a_namespace_that_root_made_leaves_room_to_others() {
+    let nettopd = Nettopd::start(&["--rows", "64"]);
+    let crowd = Namespace::new();
+    let _sink = crowd.enter(|| UdpSocket::bind("127.0.0.1:7000").unwrap());
+    let senders: Vec<Process> = (0..200).map(|_| sender(&crowd, 10)).collect();
+    for sender in &senders {
+        sender.wait_until_ready();
+    }
+    let elsewhere = Namespace::new();
+    let _sink = elsewhere.enter(|| UdpSocket::bind("127.0.0.1:7000").unwrap());
+    let other = sender(&elsewhere, 1000);
+    other.wait_until_ready();
+    let document = nettopd.settled();
+    assert_app_bytes(&document, app(&document, other.pid()).sent, 1000);
+    assert!(document.rows.iter().any(|row| row.netns == crowd.inode() && row.owner == "overflow"));
+}
+
+/// Each namespace has sockets by which the kernel itself sends, as to its neighbours. They have the protocol's number for a
+/// port, and pass no hook when they are closed.
+#[test]
+fn the_kernels_own_sockets_take_no_port() {
+    const IPPROTO_ICMPV6: u8 = 58;
+    let nettopd = Nettopd::start(&[]);
+    let known = || ports(nettopd.pid()).into_iter().filter(|transport| *transport == IPPROTO_ICMPV6).count();
+    let before = known();
+    for _ in 0..8 {
+        let namespace = Namespace::new();
+        namespace.write("/proc/sys/net/ipv6/conf/default/addr_gen_mode", "0");
+        namespace.ip("link add near type veth peer name far");
+        namespace.ip("link set near up");
+        namespace.ip("link set far up");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while namespace.counters("near").tx_packets == 0 {
+            assert!(Instant::now() < deadline, "it says nothing to its neighbours");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    assert_eq!(known(), before);
 }

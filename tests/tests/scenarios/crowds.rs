@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use nettop_tests::{MemoryCgroup, Moved, Namespace, Nettopd, Process, amount, assert_app, device, skip};
+use nettop_tests::{MemoryCgroup, Moved, Namespace, Nettopd, Process, amount, assert_app, device, skip, ways};
 use nix::{
     sys::{prctl::set_pdeathsig, signal::Signal},
     unistd::{ForkResult, Uid, fork, pause, setuid},
@@ -30,7 +30,7 @@ fn crowd(namespace: &Namespace, processes: u64) -> Process {
             // SAFETY: this process has one thread, and its child never returns.
             if let ForkResult::Child = unsafe { fork() }.unwrap() {
                 set_pdeathsig(Signal::SIGKILL).unwrap();
-                // An address of its own: one has not ports enough for all.
+                // An address of its own: one has too few ports for all.
                 let here = Ipv4Addr::from(0x7f01_0000 + u32::try_from(number).unwrap());
                 let sockets = (0..SOCKETS_OF_EACH).map(|_| {
                     let socket = UdpSocket::bind((here, 0))?;
@@ -49,7 +49,7 @@ fn crowd(namespace: &Namespace, processes: u64) -> Process {
         for _ in 0..processes {
             done.read_exact(&mut [0]).unwrap();
         }
-        parent.tell();
+        parent.signal_ready();
         parent.wait_for_parent();
         Moved::default()
     })
@@ -73,7 +73,7 @@ fn a_crowd_of_processes_and_sockets_costs_others_nothing() {
                 moved.sent += here.send_to(&[1; 1000], there.local_addr().unwrap()).unwrap() as u64;
                 moved.received += there.recv(&mut [0; 2000]).unwrap() as u64;
             }
-            parent.tell();
+            parent.signal_ready();
             parent.wait_for_parent();
         }
         moved
@@ -85,26 +85,26 @@ fn a_crowd_of_processes_and_sockets_costs_others_nothing() {
     bystander.wait_until_ready();
     let document = nettopd.settled();
     let used = memory.bytes();
-    let rows = document["rows"].as_array().unwrap();
-    let of_crowd: Vec<_> = rows.iter().filter(|row| row["uid"] == SOMEBODY && row["netns"] == alone.inode()).collect();
+    let rows = document.rows.iter().filter(|row| row.netns == alone.inode());
+    let of_crowd: Vec<_> = rows.filter(|row| row.uid == Some(SOMEBODY)).collect();
     assert_eq!(of_crowd.len() as u64, processes);
     let each = SOCKETS_OF_EACH * (28 + BYTES as u64);
     for row in of_crowd {
-        assert_eq!(row["total"]["tx"]["bytes"], each, "{row:#}");
+        assert_eq!(row.total.tx.bytes, each, "{row:#?}");
     }
     let moved = Moved { sent: 200_000, received: 200_000 };
     assert_app(&document, bystander.pid(), moved);
     let books = device(&document, alone.inode(), "lo");
-    for way in ["tx", "rx"] {
-        assert_eq!(books[way]["bytes"], processes * each + 200 * 1028);
-        assert_eq!(books[way]["unattributed_bytes"], 0, "{books:#}");
+    for (_, side) in ways(books) {
+        assert_eq!(side.bytes, processes * each + 200 * 1028);
+        assert_eq!(side.unattributed_bytes, 0, "{books:#?}");
     }
-    // Of bound ports 65,536 are known at a time. Whatever else could have found no room did find it.
+    // 65,536 bound ports are known at a time. Everything else found room.
     let sockets = processes * SOCKETS_OF_EACH;
-    for cause in ["rows_full", "owners_full", "index_full", "overflow_tx_bytes", "overflow_rx_bytes"] {
-        assert_eq!(document["loss"][cause], 0, "{cause}");
-    }
-    assert_eq!(document["loss"]["ports_full"].as_u64().unwrap() > 0, sockets > 65_536);
+    let loss = document.loss;
+    assert_eq!([loss.rows_full, loss.owners_full, loss.index_full], [0; 3], "{loss:#?}");
+    assert_eq!([loss.overflow_tx_bytes, loss.overflow_rx_bytes], [0; 2], "{loss:#?}");
+    assert_eq!(loss.ports_full > 0, sockets > 65_536);
     assert!(used < MEMORY_MAX_BYTES * 3 / 4, "{used} bytes");
     println!("{} MiB with {processes} processes and {sockets} sockets", used >> 20);
     bystander.go();

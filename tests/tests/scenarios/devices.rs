@@ -1,18 +1,21 @@
-//! Devices on devices: a packet is counted once for its process, on the device that its socket's route names, and each
-//! device's books stand next to its own counters.
+//! Devices on devices: a packet is counted once for its process, on the device that its socket's route names. Each device's
+//! balance stands next to its own counters.
+
+pub(crate) mod offloads;
 
 use std::{
     io::{Read as _, Write as _},
     net::UdpSocket,
+    sync::Arc,
     time::Duration,
 };
 
+use nettop_model::Snapshot;
 use nettop_tests::{
     Moved, Namespace, Nettopd, Process, assert_app, device, owner_row,
     pairs::{finish_at, tun},
-    skip, wire,
+    skip, ways, wire,
 };
-use serde_json::Value;
 
 const DATAGRAMS: u64 = 10;
 const SIZE: u64 = 300;
@@ -20,7 +23,7 @@ const SIZE: u64 = 300;
 const HEADERS: u64 = 28;
 const ETHERNET: u64 = 14;
 
-/// Two namespaces joined by `v0` and `v1` that have no addresses and nothing to say.
+/// Two namespaces joined by `v0` and `v1`, without addresses and own traffic.
 fn silent_pair() -> (Namespace, Namespace) {
     let pair = [(1, "v0"), (2, "v1")].map(|(host, name)| {
         let namespace = Namespace::new();
@@ -39,7 +42,7 @@ fn silent_pair() -> (Namespace, Namespace) {
 }
 
 /// Gives a device an address and the other side's, so that nobody has to ask.
-fn address(namespace: &Namespace, device: &str, net: &str, host: u8) {
+pub(crate) fn address(namespace: &Namespace, device: &str, net: &str, host: u8) {
     let other = 3 - host;
     namespace.ip(&format!("addr add {net}.{host}/24 dev {device}"));
     namespace.ip(&format!("link set {device} address 02:00:00:00:01:0{host} up"));
@@ -48,12 +51,12 @@ fn address(namespace: &Namespace, device: &str, net: &str, host: u8) {
 }
 
 /// Datagrams from a to b and back; returns each side's document row by pid.
-fn exchange(a: &Namespace, b: &Namespace, net: &'static str) -> (Value, [u32; 2]) {
+fn exchange(a: &Namespace, b: &Namespace, net: &'static str) -> (Arc<Snapshot>, [u32; 2]) {
     let nettopd = Nettopd::start(&[]);
     let server = Process::start(Some(b), move |parent| {
         let socket = UdpSocket::bind(format!("{net}.2:5000")).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        parent.tell();
+        parent.signal_ready();
         let mut buffer = [0; 1000];
         for _ in 0..DATAGRAMS {
             let (n, from) = socket.recv_from(&mut buffer).unwrap();
@@ -74,20 +77,21 @@ fn exchange(a: &Namespace, b: &Namespace, net: &'static str) -> (Value, [u32; 2]
     finish_at(&nettopd, [client, server])
 }
 
-/// The process has one row, on `upper`, whose books balance; `lower` carried the same, and `overhead` with each packet.
-fn assert_stacked(document: &Value, namespace: &Namespace, pid: u32, upper: &str, lower: &str, overhead: u64) {
+/// The process has one row, on `upper`, which balances; `lower` carried the same, with `overhead` on each packet.
+fn assert_stacked(document: &Snapshot, namespace: &Namespace, pid: u32, upper: &str, lower: &str, overhead: u64) {
     let row = owner_row(document, pid);
-    assert_eq!(row["device"], upper, "{row:#}");
+    assert_eq!(row.device.as_deref(), Some(upper), "{row:#?}");
     let bytes = DATAGRAMS * (SIZE + HEADERS);
     assert_eq!(wire(document, pid), Moved { sent: bytes, received: bytes });
     let books = device(document, namespace.inode(), upper);
-    for way in ["tx", "rx"] {
-        assert_eq!(books[way]["packets"], DATAGRAMS, "{upper} {way}: {books:#}");
-        assert_eq!(books[way]["unattributed_bytes"], 0, "{upper} {way}: {books:#}");
-        let lower_books = &device(document, namespace.inode(), lower)[way];
-        let carried = DATAGRAMS * (SIZE + HEADERS + overhead);
-        assert_eq!((&lower_books["bytes"], &lower_books["attributed_bytes"]), (&carried.into(), &0.into()));
-        assert_eq!(lower_books["unattributed_bytes"], carried, "{lower} {way}: {lower_books:#}");
+    for (way, side) in ways(books) {
+        assert_eq!(side.packets, DATAGRAMS, "{upper} {way}: {books:#?}");
+        assert_eq!(side.unattributed_bytes, 0, "{upper} {way}: {books:#?}");
+    }
+    let carried = DATAGRAMS * (SIZE + HEADERS + overhead);
+    for (way, side) in ways(device(document, namespace.inode(), lower)) {
+        assert_eq!((side.bytes, side.attributed_bytes), (carried, 0));
+        assert_eq!(side.unattributed_bytes, carried, "{lower} {way}: {side:#?}");
     }
 }
 
@@ -114,7 +118,7 @@ fn a_vlan_has_the_row_and_its_parent_the_bytes() {
     address(&b, "vlan7", "10.1.0", 2);
     let (document, [client, _]) = exchange(&a, &b, "10.1.0");
     // The tag travels beside the packet, where veth counts no bytes of it.
-    let carried = device(&document, a.inode(), "v0")["tx"]["bytes"].as_u64().unwrap();
+    let carried = device(&document, a.inode(), "v0").tx.bytes;
     let tag = carried / DATAGRAMS - SIZE - HEADERS - ETHERNET;
     assert!(tag == 0 || tag == TAG, "{tag}");
     assert_stacked(&document, &a, client, "vlan7", "v0", ETHERNET + tag);
@@ -181,7 +185,7 @@ fn a_tun_device_has_the_row_of_who_sends_through_it_and_not_of_who_carries() {
     // The far end: sends each packet back with its addresses and ports exchanged.
     let carrier = Process::start(Some(&namespace), |parent| {
         let mut tun = tun("tun0");
-        parent.tell();
+        parent.signal_ready();
         let mut packet = [0; 2000];
         for _ in 0..DATAGRAMS {
             let n = tun.read(&mut packet).unwrap();
@@ -212,9 +216,9 @@ fn a_tun_device_has_the_row_of_who_sends_through_it_and_not_of_who_carries() {
     assert_app(&document, pid, moved);
     assert!(nettop_tests::rows_of(&document, carrier.pid()).is_empty());
     let books = device(&document, namespace.inode(), "tun0");
-    for way in ["tx", "rx"] {
-        assert_eq!(books[way]["bytes"], DATAGRAMS * (SIZE + HEADERS), "{books:#}");
-        assert_eq!(books[way]["unattributed_bytes"], 0, "{books:#}");
+    for (_, side) in ways(books) {
+        assert_eq!(side.bytes, DATAGRAMS * (SIZE + HEADERS), "{books:#?}");
+        assert_eq!(side.unattributed_bytes, 0, "{books:#?}");
     }
     carrier.go();
     carrier.finish();
@@ -232,7 +236,7 @@ fn a_datagram_in_fragments_is_counted_whole_and_their_headers_are_the_devices() 
     let nettopd = Nettopd::start(&[]);
     let server = Process::start(Some(&b), |parent| {
         let socket = UdpSocket::bind("10.1.0.2:5000").unwrap();
-        parent.tell();
+        parent.signal_ready();
         let received = (0..DATAGRAMS).map(|_| socket.recv(&mut [0; 10_000]).unwrap() as u64).sum();
         Moved { sent: 0, received }
     });
@@ -247,9 +251,9 @@ fn a_datagram_in_fragments_is_counted_whole_and_their_headers_are_the_devices() 
     assert_eq!((wire(&document, sender).sent, wire(&document, receiver).received), (whole, whole));
     let fragments = (LARGE + 8).div_ceil(PAYLOAD);
     let repeated = DATAGRAMS * (fragments - 1) * (IP + ETHERNET);
-    for (namespace, name, way) in [(&a, "v0", "tx"), (&b, "v1", "rx")] {
-        let books = &device(&document, namespace.inode(), name)[way];
-        assert_eq!(books["packets"], DATAGRAMS * fragments, "{books:#}");
-        assert_eq!(books["unattributed_bytes"], repeated, "{books:#}");
+    let (sent, received) = (device(&document, a.inode(), "v0").tx, device(&document, b.inode(), "v1").rx);
+    for side in [sent, received] {
+        assert_eq!(side.packets, DATAGRAMS * fragments, "{side:#?}");
+        assert_eq!(side.unattributed_bytes, repeated, "{side:#?}");
     }
 }

@@ -8,19 +8,16 @@ use std::{
     time::Duration,
 };
 
+use nettop_model::drops::{Class, DropReport};
 use nettop_tests::{
     Moved, Namespace, Nettopd, Process,
     drops::{drops, function, lost, netstat, nft_counted, nft_drop, packets, snmp},
     kernel,
     pairs::{socket, tun},
+    routed, wire,
 };
 use nix::sys::socket::{SockaddrIn, bind, setsockopt, sockopt};
 use serde_json::Value;
-
-/// Before 6.11 the kernel does not say whose socket was to receive.
-fn tells_receivers() -> bool {
-    kernel() >= (6, 11)
-}
 
 #[test]
 fn datagrams_that_find_the_buffer_full_are_the_receivers() {
@@ -29,7 +26,7 @@ fn datagrams_that_find_the_buffer_full_are_the_receivers() {
     let receiver = Process::start(Some(&alone), |parent| {
         let socket = UdpSocket::bind("127.0.0.1:4000").unwrap();
         setsockopt(&socket, sockopt::RcvBuf, &2048).unwrap();
-        parent.tell();
+        parent.signal_ready();
         parent.wait_for_parent();
         Moved::default()
     });
@@ -46,12 +43,12 @@ fn datagrams_that_find_the_buffer_full_are_the_receivers() {
     assert!(lost > 30, "{lost}");
     assert_eq!(packets(&full), lost, "{full:#?}");
     let drop = full[0];
-    assert_eq!((drop["class"].as_str(), drop["protocol"].as_str()), (Some("capacity"), Some("UDP")), "{drop:#}");
-    assert_eq!(drop["device"], "lo", "{drop:#}");
-    assert!(function(drop).starts_with("udp_") || function(drop).starts_with("__udp_"), "{drop:#}");
-    if tells_receivers() {
-        assert_eq!((&drop["pid"], &drop["owner"]), (&receiver.pid().into(), &"receiver".into()), "{drop:#}");
-    }
+    assert_eq!((drop.class, drop.protocol.as_deref()), (Class::Capacity, Some("UDP")), "{drop:#?}");
+    assert_eq!(drop.device.as_deref(), Some("lo"), "{drop:#?}");
+    assert!(function(drop).starts_with("udp_") || function(drop).starts_with("__udp_"), "{drop:#?}");
+    // Before 6.11 the kernel does not report the receiving socket.
+    let found_by = if kernel() >= (6, 11) { "receiver" } else { "address" };
+    assert_eq!((drop.pid, drop.owner.as_ref()), (Some(receiver.pid()), found_by), "{drop:#?}");
     receiver.go();
     receiver.finish();
 }
@@ -70,11 +67,12 @@ fn packets_to_closed_ports_are_nobodys() {
     let document = nettopd.settled();
     let closed = drops(&document, &alone, "NO_SOCKET");
     for protocol in ["UDP", "TCP"] {
-        let of: Vec<&Value> = closed.iter().copied().filter(|drop| drop["protocol"] == protocol).collect();
+        let of: Vec<&DropReport> =
+            closed.iter().copied().filter(|drop| drop.protocol.as_deref() == Some(protocol)).collect();
         assert_eq!(packets(&of), 7, "{protocol}: {closed:#?}");
         let drop = of[0];
-        assert_eq!((&drop["class"], &drop["device"]), (&"routing".into(), &"lo".into()), "{drop:#}");
-        assert_eq!((&drop["pid"], &drop["owner"]), (&Value::Null, &"none".into()), "{drop:#}");
+        assert_eq!((drop.class, drop.device.as_deref()), (Class::Routing, Some("lo")), "{drop:#?}");
+        assert_eq!((drop.pid, drop.owner.as_ref()), (None, "none"), "{drop:#?}");
     }
     assert_eq!(snmp(&alone, "Udp", "NoPorts"), 7);
 }
@@ -87,7 +85,7 @@ fn what_a_firewall_drops_on_output_is_the_senders() {
     let (pid, _) = Process::run(Some(&alone), |_| {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         for _ in 0..11 {
-            // EPERM, which the kernel tells the sender as well.
+            // EPERM, which the sender gets as well.
             assert!(socket.send_to(&[0; 10], "127.0.0.1:4000").is_err());
         }
         Moved::default()
@@ -96,8 +94,8 @@ fn what_a_firewall_drops_on_output_is_the_senders() {
     let dropped = drops(&document, &alone, "NETFILTER_DROP");
     assert_eq!(packets(&dropped), 11, "{dropped:#?}");
     let drop = dropped[0];
-    assert_eq!((&drop["pid"], &drop["owner"]), (&pid.into(), &"packet".into()), "{drop:#}");
-    assert_eq!((&drop["class"], &drop["protocol"]), (&"policy".into(), &"UDP".into()), "{drop:#}");
+    assert_eq!((drop.pid, drop.owner.as_ref()), (Some(pid), "packet"), "{drop:#?}");
+    assert_eq!((drop.class, drop.protocol.as_deref()), (Class::Policy, Some("UDP")), "{drop:#?}");
 }
 
 #[test]
@@ -105,9 +103,14 @@ fn what_a_full_queue_drops_is_the_senders_though_send_succeeded() {
     const SENT: u64 = 20;
     let nettopd = Nettopd::start(&[]);
     let (a, _b) = nettop_tests::veth_pair();
+    // What waits in a new device's queue would be taken for another's.
+    for _ in 0..3 {
+        nettopd.settled();
+    }
     // Room for the first datagrams only, and then nothing for seconds.
     a.run("tc", "qdisc add dev v0 root tbf rate 8kbit burst 1600 limit 3200");
     a.ip("neigh add 10.0.0.2 lladdr 02:00:00:00:00:02 dev v0 nud permanent");
+    nettopd.allow_negative_rest(&a, "v0", "what waits in the queue has passed the hook, and not the device");
     let (pid, _) = Process::run(Some(&a), |_| {
         let socket = UdpSocket::bind("10.0.0.1:0").unwrap();
         for _ in 0..SENT {
@@ -116,12 +119,8 @@ fn what_a_full_queue_drops_is_the_senders_though_send_succeeded() {
         Moved::default()
     });
     let document = nettopd.settled();
-    let reported: Vec<&Value> = document["drops"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|drop| drop["netns"] == a.inode() && drop["class"] == "capacity")
-        .collect();
+    let mut reported = lost(&document, &a);
+    reported.retain(|drop| drop.class == Class::Capacity);
     let mut tc = Command::new("tc");
     tc.args(["-s", "-j", "qdisc", "show", "dev", "v0"]);
     let qdiscs: Value = serde_json::from_slice(&a.inside(tc).output().unwrap().stdout).unwrap();
@@ -129,7 +128,10 @@ fn what_a_full_queue_drops_is_the_senders_though_send_succeeded() {
     assert!(lost > 10, "{lost}");
     assert_eq!(packets(&reported), lost, "{reported:#?}");
     let drop = reported[0];
-    assert_eq!((&drop["pid"], &drop["device"]), (&pid.into(), &"v0".into()), "{drop:#}");
+    assert_eq!((drop.pid, drop.device.as_deref()), (Some(pid), Some("v0")), "{drop:#?}");
+    // The kernel's own packets may be among the lost ones.
+    reported.retain(|drop| drop.pid == Some(pid));
+    assert_eq!(wire(&document, pid).sent, (SENT - packets(&reported)) * 1028);
 }
 
 #[test]
@@ -143,17 +145,18 @@ fn a_neighbour_that_does_not_answer_costs_the_sender_its_packets() {
             let _ = socket.send_to(&[0; 10], "10.0.0.99:4000");
         }
         std::thread::sleep(Duration::from_millis(1500));
+        // Packets reported as sent that failed are made up for.
+        for _ in 0..5 {
+            socket.send_to(&[0; 10], "10.0.0.2:4000").unwrap();
+        }
         Moved::default()
     });
     let document = nettopd.settled();
+    assert_eq!(wire(&document, pid).sent, 5 * 38);
     let failed = drops(&document, &a, "NEIGH_FAILED");
-    assert_eq!(packets(&failed), 3, "{:#}", document["drops"]);
+    assert_eq!(packets(&failed), 3, "{:#?}", document.drops);
     let drop = failed[0];
-    assert_eq!(
-        (&drop["pid"], &drop["device"], &drop["class"]),
-        (&pid.into(), &"v0".into(), &"routing".into()),
-        "{drop:#}"
-    );
+    assert_eq!((drop.pid, drop.device.as_deref(), drop.class), (Some(pid), Some("v0"), Class::Routing), "{drop:#?}");
 }
 
 #[test]
@@ -163,7 +166,7 @@ fn ordinary_connections_lose_nothing() {
     let alone = Namespace::new();
     let server = Process::start(Some(&alone), |parent| {
         let listener = TcpListener::bind("127.0.0.1:4000").unwrap();
-        parent.tell();
+        parent.signal_ready();
         for _ in 0..CONNECTIONS {
             let mut stream = listener.accept().unwrap().0;
             stream.read_exact(&mut [0; 2]).unwrap();
@@ -182,13 +185,25 @@ fn ordinary_connections_lose_nothing() {
     });
     server.finish();
     let document = nettopd.settled();
-    let here = document["drops"].as_array().unwrap().iter().filter(|drop| drop["netns"] == alone.inode());
-    let (lifecycle, lost): (Vec<&Value>, Vec<&Value>) = here.partition(|drop| drop["class"] == "lifecycle");
-    assert!(lost.is_empty(), "{lost:#?}");
+    let here = document.drops.iter().filter(|drop| drop.netns == Some(alone.inode()));
+    let (lifecycle, lost): (Vec<&DropReport>, Vec<&DropReport>) = here.partition(|drop| drop.class == Class::Lifecycle);
+    // A processor may overtake another: an older ACK, of 32 bytes, is then no news. Since 6.13 it is distinguished.
+    let is_overtaken =
+        |drop: &&DropReport| drop.reason == "TCP_RFC7323_PAWS" && drop.total.bytes == Some(drop.total.packets * 32);
+    let lost: Vec<&DropReport> = lost.into_iter().filter(|drop| !is_overtaken(drop)).collect();
+    // On a slow machine some segments are sent twice, and the second may find nobody.
+    let events = document.tcp.iter().filter(|event| event.netns == Some(alone.inode()));
+    let sent_again = events.filter(|event| event.event == "retransmit");
+    let sent_again: u64 = sent_again.map(|event| event.count.total).sum();
+    assert!(packets(&lost) <= sent_again, "{sent_again} sent again, {lost:#?}");
     if kernel() >= (6, 2) {
-        // On a slow machine some segments are sent twice.
-        let ends: Vec<&Value> = lifecycle.into_iter().filter(|drop| drop["reason"] != "TCP_OLD_DATA").collect();
-        assert_eq!(packets(&ends), CONNECTIONS, "{ends:#?}");
+        // Tunnels that a new namespace has free empty packets
+        // (`napi_get_frags_check`).
+        let is_end = |drop: &&DropReport| drop.protocol.as_deref() == Some("TCP") && drop.reason != "TCP_OLD_DATA";
+        let ends: Vec<&DropReport> = lifecycle.into_iter().filter(is_end).collect();
+        // One for each; on a slow machine one more where a connection is in TIME_WAIT before the last packet comes.
+        let late = nettop_tests::amount(0, CONNECTIONS / 10);
+        assert!((CONNECTIONS..=CONNECTIONS + late).contains(&packets(&ends)), "{ends:#?}");
     }
 }
 
@@ -220,7 +235,7 @@ fn names_of_functions_need_neither_open_kallsyms_nor_cap_syslog() {
     alone.enter(|| UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[0; 10], "127.0.0.1:9").unwrap());
     let document = nettopd.settled();
     let drop = drops(&document, &alone, "NO_SOCKET")[0];
-    assert!(function(drop).contains("udp"), "{drop:#}");
+    assert!(function(drop).contains("udp"), "{drop:#?}");
     let status = std::fs::read_to_string(format!("/proc/{}/status", nettopd.pid())).unwrap();
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
     assert_eq!(u64::from_str_radix(effective.trim(), 16).unwrap() >> 34 & 1, 0, "{status}");
@@ -230,7 +245,7 @@ fn names_of_functions_need_neither_open_kallsyms_nor_cap_syslog() {
 fn holder(namespace: &Namespace, addresses: &[&str]) -> Process {
     let holder = Process::start(Some(namespace), |parent| {
         let _sockets: Vec<UdpSocket> = addresses.iter().map(|address| UdpSocket::bind(address).unwrap()).collect();
-        parent.tell();
+        parent.signal_ready();
         parent.wait_for_parent();
         Moved::default()
     });
@@ -258,15 +273,15 @@ fn what_a_firewall_drops_on_input_is_whose_port_it_was_for() {
     send(&[("127.0.0.1:4002", 11), ("[::1]:4002", 13), ("127.0.0.1:4009", 17)]);
     let document = nettopd.settled();
     let dropped = drops(&document, &alone, "NETFILTER_DROP");
-    let of = |pid: &Value| packets(&dropped.iter().copied().filter(|drop| &drop["pid"] == pid).collect::<Vec<_>>());
-    assert_eq!(of(&before.pid().into()), 3, "{dropped:#?}");
-    assert_eq!(of(&one.pid().into()), 5, "{dropped:#?}");
-    assert_eq!(of(&both.pid().into()), 7 + 11 + 13, "{dropped:#?}");
-    assert_eq!(of(&Value::Null), 2 + 17, "{dropped:#?}");
+    let of = |pid: Option<u32>| packets(&dropped.iter().copied().filter(|drop| drop.pid == pid).collect::<Vec<_>>());
+    assert_eq!(of(Some(before.pid())), 3, "{dropped:#?}");
+    assert_eq!(of(Some(one.pid())), 5, "{dropped:#?}");
+    assert_eq!(of(Some(both.pid())), 7 + 11 + 13, "{dropped:#?}");
+    assert_eq!(of(None), 2 + 17, "{dropped:#?}");
     assert_eq!(packets(&dropped), nft_counted(&alone));
     for drop in &dropped {
-        let owner = if drop["pid"].is_null() { "none" } else { "address" };
-        assert_eq!((&drop["owner"], &drop["device"], &drop["class"]), (&owner.into(), &"lo".into(), &"policy".into()));
+        let owner = if drop.pid.is_none() { "none" } else { "address" };
+        assert_eq!((drop.owner.as_ref(), drop.device.as_deref(), drop.class), (owner, Some("lo"), Class::Policy));
     }
     // What is closed is nobody's any more.
     both.go();
@@ -274,7 +289,7 @@ fn what_a_firewall_drops_on_input_is_whose_port_it_was_for() {
     send(&[("127.0.0.1:4002", 1)]);
     let document = nettopd.settled();
     let dropped = drops(&document, &alone, "NETFILTER_DROP");
-    let nobodys: Vec<&Value> = dropped.iter().copied().filter(|drop| drop["pid"].is_null()).collect();
+    let nobodys: Vec<&DropReport> = dropped.iter().copied().filter(|drop| drop.pid.is_none()).collect();
     assert_eq!(packets(&nobodys), 2 + 17 + 1, "{dropped:#?}");
 }
 
@@ -287,7 +302,7 @@ fn a_port_that_several_share_is_the_lasts_to_bind_it() {
             let socket = socket(libc::AF_INET, libc::SOCK_DGRAM, 0);
             setsockopt(&socket, sockopt::ReusePort, &true).unwrap();
             bind(socket.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 4000)).unwrap();
-            parent.tell();
+            parent.signal_ready();
             parent.wait_for_parent();
             Moved::default()
         });
@@ -301,24 +316,7 @@ fn a_port_that_several_share_is_the_lasts_to_bind_it() {
     alone.enter(|| UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[0; 10], "127.0.0.1:4000").unwrap());
     let document = nettopd.settled();
     let dropped = drops(&document, &alone, "NETFILTER_DROP");
-    assert_eq!((packets(&dropped), &dropped[0]["pid"]), (1, &new.pid().into()), "{dropped:#?}");
-}
-
-/// Two namespaces with a router between: 10.1.0.2 behind `v0` and 10.2.0.2 behind `v1` of the router.
-fn routed() -> (Namespace, Namespace, Namespace) {
-    let (a, router, b) = (Namespace::new(), Namespace::new(), Namespace::new());
-    for (number, (host, device)) in [(&a, "v0"), (&b, "v1")].into_iter().enumerate() {
-        let network = format!("10.{}.0", number + 1);
-        router.ip(&format!("link add {device} type veth peer name v netns {}", host.pid()));
-        router.ip(&format!("addr add {network}.1/24 dev {device}"));
-        router.ip(&format!("link set {device} up"));
-        host.ip(&format!("addr add {network}.2/24 dev v"));
-        host.ip("link set v up");
-        host.wait_until_up("v");
-        host.ip(&format!("route add default via {network}.1"));
-    }
-    router.write("/proc/sys/net/ipv4/ip_forward", "1");
-    (a, router, b)
+    assert_eq!((packets(&dropped), dropped[0].pid), (1, Some(new.pid())), "{dropped:#?}");
 }
 
 #[test]
@@ -339,19 +337,19 @@ fn what_a_router_cannot_pass_on_is_nobodys_and_on_its_device() {
     let document = nettopd.settled();
     let lost = lost(&document, &router);
     for drop in &lost {
-        assert_eq!((&drop["pid"], &drop["device"]), (&Value::Null, &"v0".into()), "{drop:#}");
+        assert_eq!((drop.pid, drop.device.as_deref()), (None, Some("v0")), "{drop:#?}");
     }
-    let (expired, unroutable): (Vec<&Value>, Vec<&Value>) =
+    let (expired, unroutable): (Vec<&DropReport>, Vec<&DropReport>) =
         lost.into_iter().partition(|drop| function(drop) == "ip_forward");
     assert_eq!(packets(&expired), snmp(&router, "Ip", "InHdrErrors"), "{expired:#?}");
     assert_eq!(packets(&expired), 5);
-    assert_eq!((&expired[0]["reason"], &expired[0]["class"]), (&"IP_INHDR".into(), &"routing".into()));
+    assert_eq!((expired[0].reason.as_str(), expired[0].class), ("IP_INHDR", Class::Routing));
     assert_eq!(packets(&unroutable), netstat(&router, "IpExt", "InNoRoutes"), "{unroutable:#?}");
     assert_eq!(packets(&unroutable), 7);
 }
 
 #[test]
-fn a_bad_checksum_is_found_on_the_device_and_told_to_whom_it_was_for() {
+fn a_bad_checksum_is_reported_on_its_device_for_its_receiver() {
     let nettopd = Nettopd::start(&[]);
     let alone = Namespace::new();
     alone.write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
@@ -360,7 +358,7 @@ fn a_bad_checksum_is_found_on_the_device_and_told_to_whom_it_was_for() {
     alone.ip("link set tun0 up");
     let server = holder(&alone, &["10.3.0.1:4000"]);
     for _ in 0..9 {
-        // Of 10.3.0.2 to 10.3.0.1, port 4000, with 4 bytes, and a checksum that is none.
+        // From 10.3.0.2 to 10.3.0.1, port 4000, with 4 bytes and a wrong checksum.
         let mut packet =
             *b"\x45\0\0\x20\0\0\0\0\x40\x11\0\0\x0a\x03\0\x02\x0a\x03\0\x01\x30\x39\x0f\xa0\0\x0c\xba\xdeabcd";
         let sum: u32 = packet[..20].chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum();
@@ -373,6 +371,6 @@ fn a_bad_checksum_is_found_on_the_device_and_told_to_whom_it_was_for() {
     assert_eq!(packets(&damaged), 9, "{:#?}", lost(&document, &alone));
     assert_eq!(snmp(&alone, "Udp", "InCsumErrors"), 9);
     let drop = damaged[0];
-    assert_eq!((&drop["pid"], &drop["class"]), (&server.pid().into(), &"corruption".into()), "{drop:#}");
-    assert_eq!((&drop["device"], &drop["owner"]), (&"tun0".into(), &"address".into()), "{drop:#}");
+    assert_eq!((drop.pid, drop.class), (Some(server.pid()), Class::Corruption), "{drop:#?}");
+    assert_eq!((drop.device.as_deref(), drop.owner.as_ref()), (Some("tun0"), "address"), "{drop:#?}");
 }

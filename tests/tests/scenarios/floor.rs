@@ -1,4 +1,4 @@
-//! Kernels below the floor: nettopd says so and leaves nothing behind. Ignored where the kernel is not one;
+//! Kernels below the floor: nettopd refuses and leaves nothing behind. Ignored where the kernel is not one;
 //! `cargo xtask vm 5.10` runs it.
 
 use nettop_tests::run_nettopd;

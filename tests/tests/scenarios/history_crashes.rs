@@ -23,7 +23,7 @@ use nix::{
 const BEGIN: i64 = 1_795_000_000;
 const SLOT_S: i64 = nettop_history::SLOT_S;
 
-/// A writer, with the last slot that it said it has written.
+/// A writer, with the last slot that it reported written.
 struct Load {
     child: Child,
     lines: BufReader<ChildStdout>,
@@ -53,7 +53,7 @@ impl Load {
         self.written = line.trim_end().parse().unwrap();
     }
 
-    /// Stops it where it is, and reads what it has said: lines are written whole.
+    /// Stops it where it is, and reads its output: lines are written whole.
     fn stop(&mut self) -> i64 {
         self.signal(Signal::SIGSTOP);
         waitpid(Pid::from_raw(self.child.id().cast_signed()), Some(WaitPidFlag::WUNTRACED)).unwrap();
@@ -71,7 +71,7 @@ impl Load {
         self.written
     }
 
-    /// Kills it and reads what it said to its end.
+    /// Kills it and reads its output to the end.
     fn kill(mut self) -> i64 {
         self.signal(Signal::SIGKILL);
         self.child.wait().unwrap();
@@ -92,7 +92,7 @@ impl Chance {
     }
 }
 
-/// Checks that all that was said to be written is there, and at most one slot more: the one under way.
+/// Checks that all slots reported written are there, and at most one more: the one under way.
 fn assert_all_there(path: &Path, written: i64) -> i64 {
     let slots = sound_slots(path);
     let expected: Vec<i64> = (BEGIN..=written).step_by(10).collect();
@@ -118,7 +118,7 @@ fn three_hundred_kills_lose_nothing_that_was_written() {
         if path.exists() && fs::metadata(&path).unwrap().len() > 0 && has_tables(&path) {
             last = assert_all_there(&path, written);
         }
-        // Whoever wrote anything began late.
+        // A load that wrote began late.
         if last > from {
             gaps.push((from + SLOT_S, from + SLOT_S + RESTART_MS / 1000));
         }
@@ -130,14 +130,14 @@ fn three_hundred_kills_lose_nothing_that_was_written() {
     assert!(kills_before_the_first > 10, "it was never killed while it opened the file");
 }
 
-/// What `nettopd history` says was not measured.
+/// Gaps that `nettopd history` reports.
 fn gaps_of(path: &Path, from: i64, to: i64) -> Vec<(i64, i64)> {
     let question =
         Question { from, to, by: By::Process, order: Order::Bytes, top: 1, when: None, boot: None, columns: 1 };
     Reader::open(path).unwrap().answer(&question).unwrap().gaps
 }
 
-/// Killed while it made the file, it has made none.
+/// None if it was killed while it made the file.
 fn has_tables(path: &Path) -> bool {
     let connection = rusqlite::Connection::open(path).unwrap();
     connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0)).unwrap() > 0
@@ -155,7 +155,7 @@ fn fifty_power_cuts_lose_nothing_that_was_written() {
     for cut in 0..50 {
         load.next();
         std::thread::sleep(Duration::from_micros(chance.below(30_000)));
-        // What it has said so far is a promise; the disk is as it is now.
+        // Its reports so far are promises; the disk is as it is now.
         let promised = load.stop();
         let copy = folder.path().join("copy");
         fs::copy(&disk, &copy).unwrap();

@@ -1,4 +1,4 @@
-//! Disks and files that fail under a running nettopd: it counts on, to the byte, and what it measured is in the file afterwards.
+//! Disks and files that fail under a running nettopd: it counts on, to the byte, and the file has all of it afterwards.
 
 use std::{
     fs,
@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nettop_model::Snapshot;
 use nettop_tests::{
     Moved, Namespace, Process,
     history::{Mount, image},
@@ -22,7 +23,6 @@ use nix::{
     unistd::Pid,
 };
 use rusqlite::{Connection, OpenFlags};
-use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -32,7 +32,7 @@ fn talker(namespace: &Namespace) -> Process {
         set_name(b"talker");
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let mut buffer = [0; 500];
-        parent.tell();
+        parent.signal_ready();
         parent.wait_for_parent();
         let mut moved = Moved::default();
         let begin = Instant::now();
@@ -41,7 +41,7 @@ fn talker(namespace: &Namespace) -> Process {
             moved.received += socket.recv(&mut buffer).unwrap() as u64;
             std::thread::sleep(Duration::from_millis(5));
         }
-        parent.tell();
+        parent.signal_ready();
         parent.wait_for_parent();
         moved
     });
@@ -49,7 +49,7 @@ fn talker(namespace: &Namespace) -> Process {
     talker
 }
 
-/// A nettopd that records, with all that it reports and says.
+/// A nettopd that records, with its reports and its log.
 struct Daemon {
     child: Child,
     path: PathBuf,
@@ -74,13 +74,13 @@ impl Daemon {
             stdout.read_to_string(&mut text).unwrap();
             text
         });
-        let (tell, said) = channel();
+        let (send, said) = channel();
         let stderr = BufReader::new(child.stderr.take().unwrap());
-        std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
+        std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
         Self { child, path, reports: Some(reports), said, all_said: String::new() }
     }
 
-    /// Waits until it has said this.
+    /// Waits until it logs this.
     fn hear(&mut self, what: &str) {
         let deadline = Instant::now() + LIMIT;
         while !self.all_said.contains(what) {
@@ -96,32 +96,28 @@ impl Daemon {
         kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM).unwrap();
     }
 
-    /// Ends it and holds its reports against what the process knows that it moved.
+    /// Ends it and compares its reports with what the process knows it moved.
     fn assert_counted(mut self, talker: u32, moved: Moved) -> PathBuf {
         assert!(self.child.wait().unwrap().success(), "{}", self.all_said);
         let text = self.reports.take().unwrap().join().unwrap();
-        let reports: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let reports: Vec<Snapshot> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert!(reports.len() > 60, "{} reports in more than 32 s", reports.len());
         let last = reports.last().unwrap();
         for report in &reports {
-            for device in report["devices"].as_array().unwrap() {
-                for way in ["tx", "rx"] {
-                    let side = &device["interval"][way];
-                    let number = |what: &str| side[what].as_i64().unwrap();
-                    let counted = number("attributed_bytes") + number("kernel_bytes") + number("unattributed_bytes");
-                    assert_eq!(number("bytes") + number("copied_bytes"), counted, "{device}");
+            for device in &report.devices {
+                for side in [device.interval.tx, device.interval.rx] {
+                    let rest = side.unattributed_bytes.cast_signed() - side.pending_bytes.cast_signed();
+                    assert_eq!(side.rest_bytes(), rest, "{device:?}");
                 }
             }
         }
         let mut counted = Moved::default();
-        for row in reports.iter().flat_map(|report| report["rows"].as_array().unwrap()) {
-            if row["pid"] == talker {
-                counted.sent += row["interval"]["tx"]["app_bytes"].as_u64().unwrap();
-                counted.received += row["interval"]["rx"]["app_bytes"].as_u64().unwrap();
-            }
+        for row in reports.iter().flat_map(|report| &report.rows).filter(|row| row.pid == talker) {
+            counted.sent += row.interval.tx.app_bytes;
+            counted.received += row.interval.rx.app_bytes;
         }
-        assert_eq!(counted, moved, "{}", last["loss"]);
-        assert_eq!(last["loss"]["history_shed"], 0);
+        assert_eq!(counted, moved, "{:?}", last.loss);
+        assert_eq!(last.loss.history_shed, 0);
         self.path.clone()
     }
 }
@@ -133,7 +129,7 @@ impl Drop for Daemon {
     }
 }
 
-/// What the file says that a process moved.
+/// What a process moved, by the file.
 fn recorded(path: &Path, pid: u32) -> Moved {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
     let query = format!("SELECT sum(tx_app_bytes), sum(rx_app_bytes) FROM talkers WHERE pid = {pid}");
@@ -150,7 +146,7 @@ fn fill(path: &Path) {
     }
 }
 
-/// A file system that answers nobody who writes, until dropped.
+/// A file system that answers no write, until dropped.
 struct Frozen(PathBuf);
 
 impl Frozen {
@@ -170,7 +166,7 @@ impl Drop for Frozen {
 fn whatever_becomes_of_the_file_nettopd_counts_on_and_records_it_later() {
     let folder = tempfile::tempdir().unwrap();
     let of = |name: &str| folder.path().join(name);
-    // In memory, with as much room as the history takes and some.
+    // In memory, with room for the history and some more.
     let small = Mount::new(of("small"), &["-t", "tmpfs", "-o", "size=2m", "tmpfs"]);
     let read_only = Mount::new(of("read-only"), &["-t", "tmpfs", "-o", "ro", "tmpfs"]);
     image(&of("image"), 16 << 20, &[]);

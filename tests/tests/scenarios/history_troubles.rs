@@ -1,4 +1,4 @@
-//! Files and disks that fail: whoever measures is never kept waiting, what is lost is counted, and writing goes on by itself.
+//! Files and disks that fail: the sampler never waits, what is lost is counted, and writing goes on by itself.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use rusqlite::{Connection, OpenFlags};
 
 const BEGIN: i64 = 1_795_000_000;
 
-/// Somebody who measures: hands over a slot after the other and notes how long it took.
+/// Hands over slot after slot, like one that measures, and notes how long it took.
 struct Sampler {
     writer: Writer,
     path: PathBuf,
@@ -24,7 +24,7 @@ struct Sampler {
 
 impl Sampler {
     fn start(path: PathBuf, limits: Limits) -> Self {
-        // What the writer says is shown where a scenario fails.
+        // The writer's log is shown where a scenario fails.
         let _ = tracing_subscriber::fmt().with_writer(std::io::stderr).try_init();
         let writer = Writer::start(path.clone(), limits, origin());
         Self { writer, path, next: BEGIN, slowest: Duration::ZERO }
@@ -44,7 +44,7 @@ impl Sampler {
         (0..number).for_each(|_| self.put());
     }
 
-    /// Puts until something is so.
+    /// Puts slots until `is_so`.
     fn put_until(&mut self, what: &str, mut is_so: impl FnMut(&Self) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(20);
         while !is_so(self) {
@@ -58,7 +58,7 @@ impl Sampler {
         newest(&self.path) >= ts
     }
 
-    /// What was put from now on arrives.
+    /// What is put from now on arrives.
     fn assert_recovers(&mut self) {
         let from = self.next;
         self.put_until("it writes again", |sampler| sampler.has(from));
@@ -83,7 +83,7 @@ impl Sampler {
     }
 }
 
-/// The newest slot; none is older than all.
+/// The newest slot, or 0.
 fn newest(path: &Path) -> i64 {
     let read = |path: &Path| -> rusqlite::Result<i64> {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
@@ -92,8 +92,8 @@ fn newest(path: &Path) -> i64 {
     read(path).unwrap_or(0)
 }
 
-/// Losses that the file tells of.
-fn told_shed(path: &Path) -> u64 {
+/// Losses that the file records.
+fn recorded_shed(path: &Path) -> u64 {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
     let query = "SELECT coalesce(sum(count), 0) FROM loss WHERE cause = 'history_shed'";
     connection.query_row(query, [], |row| row.get::<_, i64>(0)).unwrap().cast_unsigned()
@@ -127,7 +127,7 @@ fn a_disk_that_others_fill_is_waited_for() {
     let path = sampler.path.clone();
     let shed = sampler.finish();
     assert!(shed > 0);
-    assert_eq!(told_shed(&path), shed, "and the file says so");
+    assert_eq!(recorded_shed(&path), shed, "and the file says so");
     drop(disk);
 }
 

@@ -1,5 +1,7 @@
 //! What the kernel builds on sockets, or beside TCP and UDP: kTLS, sockmap, SCTP, UDP-Lite, its own servers.
 
+mod sockmap;
+
 use std::{
     io::{Read as _, Write as _},
     net::{Shutdown, TcpListener, TcpStream, UdpSocket},
@@ -7,7 +9,7 @@ use std::{
 };
 
 use nettop_tests::{
-    Moved, Namespace, Nettopd, Process, app, assert_app,
+    Moved, Namespace, Nettopd, Process, Sniffer, app, assert_app,
     pairs::{check, finish, read_all, set_option, socket, tcp_pair},
     skip, wire,
 };
@@ -52,9 +54,10 @@ fn udp_lite_is_counted() {
     };
     let nettopd = Nettopd::start(&[]);
     let alone = Namespace::new();
+    let sniffer = Sniffer::start(&alone);
     let server = Process::start(Some(&alone), |parent| {
         let socket = open();
-        parent.tell_number(socket.local_addr().unwrap().port().into());
+        parent.send_number(socket.local_addr().unwrap().port().into());
         Moved { sent: 0, received: (0..10).map(|_| socket.recv(&mut [0; 1000]).unwrap() as u64).sum() }
     });
     let port = u16::try_from(server.wait_until_ready()).unwrap();
@@ -63,43 +66,47 @@ fn udp_lite_is_counted() {
         let sent = (0..10).map(|_| socket.send_to(&[1; 333], ("127.0.0.1", port)).unwrap() as u64).sum();
         Moved { sent, received: 0 }
     });
-    finish(&nettopd, &alone, [server, client]);
+    finish(&nettopd, &alone, [server, client], || sniffer.local(port));
 }
 
 #[test]
 fn sctp_counts_what_programs_move() {
     const IPPROTO_SCTP: i32 = 132;
+    const PORT: u16 = 5001;
+    const WRITES: u64 = 200;
     if !has_protocol(libc::SOCK_STREAM, IPPROTO_SCTP) {
         return skip("no SCTP");
     }
     let nettopd = Nettopd::start(&[]);
     let alone = Namespace::new();
+    let sniffer = Sniffer::start(&alone);
     let server = Process::start(Some(&alone), |parent| {
         let listener = socket(libc::AF_INET, libc::SOCK_STREAM, IPPROTO_SCTP);
-        bind(listener.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 5001)).unwrap();
+        bind(listener.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, PORT)).unwrap();
         listen(&listener, Backlog::new(5).unwrap()).unwrap();
-        parent.tell();
+        parent.signal_ready();
         read_all(TcpListener::from(listener).accept().unwrap().0)
     });
     server.wait_until_ready();
-    let (pid, moved) = Process::run(Some(&alone), |_| {
+    let client = Process::start(Some(&alone), |_| {
         let stream = socket(libc::AF_INET, libc::SOCK_STREAM, IPPROTO_SCTP);
-        connect(stream.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 5001)).unwrap();
+        connect(stream.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, PORT)).unwrap();
         let mut stream = TcpStream::from(stream);
-        for _ in 0..20 {
+        for _ in 0..WRITES {
             stream.write_all(&[5; 1000]).unwrap();
         }
-        Moved { sent: 20_000, received: 0 }
+        Moved { sent: WRITES * 1000, received: 0 }
     });
-    let server_pid = server.pid();
-    let served = server.finish();
-    assert_eq!(served.received, 20_000);
+    let pids = [server.pid(), client.pid()];
+    let [served, moved] = [server, client].map(Process::finish);
+    assert_eq!(served.received, moved.sent);
     let document = nettopd.settled();
-    assert_app(&document, pid, moved);
-    assert!(wire(&document, pid).sent > 20_000, "{:#}", document["rows"]);
+    assert_app(&document, pids[1], moved);
     if sees_layers() {
-        assert_app(&document, server_pid, served);
+        assert_app(&document, pids[0], served);
     }
+    let passed = sniffer.local(PORT);
+    assert_eq!(pids.map(|pid| wire(&document, pid)), [passed, passed.reversed()], "{:#?}", document.rows);
 }
 
 /// `struct tls12_crypto_info_aes_gcm_128`, linux/tls.h.
@@ -153,183 +160,6 @@ fn ktls_counts_what_programs_move_and_not_its_records() {
     });
 }
 
-/// A sockmap of two places whose program sends all to the second.
-struct Redirect {
-    map: OwnedFd,
-    _program: OwnedFd,
-}
-
-/// bpf(2), of a command whose attributes are `attributes`.
-fn bpf<T>(command: i64, attributes: &T) -> u64 {
-    // SAFETY: the kernel reads, and for these commands only reads, a live value of the size it is told.
-    check(unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>()) } as isize)
-}
-
-fn descriptor(fd: u64) -> OwnedFd {
-    // SAFETY: a descriptor that bpf(2) has just returned.
-    unsafe { OwnedFd::from_raw_fd(RawFd::try_from(fd).unwrap()) }
-}
-
-impl Redirect {
-    const BPF_SK_SKB_STREAM_VERDICT: u32 = 5;
-    const BPF_SK_MSG_VERDICT: u32 = 7;
-
-    /// `helper` is `bpf_sk_redirect_map` or `bpf_msg_redirect_map`.
-    fn new(program_type: u32, attach_type: u32, helper: u64, flags: u64) -> Self {
-        const BPF_MAP_CREATE: i64 = 0;
-        const BPF_PROG_LOAD: i64 = 5;
-        const BPF_PROG_ATTACH: i64 = 8;
-        const BPF_MAP_TYPE_SOCKMAP: u32 = 15;
-        #[repr(C)]
-        struct Load {
-            program_type: u32,
-            len: u32,
-            instructions: u64,
-            license: u64,
-            log: [u32; 4],
-            version_and_flags: [u32; 2],
-            name: [u8; 16],
-            ifindex: u32,
-            attach_type: u32,
-        }
-        let map = descriptor(bpf(BPF_MAP_CREATE, &[BPF_MAP_TYPE_SOCKMAP, 4, 4, 2]));
-        let instruction =
-            |code: u64, register: u64, source: u64, value: u64| code | register << 8 | source << 12 | value << 32;
-        let fd = u64::try_from(map.as_raw_fd()).unwrap();
-        let instructions = [
-            // r2 = map; r3 = 1; r4 = flags; call helper; exit.
-            instruction(0x18, 2, 1, fd),
-            0,
-            instruction(0xb7, 3, 0, 1),
-            instruction(0xb7, 4, 0, flags),
-            instruction(0x85, 0, 0, helper),
-            instruction(0x95, 0, 0, 0),
-        ];
-        let load = Load {
-            program_type,
-            len: u32::try_from(instructions.len()).unwrap(),
-            instructions: instructions.as_ptr() as u64,
-            license: c"GPL".as_ptr() as u64,
-            log: [0; 4],
-            version_and_flags: [0; 2],
-            name: [0; 16],
-            ifindex: 0,
-            attach_type,
-        };
-        let program = descriptor(bpf(BPF_PROG_LOAD, &load));
-        let [map_fd, program_fd] = [&map, &program].map(|fd| u32::try_from(fd.as_raw_fd()).unwrap());
-        bpf(BPF_PROG_ATTACH, &[map_fd, program_fd, attach_type, 0]);
-        Self { map, _program: program }
-    }
-
-    fn take(&self, place: u32) {
-        const BPF_MAP_DELETE_ELEM: i64 = 3;
-        let map = u64::try_from(self.map.as_raw_fd()).unwrap();
-        bpf(BPF_MAP_DELETE_ELEM, &[map, &raw const place as u64]);
-    }
-
-    fn put(&self, place: u32, stream: &TcpStream) {
-        const BPF_MAP_UPDATE_ELEM: i64 = 2;
-        let value = u32::try_from(stream.as_fd().as_raw_fd()).unwrap();
-        let map = u64::try_from(self.map.as_raw_fd()).unwrap();
-        bpf(BPF_MAP_UPDATE_ELEM, &[map, &raw const place as u64, &raw const value as u64, 0]);
-    }
-}
-
-#[test]
-fn what_a_sockmap_forwards_is_the_proxys_on_the_wire_and_not_in_the_program() {
-    const BPF_PROG_TYPE_SK_SKB: u32 = 14;
-    const BPF_SK_REDIRECT_MAP: u64 = 52;
-    const REST: usize = 777;
-    let nettopd = Nettopd::start(&[]);
-    let alone = Namespace::new();
-    let server = Process::start(Some(&alone), |parent| {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        parent.tell_number(listener.local_addr().unwrap().port().into());
-        let mut data = vec![0; SIZE];
-        listener.accept().unwrap().0.read_exact(&mut data).unwrap();
-        Moved { sent: 0, received: SIZE as u64 }
-    });
-    let port = u16::try_from(server.wait_until_ready()).unwrap();
-    let proxy = Process::start(Some(&alone), |parent| {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        parent.tell_number(listener.local_addr().unwrap().port().into());
-        let from = listener.accept().unwrap().0;
-        let to = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        let redirect = Redirect::new(BPF_PROG_TYPE_SK_SKB, Redirect::BPF_SK_SKB_STREAM_VERDICT, BPF_SK_REDIRECT_MAP, 0);
-        redirect.put(0, &from);
-        redirect.put(1, &to);
-        parent.tell();
-        parent.wait_for_parent();
-        // From here on the program reads itself: what was forwarded is not made up for.
-        redirect.take(0);
-        redirect.take(1);
-        parent.tell();
-        let mut rest = [0; REST];
-        (&from).read_exact(&mut rest).unwrap();
-        Moved { sent: 0, received: REST as u64 }
-    });
-    let port = u16::try_from(proxy.wait_until_ready()).unwrap();
-    let client = Process::start(Some(&alone), |parent| {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        parent.wait_for_parent();
-        stream.write_all(&vec![4; SIZE]).unwrap();
-        parent.wait_for_parent();
-        stream.write_all(&[5; REST]).unwrap();
-        stream.shutdown(Shutdown::Write).unwrap();
-        Moved { sent: (SIZE + REST) as u64, received: 0 }
-    });
-    proxy.wait_until_ready();
-    client.go();
-    let pids = [server.pid(), proxy.pid(), client.pid()];
-    let served = server.finish();
-    proxy.go();
-    proxy.wait_until_ready();
-    client.go();
-    let moved = [client.finish(), served];
-    let proxied = proxy.finish();
-    let document = nettopd.settled();
-    assert_app(&document, pids[0], moved[1]);
-    if backend().is_none_or(|backend| backend == "tracepoint") {
-        assert_app(&document, pids[1], proxied);
-    } else {
-        // The others do not see sockmap take the data, but only that it is gone: docs/coverage.md says so.
-        assert_eq!(app(&document, pids[1]).received, proxied.received + SIZE as u64);
-    }
-    assert_app(&document, pids[2], moved[0]);
-    let passed = wire(&document, pids[1]);
-    assert!(passed.received > SIZE as u64 && passed.sent > SIZE as u64, "{passed:?}");
-}
-
-#[test]
-fn what_a_sockmap_hands_over_inside_the_machine_is_sent_and_received() {
-    const BPF_PROG_TYPE_SK_MSG: u32 = 16;
-    const BPF_MSG_REDIRECT_MAP: u64 = 60;
-    const BPF_F_INGRESS: u64 = 1;
-    if !sees_layers() {
-        return skip("kprobes see TCP only");
-    }
-    let nettopd = Nettopd::start(&[]);
-    let alone = Namespace::new();
-    let (pid, moved) = Process::run(Some(&alone), |_| {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut from = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let mut to = listener.accept().unwrap().0;
-        let redirect =
-            Redirect::new(BPF_PROG_TYPE_SK_MSG, Redirect::BPF_SK_MSG_VERDICT, BPF_MSG_REDIRECT_MAP, BPF_F_INGRESS);
-        redirect.put(0, &from);
-        redirect.put(1, &to);
-        for _ in 0..10 {
-            from.write_all(&[6; 5001]).unwrap();
-            to.read_exact(&mut [0; 5001]).unwrap();
-        }
-        Moved { sent: 50_010, received: 50_010 }
-    });
-    let document = nettopd.settled();
-    assert_app(&document, pid, moved);
-    assert!(wire(&document, pid).sent < 5000, "the data has not passed lo");
-}
-
 #[test]
 fn a_kernel_thread_that_serves_has_its_own_row() {
     // A server is the whole machine's.
@@ -338,6 +168,7 @@ fn a_kernel_thread_that_serves_has_its_own_row() {
         return skip("no NFS server, or no machine for it alone");
     }
     let nettopd = Nettopd::start(&[]);
+    let sniffer = Sniffer::here();
     let control = tempfile::tempdir().unwrap();
     let none = None::<&str>;
     nix::mount::mount(Some("nfsd"), control.path(), Some("nfsd"), nix::mount::MsFlags::empty(), none).unwrap();
@@ -355,13 +186,25 @@ fn a_kernel_thread_that_serves_has_its_own_row() {
         stream.read_exact(&mut [0; 28]).unwrap();
     }
     let document = nettopd.settled();
+    let [passed, asked] = [2049, 111].map(|port| sniffer.local(port));
     drop(stream);
     write("threads", "0").unwrap();
     nix::mount::umount(control.path()).unwrap();
-    let rows = document["rows"].as_array().unwrap();
-    let row = rows.iter().find(|row| row["comm"] == "[nfsd]").unwrap_or_else(|| panic!("no such row: {rows:#?}"));
-    assert_eq!(row["owner"], "kernel", "{row:#}");
-    let pid = u32::try_from(row["pid"].as_u64().unwrap()).unwrap();
+    let rows = &document.rows;
+    let row = rows.iter().find(|row| row.comm == "[nfsd]").unwrap_or_else(|| panic!("no such row: {rows:#?}"));
+    assert_eq!(row.owner, "kernel", "{row:#?}");
+    let pid = row.pid;
     assert_eq!(std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or("nfsd\n".into()), "nfsd\n");
-    assert_eq!(app(&document, pid), Moved { sent: 280, received: 440 }, "{row:#}");
+    assert_app(&document, pid, Moved { sent: 280, received: 440 });
+    // The kernel's own sockets answered before a thread had the connection.
+    let kernels = || rows.iter().filter(|row| row.owner == "kernel" && row.device.as_deref() == Some("lo"));
+    let kernel = Moved {
+        sent: kernels().map(|row| row.total.tx.bytes).sum(),
+        received: kernels().map(|row| row.total.rx.bytes).sum(),
+    };
+    // It has asked for a portmapper, too, and itself answered: there is none.
+    let both_ends = asked.sent + asked.received;
+    let moved = Moved { sent: passed.sent + both_ends, received: passed.received + both_ends };
+    assert_eq!(kernel, moved, "{rows:#?}");
+    assert_eq!(wire(&document, std::process::id()), passed.reversed(), "{rows:#?}");
 }

@@ -8,14 +8,14 @@ use std::{
     time::Instant,
 };
 
+use nettop_model::sockets::{self, Document, SocketReport};
 use nettop_tests::{Moved, Namespace, Process, kernel, nettopd_command};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use serde_json::Value;
 
-/// A `nettopd sockets` that watches until it is told to list.
+/// A `nettopd sockets` that watches until a signal.
 struct Watch(Child);
 
 impl Watch {
@@ -30,30 +30,29 @@ impl Watch {
         Self(child)
     }
 
-    fn finish(self) -> Value {
+    fn finish(self) -> Document {
         kill(Pid::from_raw(self.0.id().cast_signed()), Signal::SIGINT).unwrap();
         let output = self.0.wait_with_output().unwrap();
         assert!(output.status.success());
-        let document: Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert_eq!(document["packets_uncounted"], 0);
+        let document: Document = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(document.packets_uncounted, Some(0));
         document
     }
 }
 
 /// The only socket of a namespace at these ports.
-fn socket_at(document: &Value, namespace: &Namespace, local: u16, remote: u16) -> Value {
-    let mut found: Vec<&Value> = document["sockets"].as_array().unwrap().iter().collect();
-    found.retain(|socket| {
-        socket["netns"] == namespace.inode() && socket["local_port"] == local && socket["remote_port"] == remote
-    });
-    assert_eq!(found.len(), 1, "{local} {remote}: {document:#}");
-    found[0].clone()
+fn socket_at<'a>(document: &'a Document, namespace: &Namespace, local: u16, remote: u16) -> &'a SocketReport {
+    let at = (namespace.inode(), Some(local), Some(remote));
+    let found = document.sockets.iter().filter(|socket| (socket.netns, socket.local_port, socket.remote_port) == at);
+    let found: Vec<&SocketReport> = found.collect();
+    assert_eq!(found.len(), 1, "{local} {remote}: {document:#?}");
+    found[0]
 }
 
 /// Packets and bytes, sent and received.
-fn moved(socket: &Value) -> [u64; 4] {
-    let number = |way: &str, what: &str| socket["interval"][way][what].as_u64().unwrap();
-    [number("tx", "packets"), number("tx", "bytes"), number("rx", "packets"), number("rx", "bytes")]
+fn moved(socket: &SocketReport) -> [u64; 4] {
+    let sockets::Moved { tx, rx } = socket.interval.unwrap();
+    [tx.packets, tx.bytes, rx.packets, rx.bytes]
 }
 
 #[test]
@@ -67,7 +66,7 @@ fn datagrams_stand_at_their_sockets_whoever_sends_them() {
             client.connect((address, 4000)).unwrap();
             // Before anybody watches.
             client.send(&[0; 1000]).unwrap();
-            parent.tell();
+            parent.signal_ready();
             parent.wait_for_parent();
             let late = UdpSocket::bind((address, 4002)).unwrap();
             for _ in 0..10 {
@@ -85,7 +84,7 @@ fn datagrams_stand_at_their_sockets_whoever_sends_them() {
             for _ in 0..3 {
                 server.send_to(&[3; 50], (address, 4001)).unwrap();
             }
-            parent.tell();
+            parent.signal_ready();
             parent.wait_for_parent();
             drop((server, client, late));
             Moved::default()
@@ -100,21 +99,21 @@ fn datagrams_stand_at_their_sockets_whoever_sends_them() {
         let ended = begun.elapsed();
         let [to_server, to_client] = [10 * (100 + headers) + 7 + headers, 3 * (50 + headers)];
         let client = socket_at(&document, &alone, 4001, 4000);
-        assert_eq!(moved(&client), [11, to_server, 3, to_client], "{client:#}");
-        assert!(client["age_ms"].is_null(), "it is older than the listing: {client:#}");
-        assert_eq!(moved(&socket_at(&document, &alone, 4000, 0)), [3, to_client, 11, to_server]);
+        assert_eq!(moved(client), [11, to_server, 3, to_client], "{client:#?}");
+        assert!(client.age_ms.is_none(), "it is older than the listing: {client:#?}");
+        assert_eq!(moved(socket_at(&document, &alone, 4000, 0)), [3, to_client, 11, to_server]);
         let late = socket_at(&document, &alone, 4002, 0);
-        assert_eq!(moved(&late), [0; 4]);
+        assert_eq!(moved(late), [0; 4]);
         // Born between the beginning and `done`, listed between `done` and the end.
-        let age = u128::from(late["age_ms"].as_u64().unwrap());
+        let age = u128::from(late.age_ms.unwrap());
         assert!(age <= ended.as_millis(), "{age} of {ended:?}");
-        assert!(document["interval_ms"].as_u64().unwrap() >= u64::try_from(done.as_millis()).unwrap());
+        assert!(document.interval_ms.unwrap() >= u64::try_from(done.as_millis()).unwrap());
     }
 }
 
-/// What TCP itself says of a connection, linux/tcp.h: segments sent and received, bytes of data sent (again as well), and
+/// TCP's own counters of a connection, linux/tcp.h: segments sent and received, bytes of data sent (again as well), and
 /// reports that something arrived twice. A slow machine does send again.
-fn told(stream: &TcpStream) -> [u64; 4] {
+fn counters(stream: &TcpStream) -> [u64; 4] {
     const SEGS_OUT: usize = 136;
     const SEGS_IN: usize = 140;
     const BYTES_SENT: usize = 200;
@@ -144,13 +143,13 @@ fn a_connection_has_what_tcp_says_and_its_listener_the_handshake() {
             let mut old_server = listener.accept().unwrap().0;
             old.write_all(&[0; 5000]).unwrap();
             old_server.read_exact(&mut [0; 5000]).unwrap();
-            parent.tell_number(old.local_addr().unwrap().port().into());
+            parent.send_number(old.local_addr().unwrap().port().into());
             parent.wait_for_parent();
             let mut client = TcpStream::connect((address, 4000)).unwrap();
             let mut server = listener.accept().unwrap().0;
             let silent = TcpStream::connect((address, 4000)).unwrap();
             let _silent_server = listener.accept().unwrap().0;
-            let before = [told(&old), told(&old_server)];
+            let before = [counters(&old), counters(&old_server)];
             old.write_all(b"x").unwrap();
             old_server.read_exact(&mut [0]).unwrap();
             let mut twin = client.try_clone().unwrap();
@@ -161,13 +160,13 @@ fn a_connection_has_what_tcp_says_and_its_listener_the_handshake() {
             sender.join().unwrap();
             // Delayed acknowledgements.
             std::thread::sleep(std::time::Duration::from_millis(300));
-            let after = [told(&old), told(&old_server)];
-            parent.tell_number(client.local_addr().unwrap().port().into());
-            parent.tell_number(silent.local_addr().unwrap().port().into());
+            let after = [counters(&old), counters(&old_server)];
+            parent.send_number(client.local_addr().unwrap().port().into());
+            parent.send_number(silent.local_addr().unwrap().port().into());
             let differences =
                 after.as_flattened().iter().zip(before.as_flattened()).map(|(after, before)| after - before);
-            for count in told(&client).into_iter().chain(told(&server)).chain(differences) {
-                parent.tell_number(count);
+            for count in counters(&client).into_iter().chain(counters(&server)).chain(differences) {
+                parent.send_number(count);
             }
             parent.wait_for_parent();
             drop(listener);
@@ -184,33 +183,33 @@ fn a_connection_has_what_tcp_says_and_its_listener_the_handshake() {
         let at = |local: u64, remote: u64| {
             socket_at(&document, &alone, u16::try_from(local).unwrap(), u16::try_from(remote).unwrap())
         };
-        // What a client moved, by what both ends said. A report of what came twice takes 12 bytes.
+        // What a client moved, by both ends' counters. A report of what came twice takes 12 bytes.
         let truth = |[ours, theirs]: [[u64; 4]; 2]| {
             let [sent, received, bytes, reports] = ours;
             [sent, bytes + sent * headers + theirs[3] * 12, received, theirs[2] + received * headers + reports * 12]
         };
-        let [out, out_bytes, back, back_bytes] = moved(&at(client, 4000));
+        let [out, out_bytes, back, back_bytes] = moved(at(client, 4000));
         assert!(new[0][2] >= SENT && new[1][2] >= ANSWER);
         // A SYN has 8 bytes more of options.
         assert_eq!([out, out_bytes - 8, back, back_bytes - 8], truth(new));
-        // What came before the connection was there, its listener got: SYN and ACK, and of the silent one as well.
+        // The listener got what came before the connection was there: SYN and ACK, also of the silent one.
         let syn = headers + 8;
-        assert_eq!(moved(&at(4000, client)), [back - 1, back_bytes - syn, out - 2, out_bytes - syn - headers]);
+        assert_eq!(moved(at(4000, client)), [back - 1, back_bytes - syn, out - 2, out_bytes - syn - headers]);
         let listener = at(4000, 0);
-        let answers = moved(&listener);
+        let answers = moved(listener);
         // Those of IPv6 met no hook in 6.1, see docs/coverage.md.
         let has_answers = address.is_ipv4() || kernel() != (6, 1);
-        assert_eq!(answers[2..], [4, 2 * (syn + headers)], "{listener:#}");
-        assert_eq!(moved(&at(4000, silent)), [0; 4]);
-        assert_eq!(answers[..2], if has_answers { [2, 2 * syn] } else { [0; 2] }, "{listener:#}");
-        assert_eq!(moved(&at(silent, 4000)), [2, syn + headers, 1, syn]);
-        assert_eq!(moved(&at(old, 4000)), truth(old_told));
-        assert_eq!(at(client, 4000)["tcp"]["segments_sent"], out);
+        assert_eq!(answers[2..], [4, 2 * (syn + headers)], "{listener:#?}");
+        assert_eq!(moved(at(4000, silent)), [0; 4]);
+        assert_eq!(answers[..2], if has_answers { [2, 2 * syn] } else { [0; 2] }, "{listener:#?}");
+        assert_eq!(moved(at(silent, 4000)), [2, syn + headers, 1, syn]);
+        assert_eq!(moved(at(old, 4000)), truth(old_told));
+        assert_eq!(at(client, 4000).tcp.as_ref().unwrap().segments_sent.map(u64::from), Some(out));
         // The connection that moved nothing of its own has an age as well.
         for (local, remote, is_known) in
             [(client, 4000, true), (4000, client, true), (4000, silent, true), (4000, 0, false), (old, 4000, false)]
         {
-            let age = at(local, remote)["age_ms"].as_u64();
+            let age = at(local, remote).age_ms;
             assert_eq!(age.is_some(), is_known, "{local} {remote}");
             assert!(age.is_none_or(|age| (300..=ended.as_millis()).contains(&age.into())), "{age:?} of {ended:?}");
         }

@@ -1,4 +1,6 @@
-//! The right owner: whoever used the socket, in both directions, however it came by it and however briefly it lived.
+//! The right owner: the process that used the socket, both ways, however it got it and however briefly it lived.
+
+mod sharing;
 
 use std::{
     io::{IoSlice, IoSliceMut, Read as _, Write as _},
@@ -6,7 +8,9 @@ use std::{
     os::fd::{AsRawFd as _, FromRawFd as _},
 };
 
-use nettop_tests::{Moved, Namespace, Nettopd, Process, app, assert_app, owner_row, rows_of, set_name, wire};
+use nettop_tests::{
+    Moved, Namespace, Nettopd, Process, amount, app, assert_app, assert_app_bytes, owner_row, rows_of, set_name, wire,
+};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 
 /// A datagram of `size` bytes over IPv4.
@@ -18,7 +22,7 @@ const fn datagram(size: u64) -> u64 {
 fn sink(namespace: &Namespace) -> Process {
     let sink = Process::start(Some(namespace), |parent| {
         let _socket = UdpSocket::bind("127.0.0.1:7000").unwrap();
-        parent.tell();
+        parent.signal_ready();
         parent.wait_for_parent();
         Moved::default()
     });
@@ -27,11 +31,12 @@ fn sink(namespace: &Namespace) -> Process {
 }
 
 #[test]
-fn five_hundred_processes_that_hardly_live_are_all_named_and_billed() {
+fn hundreds_of_processes_that_hardly_live_are_all_named_and_billed() {
     let nettopd = Nettopd::start(&[]);
     let alone = Namespace::new();
     let _sink = sink(&alone);
-    let pids: Vec<(usize, u32)> = (0..500)
+    // Rows of those that ended stay for a minute.
+    let pids: Vec<(usize, u32)> = (0..usize::try_from(amount(500, 100)).unwrap())
         .map(|number| {
             let (pid, _) = Process::run(Some(&alone), |_| {
                 set_name(format!("brief-{number}").as_bytes());
@@ -44,9 +49,9 @@ fn five_hundred_processes_that_hardly_live_are_all_named_and_billed() {
     let document = nettopd.settled();
     for (number, pid) in pids {
         let row = owner_row(&document, pid);
-        assert_eq!(row["comm"], format!("brief-{number}"));
-        assert_eq!(row["exited"], true);
-        assert_eq!(app(&document, pid).sent, number as u64 + 1);
+        assert_eq!(row.comm, format!("brief-{number}"));
+        assert!(row.exited);
+        assert_app_bytes(&document, app(&document, pid).sent, number as u64 + 1);
         assert_eq!(wire(&document, pid).sent, datagram(number as u64 + 1));
     }
 }
@@ -56,12 +61,12 @@ fn a_connection_older_than_nettopd_belongs_to_its_holder_even_if_it_only_waits()
     let alone = Namespace::new();
     let receiver = Process::start(Some(&alone), |parent| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        parent.tell_number(listener.local_addr().unwrap().port().into());
+        parent.send_number(listener.local_addr().unwrap().port().into());
         let (mut stream, _) = listener.accept().unwrap();
         let mut buffer = [0; 1000];
-        // Taken before nettopd came: not to be counted.
+        // Read before nettopd started: not counted.
         stream.read_exact(&mut buffer[..123]).unwrap();
-        parent.tell();
+        parent.signal_ready();
         // Blocks here when nettopd starts, and until there is data.
         let received = stream.read(&mut buffer).unwrap() as u64;
         parent.wait_for_parent();
@@ -97,10 +102,10 @@ fn what_waits_in_an_older_socket_is_counted_when_it_is_taken() {
         client.write_all(&[1; 500]).unwrap();
         let mut buffer = [0; 500];
         server.read_exact(&mut buffer[..100]).unwrap();
-        parent.tell();
+        parent.signal_ready();
         parent.wait_for_parent();
         server.read_exact(&mut buffer[..400]).unwrap();
-        parent.tell();
+        parent.signal_ready();
         parent.wait_for_parent();
         Moved::default()
     });
@@ -108,7 +113,7 @@ fn what_waits_in_an_older_socket_is_counted_when_it_is_taken() {
     let nettopd = Nettopd::start(&[]);
     both.go();
     both.wait_until_ready();
-    assert_eq!(app(&nettopd.settled(), both.pid()).received, 400);
+    assert_app(&nettopd.settled(), both.pid(), Moved { sent: 0, received: 400 });
 }
 
 #[test]
@@ -133,7 +138,7 @@ fn peeking_is_not_receiving_and_the_end_of_a_stream_is_no_byte() {
         socket.recv(&mut [0; 10]).unwrap();
         Moved::default()
     });
-    assert_eq!(app(&nettopd.settled(), pid), Moved { sent: 340, received: 310 });
+    assert_app(&nettopd.settled(), pid, Moved { sent: 340, received: 310 });
 }
 
 /// Takes one connection and sends back what came.
@@ -156,168 +161,8 @@ fn visit(namespace: &Namespace, port: u16, size: usize) {
     });
 }
 
-#[test]
-fn prefork_workers_on_one_listener_are_billed_for_what_each_took() {
-    let nettopd = Nettopd::start(&[]);
-    let alone = Namespace::new();
-    let listener = alone.enter(|| TcpListener::bind("127.0.0.1:0").unwrap());
-    let port = listener.local_addr().unwrap().port();
-    let workers: Vec<Process> = (0..4).map(|_| Process::start(Some(&alone), |_| echo_one(&listener))).collect();
-    for size in [10, 200, 3000, 40_000] {
-        visit(&alone, port, size);
-    }
-    let pids: Vec<u32> = workers.iter().map(Process::pid).collect();
-    let moved: Vec<Moved> = workers.into_iter().map(Process::finish).collect();
-    let document = nettopd.settled();
-    for (pid, moved) in pids.into_iter().zip(moved) {
-        assert_app(&document, pid, moved);
-    }
-}
-
-#[test]
-fn workers_that_share_a_port_are_billed_for_what_each_took() {
-    let nettopd = Nettopd::start(&[]);
-    let alone = Namespace::new();
-    let workers: Vec<Process> = (0..4)
-        .map(|_| {
-            Process::start(Some(&alone), |parent| {
-                let socket = shared_port(8080);
-                parent.tell();
-                let mut moved = Moved::default();
-                let mut buffer = [0; 2048];
-                loop {
-                    let received = socket.recv(&mut buffer).unwrap() as u64;
-                    // The last datagram for each says so.
-                    if received == 1 {
-                        return moved;
-                    }
-                    moved.received += received;
-                }
-            })
-        })
-        .collect();
-    for worker in &workers {
-        worker.wait_until_ready();
-    }
-    let pids: Vec<u32> = workers.iter().map(Process::pid).collect();
-    // Each sender's port is hashed to one worker: many senders reach all of them.
-    Process::run(Some(&alone), |_| {
-        for size in 2..200 {
-            UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&vec![0; size], "127.0.0.1:8080").unwrap();
-        }
-        Moved::default()
-    });
-    let document = nettopd.settled();
-    let billed: Vec<u64> = pids.iter().map(|pid| app(&document, *pid).received).collect();
-    while pids.iter().any(|pid| !has_ended(*pid)) {
-        Process::run(Some(&alone), |_| {
-            let _ = UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[0], "127.0.0.1:8080");
-            Moved::default()
-        });
-    }
-    let moved: Vec<u64> = workers.into_iter().map(|worker| worker.finish().received).collect();
-    assert_eq!(billed, moved);
-    assert_eq!(moved.iter().sum::<u64>(), (2..200).sum::<u64>());
-    assert!(moved.iter().filter(|received| **received > 0).count() > 1, "only one worker was chosen");
-}
-
-/// A UDP socket on a port that others have as well.
-fn shared_port(port: u16) -> UdpSocket {
-    use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, setsockopt, socket, sockopt};
-    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::empty(), None).unwrap();
-    setsockopt(&socket, sockopt::ReusePort, &true).unwrap();
-    bind(socket.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, port)).unwrap();
-    socket.into()
-}
-
 fn has_ended(pid: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
-}
-
-#[test]
-fn a_passed_socket_belongs_to_whoever_uses_it() {
-    let nettopd = Nettopd::start(&[]);
-    let alone = Namespace::new();
-    let _sink = sink(&alone);
-    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-    let (giver, _) = Process::run(Some(&alone), |_| {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.send_to(&[0; 11], "127.0.0.1:7000").unwrap();
-        let fds = [socket.as_raw_fd()];
-        let message = [ControlMessage::ScmRights(&fds)];
-        sendmsg::<()>(ours.as_raw_fd(), &[IoSlice::new(b"x")], &message, MsgFlags::empty(), None).unwrap();
-        Moved::default()
-    });
-    let (taker, _) = Process::run(Some(&alone), |_| {
-        let (mut byte, mut space) = ([0], nix::cmsg_space!([std::os::fd::RawFd; 1]));
-        let mut buffer = [IoSliceMut::new(&mut byte)];
-        let message = recvmsg::<()>(theirs.as_raw_fd(), &mut buffer, Some(&mut space), MsgFlags::empty()).unwrap();
-        let Some(ControlMessageOwned::ScmRights(fds)) = message.cmsgs().unwrap().next() else { panic!("no socket") };
-        // SAFETY: the descriptor was just received and is nobody else's.
-        let socket = unsafe { UdpSocket::from_raw_fd(fds[0]) };
-        socket.send_to(&[0; 22], "127.0.0.1:7000").unwrap();
-        Moved::default()
-    });
-    let document = nettopd.settled();
-    for (pid, size) in [(giver, 11), (taker, 22)] {
-        assert_eq!(app(&document, pid).sent, size);
-        assert_eq!(wire(&document, pid).sent, datagram(size), "from its first packet on");
-    }
-}
-
-#[test]
-fn parent_and_child_that_take_turns_are_each_billed_for_their_own() {
-    let nettopd = Nettopd::start(&[]);
-    let alone = Namespace::new();
-    // Else a write may wait for the packet before it to leave the machine, and go with the next one's.
-    alone.write("/proc/sys/net/ipv4/tcp_autocorking", "0");
-    let server = Process::start(Some(&alone), |parent| {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        parent.tell_number(listener.local_addr().unwrap().port().into());
-        let (mut stream, _) = listener.accept().unwrap();
-        let mut received = Vec::new();
-        stream.read_to_end(&mut received).unwrap();
-        Moved { sent: 0, received: received.len() as u64 }
-    });
-    let port = u16::try_from(server.wait_until_ready()).unwrap();
-    let one = Process::start(Some(&alone), move |parent| {
-        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        let turns = |parent: &nettop_tests::Parent, size: usize| {
-            for _ in 0..10 {
-                parent.wait_for_parent();
-                (&stream).write_all(&vec![0; size]).unwrap();
-                parent.tell();
-            }
-            Moved::default()
-        };
-        let child = Process::start(None, |parent| turns(parent, 200));
-        parent.tell_number(child.pid().into());
-        for _ in 0..10 {
-            parent.wait_for_parent();
-            (&stream).write_all(&[0; 100]).unwrap();
-            child.go();
-            child.wait_until_ready();
-            parent.tell();
-        }
-        child.finish();
-        Moved::default()
-    });
-    let other = u32::try_from(one.wait_until_ready()).unwrap();
-    for _ in 0..10 {
-        one.go();
-        one.wait_until_ready();
-    }
-    let first = one.pid();
-    one.finish();
-    assert_eq!(server.finish().received, 3000);
-    let document = nettopd.settled();
-    assert_eq!(app(&document, first).sent, 1000);
-    assert_eq!(app(&document, other).sent, 2000);
-    // Its own writes and nobody else's; a slow machine sends one again before the answer comes.
-    let tx = &rows_of(&document, other)[0]["total"]["tx"];
-    let data = tx["bytes"].as_u64().unwrap() - 52 * tx["packets"].as_u64().unwrap();
-    assert!(data >= 2000 && data.is_multiple_of(200), "{tx:#}");
 }
 
 #[test]
@@ -328,7 +173,7 @@ fn an_exec_renames_the_rows_of_its_process() {
     let process = Process::start(Some(&alone), |parent| {
         set_name(b"before");
         UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[0; 5], "127.0.0.1:7000").unwrap();
-        parent.tell();
+        parent.signal_ready();
         parent.wait_for_parent();
         let sleep = std::ffi::CString::new("sleep").unwrap();
         let seconds = std::ffi::CString::new("20").unwrap();
@@ -336,13 +181,14 @@ fn an_exec_renames_the_rows_of_its_process() {
         Moved::default()
     });
     process.wait_until_ready();
-    assert_eq!(owner_row(&nettopd.settled(), process.pid())["comm"], "before");
+    assert_eq!(owner_row(&nettopd.settled(), process.pid()).comm, "before");
     process.go();
     let document = nettopd.settled();
     let row = owner_row(&document, process.pid());
-    assert_eq!(row["comm"], "sleep");
-    assert!(row["exe"].as_str().unwrap().ends_with("sleep") || row["exe"].as_str().unwrap().contains("coreutils"));
-    assert_eq!(app(&document, process.pid()).sent, 5);
+    assert_eq!(row.comm, "sleep");
+    let exe = row.exe.as_ref().unwrap();
+    assert!(exe.ends_with("sleep") || exe.contains("coreutils"));
+    assert_app_bytes(&document, app(&document, process.pid()).sent, 5);
 }
 
 #[test]
@@ -363,9 +209,9 @@ fn a_change_of_user_between_sends_splits_the_rows() {
     let rows = rows_of(&document, pid);
     assert_eq!(rows.len(), 3);
     for (uid, size) in [(0, 10), (54_321, 20), (54_322, 30)] {
-        let row = rows.iter().find(|row| row["uid"] == uid).unwrap();
-        assert_eq!(row["total"]["tx"]["app_bytes"], size);
-        assert_eq!(row["total"]["tx"]["bytes"], datagram(size));
+        let row = rows.iter().find(|row| row.uid == Some(uid)).unwrap();
+        assert_app_bytes(&document, row.total.tx.app_bytes, size);
+        assert_eq!(row.total.tx.bytes, datagram(size));
     }
 }
 
@@ -376,7 +222,7 @@ fn data_in_flight_when_its_process_ends_is_still_its_own() {
     let alone = Namespace::new();
     let server = Process::start(Some(&alone), |parent| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        parent.tell_number(listener.local_addr().unwrap().port().into());
+        parent.send_number(listener.local_addr().unwrap().port().into());
         let (mut stream, _) = listener.accept().unwrap();
         parent.wait_for_parent();
         let mut received = Vec::new();
@@ -394,11 +240,11 @@ fn data_in_flight_when_its_process_ends_is_still_its_own() {
     assert_eq!(server.finish().received, SIZE as u64);
     let document = nettopd.settled();
     let row = owner_row(&document, pid);
-    let tx = &row["total"]["tx"];
-    assert_eq!(tx["app_bytes"], SIZE);
+    let tx = &row.total.tx;
+    assert_app_bytes(&document, tx.app_bytes, SIZE as u64);
     // Headers of 52 bytes, 60 for the SYN; the last acknowledgement may be the kernel's.
-    assert_eq!(tx["bytes"], SIZE as u64 + tx["packets"].as_u64().unwrap() * 52 + 8);
-    assert_eq!(row["exited"], true);
+    assert_eq!(tx.bytes, SIZE as u64 + tx.packets * 52 + 8);
+    assert!(row.exited);
 }
 
 #[test]
@@ -422,11 +268,11 @@ fn a_reused_pid_is_another_process() {
     let rows = rows_of(&document, pid);
     assert_eq!(rows.len(), 2, "{rows:#?}");
     for (name, size) in [("first", 10), ("second", 20)] {
-        let row = rows.iter().find(|row| row["comm"] == name).unwrap();
-        assert_eq!(row["total"]["tx"]["app_bytes"], size);
-        assert_eq!(row["total"]["tx"]["bytes"], datagram(size));
+        let row = rows.iter().find(|row| row.comm == name).unwrap();
+        assert_app_bytes(&document, row.total.tx.app_bytes, size);
+        assert_eq!(row.total.tx.bytes, datagram(size));
     }
-    assert_ne!(rows[0]["start_time_ns"], rows[1]["start_time_ns"]);
+    assert_ne!(rows[0].start_time_ns, rows[1].start_time_ns);
 }
 
 /// Forks a child with a pid of our choice, and waits for its end.
@@ -464,14 +310,14 @@ fn two_instances_count_the_same() {
     });
     for nettopd in [one, two] {
         let document = nettopd.settled();
-        assert_eq!(app(&document, pid).sent, 6400);
+        assert_app_bytes(&document, app(&document, pid).sent, 6400);
         assert_eq!(wire(&document, pid).sent, 100 * datagram(64));
     }
 }
 
 #[test]
-fn a_second_look_counts_nothing_twice() {
-    let nettopd = Nettopd::start(&["--second-look"]);
+fn a_recovery_probe_counts_nothing_twice() {
+    let nettopd = Nettopd::start(&["--recovery-probe"]);
     let alone = Namespace::new();
     let (pid, moved) = Process::run(Some(&alone), |_| {
         let (from, to) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());

@@ -69,7 +69,7 @@ fn it_brings_manual_pages_and_completions() {
     assert_eq!(machine.run("bash", &["-c", complete]), "history\n");
 }
 
-/// Files that a package is answerable for: not those of the journal, of dpkg's own books, and of users.
+/// Files that a package is responsible for: not those of the journal, of dpkg's database, and of users.
 fn kept(machine: &Machine) -> BTreeSet<String> {
     // The user stays when the package goes, and with it the backups that are made whenever one is added.
     const OTHERS: [&str; 4] = ["/var/log/", "/var/cache/", "/var/lib/dpkg/", "/tmp/"];

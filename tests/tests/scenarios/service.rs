@@ -1,4 +1,4 @@
-//! `nettopd daemon`: what it tells systemd, that it counts without a capability, and how it takes a configuration over.
+//! `nettopd daemon`: its messages to systemd, counting without a capability, and taking over a configuration.
 
 use std::{
     fs,
@@ -32,10 +32,11 @@ fn it_is_ready_after_a_sample_and_has_no_capability_then() {
     const NONE: &str = "0000000000000000";
     for as_root in [false, true] {
         let folder = tempfile::tempdir().unwrap();
-        // The interval is not what readiness waits for, nor the watchdog.
+        // Neither readiness nor the watchdog waits for the interval.
         let service = Service::start(folder.path(), as_root, "interval = 3600", &[]);
-        let told = service.wait_for("READY=1");
-        assert!(told.last().unwrap().contains("STATUS=") && told.last().unwrap().contains("; loss: "), "{told:?}");
+        let messages = service.wait_for("READY=1");
+        let last = messages.last().unwrap();
+        assert!(last.contains("STATUS=") && last.contains("; loss: "), "{messages:?}");
         for set in ["CapEff", "CapPrm", "CapInh", "CapAmb"] {
             assert_on_all_threads(service.pid(), set, NONE);
         }
@@ -59,13 +60,13 @@ fn a_capability_that_is_asked_for_stays() {
     assert_eq!(service.stop(), Some(0));
 }
 
-/// Second looks are attached once capabilities are gone, as when the kernel skips a run.
+/// Recovery probes attach after capabilities are gone, as when the kernel skips a run.
 #[test]
 fn without_capabilities_everything_is_counted_and_named() {
     const DATAGRAMS: u64 = 200;
     const BYTES: usize = 700;
     let folder = tempfile::tempdir().unwrap();
-    let service = Service::start(folder.path(), false, "interval = 0.5", &["--second-look"]);
+    let service = Service::start(folder.path(), false, "interval = 0.5", &["--recovery-probe"]);
     service.wait_for("READY=1");
     let alone = Namespace::new();
     let talker = Process::start(Some(&alone), |_| {
@@ -105,12 +106,35 @@ fn without_capabilities_everything_is_counted_and_named() {
     assert_eq!(number(&format!("{dropped} {}", alone.inode())), DATAGRAMS.cast_signed());
 }
 
+/// How often its main thread has waited for something.
+fn waits(service: &Service) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", service.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
+    line.trim().parse().unwrap()
+}
+
+#[test]
+fn a_manager_that_does_not_listen_keeps_nobody_waiting() {
+    let narrow = Namespace::new();
+    narrow.write("/proc/sys/net/unix/max_dgram_qlen", "1");
+    let folder = tempfile::tempdir().unwrap();
+    let service = narrow.enter(|| Service::start(folder.path(), true, "interval = 0.05", &["--no-history"]));
+    service.wait_for("READY=1");
+    // Each interval sends a status, and waits for the next.
+    let (begun, deadline) = (waits(&service), Instant::now() + Duration::from_secs(60));
+    while waits(&service) < begun + 100 {
+        assert!(Instant::now() < deadline, "it waits for somebody to listen");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    service.wait_for("STATUS=");
+}
+
 /// Bytes that programs in a namespace handed over, by the rows that systemd keeps.
-fn sent_by_kept_rows(service: &Service, netns: u64) -> u64 {
+fn sent_by_kept_rows(service: &Service, netns: u32) -> u64 {
     let rows = MapData::from_fd(service.kept(".map.ROWS")).and_then(Map::from_map_data).unwrap();
     let rows: Array<MapData, [u64; size_of::<Row>() / 8]> = Array::try_from(rows).unwrap();
     let rows = rows.iter().map(|row| bytemuck::cast::<_, Row>(row.unwrap()));
-    rows.filter(|row| u64::from(row.key.netns.inode) == netns).map(|row| row.flows[0].app_bytes).sum()
+    rows.filter(|row| row.key.netns.inode == netns).map(|row| row.flows[0].app_bytes).sum()
 }
 
 #[test]
@@ -199,7 +223,7 @@ fn a_reload_that_comes_too_early_waits() {
 }
 
 #[test]
-fn a_wrong_configuration_is_told_with_code_78() {
+fn a_wrong_configuration_ends_with_code_78() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("wrong.toml");
     fs::write(&file, "[history]\nkeep_dasy = [1, 2, 3]\n").unwrap();

@@ -1,4 +1,4 @@
-//! Packets that several sockets receive: each receiver's row has them, and the device's books still balance.
+//! Packets that several sockets receive: each receiver's row has them, and the device still balances.
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr, UdpSocket},
@@ -6,8 +6,15 @@ use std::{
     time::Duration,
 };
 
-use nettop_tests::{Moved, Namespace, Nettopd, Process, Sniffer, assert_app, device, join};
-use serde_json::Value;
+use nettop_model::Snapshot;
+use nettop_tests::{
+    Moved, Namespace, Nettopd, Process, Sniffer, assert_app, device,
+    drops::{drops, lost, packets},
+    join, kernel,
+    pairs::{set_option, socket},
+    skip, veth_pair, ways, wire,
+};
+use nix::sys::socket::{MsgFlags, SockaddrIn, SockaddrIn6, sendto};
 
 const GROUP_V4: Ipv4Addr = Ipv4Addr::new(239, 1, 1, 1);
 const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff05, 0, 0, 0, 0, 0, 0, 0x1234);
@@ -32,7 +39,7 @@ fn receiver(namespace: &Namespace, bind: &'static str, joins: impl Fn(&UdpSocket
     let process = Process::start(Some(namespace), |parent| {
         let socket = shared_socket(bind);
         joins(&socket);
-        parent.tell();
+        parent.signal_ready();
         let mut moved = Moved::default();
         for _ in 0..DATAGRAMS {
             moved.received += socket.recv(&mut [0; 1000]).unwrap() as u64;
@@ -44,15 +51,15 @@ fn receiver(namespace: &Namespace, bind: &'static str, joins: impl Fn(&UdpSocket
 }
 
 /// What is neither a process's nor the kernel's on a device is what the sniffer saw of neighbours and memberships.
-fn assert_rest(document: &Value, namespace: &Namespace, name: &str, sniffer: &Sniffer) {
+fn assert_rest(document: &Snapshot, namespace: &Namespace, name: &str, sniffer: &Sniffer) {
     let frames = sniffer.frames();
-    for (way, found) in [
-        ("tx", frames.arp_tx_bytes + frames.icmpv6_tx_bytes + frames.igmp_tx_bytes),
-        ("rx", frames.arp_rx_bytes + frames.icmpv6_rx_bytes + frames.igmp_rx_bytes),
-    ] {
-        let side = &device(document, namespace.inode(), name)[way];
-        let rest = side["unattributed_bytes"].as_i64().unwrap() + side["kernel_bytes"].as_i64().unwrap();
-        assert_eq!(rest, found.cast_signed(), "{name} {way}: {side:#} {frames:?} {:#}", document["rows"]);
+    let found = [
+        frames.arp_tx_bytes + frames.icmpv6_tx_bytes + frames.igmp_tx_bytes,
+        frames.arp_rx_bytes + frames.icmpv6_rx_bytes + frames.igmp_rx_bytes,
+    ];
+    for ((way, side), found) in ways(device(document, namespace.inode(), name)).into_iter().zip(found) {
+        let rest = side.unattributed_bytes + side.kernel_bytes + 14 * side.kernel_packets;
+        assert_eq!(rest, found, "{name} {way}: {side:#?} {frames:?} {:#?}", document.rows);
     }
 }
 
@@ -71,14 +78,14 @@ fn groupcast(bind: &'static str, to: &'static str, joins: impl Fn(&UdpSocket) + 
         let socket = UdpSocket::bind(if bind.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" }).unwrap();
         from(&socket);
         for number in 0..DATAGRAMS {
-            // Each its own: that no two packets are alike is not asked for.
+            // Some are alike: packets need not differ.
             socket.send_to(&[u8::try_from(number % 3).unwrap(); SIZE as usize], to).unwrap();
         }
         Moved { sent: DATAGRAMS * SIZE, received: 0 }
     });
     let pids = receivers.each_ref().map(Process::pid);
     let received = receivers.map(Process::finish);
-    // Announcements of membership go on for a while: take a document that none was near.
+    // Announcements of membership go on for a while: take a document while none comes.
     let (document, _) = loop {
         let before = (sniffers.0.frames(), sniffers.1.frames());
         let document = nettopd.settled();
@@ -134,7 +141,7 @@ fn what_raw_sockets_listen_to_is_counted_by_the_device_once() {
     let alone = Namespace::new();
     let listener = Process::start(Some(&alone), |parent| {
         let _sockets = [raw(libc::IPPROTO_UDP), raw(libc::IPPROTO_ICMP), raw(libc::IPPROTO_ICMP)];
-        parent.tell();
+        parent.signal_ready();
         parent.wait_for_parent();
         Moved::default()
     });
@@ -152,9 +159,76 @@ fn what_raw_sockets_listen_to_is_counted_by_the_device_once() {
     let document = nettopd.settled();
     assert_app(&document, pid, moved);
     let books = device(&document, alone.inode(), "lo");
-    for way in ["tx", "rx"] {
-        assert_eq!(books[way]["unattributed_packets"], 0, "{way}: {books:#} {:#}", document["rows"]);
+    for (way, side) in ways(books) {
+        assert_eq!(side.unattributed_packets, 0, "{way}: {books:#?} {:#?}", document.rows);
     }
     // Eleven datagrams and one error, each received once more than it passed.
-    assert_eq!(books["rx"]["copied_packets"], DATAGRAMS + 2, "{books:#}");
+    assert_eq!(books.rx.copied_packets, DATAGRAMS + 2, "{books:#?}");
+}
+
+/// Asks for an echo `times` times, by a socket that reads the answers or by one that only sends.
+fn echo(ipv6: bool, times: u16, reads: bool) -> Moved {
+    const PAYLOAD: usize = 1000;
+    let mut request = vec![if ipv6 { 128 } else { 8 }, 0, 0, 0, 0, 77, 0, 0];
+    request.extend([0; PAYLOAD]);
+    let (family, protocol) =
+        if ipv6 { (libc::AF_INET6, libc::IPPROTO_ICMPV6) } else { (libc::AF_INET, libc::IPPROTO_ICMP) };
+    let asking = socket(family, libc::SOCK_RAW, protocol);
+    if !reads {
+        // ICMP_FILTER and ICMP6_FILTER: nothing passes.
+        set_option(asking.as_raw_fd(), if ipv6 { libc::IPPROTO_ICMPV6 } else { 255 }, 1, &[u32::MAX; 8]);
+    }
+    let mut moved = Moved::default();
+    for number in 0..times {
+        request[2..4].fill(0);
+        request[6..8].copy_from_slice(&number.to_be_bytes());
+        let sum: u32 = request.chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum();
+        let sum = (sum & 0xffff) + (sum >> 16);
+        // The kernel fills in that of ICMPv6.
+        request[2..4].copy_from_slice(&(!u16::try_from(sum).unwrap()).to_be_bytes());
+        moved.sent += if ipv6 {
+            let to = SockaddrIn6::from(std::net::SocketAddrV6::new("fd00::2".parse().unwrap(), 0, 0, 0));
+            sendto(asking.as_raw_fd(), &request, &to, MsgFlags::empty()).unwrap() as u64
+        } else {
+            sendto(asking.as_raw_fd(), &request, &SockaddrIn::new(10, 0, 0, 2, 0), MsgFlags::empty()).unwrap() as u64
+        };
+        let mut answer = [0; 2000];
+        // Neighbour discovery comes by as well.
+        let mut awaits = reads;
+        while awaits {
+            let received = nix::unistd::read(&asking, &mut answer).unwrap();
+            moved.received += received as u64;
+            awaits = received < PAYLOAD;
+        }
+    }
+    moved
+}
+
+#[test]
+fn echo_replies_that_a_raw_socket_takes_are_its_own() {
+    if kernel() < (5, 19) {
+        return skip("packets for nobody have no reason");
+    }
+    for (ipv6, headers) in [(false, 20), (true, 40)] {
+        let (a, _b) = veth_pair();
+        let nettopd = Nettopd::start(&[]);
+        let (pid, moved) = Process::run(Some(&a), |_| echo(ipv6, 20, true));
+        let document = nettopd.settled();
+        assert_app(&document, pid, moved);
+        let sniffed = |document: &Snapshot| device(document, a.inode(), "v0").rx;
+        let rx = sniffed(&document);
+        let replies = 20 * (headers + 8 + 1000);
+        assert!(wire(&document, pid).received >= replies, "{rx:#?}");
+        assert!(rx.kernel_bytes < 1000, "{rx:#?}");
+        assert_eq!(rx.pending_bytes, 0, "{rx:#?}");
+        // Some kernels free neighbours' messages as dropped.
+        assert!(drops(&document, &a, "NO_SOCKET").is_empty(), "{:#?}", lost(&document, &a));
+        assert!(packets(&lost(&document, &a)) < 20, "{:#?}", lost(&document, &a));
+        // What no socket takes is the kernel's, with reason `NO_SOCKET`.
+        Process::run(Some(&a), |_| echo(ipv6, 5, false));
+        let document = nettopd.settled();
+        let kernels = sniffed(&document).kernel_bytes;
+        assert!((5000..6000).contains(&(kernels - rx.kernel_bytes)), "{:#?}", sniffed(&document));
+        assert_eq!(packets(&drops(&document, &a, "NO_SOCKET")), 5, "{:#?}", lost(&document, &a));
+    }
 }

@@ -6,6 +6,7 @@ use std::{
     os::fd::{AsRawFd as _, OwnedFd},
 };
 
+use nettop_model::drops::Class;
 use nettop_tests::{
     Moved, Namespace, Nettopd, Process, amount,
     drops::{LOSSY, drops, lost, netstat, nft_counted, nft_drop, packets, snmp, tcp},
@@ -26,7 +27,7 @@ fn deaf(namespace: &Namespace, port: u16) -> Process {
         let SocketAddr::V4(address) = address else { unreachable!() };
         bind(listener.as_raw_fd(), &SockaddrIn::from(address)).unwrap();
         listen(&listener, Backlog::new(0).unwrap()).unwrap();
-        parent.tell();
+        parent.signal_ready();
         parent.wait_for_parent();
         Moved::default()
     });
@@ -62,13 +63,13 @@ fn connections_that_a_full_listener_turns_away_are_its_drops() {
     let document = nettopd.settled();
     let overflows = drops(&document, &alone, "LISTEN_OVERFLOW");
     assert_eq!(packets(&overflows), turned_away, "{overflows:#?}");
-    let of = |pid: u32| overflows.iter().find(|drop| drop["pid"] == pid).unwrap();
+    let of = |pid: u32| overflows.iter().find(|drop| drop.pid == Some(pid)).unwrap();
     for (listener, port, count) in [(&before, 4000, 8), (&other, 4001, 5)] {
         let drop = of(listener.pid());
-        assert_eq!((&drop["local_port"], &drop["total"]["packets"]), (&port.into(), &count.into()), "{drop:#}");
-        assert_eq!((&drop["class"], &drop["owner"]), (&"capacity".into(), &"listener".into()), "{drop:#}");
+        assert_eq!((drop.local_port, drop.total.packets), (Some(port), count), "{drop:#?}");
+        assert_eq!((drop.class, drop.owner.as_ref()), (Class::Capacity, "listener"), "{drop:#?}");
         let rows = rows_of(&document, listener.pid());
-        assert!(rows.iter().any(|row| row["drops"]["total"] == count), "{rows:#?}");
+        assert!(rows.iter().any(|row| row.drops.total == count), "{rows:#?}");
     }
     // One that ends right after is counted all the same.
     drop(alone.enter(|| knock(4001, 4)));
@@ -79,11 +80,11 @@ fn connections_that_a_full_listener_turns_away_are_its_drops() {
     let document = nettopd.settled();
     let overflows = drops(&document, &alone, "LISTEN_OVERFLOW");
     assert_eq!(packets(&overflows), turned_away, "{overflows:#?}");
-    assert_eq!(overflows.iter().find(|drop| drop["pid"] == pid).unwrap()["total"]["packets"], 9);
+    assert_eq!(overflows.iter().find(|drop| drop.pid == Some(pid)).unwrap().total.packets, 9);
 }
 
 #[test]
-fn a_listener_whose_maker_has_ended_is_its_heirs() {
+fn a_listener_whose_maker_has_ended_is_its_holders() {
     let nettopd = Nettopd::start(&[]);
     let alone = Namespace::new();
     let server = Process::start(Some(&alone), |parent| {
@@ -95,15 +96,15 @@ fn a_listener_whose_maker_has_ended_is_its_heirs() {
             // SAFETY: ends the process at once.
             unsafe { libc::_exit(0) }
         }
-        parent.tell_number(std::process::id().into());
+        parent.send_number(std::process::id().into());
         let mut stream = listener.accept().unwrap().0;
         stream.read_exact(&mut [0; 2]).unwrap();
         stream.write_all(b"ok").unwrap();
-        parent.tell();
+        parent.signal_ready();
         parent.wait_for_parent();
         Moved::default()
     });
-    let heir = server.wait_until_ready();
+    let heir = u32::try_from(server.wait_until_ready()).unwrap();
     alone.enter(|| {
         let mut client = TcpStream::connect("127.0.0.1:4000").unwrap();
         client.write_all(b"hi").unwrap();
@@ -114,7 +115,7 @@ fn a_listener_whose_maker_has_ended_is_its_heirs() {
     let document = nettopd.settled();
     let overflows = drops(&document, &alone, "LISTEN_OVERFLOW");
     assert_eq!(packets(&overflows), netstat(&alone, "TcpExt", "ListenDrops"));
-    assert!(overflows.iter().all(|drop| drop["pid"] == heir), "{heir}: {overflows:#?}");
+    assert!(overflows.iter().all(|drop| drop.pid == Some(heir)), "{heir}: {overflows:#?}");
     server.go();
     server.finish();
 }
@@ -126,7 +127,7 @@ fn segments_sent_again_are_their_senders_and_what_was_lost_the_receivers() {
     nft_drop(&b, "input", LOSSY);
     let server = Process::start(Some(&b), |parent| {
         let listener = TcpListener::bind("10.0.0.2:4000").unwrap();
-        parent.tell();
+        parent.signal_ready();
         read_all(listener.accept().unwrap().0)
     });
     server.wait_until_ready();
@@ -143,24 +144,29 @@ fn segments_sent_again_are_their_senders_and_what_was_lost_the_receivers() {
     // What the device would not take counts for TCP all the same.
     let again = snmp(&a, "Tcp", "RetransSegs") - netstat(&a, "TcpExt", "TCPRetransFail");
     assert!(again > 0);
-    assert_eq!(tcp(&document, "retransmit", client), again, "{:#}", document["tcp"]);
+    assert_eq!(tcp(&document, "retransmit", client), again, "{:#?}", document.tcp);
     let row = rows_of(&document, client)[0];
-    assert_eq!((&row["device"], &row["retransmits"]["total"]), (&"v0".into(), &again.into()), "{row:#}");
+    assert_eq!((row.device.as_deref(), row.retransmits.total), (Some("v0"), again), "{row:#?}");
     let dropped = drops(&document, &b, "NETFILTER_DROP");
     assert_eq!(packets(&dropped), nft_counted(&b), "{dropped:#?}");
-    assert!(dropped.iter().all(|drop| drop["pid"] == server_pid && drop["device"] == "v1"), "{dropped:#?}");
+    assert!(
+        dropped.iter().all(|drop| drop.pid == Some(server_pid) && drop.device.as_deref() == Some("v1")),
+        "{dropped:#?}"
+    );
 }
 
 #[test]
-fn resets_are_told_on_both_sides() {
+fn resets_are_reported_on_both_sides() {
     const CONNECTIONS: u64 = 5;
     let nettopd = Nettopd::start(&[]);
     let alone = Namespace::new();
     let server = Process::start(Some(&alone), |parent| {
         let listener = TcpListener::bind("127.0.0.1:4000").unwrap();
-        parent.tell();
+        parent.signal_ready();
         for _ in 0..CONNECTIONS {
-            let stream = listener.accept().unwrap().0;
+            let mut stream = listener.accept().unwrap().0;
+            // The client sends after this, so that nothing is under way that completes the handshake.
+            stream.write_all(b"x").unwrap();
             // Closed with data unread: the kernel resets the connection.
             while stream.peek(&mut [0; 2]).unwrap() < 2 {}
         }
@@ -170,6 +176,7 @@ fn resets_are_told_on_both_sides() {
     let (client, _) = Process::run(Some(&alone), |_| {
         for _ in 0..CONNECTIONS {
             let mut stream = TcpStream::connect("127.0.0.1:4000").unwrap();
+            stream.read_exact(&mut [0]).unwrap();
             stream.write_all(b"hi").unwrap();
             assert!(stream.read(&mut [0]).is_err());
         }
@@ -180,15 +187,14 @@ fn resets_are_told_on_both_sides() {
     let refused = alone.enter(|| (0..3).filter(|_| TcpStream::connect("127.0.0.1:9").is_err()).count());
     let document = nettopd.settled();
     assert_eq!(snmp(&alone, "Tcp", "OutRsts"), CONNECTIONS + refused as u64);
-    assert_eq!(tcp(&document, "reset_sent", pid), CONNECTIONS, "{:#}", document["tcp"]);
+    assert_eq!(tcp(&document, "reset_sent", pid), CONNECTIONS, "{:#?}", document.tcp);
     if kernel() >= (6, 10) {
-        let mut events = document["tcp"].as_array().unwrap().iter();
-        let nobodys = events
-            .find(|event| event["event"] == "reset_sent" && event["netns"] == alone.inode() && event["pid"].is_null());
-        assert_eq!(nobodys.unwrap()["count"]["total"], refused, "{:#}", document["tcp"]);
+        let mut events = document.tcp.iter().filter(|event| event.netns == Some(alone.inode()));
+        let nobodys = events.find(|event| event.event == "reset_sent" && event.pid.is_none());
+        assert_eq!(nobodys.unwrap().count.total, refused as u64, "{:#?}", document.tcp);
     }
-    assert_eq!(tcp(&document, "reset_received", client), CONNECTIONS, "{:#}", document["tcp"]);
-    assert!(lost(&document, &alone).iter().all(|drop| drop["reason"] == "NO_SOCKET"));
+    assert_eq!(tcp(&document, "reset_received", client), CONNECTIONS, "{:#?}", document.tcp);
+    assert!(lost(&document, &alone).iter().all(|drop| drop.reason == "NO_SOCKET"));
 }
 
 #[test]
@@ -209,14 +215,14 @@ fn a_storm_is_counted_whole_though_the_table_is_small() {
     let storm = nft_counted(&alone);
     assert_eq!(storm, sources * each);
     let document = large.settled();
-    let told = drops(&document, &alone, "NETFILTER_DROP");
-    assert_eq!((told.len() as u64, packets(&told)), (sources, storm));
-    assert!(told.iter().all(|drop| drop["total"]["packets"] == each), "{told:#?}");
+    let result = drops(&document, &alone, "NETFILTER_DROP");
+    assert_eq!((result.len() as u64, packets(&result)), (sources, storm));
+    assert!(result.iter().all(|drop| drop.total.packets == each), "{result:#?}");
     let document = small.settled();
-    let told = drops(&document, &alone, "NETFILTER_DROP");
-    assert!((1..=KINDS).contains(&(told.len() as u64)), "{}", told.len());
-    let other = document["other_drops"]["total"]["packets"].as_u64().unwrap();
+    let result = drops(&document, &alone, "NETFILTER_DROP");
+    assert!((1..=KINDS).contains(&(result.len() as u64)), "{}", result.len());
+    let other = document.other_drops.total.packets;
     // What the rest of the machine drops meanwhile stands there as well, and is no storm.
-    let missing = storm - packets(&told);
+    let missing = storm - packets(&result);
     assert!((missing..missing + each).contains(&other), "{other} of {missing}");
 }

@@ -16,11 +16,11 @@ const UNPACKED: &str = "/usr/local/bin/nettopd";
 const DOCS: &str = "share/doc/nettopd";
 const EXAMPLES: &str = "share/doc/nettopd/examples";
 
-/// Packs a program with manual pages and completions, as `contents` has them, and all that is packaged for no system alone.
+/// Packs a program with manual pages and completions from `contents`, and all packaged files that fit any system.
 ///
 /// # Errors
 ///
-/// If a file is missing, or what tar says.
+/// If a file is missing, or tar fails.
 pub fn pack(nettopd: &Path, contents: &Path, archive: &Path) -> anyhow::Result<()> {
     let (packaging, completions) = (root().join("packaging"), contents.join("completions"));
     let mut tree = Tree { folder: contents.join("tree"), files: Vec::new() };

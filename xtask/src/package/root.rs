@@ -35,7 +35,7 @@ pub fn clean_root() -> anyhow::Result<PathBuf> {
     if is_young && fs::read_to_string(&mark)? == made_of {
         return Ok(folder);
     }
-    setup::install(&[("mmdebstrap", "mmdebstrap")])?;
+    setup::package_tools()?;
     if work.exists() {
         fs::remove_dir_all(&work)?;
     }

@@ -47,7 +47,7 @@ impl Musl {
         cargo.args(["--target", &self.target]);
         let Some(unwinder) = &self.unwinder else { return };
         let name = self.target.to_uppercase().replace('-', "_");
-        // musl-gcc has no code for the start of a static program that may lie anywhere.
+        // musl-gcc has no startup code for a position-independent static program.
         let flags = format!("-Clink-self-contained=no -Crelocation-model=static -Lnative={}", unwinder.display());
         cargo.args(["-Z", "build-std=std,panic_unwind"]).env("RUSTC_BOOTSTRAP", "1");
         cargo.env(format!("CARGO_TARGET_{name}_LINKER"), "musl-gcc");
@@ -55,7 +55,7 @@ impl Musl {
     }
 }
 
-/// The standard library asks for libunwind; what stands for it is GCC's, with what that asks of glibc.
+/// The standard library asks for libunwind. GCC's stands in for it, with what that asks of glibc.
 fn unwinder(folder: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(folder)?;
     let object = folder.join("find_object.o");

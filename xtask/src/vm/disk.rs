@@ -2,17 +2,15 @@
 
 use std::{fs::File, process::Command};
 
-use anyhow::Context as _;
-
 use super::{
-    Machine, filters,
     image::{self, Guest},
     kernel::{Installed, Kernel},
+    machine::{Machine, filters},
 };
 use crate::{command::run, package};
 
 /// Between these lie the last changes in what a kernel lets capabilities do, and in the hooks that are chosen.
-const KERNELS: [&str; 2] = ["6.1", "6.12"];
+const KERNELS: [&str; 1] = ["6.1"];
 /// Most of it is never written.
 const DISK_BYTES: u64 = 1 << 30;
 
@@ -30,7 +28,7 @@ pub fn machine(
     if !KERNELS.contains(&kernel.version) {
         return Ok(None);
     }
-    let folder = installed.image.parent().context("an image without a folder")?;
+    let folder = installed.folder()?;
     let (initrd, disk) = (folder.join("systemd.initrd"), folder.join("systemd.disk"));
     image::write(&initrd, guest, installed)?;
     File::create(&disk)?.set_len(DISK_BYTES)?;
@@ -39,5 +37,15 @@ pub fn machine(
     arguments.push("disk".into());
     let log = folder.join("systemd.log");
     let image = installed.image.clone();
-    Ok(Some(Machine { kernel, backend: None, image, initrd, disk: Some(disk), log, arguments }))
+    Ok(Some(Machine {
+        kernel,
+        backend: None,
+        image,
+        initrd,
+        disk: Some(disk),
+        devices: Vec::new(),
+        log,
+        arguments,
+        guests: 1,
+    }))
 }

@@ -10,14 +10,19 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::Machine;
+use super::machine::Machine;
+use crate::command::yielding;
 
-/// The guest says something at least this often: it ends tests that take longer itself.
-const SILENCE: Duration = Duration::from_secs(240);
-const LIMIT: Duration = Duration::from_secs(1500);
+/// The guest prints something at least this often: it ends longer tests itself.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(400);
+const GUEST_TIMEOUT: Duration = Duration::from_secs(2400);
 /// The scenarios have the console for themselves.
 const CONSOLE: &str = "systemd.getty_auto=no";
-/// Lines after which nothing good comes.
+/// Few messages, a panic ends it, a busy host is no broken timer ("IO-APIC + timer doesn't work!"), and memory is not
+/// cleared twice.
+pub const KERNEL: &str =
+    "console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off no_timer_check init_on_alloc=0 rcupdate.rcu_expedited=1";
+/// Lines that mean the guest is broken.
 const FATAL: [&str; 3] = ["Kernel panic", "rcu: RCU grace-period kthread stack dump", "watchdog: BUG: soft lockup"];
 
 /// How one test went.
@@ -40,47 +45,74 @@ pub struct Result {
 }
 
 impl Result {
-    /// Why it was skipped; the kernel may have said something before.
+    /// Why it was skipped; the kernel may print lines before it.
     pub fn last_line(&self) -> &str {
         self.output.trim().lines().last().unwrap_or_default()
     }
 }
 
-/// All that a guest said.
+/// Results of a guest, or of a machine's guests.
+#[derive(Default)]
 pub struct Report {
     pub results: Vec<Result>,
     /// Other lines for the reader, as figures.
     pub notes: Vec<String>,
     /// Why it did not come to its end.
     pub broken: Option<String>,
+    /// How long it ran, and what QEMU took of a CPU for it.
+    pub wall_s: u64,
+    pub cpu_s: u64,
 }
 
-/// Boots and listens until the guest is off. All it says goes to the machine's log.
+impl Report {
+    /// With the report of another guest of the machine.
+    pub fn join(mut self, other: Self) -> Self {
+        self.results.extend(other.results);
+        let new: Vec<String> = other.notes.into_iter().filter(|note| !self.notes.contains(note)).collect();
+        self.notes.extend(new);
+        self.broken = self.broken.or(other.broken);
+        self.wall_s += other.wall_s;
+        self.cpu_s += other.cpu_s;
+        self
+    }
+}
+
+/// An emulated machine, which gives way to what is measured beside it.
+pub fn qemu(memory_mib: u32) -> Command {
+    let mut qemu = Command::new("qemu-system-x86_64");
+    // With a thread per CPU, one may run into a breakpoint that another has just taken out of the kernel's code
+    // ("Oops: int3" where a tracepoint is switched on).
+    // QEMU emulates `rep stosb` and `rep movsb` byte by byte: without these features the kernel clears pages (else a
+    // quarter of its time) and copies by words. Page tables of four levels are traversed faster than those of five.
+    qemu.args(["-accel", "tcg,thread=single", "-cpu", "max,-erms,-fsrm,-la57", "-smp", "2"]);
+    qemu.args(["-m", &memory_mib.to_string()]);
+    qemu.args(["-nodefaults", "-display", "none", "-serial", "stdio", "-nic", "none"]);
+    yielding(&qemu)
+}
+
+/// Boots and listens until the guest is off. Its output goes to the machine's log.
 ///
 /// # Errors
 ///
 /// If QEMU cannot be started.
-pub fn run(machine: &Machine) -> anyhow::Result<Report> {
-    let mut qemu = Command::new("qemu-system-x86_64");
-    // With a thread per CPU, one may run into a breakpoint that another has just taken out of the kernel's code
-    // ("Oops: int3" where a tracepoint is switched on).
-    // QEMU emulates `rep stosb` and `rep movsb` byte by byte: without these features the kernel clears pages, a quarter of
-    // all its time else, and copies by words.
-    qemu.args(["-accel", "tcg,thread=single", "-cpu", "max,-erms,-fsrm", "-smp", "2", "-m", "1536"]);
-    qemu.args(["-nodefaults", "-display", "none", "-serial", "stdio", "-nic", "none"]);
+pub fn run(machine: &Machine, guest: usize) -> anyhow::Result<Report> {
+    let mut qemu = qemu(1536);
     match &machine.disk {
         Some(disk) => qemu.arg("-drive").arg(format!("file={},format=raw,if=virtio,cache=unsafe", disk.display())),
         None => qemu.arg("-no-reboot"),
     };
+    qemu.args(&machine.devices);
     qemu.arg("-kernel").arg(&machine.image).arg("-initrd").arg(&machine.initrd);
-    let arguments = machine.arguments.join(" ");
-    qemu.arg("-append");
-    qemu.arg(format!(
-        "console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off rcupdate.rcu_expedited=1 {CONSOLE} rdinit=/init -- {arguments}"
-    ));
+    let mut arguments = machine.arguments.join(" ");
+    let mut log = machine.log.clone();
+    if machine.guests > 1 {
+        arguments += &format!(" part={guest}/{}", machine.guests);
+        log = log.with_extension(format!("{}.log", guest + 1));
+    }
+    qemu.arg("-append").arg(format!("{KERNEL} {CONSOLE} rdinit=/init -- {arguments}"));
     let mut child = Stopped(qemu.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot run QEMU")?);
     let stdout = child.0.stdout.take().context("QEMU has no output")?;
-    let mut log = File::create(&machine.log)?;
+    let mut log = File::create(log)?;
     let (send, lines) = channel();
     std::thread::spawn(move || {
         for line in BufReader::new(stdout).split(b'\n').map_while(std::result::Result::ok) {
@@ -92,19 +124,20 @@ pub fn run(machine: &Machine) -> anyhow::Result<Report> {
         }
     });
     // As many times as its scenarios may take longer.
-    let silence = if machine.disk.is_some() { 2 * SILENCE } else { SILENCE };
+    let silence = if machine.disk.is_some() { 2 * SILENCE_TIMEOUT } else { SILENCE_TIMEOUT };
     let start = Instant::now();
-    let mut report = Report { results: Vec::new(), notes: Vec::new(), broken: Some("it ended too soon".into()) };
+    let mut report = Report { broken: Some("it ended too soon".into()), ..Report::default() };
     let mut output = String::new();
     loop {
         match lines.recv_timeout(silence) {
             Ok(line) => {
                 if FATAL.iter().any(|fatal| line.contains(fatal)) {
                     report.broken = Some(line);
-                    return Ok(report);
+                    break;
                 }
                 if line == "vm: end" {
                     report.broken = None;
+                    report.cpu_s = cpu_s(child.0.id()).unwrap_or_default();
                 } else if let Some(note) = line.strip_prefix("vm: note ") {
                     report.notes.push(note.to_owned());
                 } else if let Some(result) = line.strip_prefix("vm: test ").and_then(|line| parse(line, &output)) {
@@ -121,15 +154,27 @@ pub fn run(machine: &Machine) -> anyhow::Result<Report> {
                 break;
             }
         }
-        if start.elapsed() > LIMIT {
-            report.broken = Some(format!("it ran for more than {} s", LIMIT.as_secs()));
+        if start.elapsed() > GUEST_TIMEOUT {
+            report.broken = Some(format!("it ran for more than {} s", GUEST_TIMEOUT.as_secs()));
             break;
         }
     }
+    report.wall_s = start.elapsed().as_secs();
     if report.broken.is_some() {
         report.notes.push(format!("its last words:\n{output}"));
     }
     Ok(report)
+}
+
+/// Seconds of a CPU that a process took.
+fn cpu_s(pid: u32) -> Option<u64> {
+    /// Of `/proc/PID/stat`, on every architecture.
+    const TICKS_PER_S: u64 = 100;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // utime and stime, behind a name that may hold anything.
+    let mut ticks = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let (user, system): (u64, u64) = (ticks.next()?.parse().ok()?, ticks.next()?.parse().ok()?);
+    Some((user + system) / TICKS_PER_S)
 }
 
 fn parse(line: &str, output: &str) -> Option<Result> {

@@ -15,7 +15,9 @@ use super::kernel::Installed;
 use crate::command::{output, path};
 
 /// Programs that scenarios call, at the places where the guest's `PATH` has them.
-const PROGRAMS: &[&str] = &["cp", "ip", "lsof", "nft", "setpriv", "sh", "sleep", "ss", "strace", "tc", "tcpdump"];
+const PROGRAMS: &[&str] = &[
+    "cp", "ip", "lsof", "mount", "nft", "setpriv", "sh", "sleep", "ss", "strace", "tc", "tcpdump", "umount", "unshare",
+];
 const DIRECTORY: u32 = 0o040_755;
 const FILE: u32 = 0o100_755;
 const LINK: u32 = 0o120_777;
@@ -24,7 +26,7 @@ const LINK: u32 = 0o120_777;
 pub struct Guest<'a> {
     pub init: &'a Path,
     pub nettopd: &'a Path,
-    /// None for the story, which has a part in `init`.
+    /// None for the reset test, which has a part in `init`.
     pub scenarios: Option<&'a Path>,
     /// For a guest with a Debian root.
     pub package: Option<&'a Path>,
@@ -78,7 +80,7 @@ impl Archive {
     /// A program and the libraries it is linked with.
     fn program(&mut self, from: &Path, to: &Path) -> anyhow::Result<()> {
         self.bytes(to, &fs::read(from).with_context(|| format!("cannot read {}", from.display()))?)?;
-        // A static program has none, and ldd says so by failing.
+        // A static program has none, and ldd fails.
         for line in output(Command::new("ldd").arg(from)).unwrap_or_default().lines() {
             let library = line.split_whitespace().find(|word| word.starts_with('/'));
             let Some(library) = library.map(Path::new) else { continue };

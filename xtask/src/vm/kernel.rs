@@ -13,7 +13,7 @@ use crate::{
     debian::Suite,
 };
 
-/// Modules that scenarios need, with whatever they depend on. What a kernel has built in, or lacks, is left out.
+/// Modules that scenarios need, with their dependencies. What a kernel has built in, or lacks, is left out.
 const MODULES: &[&str] = &[
     // Asked for by name, not by symbol: the first by SCTP, the others by kTLS.
     "crc32c_generic",
@@ -24,7 +24,7 @@ const MODULES: &[&str] = &[
     "ghash_generic",
     "8021q",
     "bridge",
-    // The disk of the story.
+    // The disk of the reset test.
     "ext4",
     "ip_gre",
     "ipv6",
@@ -34,6 +34,8 @@ const MODULES: &[&str] = &[
     "nfsd",
     "nft_counter",
     "nft_reject_inet",
+    "nft_queue",
+    "nfnetlink_queue",
     "sch_netem",
     "sch_tbf",
     "sctp",
@@ -46,6 +48,9 @@ const MODULES: &[&str] = &[
     "virtio_pci",
     "vxlan",
 ];
+
+/// Those of the cards in `cards.rs`, which only its machine loads.
+const CARD_MODULES: &[&str] = &["8139cp", "e1000", "e1000e", "virtio_net", "vmxnet3"];
 
 /// A line of the matrix.
 pub struct Kernel {
@@ -97,6 +102,24 @@ pub struct Installed {
     pub image: PathBuf,
     /// Uncompressed, each after those it needs.
     pub modules: Vec<PathBuf>,
+    card_modules: Vec<PathBuf>,
+}
+
+impl Installed {
+    /// Where the kernel's files are.
+    ///
+    /// # Errors
+    ///
+    /// If its image is in no folder.
+    pub fn folder(&self) -> anyhow::Result<&Path> {
+        self.image.parent().context("an image without a folder")
+    }
+
+    /// The same kernel with modules for network cards.
+    pub fn with_cards(&self) -> Self {
+        let modules = self.modules.iter().chain(&self.card_modules).cloned().collect();
+        Self { image: self.image.clone(), modules, card_modules: Vec::new() }
+    }
 }
 
 impl Kernel {
@@ -108,7 +131,8 @@ impl Kernel {
     pub fn install(&self) -> anyhow::Result<Installed> {
         let folder = root().join("target/vm").join(self.suite);
         let (image, modules, order) = (folder.join("vmlinuz"), folder.join("modules"), folder.join("modules.order"));
-        let (wanted, kept) = (MODULES.join("\n"), folder.join("modules.wanted"));
+        let order_of_cards = folder.join("modules.order.cards");
+        let (wanted, kept) = ([MODULES, CARD_MODULES].concat().join("\n"), folder.join("modules.wanted"));
         // Written last.
         if fs::read_to_string(&kept).unwrap_or_default() != wanted {
             let work = folder.join("packages");
@@ -120,13 +144,18 @@ impl Kernel {
             }
             fs::create_dir_all(&modules)?;
             fs::copy(find_image(&files)?, &image)?;
-            let names = collect_modules(&files, &modules)?;
+            let names = collect_modules(&files, &modules, MODULES, &[])?;
             fs::write(&order, names.join("\n"))?;
+            let names_of_cards = collect_modules(&files, &modules, CARD_MODULES, &names)?;
+            fs::write(&order_of_cards, names_of_cards.join("\n"))?;
             fs::remove_dir_all(work)?;
             fs::write(&kept, wanted)?;
         }
-        let names = fs::read_to_string(&order)?;
-        Ok(Installed { image, modules: names.lines().map(|name| modules.join(name)).collect() })
+        let in_order = |order: &Path| -> anyhow::Result<Vec<PathBuf>> {
+            Ok(fs::read_to_string(order)?.lines().map(|name| modules.join(name)).collect())
+        };
+        let (all, card_modules) = (in_order(&order)?, in_order(&order_of_cards)?);
+        Ok(Installed { image, modules: all, card_modules })
     }
 }
 
@@ -136,15 +165,16 @@ fn find_image(files: &Path) -> anyhow::Result<PathBuf> {
     Ok(image.into())
 }
 
-/// Copies the wanted modules and what they need, uncompressed, and returns their names in the order of loading.
-fn collect_modules(files: &Path, to: &Path) -> anyhow::Result<Vec<String>> {
+/// Copies the wanted modules and what they need, uncompressed, except those that are there. Returns their names in the
+/// order of loading.
+fn collect_modules(files: &Path, to: &Path, wanted: &[&str], there: &[String]) -> anyhow::Result<Vec<String>> {
     let found = output(Command::new("find").arg(files).args(["-name", "*.ko", "-o", "-name", "*.ko.xz"]))?;
     let all: Vec<&Path> = found.lines().map(Path::new).collect();
-    let mut order = Vec::new();
-    for name in MODULES {
+    let mut order = there.to_vec();
+    for name in wanted {
         add_module(name, &all, to, &mut order)?;
     }
-    Ok(order)
+    Ok(order.split_off(there.len()))
 }
 
 fn add_module(name: &str, all: &[&Path], to: &Path, order: &mut Vec<String>) -> anyhow::Result<()> {

@@ -1,7 +1,7 @@
-//! The functions of net/socket.c, by trampolines: one program where each is entered and one where it is left.
+//! The functions of net/socket.c, by trampolines: one program at the entry and one at the exit of each.
 //!
-//! Where on the stack a call was entered tells whether it still lasts: a leave that the kernel hid from its program, or a
-//! thread that was inside when tracing began, cannot shift the depth of what follows.
+//! The place on the stack where a call was entered shows whether it still runs. So the depth stays right if the kernel
+//! hides an exit, or if a thread was inside a call when tracing began.
 
 use aya_ebpf::{
     EbpfContext,
@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 use nettop_common::trace::{DEPTH, FIRST_FUNCTION, Function, Thread, kind};
 
-use super::{describe, is_told, now, tell, thread};
+use super::{describe, emit, is_traced, now, thread};
 use crate::maps::count;
 
 macro_rules! programs {
@@ -32,11 +32,11 @@ nettop_common::for_each_function!(programs);
 
 #[inline(always)]
 fn enter(function: Function, frame: u64) -> i32 {
-    if is_told()
+    if is_traced()
         && let Some(thread) = thread()
     {
         let now_ns = now();
-        // What lies no higher than this call is over.
+        // Calls no higher than this one are over.
         let depth = lasting(thread, frame + 1);
         if depth == 0 {
             thread.begun_ns = now_ns;
@@ -53,7 +53,7 @@ fn enter(function: Function, frame: u64) -> i32 {
 
 #[inline(always)]
 fn leave(function: Function, frame: u64) -> i32 {
-    if is_told()
+    if is_traced()
         && let Some(thread) = thread()
     {
         let now_ns = now();
@@ -69,7 +69,7 @@ fn leave(function: Function, frame: u64) -> i32 {
     0
 }
 
-/// How many calls lie at this place of the stack or higher, which grows downwards. That the others were left, the kernel hid.
+/// How many calls are at this place of the stack, which grows downwards, or higher. The kernel hid the others' exits.
 #[inline(always)]
 fn lasting(thread: &Thread, frame: u64) -> u64 {
     let mut depth = thread.depth;
@@ -90,5 +90,5 @@ fn say(thread: &mut Thread, function: Function, now_ns: u64, kind: u32, depth: u
     let step = &mut thread.call.step;
     describe(step, FIRST_FUNCTION + function as u32, now_ns);
     (step.kind, step.depth, step.elapsed_ns) = (kind, depth as u32, now_ns.saturating_sub(begun_ns));
-    tell(thread);
+    emit(thread);
 }

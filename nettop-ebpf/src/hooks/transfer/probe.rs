@@ -1,7 +1,7 @@
-//! Back end `kprobe`, for kernels that have neither the tracepoints nor trampolines (arm64 before 6.4). A kprobe cannot
+//! Back end `kprobe`, for kernels without the tracepoints and without trampolines (arm64 before 6.4). A kprobe cannot
 //! reach a socket's storage: it works on the shadow of the tag, see `shadow.rs`.
 //!
-//! Receiving is taken where data is consumed, on entry. A return probe would miss calls: the kernel keeps room for few
+//! Receiving is counted at entry, where data is consumed. A return probe would miss calls: the kernel has room for few
 //! (`max(10, 2 * CPUs)`), and receivers wait inside.
 
 use aya_ebpf::{
@@ -11,7 +11,7 @@ use aya_ebpf::{
 };
 use nettop_common::Direction;
 
-use super::{MSG_ERRQUEUE, MSG_PEEK, is_subflow};
+use super::{MSG_ERRQUEUE, MSG_PEEK, is_restored_at, is_subflow};
 use crate::{
     kernel::{self, probe},
     ledger,
@@ -32,19 +32,23 @@ pub fn send_leave(ctx: RetProbeContext) -> u32 {
     if let Some(sk) = recall() {
         let sent: i32 = ctx.ret();
         if sent > 0 {
-            shadow::used(sk, |tag| ledger::count_app(tag, Direction::Tx, sent as u64));
+            shadow::used(sk, |tag, owner| {
+                if !is_restored_at(sk) {
+                    ledger::count_app(tag, owner, Direction::Tx, sent as u64);
+                }
+            });
         }
     }
     0
 }
 
-/// `skb_consume_udp(sk, skb, len)`: `len` is what `recvmsg` will return, negative when it peeked.
+/// `skb_consume_udp(sk, skb, len)`: `len` is what `recvmsg` will return, negative on a peek.
 #[kprobe]
 pub fn udp_consume(ctx: ProbeContext) -> u32 {
     let len: i32 = ctx.arg(2).unwrap_or(0);
     if len > 0 {
         let sk: u64 = ctx.arg(0).unwrap_or(0);
-        shadow::used(sk, |tag| ledger::count_app(tag, Direction::Rx, len as u64));
+        shadow::used(sk, |tag, owner| ledger::count_app(tag, owner, Direction::Rx, len as u64));
     }
     0
 }
@@ -69,6 +73,9 @@ pub fn raw_receive_enter_noblock(ctx: ProbeContext) -> u32 {
 fn raw_receive(ctx: &ProbeContext, flags: i32) {
     if flags & (MSG_PEEK | MSG_ERRQUEUE) == 0 {
         remember(ctx.arg(0).unwrap_or(0));
+    } else {
+        // From a call with a missed return.
+        let _ = CALLS.remove(bpf_get_current_pid_tgid());
     }
 }
 
@@ -77,7 +84,7 @@ pub fn raw_receive_leave(ctx: RetProbeContext) -> u32 {
     if let Some(sk) = recall() {
         let received: i32 = ctx.ret();
         if received > 0 {
-            shadow::used(sk, |tag| ledger::count_app(tag, Direction::Rx, received as u64));
+            shadow::used(sk, |tag, owner| ledger::count_app(tag, owner, Direction::Rx, received as u64));
         }
     }
     0

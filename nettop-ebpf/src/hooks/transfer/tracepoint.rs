@@ -1,15 +1,15 @@
 //! Back end `tracepoint`: `sock_send_length` and `sock_recv_length` (6.3 and later) fire in the caller's context with
-//! what the call returned, `tcp_rcv_space_adjust` after TCP data was taken.
+//! the call's result, `tcp_rcv_space_adjust` after TCP data was taken.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 
 use super::{consumed, received, sent};
-use crate::second_look::{self, Call};
+use crate::recovery_probe::{self, Call};
 
 /// net/socket.c: `sock_sendmsg_nosec` reports what `sendmsg` returned; `flags` is always 0.
 #[btf_tracepoint(function = "sock_send_length")]
 pub fn socket_send(ctx: BtfTracePointContext) -> i32 {
-    if second_look::first(Call::Send) {
+    if recovery_probe::first(Call::Send) {
         sent(ctx.arg(0), ctx.arg(1));
     }
     0
@@ -17,7 +17,7 @@ pub fn socket_send(ctx: BtfTracePointContext) -> i32 {
 
 #[btf_tracepoint(function = "sock_send_length")]
 pub fn socket_send_again(ctx: BtfTracePointContext) -> i32 {
-    if second_look::second(Call::Send) {
+    if recovery_probe::second(Call::Send) {
         sent(ctx.arg(0), ctx.arg(1));
     }
     0
@@ -26,7 +26,7 @@ pub fn socket_send_again(ctx: BtfTracePointContext) -> i32 {
 /// net/socket.c: `sock_recvmsg_nosec` reports what `recvmsg` returned.
 #[btf_tracepoint(function = "sock_recv_length")]
 pub fn socket_receive(ctx: BtfTracePointContext) -> i32 {
-    if second_look::first(Call::Receive) {
+    if recovery_probe::first(Call::Receive) {
         received(ctx.arg(0), ctx.arg(1), ctx.arg(2));
     }
     0
@@ -34,7 +34,7 @@ pub fn socket_receive(ctx: BtfTracePointContext) -> i32 {
 
 #[btf_tracepoint(function = "sock_recv_length")]
 pub fn socket_receive_again(ctx: BtfTracePointContext) -> i32 {
-    if second_look::second(Call::Receive) {
+    if recovery_probe::second(Call::Receive) {
         received(ctx.arg(0), ctx.arg(1), ctx.arg(2));
     }
     0
@@ -43,7 +43,7 @@ pub fn socket_receive_again(ctx: BtfTracePointContext) -> i32 {
 /// net/ipv4/tcp_input.c: runs under the socket's lock, by recv, splice and `tcp_read_sock` alike.
 #[btf_tracepoint(function = "tcp_rcv_space_adjust")]
 pub fn tcp_receive(ctx: BtfTracePointContext) -> i32 {
-    if second_look::first(Call::TcpReceive) {
+    if recovery_probe::first(Call::TcpReceive) {
         consumed(ctx.arg(0));
     }
     0
@@ -51,7 +51,7 @@ pub fn tcp_receive(ctx: BtfTracePointContext) -> i32 {
 
 #[btf_tracepoint(function = "tcp_rcv_space_adjust")]
 pub fn tcp_receive_again(ctx: BtfTracePointContext) -> i32 {
-    if second_look::second(Call::TcpReceive) {
+    if recovery_probe::second(Call::TcpReceive) {
         consumed(ctx.arg(0));
     }
     0

@@ -1,5 +1,5 @@
-//! Back end `fentry`: the socket family's own `sendmsg` and `recvmsg`, whose signatures are the same from 5.10 to 7.2,
-//! left through a trampoline; and `tcp_cleanup_rbuf`, entered by one.
+//! Back end `fentry`: the exits of the socket family's own `sendmsg` and `recvmsg`, whose signatures are the same from
+//! 5.10 to 7.2, and the entry of `tcp_cleanup_rbuf`.
 
 use core::ffi::c_void;
 
@@ -7,6 +7,7 @@ use aya_ebpf::{
     macros::{fentry, fexit},
     programs::{FEntryContext, FExitContext},
 };
+use nettop_common::abi::{IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, SOCK_RAW};
 
 use super::{consumed, is_subflow, received, sent};
 use crate::kernel::{self, load};
@@ -25,17 +26,27 @@ pub fn inet6_sendmsg(ctx: FExitContext) -> i32 {
     0
 }
 
-/// What sendfile and splice send before 6.5.
+/// For sendfile and splice before 6.5. Other protocols continue in `inet_sendmsg` (`sock_no_sendpage`).
 #[fexit(function = "inet_sendpage")]
 pub fn inet_sendpage(ctx: FExitContext) -> i32 {
-    sent(socket(&ctx), ctx.arg(5));
+    let sk = socket(&ctx);
+    let has_sendpage = matches!(load::<u16>(sk, &kernel::SOCK_PROTOCOL), IPPROTO_TCP | IPPROTO_UDP | IPPROTO_UDPLITE);
+    if has_sendpage && load::<u16>(sk, &kernel::SOCK_TYPE) != SOCK_RAW {
+        sent(sk, ctx.arg(5));
+    }
     0
 }
 
-/// net/packet/af_packet.c, where it is no module.
+/// net/packet/af_packet.c, if it is no module.
 #[fexit(function = "packet_sendmsg")]
 pub fn packet_sendmsg(ctx: FExitContext) -> i32 {
     sent(socket(&ctx), ctx.arg(3));
+    0
+}
+
+#[fexit(function = "packet_recvmsg")]
+pub fn packet_recvmsg(ctx: FExitContext) -> i32 {
+    received(socket(&ctx), ctx.arg(4), ctx.arg(3));
     0
 }
 
@@ -51,14 +62,14 @@ pub fn inet6_recvmsg(ctx: FExitContext) -> i32 {
     0
 }
 
-/// net/core/sock.c: raw sockets of IPv6, and other families that are none of ours.
+/// net/core/sock.c: raw sockets of IPv6, and families that do not matter here.
 #[fexit(function = "sock_common_recvmsg")]
 pub fn sock_common_recvmsg(ctx: FExitContext) -> i32 {
     received(socket(&ctx), ctx.arg(4), ctx.arg(3));
     0
 }
 
-/// net/ipv4/tcp.c: after `copied_seq` moved. Its argument counts what is peeked at as well and is not used.
+/// net/ipv4/tcp.c: after `copied_seq` moved. Its argument includes peeked data and is not used.
 #[fentry(function = "tcp_cleanup_rbuf")]
 pub fn tcp_cleanup_rbuf(ctx: FEntryContext) -> i32 {
     let sk: *const c_void = ctx.arg(0);

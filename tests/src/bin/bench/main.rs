@@ -54,7 +54,7 @@ fn cost(nettopd: &str, empty: &str, load: Load) -> anyhow::Result<()> {
     let modes = Mode::available(nettopd, empty, load);
     let mut ns = vec![Vec::new(); modes.len()];
     for round in 0..ROUNDS {
-        // There and back again, so that what follows on what favours nobody.
+        // Forward and back, so that the order favours nobody.
         let forth = 0..modes.len();
         let order: Vec<usize> = if round % 2 == 0 { forth.collect() } else { forth.rev().collect() };
         for index in order {
@@ -79,7 +79,7 @@ fn cost(nettopd: &str, empty: &str, load: Load) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs the load where it is not moved about; the monitor's own process stays free to go elsewhere.
+/// Runs the load on one CPU; the monitor's own process stays free to go elsewhere.
 fn on_last_cpu<T: Send>(load: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
     std::thread::scope(|scope| {
         let pinned = scope.spawn(|| {

@@ -1,4 +1,4 @@
-//! How nettopd itself bears large tables: time to read them, memory, CPU.
+//! How nettopd handles large tables: time to read them, memory, CPU.
 
 use std::{
     fs,
@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use serde_json::Value;
+use nettop_model::Snapshot;
 
 /// Reads the ledger with 10,000 busy rows, then fills the table; then watches CPU with 500 busy processes.
 pub fn run(nettopd: &str) -> anyhow::Result<()> {
@@ -29,7 +29,7 @@ pub fn run(nettopd: &str) -> anyhow::Result<()> {
     let mut read_us = Vec::new();
     for _ in 0..5 {
         sender(10_000)?;
-        read_us.push(daemon.next()?["read_us"].as_u64().context("no read_us")?);
+        read_us.push(daemon.next()?.read_us);
     }
     read_us.sort_unstable();
     println!("10,000 busy rows: read in {} us (median of 5; goal 5000)", read_us[2]);
@@ -108,7 +108,7 @@ impl Daemon {
     }
 
     /// The first document that begins after now.
-    fn next(&self) -> anyhow::Result<Value> {
+    fn next(&self) -> anyhow::Result<Snapshot> {
         while self.lines.try_recv().is_ok() {}
         let line = self.lines.recv_timeout(Duration::from_secs(20))?;
         Ok(serde_json::from_str(&line)?)

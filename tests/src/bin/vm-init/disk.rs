@@ -21,7 +21,7 @@ const DISK: &str = "/disk";
 const CARRIED: &str = "/run/scenarios";
 /// The unit has times of its own, and they add up.
 const LIMIT: Duration = Duration::from_secs(360);
-/// Those that were run before the machine was started anew.
+/// Those that were run before the machine was rebooted.
 const DONE: &str = "/var/lib/scenarios/done";
 
 /// Carries scenarios and package over to the disk's root, and becomes the systemd that is there.
@@ -59,14 +59,19 @@ pub fn hand_over(arguments: &[String]) -> anyhow::Result<Infallible> {
 pub fn run_scenarios(filters: &[&str]) -> anyhow::Result<()> {
     let package = format!("{CARRIED}/package.deb");
     let environment = vec![("NETTOP_MACHINE", "this"), ("NETTOP_PACKAGE", package.as_str())];
-    let scenarios = Scenarios { program: Path::new(CARRIED).join("scenarios"), environment, limit: LIMIT };
+    let scenarios = Scenarios {
+        program: Path::new(CARRIED).join("scenarios"),
+        environment,
+        said: "/tmp/said".into(),
+        limit: LIMIT,
+    };
     let done = fs::read_to_string(DONE).unwrap_or_default();
     for test in scenarios.list()?.iter().filter(|test| is_of(test, &OF_THE_DISK) && is_wanted(test, filters)) {
         if done.lines().any(|name| name == test) {
             continue;
         }
-        // A scenario that starts the machine anew does not come back from here, and is run again after that.
-        scenarios.run_and_tell(test)?;
+        // A scenario that reboots the machine does not return here, and is run again after that.
+        scenarios.run_and_report(test)?;
         fs::create_dir_all(Path::new(DONE).parent().context("no folder")?)?;
         writeln!(fs::File::options().create(true).append(true).open(DONE)?, "{test}")?;
     }

@@ -1,0 +1,124 @@
+//! `nettopd packets`: headers of packets as they pass, each with the process it belongs to.
+
+mod own;
+
+use clap::Args;
+use nettop_common::{EventFilter, PacketEvent};
+use nettop_kernel::{
+    Kernel,
+    event_ledger::EventLedger,
+    events::{EventKind, EventSpec},
+};
+
+use crate::{
+    defaults,
+    events::{self, Lines},
+    identity::device_names::DeviceNames,
+    query::{
+        events::{Filter, StreamArgs},
+        format::StreamFormat,
+        global::Global,
+        unmatched,
+    },
+    render::{
+        head,
+        packets::{record, text},
+    },
+    sys::{clock::Clock, stderr::say},
+};
+
+/// Which packets are shown.
+#[derive(Args, Debug, Clone)]
+pub struct PacketsArgs {
+    /// Only on this network device, also when it is renamed; may be repeated
+    #[arg(short, long, value_name = "DEVICE")]
+    pub interface: Vec<String>,
+    /// Also packets of the connection by which the output travels: each line shown makes more of them
+    #[arg(long)]
+    pub own: bool,
+    #[command(flatten)]
+    pub stream: StreamArgs,
+}
+
+/// `nettopd packets`.
+///
+/// # Errors
+///
+/// [`crate::error::Usage`] for an unknown user or host, [`nettop_kernel::Refusal`] for what the kernel lacks or forbids.
+pub fn run(global: &Global, args: &PacketsArgs) -> anyhow::Result<()> {
+    let filter = Filter::new(&args.stream)?;
+    unmatched::processes(&args.stream.pid);
+    let devices = DeviceNames::new(&args.interface)?;
+    unmatched::devices(devices.missing());
+    let own = if args.own { Vec::new() } else { own::connections() };
+    for connection in &own {
+        say(&format!("packets of {connection}, by which what is shown travels, are left out; --own shows them"));
+    }
+    let kernel = Kernel::examine(global.forced())?;
+    let in_kernel = EventFilter { ifindex: devices.only_index().unwrap_or(0), ..filter.in_kernel() };
+    let mut programs =
+        kernel.start(defaults::LIMITS, Some(EventSpec { what: EventKind::Packets, filter: in_kernel }))?;
+    let ring = programs.take_events()?;
+    let log = Log {
+        format: args.stream.format,
+        filter,
+        own,
+        clock: Clock::new(args.stream.utc),
+        devices,
+        hooks: programs.hook_kinds(&["packets", "drops"]),
+    };
+    events::run(ring, &mut EventLedger::new(programs), log, args.stream.count)?;
+    Ok(())
+}
+
+struct Log {
+    format: StreamFormat,
+    filter: Filter,
+    /// Connections that are left out.
+    own: Vec<own::Connection>,
+    clock: Clock,
+    devices: DeviceNames,
+    /// The hooks that see packets.
+    hooks: Vec<(&'static str, String)>,
+}
+
+impl Lines for Log {
+    type Event = PacketEvent;
+
+    fn header(&self, text: &mut String) {
+        match self.format {
+            StreamFormat::Text => text::header(text),
+            StreamFormat::Ndjson => record::header(text, &self.hooks),
+            StreamFormat::Csv => record::csv_header(text),
+        }
+    }
+
+    fn event(&mut self, event: &PacketEvent, text: &mut String) -> bool {
+        let ends = [(event.source, event.source_port), (event.destination, event.destination_port)];
+        if !self.filter.selects_process(&event.owner, &event.comm) || !self.filter.selects_ends(ends) {
+            return false;
+        }
+        if self.own.iter().any(|own| own.has(ends)) {
+            return false;
+        }
+        let device = self.devices.name(event.netns, event.ifindex, event.owner.tgid);
+        if !self.devices.is_wanted((event.netns, event.ifindex)) {
+            return false;
+        }
+        match self.format {
+            StreamFormat::Text => text::line(text, event, &device, &self.clock),
+            StreamFormat::Ndjson => record::line(text, event, device, &self.clock),
+            StreamFormat::Csv => record::csv_line(text, event, device, &self.clock),
+        }
+        true
+    }
+
+    fn form(&self) -> head::Form {
+        (self.format, record::csv_loss)
+    }
+
+    fn tick(&mut self, _at_end: bool, _most: Option<u64>, _text: &mut String) -> anyhow::Result<u64> {
+        self.devices.refresh();
+        Ok(0)
+    }
+}

@@ -1,0 +1,23 @@
+//! `nettopd status`.
+
+use crate::{
+    client,
+    query::{format::CheckFormat, global::Global},
+    render::status::text,
+    sys::stdout,
+};
+
+/// Shows the daemon's state.
+///
+/// # Errors
+///
+/// [`crate::error::Unavailable`] where none runs, [`crate::error::NotPermitted`] where it refuses, else if it does not
+/// answer.
+pub fn run(global: &Global, format: CheckFormat) -> anyhow::Result<()> {
+    let status = client::read(&client::ask(global, "/v1/status")?)?;
+    let shown = match format {
+        CheckFormat::Text => text(&status),
+        CheckFormat::Json => serde_json::to_string_pretty(&status)? + "\n",
+    };
+    stdout::print(shown.as_bytes())
+}

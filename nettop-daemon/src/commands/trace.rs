@@ -1,0 +1,197 @@
+//! `nettopd trace`: socket calls of a process and its children as they enter and leave.
+
+mod child;
+#[cfg(test)]
+mod golden;
+
+use std::{cell::RefCell, ffi::OsString, process::ExitCode, rc::Rc};
+
+use clap::Args;
+use nettop_common::trace::{CallStep, NAMES, Step};
+use nettop_kernel::{
+    Kernel,
+    tracer::{self, TraceTargets, Tracer},
+};
+
+use self::child::Command;
+use crate::{
+    error::Usage,
+    events::{self, Lines},
+    query::{format::StreamFormat, global::Global},
+    render::{
+        head,
+        trace::{record, text},
+    },
+    sys::{clock::Clock, stderr::say},
+};
+
+/// Whose calls are shown, and how.
+#[derive(Args, Debug, Clone)]
+pub struct TraceArgs {
+    /// This process, its threads, and the children it makes from now on; may be repeated
+    #[arg(short, long, value_name = "PID")]
+    pub pid: Vec<u32>,
+    /// Processes whose name begins so, now or later, and their children; may be repeated
+    #[arg(short, long, value_name = "NAME")]
+    pub command: Vec<String>,
+    /// All processes but nettopd
+    #[arg(long)]
+    pub all: bool,
+    /// Also show arguments and results, as strace does
+    #[arg(short, long)]
+    pub decode: bool,
+    /// End after this many lines
+    #[arg(long, value_name = "LINES", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    #[arg(long, default_value = "text")]
+    pub format: StreamFormat,
+    /// A program to start and trace, with its arguments
+    #[arg(last = true, value_name = "COMMAND")]
+    pub program: Vec<OsString>,
+}
+
+/// `nettopd trace`. Returns the exit code of the command that was started, else success.
+///
+/// # Errors
+///
+/// [`Usage`] for processes that are not there, [`nettop_kernel::Refusal`] for what the kernel lacks or
+/// forbids.
+pub fn run(global: &Global, args: &TraceArgs) -> anyhow::Result<ExitCode> {
+    let names_nobody = args.pid.is_empty() && args.command.is_empty() && args.program.is_empty();
+    if names_nobody && !args.all {
+        return Err(Usage::new("whose calls? choose by -p PID, -c NAME, -- COMMAND, or --all").into());
+    }
+    for pid in &args.pid {
+        if !tracer::is_there(*pid) {
+            return Err(no_process(*pid));
+        }
+    }
+    if args.command.len() > NAMES as usize {
+        return Err(Usage::new(format!("-c can be given {NAMES} times at most")).into());
+    }
+    let (mut tracer, ring) = Kernel::examine(global.forced())?.trace(args.decode)?;
+    let targets = tracer.targets();
+    let mut command = match choose(args, &mut targets.borrow_mut())? {
+        Some(Err(cannot)) => {
+            say(&cannot);
+            return Ok(child::CANNOT_RUN.into());
+        }
+        started => started.and_then(Result::ok),
+    };
+    let is_endless = args.all || !args.command.is_empty();
+    let log = Log {
+        format: args.format,
+        clock: Clock::new(true),
+        hooks: tracer.hook_kinds(),
+        targets: (!is_endless).then_some(targets),
+    };
+    let end = if args.decode {
+        events::run(ring, &mut tracer, Decoded(log), args.count)?
+    } else {
+        events::run(ring, &mut tracer, log, args.count)?
+    };
+    report_losses(&tracer);
+    Ok(command.as_mut().map_or(ExitCode::SUCCESS, |command| command.finish(end)))
+}
+
+/// Chooses whose calls are shown, and starts the command, if there is one and it can be run.
+fn choose(args: &TraceArgs, targets: &mut TraceTargets) -> anyhow::Result<Option<Result<Command, String>>> {
+    if args.all {
+        targets.all()?;
+    }
+    for pid in &args.pid {
+        if !targets.process(*pid)? {
+            return Err(no_process(*pid));
+        }
+    }
+    targets.names(&args.command)?;
+    let command = args.program.split_first();
+    command.map(|(program, arguments)| Command::start(program, arguments, targets)).transpose()
+}
+
+fn no_process(pid: u32) -> anyhow::Error {
+    Usage::new(format!("there is no process {pid}")).into()
+}
+
+/// Reports what is in no line.
+fn report_losses(tracer: &Tracer) {
+    let losses = tracer.losses();
+    if losses.calls_32bit > 0 {
+        say(&format!("{} calls of 32-bit programs are not shown", losses.calls_32bit));
+    }
+    if losses.calls_by_io_uring > 0 {
+        say(&format!("{} socket calls by io_uring are not shown", losses.calls_by_io_uring));
+    }
+    if losses.processes > 0 {
+        say(&format!("{} processes may have been missed", losses.processes));
+    }
+}
+
+/// Steps by their names.
+struct Log {
+    format: StreamFormat,
+    clock: Clock,
+    /// The hooks that see calls.
+    hooks: Vec<(&'static str, String)>,
+    /// Whose end is awaited.
+    targets: Option<Rc<RefCell<TraceTargets>>>,
+}
+
+impl Log {
+    fn write(&self, step: &Step, call: Option<&CallStep>, text: &mut String) {
+        match self.format {
+            StreamFormat::Text => text::step(text, step, call),
+            StreamFormat::Ndjson => record::line(text, step, call, &self.clock),
+            StreamFormat::Csv => record::csv_line(text, step, call, &self.clock),
+        }
+    }
+}
+
+impl Lines for Log {
+    type Event = Step;
+
+    fn header(&self, text: &mut String) {
+        match self.format {
+            StreamFormat::Text => {}
+            StreamFormat::Ndjson => record::header(text, &self.hooks),
+            StreamFormat::Csv => record::csv_header(text),
+        }
+    }
+
+    fn event(&mut self, step: &Step, text: &mut String) -> bool {
+        self.write(step, None, text);
+        true
+    }
+
+    fn form(&self) -> head::Form {
+        (self.format, record::csv_loss)
+    }
+
+    fn is_done(&self) -> bool {
+        self.targets.as_ref().is_some_and(|targets| targets.borrow().are_gone())
+    }
+}
+
+/// The same with arguments.
+struct Decoded(Log);
+
+impl Lines for Decoded {
+    type Event = CallStep;
+
+    fn header(&self, text: &mut String) {
+        self.0.header(text);
+    }
+
+    fn event(&mut self, call: &CallStep, text: &mut String) -> bool {
+        self.0.write(&call.step, Some(call), text);
+        true
+    }
+
+    fn form(&self) -> head::Form {
+        self.0.form()
+    }
+
+    fn is_done(&self) -> bool {
+        self.0.is_done()
+    }
+}

@@ -1,9 +1,0 @@
-//! Dropped packets: where, why, and whose; and what TCP did about losses.
-
-mod listeners;
-mod reader;
-mod reasons;
-
-pub use listeners::{ListenerReading, Listeners};
-pub use reader::{DropReading, Drops, DropsReading, What};
-pub use reasons::{Class, Reasons};

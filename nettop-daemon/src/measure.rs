@@ -1,0 +1,9 @@
+//! From readings to documents: names beside numbers, and the balance of devices.
+
+mod balance;
+mod collect;
+mod drops;
+pub mod sampler;
+pub mod sockets;
+
+pub use collect::View;

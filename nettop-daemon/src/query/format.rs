@@ -1,0 +1,97 @@
+//! How documents are written.
+
+use clap::ValueEnum;
+
+/// How reports are written.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Columns for people
+    Table,
+    /// One indented document per report
+    Json,
+    /// One document per line and report
+    Ndjson,
+    /// One line per row, device and loss counter
+    Csv,
+}
+
+/// How `nettopd sockets` prints.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketsFormat {
+    /// Columns for people
+    Table,
+    /// One indented document, `nettop.sockets/1`
+    Json,
+    /// The same in one line
+    Ndjson,
+    /// One line per socket and process that holds it
+    Csv,
+}
+
+/// How `nettopd drops` prints.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DropsFormat {
+    /// Lines for people
+    Text,
+    /// One indented document per report, `nettop.drops/1`
+    Json,
+    /// One document per line and report
+    Ndjson,
+    /// One line per kind of drop
+    Csv,
+}
+
+/// How `nettopd check` prints.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckFormat {
+    /// Lines for people
+    Text,
+    /// One document, `nettop.check/1`
+    Json,
+}
+
+/// How streams are written.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamFormat {
+    /// Lines for people
+    Text,
+    /// One document per line
+    #[value(alias = "json")]
+    Ndjson,
+    /// One line per event
+    Csv,
+}
+
+/// What is written of each snapshot.
+#[derive(Clone, Copy, Debug)]
+pub enum Output {
+    Report {
+        format: Format,
+        /// Also columns of drops in the table.
+        drops: bool,
+        /// Each line of ndjson has all.
+        whole: bool,
+    },
+    Drops {
+        format: DropsFormat,
+        /// Also frees that lost nothing.
+        all: bool,
+    },
+}
+
+impl Output {
+    /// Whether rows that were quiet are left out.
+    pub const fn shows_only_busy(self) -> bool {
+        matches!(self, Self::Report { format: Format::Table, .. } | Self::Drops { .. })
+    }
+
+    /// Whether lines leave out what the reader knows from those before.
+    pub const fn leaves_out_known(self) -> bool {
+        matches!(self, Self::Report { format: Format::Ndjson, whole: false, .. })
+    }
+
+    /// Whether anything of drops is written.
+    pub const fn shows_drops(self) -> bool {
+        !matches!(self, Self::Report { format: Format::Table, drops: false, .. })
+    }
+}

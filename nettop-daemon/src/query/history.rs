@@ -1,0 +1,150 @@
+//! Options of the history: how it is recorded, and what is asked of it.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use nettop_history::{By, Condition, Keep, Order};
+
+use super::format::Format;
+use crate::defaults;
+
+/// How the history is recorded.
+#[derive(Args, Debug, Clone)]
+pub struct RecordArgs {
+    /// Record every interval to this SQLite file [default: /var/lib/nettopd/history.db where that folder is there and the user's own,
+    /// unless standard output is a terminal or a COUNT or a selection is given]
+    #[arg(long, value_name = "FILE", conflicts_with = "once")]
+    pub history: Option<PathBuf>,
+    /// Record nothing
+    #[arg(long, conflicts_with = "history")]
+    pub no_history: bool,
+    /// Most megabytes (MiB) that the history takes; its log comes on top
+    #[arg(long, value_name = "MB", default_value_t = defaults::HISTORY_SIZE_MB.into(), value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
+    pub history_size: u64,
+    /// Days for which rows of 10 s, 1 min and 1 h are kept
+    #[arg(long, value_name = "DAYS,DAYS,DAYS", default_value = "2,14,400", value_parser = keep)]
+    pub history_keep: Keep,
+}
+
+/// `nettopd history`.
+#[derive(Args, Debug, Clone)]
+pub struct HistoryArgs {
+    /// The file that was recorded
+    #[arg(long, value_name = "FILE", default_value = defaults::HISTORY_FILE)]
+    pub history: PathBuf,
+    #[command(flatten)]
+    pub query: HistoryQuery,
+    #[arg(long, default_value = "table")]
+    pub format: Format,
+}
+
+/// What is asked of a history.
+#[derive(Args, Debug, Clone)]
+pub struct HistoryQuery {
+    /// The minute from this time: now, 22:10, 'yesterday 22:10', '2026-11-21 22:10', RFC 3339, -2h
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, conflicts_with_all = ["from", "to", "last_boot"])]
+    pub at: Option<String>,
+    /// From this time [default: an hour before --to]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub from: Option<String>,
+    /// To this time [default: now]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub to: Option<String>,
+    /// The last ten minutes before this machine was started
+    #[arg(long, conflicts_with_all = ["from", "to"])]
+    pub last_boot: bool,
+    /// What a row is about
+    #[arg(long, default_value = "process")]
+    pub by: ByArg,
+    /// What comes first
+    #[arg(short, long, value_name = "COLUMN", default_value = "bytes")]
+    pub sort: OrderArg,
+    /// Rows to show; the others are added up
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub top: usize,
+    /// Only moments when this held of the host, as 'load > 4' or 'cpu > 20 and io > 10'
+    #[arg(long, value_name = "CONDITION")]
+    pub when: Option<Condition>,
+    /// Do not look up user names
+    #[arg(short, long)]
+    pub numeric: bool,
+}
+
+/// What rows are about.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ByArg {
+    Process,
+    Program,
+    Unit,
+    User,
+    Device,
+    Container,
+}
+
+/// Columns to sort by, largest first.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+#[value(rename_all = "snake_case")]
+pub enum OrderArg {
+    /// Both ways
+    Bytes,
+    XmitKb,
+    RecvKb,
+    Packets,
+    Peak,
+    Drops,
+    Retrans,
+}
+
+impl ByArg {
+    pub const fn of(self) -> By {
+        match self {
+            Self::Process => By::Process,
+            Self::Program => By::Program,
+            Self::Unit => By::Unit,
+            Self::User => By::User,
+            Self::Device => By::Device,
+            Self::Container => By::Container,
+        }
+    }
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::Program => "program",
+            Self::Unit => "unit",
+            Self::User => "user",
+            Self::Device => "device",
+            Self::Container => "container",
+        }
+    }
+}
+
+impl OrderArg {
+    pub const fn of(self) -> Order {
+        match self {
+            Self::Bytes => Order::Bytes,
+            Self::XmitKb => Order::TxBytes,
+            Self::RecvKb => Order::RxBytes,
+            Self::Packets => Order::Packets,
+            Self::Peak => Order::Peak,
+            Self::Drops => Order::Drops,
+            Self::Retrans => Order::Retransmits,
+        }
+    }
+}
+
+/// Coarse rows are made of fine ones, which cannot be kept longer.
+pub fn keep_of(days: [u32; 3]) -> Result<Keep, String> {
+    if days.is_sorted() && days[0] > 0 && days[2] <= 100_000 {
+        Ok(Keep { days })
+    } else {
+        Err("give three numbers of days, the smallest first, as 2,14,400".to_owned())
+    }
+}
+
+/// Days, with commas between.
+pub fn keep(text: &str) -> Result<Keep, String> {
+    let days: Result<Vec<u32>, _> = text.split(',').map(str::parse).collect();
+    // None at all is refused in the same words.
+    keep_of(days.ok().and_then(|days| days.try_into().ok()).unwrap_or_default())
+}

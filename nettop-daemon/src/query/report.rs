@@ -1,0 +1,222 @@
+//! Which reports are wanted, and when.
+
+use std::{convert::Infallible, path::PathBuf};
+
+use clap::Args;
+use nettop_kernel::Limits;
+use nettop_model::Sort;
+
+use super::{
+    format::{DropsFormat, Format, Output},
+    history::RecordArgs,
+};
+use crate::defaults;
+
+/// `nettopd`, without a command.
+#[derive(Args, Debug, Clone)]
+pub struct ReportArgs {
+    #[command(flatten)]
+    pub timing: Timing,
+    /// Print one JSON document after one interval, and end
+    #[arg(long, conflicts_with = "count")]
+    pub once: bool,
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Count IPv4 only
+    #[arg(short = '4', long, conflicts_with = "ipv6")]
+    pub ipv4: bool,
+    /// Count IPv6 only
+    #[arg(short = '6', long)]
+    pub ipv6: bool,
+    /// Do not look up user names
+    #[arg(short, long)]
+    pub numeric: bool,
+    /// Also show columns of drops and of segments sent again
+    #[arg(short, long)]
+    pub drops: bool,
+    /// Sort rows by this column
+    #[arg(short, long, value_name = "COLUMN", default_value = "packets")]
+    pub sort: Sort,
+    /// Output format [default: table; with --once: json]
+    #[arg(long)]
+    pub format: Option<Format>,
+    /// With ndjson, repeat in each line what has not changed since the one before
+    #[arg(long)]
+    pub whole: bool,
+    /// Most rows for processes; what does not fit is counted in overflow rows
+    #[arg(long, default_value_t = defaults::ROWS, value_parser = clap::value_parser!(u32).range(64..=1_000_000))]
+    pub rows: u32,
+    #[command(flatten)]
+    pub table: DropsTable,
+    #[command(flatten)]
+    pub record: RecordArgs,
+}
+
+/// `nettopd drops`.
+#[derive(Args, Debug, Clone)]
+pub struct DropsArgs {
+    #[command(flatten)]
+    pub timing: Timing,
+    /// Print one report after one interval, and end
+    #[arg(long, conflicts_with = "count")]
+    pub once: bool,
+    #[command(flatten)]
+    pub query: DropsQuery,
+    #[command(flatten)]
+    pub table: DropsTable,
+    #[arg(long, default_value = "text")]
+    pub format: DropsFormat,
+}
+
+/// Which drops are wanted.
+#[derive(Args, Debug, Clone, Default)]
+pub struct DropsQuery {
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Also show frees that lost nothing: ends of connections and the like
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// A stream of snapshots.
+#[derive(Args, Debug, Clone, Default)]
+pub struct StreamQuery {
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Repeat in each line what has not changed since the one before
+    #[arg(long)]
+    pub whole: bool,
+}
+
+/// Reports as a command wants them.
+#[derive(Debug, Clone)]
+pub struct Reports {
+    pub timing: Timing,
+    pub once: bool,
+    pub selection: Selection,
+    /// Indexed by [`nettop_common::Family`].
+    pub hidden_families: [bool; 2],
+    pub numeric: bool,
+    pub sort: Sort,
+    pub output: Output,
+    pub limits: Limits,
+    /// None: nothing is recorded.
+    pub record: Option<RecordArgs>,
+}
+
+impl Reports {
+    /// When they are made.
+    pub fn timing(&self) -> Timing {
+        self.timing.once(self.once)
+    }
+}
+
+impl From<&ReportArgs> for Reports {
+    fn from(args: &ReportArgs) -> Self {
+        let drops = args.drops || matches!(args.sort, Sort::Drops | Sort::Retrans);
+        let format = args.format.unwrap_or(if args.once { Format::Json } else { Format::Table });
+        Self {
+            timing: args.timing.clone(),
+            once: args.once,
+            selection: args.selection.clone(),
+            hidden_families: [args.ipv6, args.ipv4],
+            numeric: args.numeric,
+            sort: args.sort,
+            output: Output::Report { format, drops, whole: args.whole },
+            limits: Limits { rows: args.rows, drops: args.table.drop_kinds },
+            record: Some(args.record.clone()),
+        }
+    }
+}
+
+impl From<&DropsArgs> for Reports {
+    fn from(args: &DropsArgs) -> Self {
+        Self {
+            timing: args.timing.clone(),
+            once: args.once,
+            selection: args.query.selection.clone(),
+            hidden_families: [false; 2],
+            numeric: false,
+            sort: Sort::Packets,
+            output: Output::Drops { format: args.format, all: args.query.all },
+            limits: Limits { rows: defaults::ROWS, drops: args.table.drop_kinds },
+            record: None,
+        }
+    }
+}
+
+/// When reports are made.
+#[derive(Args, Debug, Clone, Default)]
+pub struct Timing {
+    /// Seconds between reports [default: 5; with --once: 1]
+    #[arg(value_parser = seconds)]
+    pub interval: Option<f64>,
+    /// Number of reports before nettopd ends
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+}
+
+/// How much is reported of drops.
+#[derive(Args, Debug, Clone)]
+pub struct DropsTable {
+    /// Most kinds of drops that are counted each; what does not fit is counted as others
+    #[arg(long, value_name = "KINDS", default_value_t = defaults::DROP_KINDS)]
+    #[arg(value_parser = clap::value_parser!(u32).range(64..=1_000_000))]
+    pub drop_kinds: u32,
+}
+
+/// What reports show.
+#[derive(Args, Debug, Clone, Default)]
+pub struct Selection {
+    /// Only this process; may be repeated
+    #[arg(short, long, value_name = "PID")]
+    pub pid: Vec<u32>,
+    /// Only this user, by name or number; may be repeated
+    #[arg(short, long, value_name = "USER")]
+    pub user: Vec<String>,
+    /// Only this network device; may be repeated
+    #[arg(short, long, value_name = "DEVICE")]
+    pub interface: Vec<String>,
+}
+
+impl Selection {
+    /// Whether everything is selected.
+    pub const fn is_empty(&self) -> bool {
+        self.pid.is_empty() && self.user.is_empty() && self.interface.is_empty()
+    }
+}
+
+impl Timing {
+    /// For one report, if that is all.
+    fn once(&self, once: bool) -> Self {
+        if !once {
+            return self.clone();
+        }
+        Self { interval: self.interval.or(Some(defaults::ONCE_INTERVAL_S)), count: Some(1) }
+    }
+
+    /// The interval asked for, or its default.
+    pub fn interval_s(&self) -> f64 {
+        self.interval.unwrap_or(defaults::INTERVAL_S)
+    }
+}
+
+/// May be empty.
+pub fn path(text: &str) -> Result<PathBuf, Infallible> {
+    Ok(text.into())
+}
+
+/// An interval.
+pub fn seconds(text: &str) -> Result<f64, String> {
+    in_range(text.parse().map_err(|_| "not a number of seconds".to_owned())?)
+}
+
+/// An interval that is neither absurdly short nor absurdly long.
+pub fn in_range(seconds: f64) -> Result<f64, String> {
+    const RANGE: std::ops::RangeInclusive<f64> = 0.05..=86_400.0;
+    if RANGE.contains(&seconds) {
+        Ok(seconds)
+    } else {
+        Err(format!("an interval is from {} to {} seconds", RANGE.start(), RANGE.end()))
+    }
+}

@@ -1,0 +1,8 @@
+//! The history: what each interval adds to it, and what it answers.
+
+pub mod answer;
+pub mod choose;
+mod document;
+mod pressure;
+pub mod recorder;
+mod slot;

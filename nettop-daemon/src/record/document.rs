@@ -1,0 +1,99 @@
+//! The document `nettop.history/1`.
+
+use jiff::Timestamp;
+use nettop_history::{Answer, AnswerRow, Boot, Counters, Part};
+use nettop_model::{
+    history::{Document, Gap, LastBoot, Others, Quality, Resolution, Row, SCHEMA},
+    snapshot::{Amount, Traffic},
+};
+
+use crate::{
+    identity::users::{self, Users},
+    query::history::{ByArg, HistoryQuery},
+};
+
+/// Puts it together.
+pub fn document(query: &HistoryQuery, answer: &Answer, boot: Option<&Boot>) -> Document {
+    let mut users = (!query.numeric).then_some(Users::with_timeout(users::DOCUMENT_TIMEOUT));
+    let part = |part: &Part| Resolution {
+        resolution: part.resolution.suffix().into(),
+        from: utc(part.from),
+        to: utc(part.to),
+    };
+    Document {
+        schema: SCHEMA.into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        from: utc(answer.from),
+        to: utc(answer.to),
+        by: query.by.name().into(),
+        last_boot: boot.map(|boot| LastBoot {
+            boot_id: boot.boot_id.clone(),
+            kernel: boot.kernel.clone(),
+            last: utc(boot.last),
+            clean: boot.is_clean,
+        }),
+        quality: Quality {
+            resolution: answer.parts.iter().map(part).collect(),
+            period_ms: (answer.to - answer.from) * 1000,
+            measured_ms: answer.measured_ms,
+            selected_ms: answer.selected_ms,
+            gaps: answer.gaps.iter().map(|(from, to)| Gap { from: utc(*from), to: utc(*to) }).collect(),
+            losses: answer.losses.iter().map(|(cause, count)| (cause.clone(), *count)).collect(),
+            namespaces_unread: answer.namespaces_unread,
+            late_ms: answer.late_ms,
+            clock_step_ms: answer.clock_step_ms,
+            load_peak: answer.load_peak,
+        },
+        rows: answer.rows.iter().map(|row| of_row(query.by, row, answer, &mut users)).collect(),
+        others: Others { number: answer.others_number, sum: traffic(&answer.others) },
+    }
+}
+
+fn of_row(by: ByArg, row: &AnswerRow, answer: &Answer, users: &mut Option<Users>) -> Row {
+    let who = &row.who;
+    let is_process = by == ByArg::Process;
+    let user = who.uid.and_then(|uid| users.as_mut().and_then(|users| users.name(uid)));
+    let name = match (by, &user) {
+        (ByArg::User, Some(user)) => user.clone(),
+        _ => row.name.clone(),
+    };
+    Row {
+        name,
+        pid: is_process.then_some(who.pid),
+        start_time_ns: who.start_time_ns.filter(|_| is_process),
+        uid: who.uid,
+        user,
+        comm: is_process.then(|| who.comm.clone()),
+        exe: who.exe.clone(),
+        unit: who.unit.clone(),
+        container: who.container.clone(),
+        device: who.device.name.clone(),
+        processes: (by != ByArg::Device).then_some(row.processes),
+        sum: traffic(&row.counters),
+        tx_peak_bytes: row.tx_peak_bytes,
+        rx_peak_bytes: row.rx_peak_bytes,
+        drops: (by != ByArg::Device).then_some(row.drops),
+        retransmits: (by != ByArg::Device).then_some(row.retransmits),
+        unattributed_bytes: row.unattributed_bytes,
+        picture: (0..).zip(&row.picture).map(|(at, bytes)| is_measured(at, row, answer).then_some(*bytes)).collect(),
+    }
+}
+
+/// Whether any of a sparkline's part was measured.
+fn is_measured(at: i64, row: &AnswerRow, answer: &Answer) -> bool {
+    let columns = i64::try_from(row.picture.len()).unwrap_or(1).max(1);
+    let edge = |at: i64| answer.from + (answer.to - answer.from) * at / columns;
+    let (from, to) = (edge(at), edge(at + 1));
+    !answer.gaps.iter().any(|(gap_from, gap_to)| *gap_from <= from && to <= *gap_to)
+}
+
+const fn traffic(counters: &Counters) -> Traffic {
+    Traffic {
+        tx: Amount { bytes: counters.tx_bytes, packets: counters.tx_packets, app_bytes: counters.tx_app_bytes },
+        rx: Amount { bytes: counters.rx_bytes, packets: counters.rx_packets, app_bytes: counters.rx_app_bytes },
+    }
+}
+
+pub fn utc(ts: i64) -> String {
+    Timestamp::from_second(ts).map(|time| time.to_string()).unwrap_or_default()
+}

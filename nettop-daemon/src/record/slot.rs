@@ -1,0 +1,217 @@
+//! What a snapshot adds to a slot: rows of processes and devices, and drops.
+
+use std::collections::{HashMap, HashSet};
+
+use nettop_history::{Counters, Device, DeviceBalance, DirectionBalance, DropKind, Slot, Who};
+
+use nettop_model::{Snapshot, drops::Class, snapshot};
+
+/// Adds them.
+pub fn add(slot: &mut Slot, snapshot: &Snapshot) {
+    let mut names = HashMap::new();
+    let mentioned = mentioned(snapshot);
+    for row in &snapshot.rows {
+        let process = (row.pid, row.start_time_ns);
+        let is_mentioned = mentioned.contains(&process);
+        let has_traffic = row.interval != snapshot::Traffic::default();
+        if !is_mentioned && !has_traffic {
+            continue;
+        }
+        let who = Who {
+            pid: row.pid,
+            start_time_ns: row.start_time_ns,
+            uid: row.uid,
+            comm: row.comm.clone(),
+            exe: row.exe.clone(),
+            unit: row.unit.clone(),
+            cgroup: row.cgroup.clone(),
+            container: row.container.clone(),
+            device: Device {
+                netns: row.netns,
+                netns_cookie: row.netns_cookie,
+                ifindex: row.ifindex.unwrap_or(0),
+                name: row.device.clone(),
+            },
+        };
+        if is_mentioned {
+            names.insert(process, who.clone());
+        }
+        if has_traffic {
+            let (tx, rx) = (&row.interval.tx, &row.interval.rx);
+            slot.samples.entry(who).or_default().add(&Counters {
+                tx_bytes: tx.bytes,
+                rx_bytes: rx.bytes,
+                tx_packets: tx.packets,
+                rx_packets: rx.packets,
+                tx_app_bytes: tx.app_bytes,
+                rx_app_bytes: rx.app_bytes,
+            });
+        }
+    }
+    for device in snapshot.devices.iter().filter(|device| device.interval != snapshot::DeviceBalance::default()) {
+        let key = Device {
+            netns: device.netns,
+            netns_cookie: device.netns_cookie,
+            ifindex: device.ifindex,
+            name: Some(device.device.clone()),
+        };
+        let books = DeviceBalance { tx: side(&device.interval.tx), rx: side(&device.interval.rx) };
+        slot.devices.entry(key).or_default().add(&books);
+    }
+    drops(slot, snapshot, &names);
+}
+
+/// What the device counted otherwise goes with copies, and what is pending now is made up for later.
+const fn side(side: &snapshot::DirectionBalance) -> DirectionBalance {
+    let rest = side.unattributed_bytes.cast_signed() - side.pending_bytes.cast_signed();
+    DirectionBalance {
+        bytes: side.bytes,
+        packets: side.packets,
+        attributed_bytes: side.attributed_bytes + side.link_header_bytes + side.padding_bytes,
+        kernel_bytes: side.kernel_bytes,
+        copied_bytes: side.copied_bytes + side.offload_bytes,
+        unattributed_bytes: rest + side.undecided_bytes,
+    }
+}
+
+/// Processes of drops and TCP events, which do not have all their names.
+fn mentioned(snapshot: &Snapshot) -> HashSet<(u32, Option<u64>)> {
+    let drops = snapshot.drops.iter().map(|drop| (drop.pid, drop.start_time_ns, drop.interval.packets));
+    let events = snapshot.tcp.iter().map(|event| (event.pid, event.start_time_ns, event.count.interval));
+    let busy = drops.chain(events).filter(|(_, _, packets)| *packets > 0);
+    busy.filter_map(|(pid, start_time_ns, _)| Some((pid?, start_time_ns))).collect()
+}
+
+/// Drops, but for frees that lost nothing, and what TCP did about losses.
+fn drops(slot: &mut Slot, snapshot: &Snapshot, names: &HashMap<(u32, Option<u64>), Who>) {
+    let mut add = |kind: DropKind, who: Who, packets: u64, bytes: u64| {
+        if packets > 0 {
+            let dropped = slot.drops.entry((kind, who)).or_default();
+            dropped.packets += packets;
+            dropped.bytes += bytes;
+        }
+    };
+    let named = |who: Who| match names.get(&(who.pid, who.start_time_ns)) {
+        Some(found) if who.pid != 0 => Who { device: who.device, uid: who.uid, ..found.clone() },
+        _ => who,
+    };
+    for drop in snapshot.drops.iter().filter(|drop| drop.class != Class::Lifecycle) {
+        let kind = DropKind {
+            reason: drop.reason.clone(),
+            class: drop.class.name().into(),
+            location: drop.location.clone(),
+            protocol: drop.protocol.clone(),
+        };
+        let who = Who {
+            pid: drop.pid.unwrap_or(0),
+            start_time_ns: drop.start_time_ns,
+            uid: drop.uid,
+            comm: drop.comm.clone().unwrap_or_default(),
+            device: device(drop.netns, drop.netns_cookie, drop.ifindex, drop.device.as_ref()),
+            ..Who::default()
+        };
+        add(kind, named(who), drop.interval.packets, drop.interval.bytes.unwrap_or(0));
+    }
+    for event in &snapshot.tcp {
+        let kind = DropKind {
+            reason: event.event.to_string(),
+            class: "tcp".into(),
+            location: String::new(),
+            protocol: Some("TCP".into()),
+        };
+        let who = Who {
+            pid: event.pid.unwrap_or(0),
+            start_time_ns: event.start_time_ns,
+            uid: event.uid,
+            comm: event.comm.clone().unwrap_or_default(),
+            device: device(event.netns, event.netns_cookie, event.ifindex, event.device.as_ref()),
+            ..Who::default()
+        };
+        add(kind, named(who), event.count.interval, 0);
+    }
+    let other = DropKind { reason: "[other]".into(), class: "unspecified".into(), ..DropKind::default() };
+    let amount = &snapshot.other_drops.interval;
+    add(other, Who::default(), amount.packets, amount.bytes.unwrap_or(0));
+}
+
+fn device(netns: Option<u32>, cookie: Option<u32>, ifindex: Option<u32>, name: Option<&String>) -> Device {
+    Device {
+        netns: netns.unwrap_or(0),
+        netns_cookie: cookie.unwrap_or(0),
+        ifindex: ifindex.unwrap_or(0),
+        name: name.cloned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_of_a_silent_process_has_all_its_names() {
+        let mut slot = Slot::default();
+        // It was reset: the row counts only segments sent again.
+        let row = snapshot::RowReport {
+            pid: 7,
+            start_time: None,
+            start_time_ns: Some(8),
+            comm: "talker".into(),
+            exe: Some("/usr/bin/talker".into()),
+            uid: Some(0),
+            user: None,
+            cgroup: None,
+            unit: Some("talk.service".into()),
+            container: None,
+            netns: 1,
+            netns_cookie: 2,
+            device: Some("eth0".into()),
+            ifindex: Some(3),
+            owner: "user".into(),
+            exited: false,
+            interval: snapshot::Traffic::default(),
+            total: snapshot::Traffic::default(),
+            drops: snapshot::Count::default(),
+            retransmits: snapshot::Count::default(),
+        };
+        let reset = nettop_model::drops::TcpReport {
+            event: "reset_received".into(),
+            netns: Some(1),
+            netns_cookie: Some(2),
+            device: Some("eth0".into()),
+            ifindex: Some(3),
+            pid: Some(7),
+            start_time_ns: Some(8),
+            uid: Some(0),
+            comm: Some("talker".into()),
+            count: snapshot::Count { interval: 1, total: 1 },
+        };
+        let snapshot = Snapshot {
+            schema: "".into(),
+            version: "".into(),
+            host: String::new(),
+            boot_id: String::new(),
+            kernel: String::new(),
+            time: String::new(),
+            interval_ms: 5000,
+            read_us: 0,
+            accounting_since: String::new(),
+            hooks: vec![],
+            rows: vec![row],
+            devices: vec![],
+            drops: vec![],
+            other_drops: snapshot::DropAmounts::default(),
+            uncounted_drops: 0,
+            tcp: vec![reset],
+            exited: snapshot::Traffic::default(),
+            gone_devices: snapshot::DeviceBalance::default(),
+            devices_since: None,
+            loss: snapshot::Loss::default(),
+        };
+        add(&mut slot, &snapshot);
+        assert!(slot.samples.is_empty(), "it moved nothing");
+        let whose: Vec<&Who> = slot.drops.keys().map(|(_, who)| who).collect();
+        assert_eq!(whose.len(), 1);
+        assert_eq!(whose[0].exe.as_deref(), Some("/usr/bin/talker"));
+        assert_eq!(whose[0].unit.as_deref(), Some("talk.service"));
+    }
+}

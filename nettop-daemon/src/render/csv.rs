@@ -1,0 +1,214 @@
+//! One line per row, device and loss counter, all under one header; and what every CSV writer has in common.
+
+use csv::{Writer, WriterBuilder};
+use nettop_model::{
+    Snapshot,
+    snapshot::{DeviceReport, RowReport},
+};
+use serde::{Serialize, Serializer};
+
+#[derive(Serialize, Default)]
+struct Line<'a> {
+    time: &'a str,
+    interval_ms: u64,
+    record: &'a str,
+    netns: Option<u32>,
+    netns_cookie: Option<u32>,
+    device: Text<'a>,
+    ifindex: Option<u32>,
+    pid: Option<u32>,
+    start_time_ns: Option<u64>,
+    uid: Option<u32>,
+    user: Text<'a>,
+    comm: Text<'a>,
+    exe: Text<'a>,
+    unit: Text<'a>,
+    container: Text<'a>,
+    owner: &'a str,
+    tx_bytes: Option<u64>,
+    tx_packets: Option<u64>,
+    tx_app_bytes: Option<u64>,
+    rx_bytes: Option<u64>,
+    rx_packets: Option<u64>,
+    rx_app_bytes: Option<u64>,
+    tx_attributed_bytes: Option<u64>,
+    tx_kernel_bytes: Option<u64>,
+    tx_offload_bytes: Option<u64>,
+    tx_pending_bytes: Option<u64>,
+    tx_unattributed_bytes: Option<u64>,
+    rx_attributed_bytes: Option<u64>,
+    rx_kernel_bytes: Option<u64>,
+    rx_offload_bytes: Option<u64>,
+    rx_pending_bytes: Option<u64>,
+    rx_unattributed_bytes: Option<u64>,
+    total_tx_bytes: Option<u64>,
+    total_rx_bytes: Option<u64>,
+    drops: Option<u64>,
+    retransmits: Option<u64>,
+    total_drops: Option<u64>,
+    total_retransmits: Option<u64>,
+    value: Option<u64>,
+}
+
+/// The lines of one report, with the header where it is the first.
+///
+/// # Errors
+///
+/// If the csv writer fails, which it does not in memory.
+pub(super) fn csv(snapshot: &Snapshot, with_header: bool) -> anyhow::Result<Vec<u8>> {
+    let line = |record| Line { time: &snapshot.time, interval_ms: snapshot.interval_ms, record, ..Line::default() };
+    let rows = snapshot.rows.iter().map(|row| of_row(row, line("row")));
+    let devices = snapshot.devices.iter().map(|device| of_device(device, line("device")));
+    let loss = snapshot.loss.entries().into_iter();
+    let loss = loss.map(|(name, value)| Line { comm: Text(Some(name)), value: Some(value), ..line("loss") });
+    records(rows.chain(devices).chain(loss), with_header)
+}
+
+fn of_row<'a>(row: &'a RowReport, line: Line<'a>) -> Line<'a> {
+    let (tx, rx) = (&row.interval.tx, &row.interval.rx);
+    Line {
+        netns: Some(row.netns),
+        netns_cookie: Some(row.netns_cookie),
+        device: Text(row.device.as_deref()),
+        ifindex: row.ifindex,
+        pid: Some(row.pid),
+        start_time_ns: row.start_time_ns,
+        uid: row.uid,
+        user: Text(row.user.as_deref()),
+        comm: Text(Some(&row.comm)),
+        exe: Text(row.exe.as_deref()),
+        unit: Text(row.unit.as_deref()),
+        container: Text(row.container.as_deref()),
+        owner: &row.owner,
+        tx_bytes: Some(tx.bytes),
+        tx_packets: Some(tx.packets),
+        tx_app_bytes: Some(tx.app_bytes),
+        rx_bytes: Some(rx.bytes),
+        rx_packets: Some(rx.packets),
+        rx_app_bytes: Some(rx.app_bytes),
+        total_tx_bytes: Some(row.total.tx.bytes),
+        total_rx_bytes: Some(row.total.rx.bytes),
+        drops: Some(row.drops.interval),
+        retransmits: Some(row.retransmits.interval),
+        total_drops: Some(row.drops.total),
+        total_retransmits: Some(row.retransmits.total),
+        ..line
+    }
+}
+
+fn of_device<'a>(device: &'a DeviceReport, line: Line<'a>) -> Line<'a> {
+    let (tx, rx) = (&device.interval.tx, &device.interval.rx);
+    let of_tx = |bytes: u64| device.tx_basis.is_decided().then_some(bytes);
+    let of_rx = |bytes: u64| device.rx_basis.is_decided().then_some(bytes);
+    Line {
+        netns: Some(device.netns),
+        netns_cookie: Some(device.netns_cookie),
+        device: Text(Some(&device.device)),
+        ifindex: Some(device.ifindex),
+        tx_bytes: Some(tx.bytes),
+        tx_packets: Some(tx.packets),
+        rx_bytes: Some(rx.bytes),
+        rx_packets: Some(rx.packets),
+        tx_attributed_bytes: Some(tx.attributed_bytes),
+        tx_kernel_bytes: Some(tx.kernel_bytes),
+        tx_offload_bytes: of_tx(tx.offload_bytes),
+        tx_pending_bytes: of_tx(tx.pending_bytes),
+        tx_unattributed_bytes: of_tx(tx.unattributed_bytes),
+        rx_attributed_bytes: Some(rx.attributed_bytes),
+        rx_kernel_bytes: Some(rx.kernel_bytes),
+        rx_offload_bytes: of_rx(rx.offload_bytes),
+        rx_pending_bytes: of_rx(rx.pending_bytes),
+        rx_unattributed_bytes: of_rx(rx.unattributed_bytes),
+        total_tx_bytes: Some(device.total.tx.bytes),
+        total_rx_bytes: Some(device.total.rx.bytes),
+        ..line
+    }
+}
+
+/// Text that others choose. A spreadsheet takes a leading `=`, `+`, `-` or `@` for a formula; a name never is one.
+#[derive(Default, Clone, Copy)]
+pub struct Text<'a>(pub Option<&'a str>);
+
+impl Serialize for Text<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let text = self.0.unwrap_or_default();
+        if text.starts_with(['=', '+', '-', '@']) {
+            serializer.collect_str(&format_args!("'{text}"))
+        } else {
+            serializer.serialize_str(text)
+        }
+    }
+}
+
+/// Lines whose columns are named as the members of their struct, below the header where that is wanted.
+///
+/// # Errors
+///
+/// If the csv writer fails, which it does not in memory.
+pub fn records<L: Serialize + Default>(
+    lines: impl IntoIterator<Item = L>,
+    with_header: bool,
+) -> anyhow::Result<Vec<u8>> {
+    let header = if with_header { header::<L>()? } else { String::new() };
+    let mut writer = WriterBuilder::new().has_headers(false).from_writer(header.into_bytes());
+    for line in lines {
+        writer.serialize(line)?;
+    }
+    Ok(writer.into_inner()?)
+}
+
+/// The csv writer has a header only for a line: where there is none, this is all.
+fn header<L: Serialize + Default>() -> anyhow::Result<String> {
+    let mut writer = Writer::from_writer(Vec::new());
+    writer.serialize(L::default())?;
+    let mut header = String::from_utf8(writer.into_inner()?)?;
+    header.truncate(header.find('\n').map_or(0, |end| end + 1));
+    Ok(header)
+}
+
+/// Appends the header.
+pub fn push_header<L: Serialize + Default>(text: &mut String) {
+    push(text, records::<L>([], true));
+}
+
+/// Appends a line.
+pub fn push_line<L: Serialize + Default>(text: &mut String, line: L) {
+    push(text, records([line], false));
+}
+
+fn push(text: &mut String, encoded: anyhow::Result<Vec<u8>>) {
+    match encoded.and_then(|encoded| Ok(String::from_utf8(encoded)?)) {
+        Ok(encoded) => text.push_str(&encoded),
+        Err(error) => tracing::warn!("cannot encode an event: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Serialize, Default)]
+    struct Line<'a> {
+        name: Text<'a>,
+        number: Option<u64>,
+    }
+
+    fn written<const N: usize>(lines: [Line<'_>; N], with_header: bool) -> String {
+        String::from_utf8(records(lines, with_header).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_header_is_there_once_and_without_lines_too() {
+        assert_eq!((written([], true), written([], false)), ("name,number\n".to_owned(), String::new()));
+        let lines = || [Line { name: Text(Some("a,b")), number: Some(1) }, Line::default()];
+        assert_eq!(written(lines(), true), "name,number\n\"a,b\",1\n,\n");
+        assert_eq!(written(lines(), false), "\"a,b\",1\n,\n");
+    }
+
+    #[test]
+    fn no_name_is_a_formula() {
+        for name in ["=1", "+1", "-1", "@1"] {
+            assert_eq!(written([Line { name: Text(Some(name)), number: None }], false), format!("'{name},\n"));
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! The answer as CSV.
+
+use nettop_model::{
+    history::{Document, Row},
+    snapshot::Traffic,
+};
+use serde::Serialize;
+
+use crate::render::csv::{Text, records};
+
+#[derive(Serialize, Default)]
+struct Line<'a> {
+    from: &'a str,
+    to: &'a str,
+    name: Text<'a>,
+    pid: Option<u32>,
+    start_time_ns: Option<u64>,
+    uid: Option<u32>,
+    user: Text<'a>,
+    exe: Text<'a>,
+    unit: Text<'a>,
+    container: Text<'a>,
+    device: Text<'a>,
+    tx_bytes: u64,
+    rx_bytes: u64,
+    tx_packets: u64,
+    rx_packets: u64,
+    tx_app_bytes: u64,
+    rx_app_bytes: u64,
+    tx_peak_bytes: Option<u64>,
+    rx_peak_bytes: Option<u64>,
+    drops: Option<u64>,
+    retransmits: Option<u64>,
+    unattributed_bytes: Option<i64>,
+}
+
+/// A line for each row; those beyond the top are one, without a name.
+///
+/// # Errors
+///
+/// If it cannot be encoded.
+pub fn csv(document: &Document) -> anyhow::Result<Vec<u8>> {
+    let rows = document.rows.iter().map(|row| of_row(document, row));
+    let others = (document.others.number > 0).then(|| of_sum(document, &document.others.sum));
+    records(rows.chain(others), true)
+}
+
+fn of_row<'a>(document: &'a Document, row: &'a Row) -> Line<'a> {
+    Line {
+        name: Text(Some(&row.name)),
+        pid: row.pid,
+        start_time_ns: row.start_time_ns,
+        uid: row.uid,
+        user: Text(row.user.as_deref()),
+        exe: Text(row.exe.as_deref()),
+        unit: Text(row.unit.as_deref()),
+        container: Text(row.container.as_deref()),
+        device: Text(row.device.as_deref()),
+        tx_peak_bytes: Some(row.tx_peak_bytes),
+        rx_peak_bytes: Some(row.rx_peak_bytes),
+        drops: row.drops,
+        retransmits: row.retransmits,
+        unattributed_bytes: row.unattributed_bytes,
+        ..of_sum(document, &row.sum)
+    }
+}
+
+fn of_sum<'a>(document: &'a Document, sum: &Traffic) -> Line<'a> {
+    let Traffic { tx, rx } = sum;
+    Line {
+        from: &document.from,
+        to: &document.to,
+        tx_bytes: tx.bytes,
+        rx_bytes: rx.bytes,
+        tx_packets: tx.packets,
+        rx_packets: rx.packets,
+        tx_app_bytes: tx.app_bytes,
+        rx_app_bytes: rx.app_bytes,
+        ..Line::default()
+    }
+}

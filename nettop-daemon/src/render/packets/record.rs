@@ -1,0 +1,134 @@
+//! Packets as documents and as CSV.
+
+use nettop_common::{Direction, PacketEvent, abi::IPPROTO_TCP, packet::found, tag::evidence};
+use nettop_kernel::events::Loss;
+use nettop_model::packets::{Record, SCHEMA};
+use serde::Serialize;
+
+use super::{FLAGS, protocol};
+use crate::{
+    identity::address::Address,
+    render::{
+        csv::{self, Text},
+        head::{push_head, push_json},
+    },
+    sys::{
+        clock::{Clock, now},
+        escape::escape_c,
+    },
+};
+
+fn record(event: &PacketEvent, device: String, clock: &Clock) -> Record {
+    // Later fragments have none.
+    let has_ports =
+        matches!(event.protocol, 6 | 17 | 132 | 136) && [event.source_port, event.destination_port] != [0; 2];
+    let is_process = event.found < found::KERNEL;
+    let is_kernel = event.found == found::KERNEL;
+    let flags = || FLAGS.iter().zip("UAPRSF".chars()).filter(|(bit, _)| event.tcp_flags & **bit != 0);
+    Record {
+        event: "packet".into(),
+        time: clock.rfc3339(event.time_ns),
+        direction: if event.direction == Direction::Tx as u8 { "tx" } else { "rx" }.into(),
+        protocol: protocol(event.protocol),
+        ip_version: if event.family == 0 { 4 } else { 6 },
+        source: Address::from(event.source).scoped(Some(&device)),
+        source_port: has_ports.then_some(event.source_port),
+        destination: Address::from(event.destination).scoped(Some(&device)),
+        destination_port: has_ports.then_some(event.destination_port),
+        tcp_flags: (u16::from(event.protocol) == IPPROTO_TCP).then(|| flags().map(|(_, letter)| letter).collect()),
+        bytes: event.bytes,
+        segments: event.segments,
+        netns: event.netns.inode,
+        netns_cookie: event.netns.cookie,
+        device,
+        ifindex: event.ifindex,
+        pid: (is_process || is_kernel).then_some(event.owner.tgid),
+        start_time_ns: is_process.then_some(event.owner.start_time_ns),
+        comm: if is_kernel { Some("[kernel]".into()) } else { is_process.then(|| escape_c(&event.comm)) },
+        uid: is_process.then_some(event.owner.uid),
+        owner: match event.found {
+            found::KERNEL => "kernel",
+            found::NOBODY => "none",
+            evidence => evidence::name(evidence.into()),
+        }
+        .into(),
+    }
+}
+
+/// Appends the head.
+pub fn header(text: &mut String, hooks: &[(&'static str, String)]) {
+    push_head(text, SCHEMA, hooks);
+}
+
+pub fn line(text: &mut String, event: &PacketEvent, device: String, clock: &Clock) {
+    push_json(text, &record(event, device, clock));
+}
+
+#[derive(Serialize, Default)]
+struct Line<'a> {
+    time: &'a str,
+    event: &'a str,
+    direction: &'a str,
+    protocol: &'a str,
+    ip_version: Option<u8>,
+    source: &'a str,
+    source_port: Option<u16>,
+    destination: &'a str,
+    destination_port: Option<u16>,
+    tcp_flags: Option<&'a str>,
+    bytes: Option<u32>,
+    segments: Option<u16>,
+    netns: Option<u32>,
+    netns_cookie: Option<u32>,
+    device: Text<'a>,
+    pid: Option<u32>,
+    start_time_ns: Option<u64>,
+    comm: Text<'a>,
+    uid: Option<u32>,
+    owner: &'a str,
+    /// Only of losses.
+    events_lost: Option<u64>,
+    runs_skipped: Option<u64>,
+}
+
+/// Appends the header.
+pub fn csv_header(text: &mut String) {
+    csv::push_header::<Line<'_>>(text);
+}
+
+/// Appends one event.
+pub fn csv_line(text: &mut String, event: &PacketEvent, device: String, clock: &Clock) {
+    let record = record(event, device, clock);
+    csv::push_line(
+        text,
+        Line {
+            time: &record.time,
+            event: &record.event,
+            direction: &record.direction,
+            protocol: &record.protocol,
+            ip_version: Some(record.ip_version),
+            source: &record.source,
+            source_port: record.source_port,
+            destination: &record.destination,
+            destination_port: record.destination_port,
+            tcp_flags: record.tcp_flags.as_deref(),
+            bytes: Some(record.bytes),
+            segments: Some(record.segments),
+            netns: Some(record.netns),
+            netns_cookie: Some(record.netns_cookie),
+            device: Text(Some(&record.device)),
+            pid: record.pid,
+            start_time_ns: record.start_time_ns,
+            comm: Text(record.comm.as_deref()),
+            uid: record.uid,
+            owner: &record.owner,
+            ..Line::default()
+        },
+    );
+}
+
+/// Appends what was lost.
+pub fn csv_loss(text: &mut String, loss: Loss) {
+    let (events_lost, runs_skipped) = (Some(loss.events), Some(loss.runs_skipped));
+    csv::push_line(text, Line { time: &now(), event: "lost", events_lost, runs_skipped, ..Line::default() });
+}

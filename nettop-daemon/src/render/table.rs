@@ -1,0 +1,110 @@
+//! Text for people: nettop.stp's columns in nettop.stp's order, then the devices' balance and the losses.
+
+use std::fmt::Write as _;
+
+use nettop_model::{
+    Snapshot,
+    snapshot::{BasisReport, DeviceBalance, DeviceReport, DirectionBalance, RowReport, Traffic},
+};
+use unicode_width::UnicodeWidthStr as _;
+
+const KIB: u64 = 1024;
+/// Columns before the command, as wide as nettop.stp's where nothing needs more room; the last two are of drops.
+const COLUMNS: [(&str, usize); 9] = [
+    ("PID", 7),
+    ("UID", 5),
+    ("DEV", 7),
+    ("XMIT_PK", 7),
+    ("RECV_PK", 7),
+    ("XMIT_KB", 7),
+    ("RECV_KB", 7),
+    ("DROPS", 7),
+    ("RETRANS", 7),
+];
+
+/// One report, with columns for drops and retransmits if they are wanted. Rows with nothing to show are left out.
+pub(super) fn table(snapshot: &Snapshot, with_drops: bool) -> String {
+    let mut text = String::new();
+    // Writing to a String does not fail.
+    let _ = write(&mut text, snapshot, with_drops);
+    text
+}
+
+fn write(text: &mut String, snapshot: &Snapshot, with_drops: bool) -> std::fmt::Result {
+    let has_drops = |row: &RowReport| with_drops && row.drops.interval + row.retransmits.interval > 0;
+    let rows = snapshot.rows.iter().filter(|row| row.interval != Traffic::default() || has_drops(row));
+    let lines: Vec<_> = rows.map(|row| (cells(row), &row.comm)).collect();
+    let shown = if with_drops { &COLUMNS[..] } else { &COLUMNS[..COLUMNS.len() - 2] };
+    let widths = std::array::from_fn::<_, { COLUMNS.len() }, _>(|at| {
+        lines.iter().map(|(cells, _)| cells[at].width()).max().unwrap_or(0).max(COLUMNS[at].1)
+    });
+    let mut line = |cells: &[String], command: &str| {
+        for (at, (name, _)) in shown.iter().enumerate() {
+            let blanks = " ".repeat(widths[at].saturating_sub(cells[at].width()));
+            let [before, after] = if *name == "DEV" { ["", blanks.as_str()] } else { [blanks.as_str(), ""] };
+            write!(text, "{before}{}{after} ", cells[at])?;
+        }
+        writeln!(text, "{command}")
+    };
+    line(&COLUMNS.map(|(name, _)| name.to_owned()), "COMMAND")?;
+    for (cells, command) in &lines {
+        line(cells, command)?;
+    }
+    writeln!(text)?;
+    for device in snapshot.devices.iter().filter(|device| device.interval != DeviceBalance::default()) {
+        write_device(text, device)?;
+    }
+    let losses: Vec<String> = snapshot
+        .loss
+        .entries()
+        .into_iter()
+        .filter(|(_, value)| *value != 0)
+        .map(|(name, value)| format!("{name} {value}"))
+        .collect();
+    writeln!(text, "loss: {}\n", if losses.is_empty() { "none".into() } else { losses.join(", ") })
+}
+
+fn cells(row: &RowReport) -> [String; COLUMNS.len()] {
+    let Traffic { tx, rx } = row.interval;
+    let numbers =
+        [tx.packets, rx.packets, tx.bytes / KIB, rx.bytes / KIB, row.drops.interval, row.retransmits.interval];
+    let [xmit_pk, recv_pk, xmit_kb, recv_kb, drops, retransmits] = numbers.map(|number| number.to_string());
+    let uid = row.uid.map_or_else(|| "-".into(), |uid| uid.to_string());
+    let device = row.device.clone().unwrap_or_else(|| "-".into());
+    [row.pid.to_string(), uid, device, xmit_pk, recv_pk, xmit_kb, recv_kb, drops, retransmits]
+}
+
+fn write_device(text: &mut String, device: &DeviceReport) -> std::fmt::Result {
+    write!(text, "{} (", device.device)?;
+    if let Some(driver) = &device.driver {
+        write!(text, "{driver}, ")?;
+    }
+    writeln!(text, "namespace {}):", device.netns)?;
+    write_side(text, "xmit", &device.interval.tx, &device.tx_basis)?;
+    write_side(text, "recv", &device.interval.rx, &device.rx_basis)
+}
+
+/// One direction: the parts of what the device counted. Terms that few devices have are left out if zero.
+fn write_side(text: &mut String, name: &str, side: &DirectionBalance, basis: &BasisReport) -> std::fmt::Result {
+    let (processes, kernel) = (side.attributed_bytes, side.kernel_bytes);
+    write!(text, "  {name} {} B = {processes} processes + {kernel} kernel", side.bytes)?;
+    for (bytes, what) in [
+        (side.copied_bytes, "copies"),
+        (side.offload_bytes, "headers of offloaded segments"),
+        (side.pending_bytes, "not yet posted"),
+    ] {
+        if bytes > 0 {
+            write!(text, " - {bytes} {what}")?;
+        }
+    }
+    let frame_bytes = side.link_header_bytes + side.padding_bytes;
+    if frame_bytes > 0 {
+        write!(text, " + {frame_bytes} link headers")?;
+    }
+    let reason = basis.reason.as_deref().unwrap_or_default();
+    if !basis.is_decided() {
+        return writeln!(text, ", the rest is undecided: {reason}");
+    }
+    write!(text, " + {} unattributed", side.unattributed_bytes)?;
+    if reason.is_empty() { writeln!(text) } else { writeln!(text, " ({reason})") }
+}

@@ -1,0 +1,107 @@
+//! Steps as documents and as CSV.
+
+use nettop_common::trace::{CallStep, FIRST_FUNCTION, Step, kind};
+use nettop_kernel::events::Loss;
+use nettop_model::trace::{Record, SCHEMA};
+use serde::Serialize;
+
+use super::{decode, name};
+use crate::{
+    render::{
+        csv::{self, Text},
+        head::{push_head, push_json},
+    },
+    sys::{
+        clock::{Clock, now},
+        escape::escape_c,
+    },
+};
+
+fn record(step: &Step, call: Option<&CallStep>, clock: &Clock) -> Record {
+    let is_left = step.kind != kind::ENTER;
+    let has_result = is_left && step.what < FIRST_FUNCTION;
+    let error = has_result.then(|| decode::error(step.result)).flatten();
+    let result = match &error {
+        Some(error) => error.is_answer.then_some(-1),
+        None => has_result.then_some(step.result),
+    };
+    Record {
+        event: if is_left { "leave" } else { "enter" }.into(),
+        time: clock.rfc3339(step.time_ns),
+        pid: step.owner.tgid,
+        tid: step.tid,
+        start_time_ns: step.owner.start_time_ns,
+        uid: step.owner.uid,
+        comm: escape_c(&step.comm),
+        call: name(step.what).into(),
+        depth: step.depth,
+        elapsed_us: (step.kind != kind::LEAVE_UNENTERED).then_some(step.elapsed_ns / 1000),
+        result,
+        error: error.map(|error| error.name),
+        arguments: call.filter(|_| is_left).map(decode::arguments),
+    }
+}
+
+/// Appends the head.
+pub fn header(text: &mut String, hooks: &[(&'static str, String)]) {
+    push_head(text, SCHEMA, hooks);
+}
+
+pub fn line(text: &mut String, step: &Step, call: Option<&CallStep>, clock: &Clock) {
+    push_json(text, &record(step, call, clock));
+}
+
+#[derive(Serialize, Default)]
+struct Line<'a> {
+    time: &'a str,
+    event: &'a str,
+    pid: Option<u32>,
+    tid: Option<u32>,
+    start_time_ns: Option<u64>,
+    uid: Option<u32>,
+    comm: Text<'a>,
+    call: &'a str,
+    depth: Option<u32>,
+    elapsed_us: Option<u64>,
+    result: Option<i64>,
+    error: Text<'a>,
+    arguments: Text<'a>,
+    /// Only of losses.
+    events_lost: Option<u64>,
+    runs_skipped: Option<u64>,
+}
+
+/// Appends the header.
+pub fn csv_header(text: &mut String) {
+    csv::push_header::<Line<'_>>(text);
+}
+
+/// Appends one event.
+pub fn csv_line(text: &mut String, step: &Step, call: Option<&CallStep>, clock: &Clock) {
+    let record = record(step, call, clock);
+    csv::push_line(
+        text,
+        Line {
+            time: &record.time,
+            event: &record.event,
+            pid: Some(record.pid),
+            tid: Some(record.tid),
+            start_time_ns: Some(record.start_time_ns),
+            uid: Some(record.uid),
+            comm: Text(Some(&record.comm)),
+            call: &record.call,
+            depth: Some(record.depth),
+            elapsed_us: record.elapsed_us,
+            result: record.result,
+            error: Text(record.error.as_deref()),
+            arguments: Text(record.arguments.as_deref()),
+            ..Line::default()
+        },
+    );
+}
+
+/// Appends what was lost.
+pub fn csv_loss(text: &mut String, loss: Loss) {
+    let (events_lost, runs_skipped) = (Some(loss.events), Some(loss.runs_skipped));
+    csv::push_line(text, Line { time: &now(), event: "lost", events_lost, runs_skipped, ..Line::default() });
+}

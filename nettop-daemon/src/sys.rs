@@ -1,0 +1,12 @@
+//! What this process does with its system: memory, clocks, limits, signals, standard output and error.
+
+pub mod allocator;
+pub mod clock;
+pub mod escape;
+pub mod ethtool;
+pub mod limits;
+pub mod runtime;
+pub mod signals;
+pub mod stderr;
+pub mod stdout;
+pub mod version;

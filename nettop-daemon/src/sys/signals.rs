@@ -1,0 +1,48 @@
+//! SIGINT and SIGTERM: waited for while a command works, and let through once it only writes what is left.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use nix::sys::signal::Signal;
+use tokio::signal::unix::{self, SignalKind};
+
+use crate::sys::stdout::let_signals_end;
+
+/// Both signals, from when this was made.
+pub struct Signals {
+    interrupt: unix::Signal,
+    terminate: unix::Signal,
+}
+
+impl Signals {
+    /// From here on a signal waits to be asked for, and does not end the process with its hooks half attached.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub fn watch() -> anyhow::Result<Self> {
+        Ok(Self {
+            interrupt: unix::signal(SignalKind::interrupt()).context("cannot handle SIGINT")?,
+            terminate: unix::signal(SignalKind::terminate()).context("cannot handle SIGTERM")?,
+        })
+    }
+
+    /// Waits for one.
+    pub async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.interrupt.recv() => Signal::SIGINT,
+            _ = self.terminate.recv() => Signal::SIGTERM,
+        }
+    }
+
+    /// From here on a signal ends the process at once. Returns one that came before and was not asked for.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub async fn let_through(&mut self) -> anyhow::Result<Option<Signal>> {
+        let_signals_end()?;
+        // The runtime sees signals when it waits.
+        Ok(tokio::time::timeout(Duration::from_millis(1), self.next()).await.ok())
+    }
+}

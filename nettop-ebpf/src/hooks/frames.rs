@@ -1,0 +1,125 @@
+//! Frames of packet sockets (AF_PACKET), at their first device: after the queue each frame is one packet, from any call
+//! or ring. No hook reports that such a socket is made, so the program looks at each sent packet. For all others it
+//! ends after three loads.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use nettop_common::{
+    Direction, Family, Ref, SocketTag,
+    abi::{AF_PACKET, IPPROTO_TCP},
+    tag::{STACKED, evidence},
+};
+
+use crate::{
+    kernel::{self, load, probe, probe_at},
+    ledger::{self, Packet},
+    owners,
+    storage::SOCKETS,
+    tags,
+    task::{User, is_in_call_on},
+};
+
+const ETHERNET_HEADER: u32 = 14;
+const ETH_P_IPV6_BE: u16 = 0x86dd_u16.to_be();
+const ETH_P_8021Q_BE: u16 = 0x8100_u16.to_be();
+
+/// `xmit_one`, after queueing and segmentation.
+#[btf_tracepoint(function = "net_dev_start_xmit")]
+pub fn frame_sent(ctx: BtfTracePointContext) -> i32 {
+    let skb: *const c_void = ctx.arg(0);
+    let sk: *const c_void = load(skb, &kernel::SKB_SK);
+    if !sk.is_null() && load::<u16>(sk, &kernel::SOCK_FAMILY) == AF_PACKET {
+        count(skb as u64, sk, ctx.arg::<*const c_void>(1) as u64);
+    }
+    0
+}
+
+#[inline(always)]
+fn count(skb: u64, sk: *const c_void, device: u64) {
+    let Some(tag) = SOCKETS.tag(sk.cast_mut()) else { return };
+    let socket = tags::address(tag, sk);
+    if tag.netns.inode == 0 {
+        tag.netns = tags::netns_of(socket);
+    }
+    if !is_first_device(tag, skb, device) {
+        return;
+    }
+    let known = tags::owner(tag);
+    let sender = sender_of(tag, known, socket);
+    ledger::count(tag, sender, sk, false, Direction::Tx, &frame(skb, device));
+}
+
+/// The sender of the frame: the running process only if that is known, since any process may empty a device's queue.
+/// [`Ref::NONE`] otherwise, for the socket's owner.
+#[inline(always)]
+fn sender_of(tag: &mut SocketTag, known: Ref, socket: u64) -> Ref {
+    let user = User::current();
+    let owner = owners::get(known);
+    let is_owned = known != Ref::NONE && owner.is_some();
+    if owner.is_some_and(|owner| user.is(owner)) {
+        return known;
+    }
+    if user.task.is_kernel_thread() {
+        return Ref::NONE;
+    }
+    if is_in_call_on(socket) {
+        tags::assign_owner(tag, &user, evidence::USER)
+    } else if !is_owned && user.task.has_opened(socket) {
+        tags::assign_owner(tag, &user, evidence::CREATOR)
+    } else {
+        Ref::NONE
+    }
+}
+
+/// Whether the frame came here from its socket. Frames that were received before, are in a tunnel, or come from the
+/// device above have their sender's socket as well.
+#[inline(always)]
+fn is_first_device(tag: &mut SocketTag, skb: u64, device: u64) -> bool {
+    let is_passed_on = probe::<u32>(skb, &kernel::SKB_IIF) != 0;
+    let is_tunnelled = probe::<u16>(skb, &kernel::SKB_INNER_NETWORK_HEADER) != 0;
+    if is_passed_on || is_tunnelled || kernel::netns(probe(device, &kernel::DEVICE_NET)) != tag.netns {
+        return false;
+    }
+    if has_any(device, kernel::DEVICE_LOWER.load()) {
+        tags::set_flags(tag, STACKED);
+        return true;
+    }
+    tag.flags & STACKED == 0 || !has_any(device, kernel::DEVICE_UPPER.load())
+}
+
+/// Whether a list of a device, a `list_head`, has a member.
+#[inline(always)]
+fn has_any(device: u64, list: u64) -> bool {
+    let head = device + list;
+    probe_at::<u64>(head) != head
+}
+
+/// As other rows count it: without the link header, which device counters may have.
+#[inline(always)]
+fn frame(skb: u64, device: u64) -> Packet {
+    let head: u64 = probe(skb, &kernel::SKB_HEAD);
+    let data: u64 = probe(skb, &kernel::SKB_DATA);
+    let network = head + u64::from(probe::<u16>(skb, &kernel::SKB_NETWORK_HEADER));
+    // A VLAN tag from the program is the frame's, and not the device's.
+    let before_network = network.wrapping_sub(data) as u32;
+    let link_bytes = if before_network > ETHERNET_HEADER { ETHERNET_HEADER } else { before_network };
+    let mut protocol: u16 = probe(skb, &kernel::SKB_PROTOCOL);
+    if protocol == ETH_P_8021Q_BE {
+        protocol = probe_at(data + 16);
+    }
+    let family = if protocol == ETH_P_IPV6_BE { Family::V6 } else { Family::V4 };
+    let gso_size: u16 = probe(head + u64::from(probe::<u32>(skb, &kernel::SKB_END)), &kernel::SHINFO_GSO_SIZE);
+    let bytes = probe::<u32>(skb, &kernel::SKB_LEN).saturating_sub(link_bytes);
+    let mut packet = Packet::ordinary(probe(device, &kernel::DEVICE_IFINDEX), family, bytes);
+    packet.gso_size = u32::from(gso_size);
+    if gso_size != 0 {
+        let transport = head + u64::from(probe::<u16>(skb, &kernel::SKB_TRANSPORT_HEADER));
+        let at = if protocol == ETH_P_IPV6_BE { 6 } else { 9 };
+        let is_tcp = u16::from(probe_at::<u8>(network + at)) == IPPROTO_TCP;
+        packet.is_udp = !is_tcp;
+        let transport_bytes = if is_tcp { u32::from(probe_at::<u8>(transport + 12) >> 4) * 4 } else { 8 };
+        packet.header_bytes = (transport.wrapping_sub(data) as u32).wrapping_sub(link_bytes) + transport_bytes;
+    }
+    packet
+}

@@ -1,0 +1,112 @@
+//! Packets counted as sent and then dropped before the device saw them: by another program on the hook, without a
+//! neighbour, or by a queue. The reason shows that a packet had passed `packet_tx`.
+
+use core::ffi::c_void;
+
+use aya_ebpf::Global;
+use nettop_common::{Family, abi::IPPROTO_TCP};
+
+use super::drops::{Freed, is_full};
+use crate::{
+    hooks::transfer::is_inet,
+    kernel::{self, load, probe, probe_at},
+    ledger::{self, Packet},
+    storage::SOCKETS,
+};
+
+/// The values below 128 of `enum skb_drop_reason` for that, one bit each; none before 5.17.
+#[unsafe(no_mangle)]
+static UNSENT_REASONS: Global<[u64; 2]> = Global::new([0; 2]);
+/// Number of the queues' own reasons, if the kernel has a subsystem for them; else 0.
+#[unsafe(no_mangle)]
+static QDISC_SUBSYSTEM: Global<u32> = Global::new(0);
+
+const ETH_P_IP_BE: u16 = 0x0800_u16.to_be();
+const ETH_P_IPV6_BE: u16 = 0x86dd_u16.to_be();
+const IPV6_HEADER: u32 = 40;
+const HOP_BY_HOP: u8 = 0;
+const JUMBO_HEADER: u32 = 8;
+const FRAGMENT: u8 = 44;
+const FRAGMENT_HEADER: u32 = 8;
+const UDP_HEADER: u32 = 8;
+
+/// Counts the packet, if it is one of those.
+#[inline(always)]
+pub fn count(freed: &Freed) {
+    if is_behind_hook(freed.reason) {
+        count_packet(freed.skb);
+    }
+}
+
+#[inline(always)]
+fn is_behind_hook(reason: u32) -> bool {
+    let [low, high] = UNSENT_REASONS.load();
+    let bits = if reason < 64 { low } else { high };
+    (reason < 128 && bits >> (reason & 63) & 1 != 0)
+        || (QDISC_SUBSYSTEM.load() != 0 && reason >> 16 == QDISC_SUBSYSTEM.load())
+}
+
+#[inline(always)]
+fn count_packet(skb: *const c_void) {
+    let sk: *const c_void = load(skb, &kernel::SKB_SK);
+    // Packet sockets bypass the IP hooks.
+    if sk.is_null() || !is_full(sk, probe(sk as u64, &kernel::SOCK_STATE)) || !is_inet(sk) {
+        return;
+    }
+    let Some(tag) = SOCKETS.find(sk.cast_mut()) else { return };
+    let family = match load::<u16>(skb, &kernel::SKB_PROTOCOL) {
+        ETH_P_IP_BE => Family::V4,
+        ETH_P_IPV6_BE => Family::V6,
+        _ => return,
+    };
+    // Read as numbers: arithmetic on the buffer's typed pointers is not allowed.
+    let skb = skb as u64;
+    let device: u64 = probe(skb, &kernel::SKB_DEV);
+    let head: u64 = probe(skb, &kernel::SKB_HEAD);
+    let network = head + u64::from(probe::<u16>(skb, &kernel::SKB_NETWORK_HEADER));
+    let transport = head + u64::from(probe::<u16>(skb, &kernel::SKB_TRANSPORT_HEADER));
+    // Before a queue it already has its link header.
+    let link_bytes = network.wrapping_sub(probe::<u64>(skb, &kernel::SKB_DATA)) as u32;
+    let gso_size: u16 = probe(head + u64::from(probe::<u32>(skb, &kernel::SKB_END)), &kernel::SHINFO_GSO_SIZE);
+    let bytes = probe::<u32>(skb, &kernel::SKB_LEN).wrapping_sub(link_bytes);
+    let mut packet = Packet::ordinary(probe(device, &kernel::DEVICE_IFINDEX), family, bytes);
+    packet.gso_size = u32::from(gso_size);
+    let netns = kernel::netns(probe(device, &kernel::DEVICE_NET));
+    ledger::take_back(tag, netns, &as_counted(packet, network, transport));
+}
+
+/// As `packet_tx` counted it: a fragmented datagram as a whole. The first fragment stands for the packet, and the
+/// repeated headers of the others were not counted.
+#[inline(always)]
+fn as_counted(mut packet: Packet, network: u64, transport: u64) -> ledger::Unsent {
+    let byte = |at: u64| probe_at::<u8>(network + at);
+    let word = |at: u64| u16::from_be(probe_at::<u16>(network + at));
+    let (header_bytes, fragment_offset) = match packet.family {
+        Family::V4 => (u32::from(byte(0) & 0x0f) * 4, word(6) & 0x1fff),
+        Family::V6 if byte(6) == FRAGMENT => {
+            packet.bytes = packet.bytes.saturating_sub(FRAGMENT_HEADER);
+            (IPV6_HEADER, word(42) >> 3)
+        }
+        Family::V6 => (IPV6_HEADER, 0),
+    };
+    if fragment_offset != 0 {
+        packet.bytes = packet.bytes.saturating_sub(header_bytes);
+        return ledger::Unsent { packets: 0, packet };
+    }
+    if packet.gso_size != 0 {
+        let is_jumbo = packet.family == Family::V6 && byte(6) == HOP_BY_HOP;
+        let jumbo_bytes = if is_jumbo { JUMBO_HEADER } else { 0 };
+        let protocol = match packet.family {
+            Family::V4 => byte(9),
+            Family::V6 if is_jumbo => byte(u64::from(IPV6_HEADER)),
+            Family::V6 => byte(6),
+        };
+        packet.is_udp = u16::from(protocol) != IPPROTO_TCP;
+        let transport_bytes =
+            if packet.is_udp { UDP_HEADER } else { u32::from(probe_at::<u8>(transport + 12) >> 4) * 4 };
+        packet.jumbo_bytes = jumbo_bytes;
+        packet.bytes = packet.bytes.saturating_sub(jumbo_bytes);
+        packet.header_bytes = (transport.wrapping_sub(network) as u32).wrapping_sub(jumbo_bytes) + transport_bytes;
+    }
+    ledger::Unsent { packets: 1, packet }
+}

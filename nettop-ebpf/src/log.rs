@@ -1,0 +1,89 @@
+//! Logs slow paths of the programs, for `aya_log` to read. The level is a read-only global: if it is off, the verifier
+//! drops the calls.
+//!
+//! Records are written here and not by the macros of `aya_log_ebpf`. Those need 300 bytes of a stack of 512, search for
+//! the length on every path, and do not report records that did not fit.
+
+use aya_log_common::{ArgumentKind, Level, RecordFieldKind};
+use aya_log_ebpf::macro_support::{AYA_LOGS, level_enabled};
+use nettop_common::log::{VALUES, What};
+
+use crate::{
+    kernel::{self, probe},
+    maps::count,
+    task,
+};
+
+/// Type, length, value.
+#[repr(C, packed)]
+struct Field<T>(u8, u16, T);
+
+impl<T> Field<T> {
+    #[inline(always)]
+    const fn of(kind: RecordFieldKind, value: T) -> Self {
+        Self(kind as u8, size_of::<T>() as u16, value)
+    }
+
+    #[inline(always)]
+    const fn argument(kind: ArgumentKind, value: T) -> Self {
+        Self(kind as u8, size_of::<T>() as u16, value)
+    }
+}
+
+/// As `aya_log` parses it.
+#[repr(C, packed)]
+struct Record {
+    bytes: u16,
+    target: Field<[u8; 4]>,
+    level: Field<u8>,
+    module: Field<()>,
+    file: Field<()>,
+    line: Field<u32>,
+    arguments: Field<u32>,
+    values: [Words; VALUES],
+}
+
+/// A number, and a blank after it.
+#[repr(C, packed)]
+struct Words(Field<u64>, Field<u8>);
+
+/// Logs an event, with the cookie of its socket, or 0.
+#[inline(always)]
+pub fn write(what: What, cookie: u64, first: u64, second: u64) {
+    if level_enabled(Level::Debug) {
+        write_log(what as u64, cookie, first, second);
+    }
+}
+
+/// The same, by the socket's address.
+#[inline(always)]
+pub fn log_socket_event(what: What, sk: u64, first: u64, second: u64) {
+    if level_enabled(Level::Debug) {
+        write_log(what as u64, probe(sk, &kernel::SOCK_COOKIE), first, second);
+    }
+}
+
+/// Global, so that the verifier checks it once. A global function must return a number.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn write_log(what: u64, cookie: u64, first: u64, second: u64) -> u32 {
+    let Some(mut entry) = AYA_LOGS.reserve::<Record>(0) else {
+        count(|stats| &raw mut stats.log_lost);
+        return 0;
+    };
+    // Before 6.10 programs on cgroups may not get the process itself.
+    let tgid = u64::from(probe::<u32>(task::current_address(), &kernel::TASK_TGID));
+    let value = |value: u64| Words(Field::argument(ArgumentKind::U64, value), Field::argument(ArgumentKind::Str, b' '));
+    entry.write(Record {
+        bytes: size_of::<Record>() as u16,
+        target: Field::of(RecordFieldKind::Target, *b"ebpf"),
+        level: Field::of(RecordFieldKind::Level, Level::Debug as u8),
+        module: Field::of(RecordFieldKind::Module, ()),
+        file: Field::of(RecordFieldKind::File, ()),
+        line: Field::of(RecordFieldKind::Line, 0),
+        arguments: Field::of(RecordFieldKind::NumArgs, 2 * VALUES as u32),
+        values: [value(what), value(cookie), value(tgid), value(first), value(second)],
+    });
+    entry.submit(0);
+    0
+}

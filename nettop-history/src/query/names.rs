@@ -1,0 +1,117 @@
+//! Names of the shown rows: read one by one, and folded at once.
+
+use rusqlite::Connection;
+
+use super::{AnswerRow, By};
+use crate::slot::{Device, OTHER, Who};
+
+/// In the order of numbers: the last name of a process stays.
+pub(super) fn read(connection: &Connection, by: By, rows: &mut [AnswerRow]) -> rusqlite::Result<()> {
+    let mut is_new = vec![true; rows.len()];
+    let device = "d.netns, d.netns_cookie, d.ifindex, d.name";
+    let query = match by {
+        By::Device => {
+            format!("SELECT m.shown, {device} FROM member m CROSS JOIN device d ON d.id = m.number ORDER BY m.number")
+        }
+        _ => format!(
+            "SELECT m.shown, {device}, p.pid, p.start_time_ns, p.uid, g.comm, g.exe, g.unit, g.cgroup, g.container
+             FROM member m CROSS JOIN process p ON p.id = m.number CROSS JOIN program g ON g.id = p.program
+             CROSS JOIN device d ON d.id = p.device ORDER BY m.number"
+        ),
+    };
+    let mut statement = connection.prepare(&query)?;
+    let mut found = statement.query([])?;
+    while let Some(row) = found.next()? {
+        let number: i64 = row.get(0)?;
+        let Some(shown) = at(rows, number) else { continue };
+        let is_first = usize::try_from(number - 1).is_ok_and(|at| std::mem::replace(&mut is_new[at], false));
+        let device = Device { netns: row.get(1)?, netns_cookie: row.get(2)?, ifindex: row.get(3)?, name: row.get(4)? };
+        if by == By::Device {
+            shown.name = device.name.clone().unwrap_or_else(|| "-".into());
+            shown.who.device = device;
+            continue;
+        }
+        let who = Who {
+            pid: row.get(5)?,
+            start_time_ns: row.get::<_, Option<i64>>(6)?.map(i64::cast_unsigned),
+            uid: row.get(7)?,
+            comm: row.get(8)?,
+            exe: row.get(9)?,
+            unit: row.get(10)?,
+            cgroup: row.get(11)?,
+            container: row.get(12)?,
+            device,
+        };
+        let is_one_process = by == By::Process && who.pid != 0;
+        if is_first || is_one_process {
+            shown.name = name(by, &who);
+        }
+        match (is_first, is_one_process) {
+            (true, _) => shown.who = who,
+            (false, true) => shown.who.learn(who),
+            (false, false) => shown.who.keep_common(&who),
+        }
+    }
+    Ok(())
+}
+
+/// As SQL distinguishes the groups.
+fn name(by: By, who: &Who) -> String {
+    let or_none = |name: &Option<String>| name.clone().unwrap_or_else(|| "-".into());
+    match by {
+        // Drops that are nobody's.
+        _ if who.pid == 0 && who.comm.is_empty() => "-".into(),
+        // What did not fit in a slot has no single unit.
+        _ if who.pid == 0 && who.comm == OTHER => OTHER.into(),
+        By::Process | By::Device => who.comm.clone(),
+        By::Program => match &who.exe {
+            None if who.comm.is_empty() => "-".into(),
+            exe => exe.clone().unwrap_or_else(|| who.comm.clone()),
+        },
+        By::Unit => or_none(&who.unit),
+        By::User => who.uid.map_or_else(|| "-".into(), |uid| uid.to_string()),
+        By::Container => or_none(&who.container),
+    }
+}
+
+impl Who {
+    /// Takes what is known of the same process later.
+    fn learn(&mut self, later: Self) {
+        self.comm = later.comm;
+        self.exe = later.exe.or(self.exe.take());
+        self.unit = later.unit.or(self.unit.take());
+        self.cgroup = later.cgroup.or(self.cgroup.take());
+        self.container = later.container.or(self.container.take());
+        self.keep_common_device(&later.device);
+    }
+
+    fn keep_common_device(&mut self, other: &Device) {
+        if self.device != *other {
+            let name = self.device.name.take().filter(|name| other.name.as_ref() == Some(name));
+            self.device = Device { name, ..Device::default() };
+        }
+    }
+
+    /// Keeps what another has as well.
+    fn keep_common(&mut self, other: &Self) {
+        fn common<T: PartialEq>(mine: &mut Option<T>, theirs: Option<&T>) {
+            if mine.as_ref() != theirs {
+                *mine = None;
+            }
+        }
+        if (self.pid, self.start_time_ns) != (other.pid, other.start_time_ns) {
+            (self.pid, self.start_time_ns) = (0, None);
+        }
+        common(&mut self.uid, other.uid.as_ref());
+        common(&mut self.exe, other.exe.as_ref());
+        common(&mut self.unit, other.unit.as_ref());
+        common(&mut self.cgroup, other.cgroup.as_ref());
+        common(&mut self.container, other.container.as_ref());
+        self.keep_common_device(&other.device);
+    }
+}
+
+/// The row that has a number in `shown`.
+pub(super) fn at(rows: &mut [AnswerRow], shown: i64) -> Option<&mut AnswerRow> {
+    rows.get_mut(usize::try_from(shown - 1).ok()?)
+}

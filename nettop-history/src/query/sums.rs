@@ -1,0 +1,321 @@
+//! Sums by process, by what it belongs to, or by device. SQLite adds, sorts and cuts them in temporary tables: in a bounded
+//! cache, beyond that in a file. Only the shown rows are held here.
+
+use rusqlite::{Row, params};
+
+use super::{Answer, AnswerRow, By, Order, Question, Reader, names, selection};
+use crate::{
+    plan::Part,
+    slot::{Counters, OTHER},
+};
+
+/// What is added up, in the order of [`TABLES`].
+const SUMS: [&str; 9] = [
+    "tx_bytes",
+    "rx_bytes",
+    "tx_packets",
+    "rx_packets",
+    "tx_app_bytes",
+    "rx_app_bytes",
+    "drops",
+    "retransmits",
+    "unattributed",
+];
+
+/// `moved`: by number of a process or device. `shown`: the first of those. `member`: the numbers they are made of. `twin`:
+/// the same process as a lower number.
+macro_rules! tables {
+    ($($name:literal, $keys:literal;)*) => {
+        concat!($("CREATE TEMP TABLE ", $name, "(", $keys, ", tx_bytes INTEGER, rx_bytes INTEGER, tx_packets INTEGER,
+             rx_packets INTEGER, tx_app_bytes INTEGER, rx_app_bytes INTEGER, drops INTEGER, retransmits INTEGER,
+             unattributed INTEGER, tx_peak INTEGER, rx_peak INTEGER);",)*
+            "CREATE INDEX temp.shown_keys ON shown(key4, key1, key2, key3, key0);
+             CREATE TEMP TABLE member(number INTEGER PRIMARY KEY, shown INTEGER NOT NULL);
+             CREATE TEMP TABLE twin(number INTEGER PRIMARY KEY, first INTEGER NOT NULL);")
+    };
+}
+const TABLES: &str = tables! {
+    "moved", "number INTEGER PRIMARY KEY";
+    "shown", "id INTEGER PRIMARY KEY, key0, key1, key2, key3, key4";
+};
+
+/// Adds to a row that exists.
+const ADD: &str = "ON CONFLICT(number) DO UPDATE SET tx_bytes = tx_bytes + excluded.tx_bytes, rx_bytes = rx_bytes + excluded.rx_bytes,
+     tx_packets = tx_packets + excluded.tx_packets, rx_packets = rx_packets + excluded.rx_packets,
+     tx_app_bytes = tx_app_bytes + excluded.tx_app_bytes, rx_app_bytes = rx_app_bytes + excluded.rx_app_bytes,
+     drops = drops + excluded.drops, retransmits = retransmits + excluded.retransmits,
+     unattributed = unattributed + excluded.unattributed,
+     tx_peak = max(tx_peak, excluded.tx_peak), rx_peak = max(rx_peak, excluded.rx_peak)";
+
+impl Reader {
+    /// Fills the answer's rows, and what is beyond them. Temporary tables end with the transaction.
+    pub(super) fn sums(&self, question: &Question, answer: &mut Answer) -> rusqlite::Result<()> {
+        self.connection.execute_batch(TABLES)?;
+        for part in &answer.parts {
+            self.add_moved(question, part)?;
+        }
+        self.group(question)?;
+        self.choose(question, answer)?;
+        self.describe(question, answer)?;
+        self.draw(question, answer)
+    }
+
+    /// Adds up a part, by number.
+    fn add_moved(&self, question: &Question, part: &Part) -> rusqlite::Result<()> {
+        let (suffix, peaks) = (part.resolution.suffix(), part.resolution.peaks());
+        let selection = selection(question, suffix);
+        let sums = match question.by {
+            By::Device => "0, 0, 0, 0, sum(tx_unattributed + rx_unattributed)",
+            _ => "sum(tx_app_bytes), sum(rx_app_bytes), 0, 0, 0",
+        };
+        let (table, number) = (table(question.by), numbered(question.by));
+        let query = format!(
+            "INSERT INTO moved SELECT {number}, sum(tx_bytes), sum(rx_bytes), sum(tx_packets), sum(rx_packets), {sums}, max({}),
+                 max({}) FROM {table}_{suffix} WHERE ts >= ?1 AND ts < ?2 {selection} GROUP BY {number} {ADD}",
+            peaks[0], peaks[1]
+        );
+        self.connection.execute(&query, params![part.from, part.to])?;
+        if question.by == By::Device {
+            return Ok(());
+        }
+        let query = format!(
+            "INSERT INTO moved SELECT s.process, 0, 0, 0, 0, 0, 0, coalesce(sum(s.packets) FILTER (WHERE k.class NOT IN ('tcp', 'capture')), 0),
+                 coalesce(sum(s.packets) FILTER (WHERE k.class = 'tcp' AND k.reason = 'retransmit'), 0), 0, 0, 0
+             FROM drop_{suffix} s JOIN drop_kind k ON k.id = s.kind WHERE ts >= ?1 AND ts < ?2 {selection} GROUP BY s.process {ADD}"
+        );
+        self.connection.execute(&query, params![part.from, part.to])?;
+        Ok(())
+    }
+
+    /// Groups numbers as asked, into `grouped`. Sorting takes the time: few columns are sorted, or few rows.
+    fn group(&self, question: &Question) -> rusqlite::Result<()> {
+        let keys = keys(question.by);
+        let named: Vec<String> = keys.iter().enumerate().map(|(at, key)| format!("{key} AS key{at}")).collect();
+        let (named, of_boot) = (named.join(", "), of_boot(question));
+        let sums = SUMS.map(|column| format!("sum({column}) AS {column}")).join(", ");
+        let sums = format!("{sums}, max(tx_peak) AS tx_peak, max(rx_peak) AS rx_peak");
+        // Not those with only TCP's events at the end of a connection.
+        const ALL: &str =
+            "tx_bytes + rx_bytes + tx_packets + rx_packets + tx_app_bytes + rx_app_bytes + drops + retransmits";
+        let query = match question.by {
+            By::Process => {
+                self.fold_twins(&keys)?;
+                let (columns, joins) = (SUMS.join(", "), joins(question.by));
+                format!(
+                    "CREATE TEMP VIEW grouped AS SELECT {named}, {columns}, tx_peak, rx_peak
+                     FROM moved m {joins} WHERE {of_boot} AND {ALL} > 0"
+                )
+            }
+            By::Device => format!(
+                "CREATE TEMP TABLE grouped AS SELECT {named}, {sums} FROM moved m {} WHERE {of_boot} GROUP BY 1, 2, 3, 4, 5",
+                joins(question.by)
+            ),
+            // By numbers first: few of them need names.
+            _ => format!(
+                "CREATE TEMP TABLE grouped AS SELECT {named}, {sums} FROM
+                     (SELECT p.program, p.uid, p.pid, {sums} FROM moved m CROSS JOIN process p ON p.id = m.number
+                      WHERE {of_boot} GROUP BY p.program, p.uid, p.pid = 0) p
+                 CROSS JOIN program g ON g.id = p.program GROUP BY key4 HAVING sum({ALL}) > 0"
+            ),
+        };
+        self.connection.execute_batch(&query)
+    }
+
+    /// A process has a number for each device and each name it had. The lowest gets all of it.
+    fn fold_twins(&self, keys: &[String; 5]) -> rusqlite::Result<()> {
+        let [boot, pid, start, uid, name] = keys;
+        let query = format!(
+            "SELECT m.number, {pid}, {start}, {boot}, {uid}, {name} FROM moved m {} ORDER BY 2, 3, 4, 5, 6, 1",
+            joins(By::Process)
+        );
+        let mut statement = self.connection.prepare(&query)?;
+        let mut insert = self.connection.prepare("INSERT INTO twin VALUES(?1, ?2)")?;
+        let mut found = statement.query([])?;
+        let mut first = None;
+        while let Some(row) = found.next()? {
+            let number: i64 = row.get(0)?;
+            let numbers: [Option<i64>; 4] = [row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?];
+            let key = (numbers, row.get::<_, String>(5)?);
+            match &first {
+                Some((first, of)) if *of == key => {
+                    insert.execute([number, *first])?;
+                }
+                _ => first = Some((number, key)),
+            }
+        }
+        let columns = SUMS.map(|column| format!("m.{column}")).join(", ");
+        self.connection.execute_batch(&format!(
+            "INSERT INTO moved SELECT t.first, {columns}, m.tx_peak, m.rx_peak
+                 FROM twin t CROSS JOIN moved m ON m.number = t.number WHERE true {ADD};
+             DELETE FROM moved WHERE number IN (SELECT number FROM twin)"
+        ))
+    }
+
+    /// The first rows, and the sum of the others.
+    fn choose(&self, question: &Question, answer: &mut Answer) -> rusqlite::Result<()> {
+        let first = match question.order {
+            Order::Bytes => "tx_bytes + rx_bytes",
+            Order::TxBytes => "tx_bytes",
+            Order::RxBytes => "rx_bytes",
+            Order::Packets => "tx_packets + rx_packets",
+            Order::Peak => "tx_peak + rx_peak",
+            Order::Drops => "drops",
+            Order::Retransmits => "retransmits",
+        };
+        let query = format!(
+            "INSERT INTO shown SELECT NULL, * FROM grouped
+             ORDER BY {first} DESC, tx_bytes + rx_bytes DESC, key1, key4 LIMIT ?1"
+        );
+        self.connection.execute(&query, [i64::try_from(question.top).unwrap_or(i64::MAX)])?;
+        let mut statement =
+            self.connection.prepare(&format!("SELECT {}, tx_peak, rx_peak FROM shown ORDER BY id", SUMS.join(", ")))?;
+        let mut found = statement.query([])?;
+        let mut shown = Counters::default();
+        while let Some(row) = found.next()? {
+            let counters = counters(row)?;
+            shown.add(&counters);
+            answer.rows.push(AnswerRow {
+                counters,
+                drops: number(row, 6)?,
+                retransmits: number(row, 7)?,
+                unattributed_bytes: (question.by == By::Device).then(|| row.get(8)).transpose()?,
+                tx_peak_bytes: number(row, 9)?,
+                rx_peak_bytes: number(row, 10)?,
+                picture: vec![0; question.columns],
+                ..AnswerRow::default()
+            });
+        }
+        let sums = SUMS.map(|column| format!("coalesce(sum({column}), 0)")).join(", ");
+        let query = format!("SELECT {sums}, count(*) FROM grouped");
+        let (all, groups) = self.connection.query_row(&query, [], |row| Ok((counters(row)?, number(row, 9)?)))?;
+        answer.others = all.without(&shown);
+        answer.others_number = usize::try_from(groups).unwrap_or(usize::MAX).saturating_sub(answer.rows.len());
+        Ok(())
+    }
+
+    /// Names of the shown rows, and the number of processes in each.
+    fn describe(&self, question: &Question, answer: &mut Answer) -> rusqlite::Result<()> {
+        let (joins, keys) = (joins(question.by), keys(question.by));
+        // By `IS`, for which null is a value.
+        let same: Vec<String> = keys.iter().enumerate().map(|(at, key)| format!("s.key{at} IS {key}")).collect();
+        let query = format!(
+            "INSERT INTO member SELECT m.number, s.id FROM (SELECT number FROM moved UNION ALL SELECT number FROM twin) m
+             {joins} CROSS JOIN shown s ON {} WHERE {}",
+            same.join(" AND "),
+            of_boot(question)
+        );
+        self.connection.execute(&query, [])?;
+        names::read(&self.connection, question.by, &mut answer.rows)?;
+        if question.by == By::Device {
+            return Ok(());
+        }
+        let mut statement = self.connection.prepare(
+            // Sorted by what differs most.
+            "SELECT m.shown FROM member m CROSS JOIN process p ON p.id = m.number
+             GROUP BY p.pid, p.start_time_ns, p.boot, m.shown",
+        )?;
+        let mut found = statement.query([])?;
+        while let Some(row) = found.next()? {
+            if let Some(shown) = names::at(&mut answer.rows, row.get(0)?) {
+                shown.processes += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes by part of the period.
+    fn draw(&self, question: &Question, answer: &mut Answer) -> rusqlite::Result<()> {
+        let (table, number_of) = (table(question.by), numbered(question.by));
+        let columns = i64::try_from(question.columns.max(1)).unwrap_or(1);
+        let length = (answer.to - answer.from).max(1);
+        for part in answer.parts.clone() {
+            let suffix = part.resolution.suffix();
+            let query = format!(
+                "SELECT b.shown, (s.ts - ?3) * ?4 / ?5, s.tx_bytes + s.rx_bytes
+                 FROM {table}_{suffix} s CROSS JOIN member b ON b.number = s.{number_of}
+                 WHERE s.ts >= ?1 AND s.ts < ?2 {}",
+                selection(question, suffix)
+            );
+            let mut statement = self.connection.prepare(&query)?;
+            let mut found = statement.query(params![part.from, part.to, answer.from, columns, length])?;
+            while let Some(row) = found.next()? {
+                let column = usize::try_from(row.get::<_, i64>(1)?).ok();
+                let shown = names::at(&mut answer.rows, row.get(0)?);
+                if let Some(bytes) = shown.zip(column).and_then(|(shown, column)| shown.picture.get_mut(column)) {
+                    *bytes += number(row, 2)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Only the requested boot, if any.
+fn of_boot(question: &Question) -> String {
+    question.boot.map_or_else(|| "true".into(), |boot| format!("p.boot = {boot}"))
+}
+
+fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    row.get::<_, i64>(column).map(i64::cast_unsigned)
+}
+
+fn counters(row: &Row<'_>) -> rusqlite::Result<Counters> {
+    Ok(Counters {
+        tx_bytes: number(row, 0)?,
+        rx_bytes: number(row, 1)?,
+        tx_packets: number(row, 2)?,
+        rx_packets: number(row, 3)?,
+        tx_app_bytes: number(row, 4)?,
+        rx_app_bytes: number(row, 5)?,
+    })
+}
+
+const fn table(by: By) -> &'static str {
+    match by {
+        By::Device => "device",
+        _ => "sample",
+    }
+}
+
+/// Column of the number.
+const fn numbered(by: By) -> &'static str {
+    match by {
+        By::Device => "device",
+        _ => "process",
+    }
+}
+
+/// In this order: details are found by number.
+const fn joins(by: By) -> &'static str {
+    match by {
+        By::Device => "CROSS JOIN device p ON p.id = m.number",
+        _ => "CROSS JOIN process p ON p.id = m.number CROSS JOIN program g ON g.id = p.program",
+    }
+}
+
+/// What a group has in common: for one process boot, pid, start time and user, else a name.
+fn keys(by: By) -> [String; 5] {
+    let name = match by {
+        By::Device => return ["p.boot", "p.netns", "p.netns_cookie", "p.ifindex", "p.name"].map(Into::into),
+        By::Process => "g.comm",
+        By::Program => "coalesce(g.exe, nullif(g.comm, ''), '-')",
+        By::Unit => "coalesce(g.unit, '-')",
+        By::User => "coalesce(CAST(p.uid AS TEXT), '-')",
+        By::Container => "coalesce(g.container, '-')",
+    };
+    // Drops that are nobody's, and what did not fit in a slot: it has no single unit.
+    let name = format!(
+        "CASE WHEN p.pid = 0 AND g.comm = '' THEN '-' WHEN p.pid = 0 AND g.comm = '{OTHER}' THEN g.comm ELSE {name} END"
+    );
+    let of_process = |column: &str| format!("iif(p.pid <> 0, p.{column}, 0)");
+    match by {
+        By::Process => [
+            of_process("boot"),
+            of_process("pid"),
+            of_process("start_time_ns"),
+            of_process("uid"),
+            format!("iif(p.pid <> 0, '', {name})"),
+        ],
+        _ => ["0".into(), "0".into(), "0".into(), "0".into(), name],
+    }
+}

@@ -1,0 +1,88 @@
+//! Connections that listeners refused, from each listener's own count of drops: a full accept queue has no hook on
+//! every kernel, and its packets are not freed as dropped.
+
+use std::collections::HashMap;
+
+use nettop_common::Listener;
+
+use crate::{ledger::OwnerReading, programs::Programs};
+
+/// A listener that refused something.
+#[derive(Clone, Debug)]
+pub struct ListenerReading {
+    pub listener: Listener,
+    pub owner: Option<OwnerReading>,
+    /// The slot is still the owner's.
+    pub is_current: bool,
+    pub interval: u64,
+    pub total: u64,
+}
+
+/// Intervals after which an ended listener is forgotten.
+const QUIET_INTERVALS: u32 = 60;
+
+struct Known {
+    reading: ListenerReading,
+    has_ended: bool,
+    quiet: u32,
+}
+
+/// State between readings, by cookie.
+#[derive(Default)]
+pub struct Listeners {
+    known: HashMap<u64, Known>,
+}
+
+impl Listeners {
+    /// Reads the drops of all that ever got a packet. Forgets those in the second list.
+    pub fn read(&mut self, programs: &mut Programs) -> (Vec<ListenerReading>, Vec<ListenerReading>) {
+        for known in self.known.values_mut() {
+            known.reading.interval = 0;
+            known.quiet = known.quiet.saturating_add(1);
+        }
+        let found: Vec<(u64, Listener)> =
+            programs.listeners.iter().flatten().map(|(cookie, listener)| (cookie, bytemuck::cast(listener))).collect();
+        let sockets: Vec<u64> = found.iter().map(|(_, listener)| listener.socket).collect();
+        let answers = programs.socket_drops(&sockets).unwrap_or_else(|error| {
+            tracing::debug!("no drops of listeners: {error:#}");
+            vec![None; sockets.len()]
+        });
+        for ((cookie, listener), answer) in found.into_iter().zip(answers) {
+            // Another socket may be where it was.
+            let living = answer.filter(|(now, _)| *now == cookie).map(|(_, drops)| drops);
+            let drops = if listener.has_ended == 0 { living } else { Some(listener.drops_at_end) };
+            if let Some(drops) = drops {
+                self.note(programs, cookie, listener, drops);
+            }
+            if listener.has_ended != 0 || answer.is_some() && living.is_none() {
+                let _ = programs.listeners.remove(&cookie);
+                if let Some(known) = self.known.get_mut(&cookie) {
+                    known.has_ended = true;
+                }
+            }
+        }
+        for known in self.known.values_mut() {
+            known.reading.is_current = OwnerReading::of(programs, known.reading.listener.owner).is_some();
+        }
+        let is_forgotten = |_: &u64, known: &mut Known| known.has_ended && known.quiet >= QUIET_INTERVALS;
+        let forgotten = self.known.extract_if(is_forgotten).map(|(_, known)| known.reading).collect();
+        let turned_away = self.known.values().filter(|known| known.reading.total > 0);
+        (turned_away.map(|known| known.reading.clone()).collect(), forgotten)
+    }
+
+    fn note(&mut self, programs: &Programs, cookie: u64, listener: Listener, drops: u32) {
+        let counted = u64::from(drops.wrapping_sub(listener.drops_before)).saturating_sub(listener.freed.into());
+        let known = self.known.entry(cookie).or_insert_with(|| {
+            let reading = ListenerReading { listener, owner: None, is_current: false, interval: 0, total: 0 };
+            Known { reading, has_ended: false, quiet: 0 }
+        });
+        let reading = &mut known.reading;
+        reading.listener = listener;
+        reading.owner = OwnerReading::of(programs, listener.owner).or(reading.owner);
+        if counted > reading.total {
+            reading.interval = counted - reading.total;
+            reading.total = counted;
+            known.quiet = 0;
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! Reads the table of drops each interval. Counts in it only grow. Entries quiet for long go with their device or
+//! namespace, or when room is needed.
+
+use std::{collections::HashMap, mem::offset_of, sync::atomic::Ordering};
+
+use bytemuck::Zeroable as _;
+use nettop_common::{
+    DropCount, DropKey, Netns, Ref, Stats,
+    abi::IPPROTO_TCP,
+    drops::{
+        event::{self, is_event},
+        found,
+    },
+};
+
+use super::{
+    listeners::{ListenerReading, Listeners},
+    reasons::{CAPTURE, Class, Reasons, class},
+};
+use crate::{
+    ledger::OwnerReading,
+    ledger::{DeviceKey, Presence},
+    programs::Programs,
+    recursion_misses,
+};
+
+/// Intervals after which a quiet entry may be given back.
+const QUIET_INTERVALS: u32 = 60;
+
+/// Intervals between searches for holders of sniffers.
+const SNIFFER_SEARCH_INTERVALS: u32 = 10;
+
+/// What is counted.
+#[derive(Clone, Debug)]
+pub enum What {
+    Drop {
+        reason: String,
+        class: Class,
+        location: String,
+    },
+    /// A TCP event.
+    Event(&'static str),
+}
+
+/// A kind of drop, or event, at one time.
+#[derive(Clone, Debug)]
+pub struct DropReading {
+    pub key: DropKey,
+    pub what: What,
+    /// Of a process; `None`: the owner in the key is the kernel or nobody.
+    pub owner: Option<OwnerReading>,
+    /// The slot is still the owner's.
+    pub is_current: bool,
+    pub interval: DropCount,
+    pub total: DropCount,
+}
+
+/// All drops at one time.
+#[derive(Clone, Default, Debug)]
+pub struct DropsReading {
+    pub drops: Vec<DropReading>,
+    pub listeners: Vec<ListenerReading>,
+    /// Sums of the entries given back, for processes whose owners were not.
+    pub given_back: Vec<GivenBack>,
+    /// What the table had no room for.
+    pub other: DropCount,
+    /// With drops given back.
+    pub other_total: DropCount,
+    /// Events without room in it, and runs for them that the kernel skipped.
+    pub events_uncounted: u64,
+    /// Runs at `kfree_skb` that the kernel skipped.
+    pub uncounted: u64,
+}
+
+impl DropsReading {
+    /// Namespaces of this interval's drops, each with the process concerned: they may have no other traffic.
+    pub fn namespaces(&self) -> impl Iterator<Item = (Netns, Option<u32>)> {
+        let busy = self.drops.iter().filter(|drop| drop.interval.packets > 0 && drop.key.netns != Netns::default());
+        busy.map(|drop| (drop.key.netns, drop.owner.map(|owner| owner.key.tgid)))
+    }
+}
+
+/// What the table has given back of one process on one device.
+#[derive(Clone, Copy, Debug)]
+pub struct GivenBack {
+    pub key: (Ref, Netns, u32),
+    pub owner: OwnerReading,
+    /// Without those of class lifecycle.
+    pub drops: u64,
+    pub retransmits: u64,
+}
+
+struct Known {
+    drop: DropReading,
+    /// Intervals without a packet.
+    quiet: u32,
+    /// Count at the last reading.
+    counted: DropCount,
+}
+
+/// State between readings.
+pub struct Drops {
+    reasons: Reasons,
+    known: HashMap<DropKey, Known>,
+    locations: HashMap<u64, String>,
+    other: DropCount,
+    given_back: HashMap<(Ref, Netns, u32), GivenBack>,
+    listeners: Listeners,
+    /// Intervals until the next search for sniffers' holders.
+    wait: u32,
+}
+
+impl Drops {
+    pub fn new(reasons: Reasons) -> Self {
+        Self {
+            reasons,
+            known: HashMap::new(),
+            locations: HashMap::new(),
+            other: DropCount::default(),
+            given_back: HashMap::new(),
+            listeners: Listeners::default(),
+            wait: 0,
+        }
+    }
+
+    /// The drops of the interval, and earlier ones still remembered. `place` reports whether a device is still there.
+    pub fn read(&mut self, programs: &mut Programs, place: impl Fn(DeviceKey) -> Presence) -> DropsReading {
+        let counts: Vec<(DropKey, DropCount)> =
+            programs.drops.iter().flatten().map(|(key, values)| (bytemuck::cast(key), sum(values.iter()))).collect();
+        self.name_locations(programs, &counts);
+        for known in self.known.values_mut() {
+            known.drop.interval = DropCount::default();
+            known.quiet = known.quiet.saturating_add(1);
+        }
+        for (key, count) in &counts {
+            self.note(programs, key, *count);
+        }
+        let is_crowded = counts.len() * 4 > programs.drops_limit as usize * 3;
+        self.give_back(programs, |key| {
+            is_crowded || key.netns != Netns::default() && place((key.netns, key.ifindex)) == Presence::Gone
+        });
+        self.find_sniffers(programs);
+        self.recall_events(programs);
+        self.given_back.retain(|(owner, ..), _| OwnerReading::of(programs, *owner).is_some());
+        let (listeners, forgotten) = self.listeners.read(programs);
+        for reading in forgotten {
+            let count = DropCount { packets: reading.total, bytes: 0 };
+            note_given_back(programs, offset_of!(Stats, drops_given_back), count);
+            if let Some(owner) = reading.owner.filter(|_| reading.is_current) {
+                self.of_process((reading.listener.owner, reading.listener.netns, 0), owner).drops += reading.total;
+            }
+        }
+        let others = |index| programs.other_drops.get(&index, 0).map(|values| sum(values.iter())).unwrap_or_default();
+        let (other_now, other_events) = (others(0), others(1));
+        let other = difference(other_now, self.other);
+        self.other = other_now;
+        DropsReading {
+            drops: self.known.values().map(|known| known.drop.clone()).collect(),
+            listeners,
+            given_back: self.given_back.values().copied().collect(),
+            other,
+            other_total: total([other_now, programs.stats.read(0).unwrap_or_default().drops_given_back]),
+            events_uncounted: other_events.packets + programs.misses.of(&recursion_misses::TCP),
+            uncounted: programs.misses.of(&[recursion_misses::DROPS]),
+        }
+    }
+
+    /// For a sniffer's socket without an owner: it is newer than nettopd and receives by a ring, which no hook sees.
+    fn find_sniffers(&mut self, programs: &Programs) {
+        self.wait = self.wait.saturating_sub(1);
+        let is_unknown = |known: &Known| {
+            let is_capture =
+                matches!(&known.drop.what, What::Drop { class: Class::Capture, reason, .. } if reason == CAPTURE);
+            is_capture && known.quiet == 0 && known.drop.key.found == found::NONE
+        };
+        if self.wait == 0 && self.known.values().any(is_unknown) {
+            self.wait = SNIFFER_SEARCH_INTERVALS;
+            if let Err(error) = programs.tag_sockets() {
+                tracing::debug!("no holders of sniffers: {error:#}");
+            }
+        }
+    }
+
+    fn name_locations(&mut self, programs: &mut Programs, counts: &[(DropKey, DropCount)]) {
+        let mut unknown: Vec<u64> = counts.iter().map(|(key, _)| key.location).collect();
+        unknown.retain(|location| *location != 0 && !self.locations.contains_key(location));
+        unknown.sort_unstable();
+        unknown.dedup();
+        if unknown.is_empty() {
+            return;
+        }
+        match programs.symbols(&unknown) {
+            Ok(names) => self.locations.extend(unknown.into_iter().zip(names)),
+            Err(error) => tracing::debug!("no names of kernel functions: {error:#}"),
+        }
+    }
+
+    fn note(&mut self, programs: &Programs, key: &DropKey, count: DropCount) {
+        let known = self.known(key);
+        let owner = OwnerReading::of(programs, known.drop.key.owner);
+        // While the slot is its own: it may have another name by now.
+        known.drop.is_current = owner.is_some();
+        known.drop.owner = owner.or(known.drop.owner);
+        let interval = difference(count, known.counted);
+        known.counted = count;
+        if interval != DropCount::default() {
+            known.quiet = 0;
+            known.drop.interval = interval;
+            known.drop.total.packets += interval.packets;
+            known.drop.total.bytes += interval.bytes;
+        }
+    }
+
+    /// Gives back entries that were quiet for long and `may_go`. A drop between the last check and now would be lost:
+    /// after so long none is expected. Totals keep the counts.
+    fn give_back(&mut self, programs: &mut Programs, may_go: impl Fn(&DropKey) -> bool) {
+        let most = programs.drops_limit as usize;
+        let (mut forgotten, mut room) = (Vec::new(), most.saturating_sub(self.given_back.len()));
+        self.known.retain(|key, known| {
+            let is_process = known.drop.is_current && known.drop.owner.is_some();
+            let goes = known.quiet >= QUIET_INTERVALS
+                && *key != nobodys(key.reason)
+                && (!is_process || room > 0)
+                && may_go(key);
+            if goes {
+                room -= usize::from(is_process);
+                let _ = programs.drops.remove(&bytemuck::cast(*key));
+                forgotten.push(known.drop.clone());
+            }
+            !goes
+        });
+        for drop in forgotten {
+            let key = &drop.key;
+            if is_event(key.reason) {
+                let offset = offset_of!(Stats, events_given_back) + event_index(key.reason) * 8;
+                note_given_back_word(programs, offset, drop.total.packets);
+            } else {
+                note_given_back(programs, offset_of!(Stats, drops_given_back), drop.total);
+            }
+            if let Some(owner) = drop.owner.filter(|_| drop.is_current) {
+                let of_process = self.of_process((key.owner, key.netns, key.ifindex), owner);
+                match drop.what {
+                    What::Drop { class: Class::Lifecycle | Class::Capture, .. } => {}
+                    What::Drop { .. } => of_process.drops += drop.total.packets,
+                    What::Event("retransmit") => of_process.retransmits += drop.total.packets,
+                    What::Event(_) => {}
+                }
+            }
+        }
+    }
+
+    /// Events that were given back are nobody's.
+    fn recall_events(&mut self, programs: &Programs) {
+        let given_back = programs.stats.read(0).unwrap_or_default().events_given_back;
+        for reason in [event::RETRANSMIT, event::RESET_SENT, event::RESET_RECEIVED] {
+            let packets = given_back[event_index(reason)];
+            if packets > 0 {
+                let known = self.known(&nobodys(reason));
+                known.drop.total.packets = known.counted.packets + packets;
+            }
+        }
+    }
+
+    fn of_process(&mut self, key: (Ref, Netns, u32), owner: OwnerReading) -> &mut GivenBack {
+        self.given_back.entry(key).or_insert(GivenBack { key, owner, drops: 0, retransmits: 0 })
+    }
+
+    fn known(&mut self, key: &DropKey) -> &mut Known {
+        self.known.entry(*key).or_insert_with(|| {
+            let what = what(key, &mut self.reasons, &self.locations);
+            let (interval, total) = Default::default();
+            let is_capture = matches!(what, What::Drop { class: Class::Capture, .. });
+            let mut key = *key;
+            if is_capture && key.found == found::ADDRESS {
+                // A sniffer's copy is not for the packet's receiver. The kernel side knows only if there is a reason.
+                (key.owner, key.found) = (Ref::NONE, found::NONE);
+            }
+            let drop = DropReading { key, what, owner: None, is_current: false, interval, total };
+            Known { drop, quiet: 0, counted: DropCount::default() }
+        })
+    }
+}
+
+/// The sums outlive the daemon, see [`Stats`].
+fn note_given_back(programs: &Programs, offset: usize, count: DropCount) {
+    note_given_back_word(programs, offset + offset_of!(DropCount, packets), count.packets);
+    note_given_back_word(programs, offset + offset_of!(DropCount, bytes), count.bytes);
+}
+
+fn note_given_back_word(programs: &Programs, offset: usize, more: u64) {
+    if let Some(sum) = programs.stats.double_word(0, offset) {
+        sum.fetch_add(more, Ordering::Relaxed);
+    }
+}
+
+/// Index of an event in [`Stats`].
+const fn event_index(reason: u32) -> usize {
+    match reason {
+        event::RETRANSMIT => 0,
+        event::RESET_SENT => 1,
+        _ => 2,
+    }
+}
+
+/// The key of an event without further details.
+fn nobodys(event: u32) -> DropKey {
+    DropKey { reason: event, transport: IPPROTO_TCP, ..DropKey::zeroed() }
+}
+
+fn what(key: &DropKey, reasons: &mut Reasons, locations: &HashMap<u64, String>) -> What {
+    if is_event(key.reason) {
+        return What::Event(match key.reason {
+            event::RETRANSMIT => "retransmit",
+            event::RESET_SENT => "reset_sent",
+            event::RESET_RECEIVED => "reset_received",
+            _ => "unknown",
+        });
+    }
+    let location = locations.get(&key.location).cloned().unwrap_or_else(|| format!("{:#x}", key.location));
+    let reason = reasons.name(key.reason);
+    What::Drop { class: class(&reason, &location, key.protocol), reason, location }
+}
+
+fn sum<'a>(values: impl Iterator<Item = &'a [u64; 2]>) -> DropCount {
+    total(values.map(|[packets, bytes]| DropCount { packets: *packets, bytes: *bytes }))
+}
+
+fn total(counts: impl IntoIterator<Item = DropCount>) -> DropCount {
+    counts.into_iter().fold(DropCount::default(), |sum, more| DropCount {
+        packets: sum.packets + more.packets,
+        bytes: sum.bytes + more.bytes,
+    })
+}
+
+const fn difference(now: DropCount, before: DropCount) -> DropCount {
+    DropCount { packets: now.packets.saturating_sub(before.packets), bytes: now.bytes.saturating_sub(before.bytes) }
+}

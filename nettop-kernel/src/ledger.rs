@@ -1,0 +1,22 @@
+//! Reads the kernel's counters and gives back what ended: counters only grow, differences are taken here.
+
+mod flows;
+mod reader;
+mod retire;
+
+pub use flows::{Flows, accumulate};
+pub use reader::{DeviceReading, Ledger, OwnerReading, Reading, RowReading, SuperPackets};
+
+use nettop_common::Netns;
+
+/// Namespace and interface index: an index alone is ambiguous.
+pub type DeviceKey = (Netns, u32);
+
+/// Whether a device, or a whole namespace, is there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Presence {
+    Present,
+    Gone,
+    /// Its namespace cannot be entered, or was not looked up yet.
+    Unknown,
+}

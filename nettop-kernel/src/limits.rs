@@ -1,0 +1,27 @@
+//! Sizes of tables.
+
+use nettop_common::{owner, row};
+
+/// Sizes of tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Rows of processes.
+    pub rows: u32,
+    /// Kinds of drops.
+    pub drops: u32,
+}
+
+impl Limits {
+    pub(super) const fn row_entries(self) -> u32 {
+        self.rows + row::FIRST + row::RESERVED + row::SLACK
+    }
+
+    /// Owners stay a little longer than their rows, and sockets that are never used have one, too.
+    pub(super) const fn owner_entries(self) -> u32 {
+        self.owners() + owner::FIRST + row::SLACK
+    }
+
+    pub(super) const fn owners(self) -> u32 {
+        self.rows + self.rows / 4
+    }
+}

@@ -1,0 +1,90 @@
+//! Runs that the kernel skipped: a tracing program does not run again on a CPU where another task was preempted inside
+//! it (`bpf_prog_get_recursion_context`; tracepoints are preemptible from 7.0 on, trampolines always).
+
+use std::{
+    fs,
+    os::fd::{AsRawFd as _, OwnedFd},
+};
+
+use anyhow::Context as _;
+use aya::{Ebpf, programs::Program};
+
+/// Programs that do not count calls, see [`Misses::of`].
+pub const DROPS: &str = "packet_freed";
+pub const TCP: [&str; 4] = ["tcp_retransmit", "tcp_retransmit_synack", "tcp_reset_sent", "tcp_reset_received"];
+
+/// Programs for events.
+pub const EVENT_PROGRAMS: [&str; 5] =
+    ["connection_state", "accept_graft", "accept_graft_probe", "syscall_exit", "packet_sent"];
+
+/// Programs that follow traced processes.
+pub const FOLLOWING: [&str; 3] = ["trace_fork", "trace_rename", "trace_exit"];
+
+/// The programs whose runs may be skipped.
+pub struct Misses {
+    programs: Vec<(String, OwnedFd)>,
+}
+
+impl Misses {
+    /// Watches every loaded program that runs in the context of others.
+    ///
+    /// # Errors
+    ///
+    /// If a descriptor cannot be duplicated.
+    pub fn watch(ebpf: &Ebpf) -> anyhow::Result<Self> {
+        let mut programs = Vec::new();
+        for (name, program) in ebpf.programs() {
+            let is_tracing = matches!(
+                program,
+                Program::BtfTracePoint(_) | Program::FEntry(_) | Program::FExit(_) | Program::KProbe(_)
+            );
+            if let (true, Ok(fd)) = (is_tracing, program.fd()) {
+                let fd = fd.try_clone().with_context(|| format!("cannot watch program {name}"))?;
+                programs.push((name.to_owned(), std::os::fd::AsFd::as_fd(&fd).try_clone_to_owned()?));
+            }
+        }
+        Ok(Self { programs })
+    }
+
+    /// Watches these.
+    pub(super) const fn of_programs(programs: Vec<(String, OwnedFd)>) -> Self {
+        Self { programs }
+    }
+
+    pub(super) fn programs(&self) -> &[(String, OwnedFd)] {
+        &self.programs
+    }
+
+    /// Calls skipped so far. Kernels before 5.12 do not report them.
+    pub fn calls(&self) -> u64 {
+        self.sum(|name| name != DROPS && !TCP.contains(&name) && !EVENT_PROGRAMS.contains(&name))
+    }
+
+    /// Skipped runs of some programs so far.
+    pub fn of(&self, programs: &[&str]) -> u64 {
+        self.sum(|name| programs.contains(&name))
+    }
+
+    fn sum(&self, is_wanted: impl Fn(&str) -> bool) -> u64 {
+        self.programs.iter().filter(|(name, _)| is_wanted(name)).filter_map(|(_, fd)| skipped(fd)).sum()
+    }
+}
+
+fn skipped(fd: &OwnedFd) -> Option<u64> {
+    misses(&fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?)
+}
+
+fn misses(fdinfo: &str) -> Option<u64> {
+    fdinfo.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::misses;
+
+    #[test]
+    fn misses_are_read_where_the_kernel_reports_them() {
+        assert_eq!(misses("prog_type:\t26\nrecursion_misses:\t7\nverified_insns:\t3\n"), Some(7));
+        assert_eq!(misses("prog_type:\t26\n"), None);
+    }
+}

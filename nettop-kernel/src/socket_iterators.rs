@@ -1,0 +1,153 @@
+//! Iterators over all sockets: nothing is attached, and nothing stays. A meter is attached while it is kept.
+
+use std::{
+    io::{ErrorKind, Read as _},
+    mem::offset_of,
+    ops::ControlFlow,
+    sync::{Mutex, PoisonError},
+};
+
+use anyhow::Context as _;
+use aya::{Ebpf, maps::Array, programs::Iter};
+use nettop_common::{SocketRecord, Stats};
+
+use super::{
+    hooks::{AttachPoint, Purpose, hook, only},
+    kernel::Kernel,
+    limits::Limits,
+    state::Link,
+};
+
+/// Programs, and their iterators.
+const WALKS: [(&str, &str); 3] = [("held_sockets", "task_file"), ("tcp_sockets", "tcp"), ("udp_sockets", "udp")];
+/// Nothing is counted.
+const LIMITS: Limits = Limits { rows: 1, drops: 1 };
+
+/// Counts packets by socket. New sockets first: without its birth, a socket's age is unknown.
+const METER: &[Purpose] = &[Purpose {
+    name: "packets of sockets",
+    needed: true,
+    effect_if_missing: "what each socket moves",
+    ways: &[only(&[
+        hook("meter_birth", AttachPoint::Socket, "sock_create", &[]),
+        hook("meter_tx", AttachPoint::PacketsTx, "egress", &[]),
+        hook("meter_rx", AttachPoint::PacketsRx, "ingress", &[]),
+    ])],
+}];
+
+/// Records per read.
+const RECORDS_PER_READ: usize = 256;
+
+/// Takes a record, and returns whether to continue.
+pub type Take<'a> = dyn FnMut(SocketRecord) -> ControlFlow<()> + 'a;
+
+/// The loaded iterators.
+pub struct SocketIterators(Mutex<Ebpf>);
+
+impl std::fmt::Debug for SocketIterators {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SocketIterators").finish_non_exhaustive()
+    }
+}
+
+/// Counts packets by socket until dropped. The counters are in the records of its iterators.
+pub struct Meter {
+    _links: Vec<Link>,
+}
+
+impl Kernel {
+    /// Loads the iterators.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses, with its answer.
+    pub fn iterators(&self) -> anyhow::Result<SocketIterators> {
+        let mut ebpf = self.load(LIMITS, None, false)?;
+        for (name, target) in WALKS {
+            self.suffices(name)?;
+            let program = iterator(&mut ebpf, name)?;
+            program.load(target, &self.kernel_btf).with_context(|| format!("cannot load {name}"))?;
+        }
+        Ok(SocketIterators(Mutex::new(ebpf)))
+    }
+}
+
+impl SocketIterators {
+    /// Every socket that a process of this pid namespace holds, in all network namespaces, once per descriptor.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses, with its answer.
+    pub fn held(&self, take: &mut Take<'_>) -> anyhow::Result<()> {
+        self.walk("held_sockets", take).map(|_| ())
+    }
+
+    /// The sockets of TCP and UDP of the calling thread's network namespace, held or not.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses, with its answer.
+    pub fn tables(&self, take: &mut Take<'_>) -> anyhow::Result<()> {
+        if self.walk("tcp_sockets", take)?.is_continue() {
+            let _ = self.walk("udp_sockets", take)?;
+        }
+        Ok(())
+    }
+
+    /// Counts each socket's packets from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`super::refusal::Refusal`] if the kernel refuses.
+    pub fn meter(&self, kernel: &Kernel) -> anyhow::Result<Meter> {
+        let choices = kernel.attach_all(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner), METER)?;
+        Ok(Meter { _links: choices.into_iter().flat_map(|choice| choice.links).map(|(_, link)| link).collect() })
+    }
+
+    /// Packets not counted, for lack of memory for their socket's meter.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses, with its answer.
+    pub fn uncounted(&self) -> anyhow::Result<u64> {
+        let ebpf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let stats: Array<_, [u64; size_of::<Stats>() / 8]> =
+            Array::try_from(ebpf.map("STATS").context("the object has no map STATS")?)?;
+        Ok(stats.get(&0, 0)?[offset_of!(Stats, tags_refused) / 8])
+    }
+
+    /// Passes on one record at a time: all may not fit into memory.
+    fn walk(&self, name: &str, take: &mut Take<'_>) -> anyhow::Result<ControlFlow<()>> {
+        let mut ebpf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let program = iterator(&mut ebpf, name)?;
+        let link = program.attach()?;
+        let mut file = program.take_link(link)?.into_file()?;
+        drop(ebpf);
+        let (mut buffer, mut filled) = (vec![0; RECORDS_PER_READ * size_of::<SocketRecord>()], 0);
+        loop {
+            let read = match file.read(&mut buffer[filled..]) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                read => read.with_context(|| format!("cannot walk by {name}"))?,
+            };
+            if read == 0 {
+                anyhow::ensure!(filled == 0, "{name} ended within a record");
+                return Ok(ControlFlow::Continue(()));
+            }
+            filled += read;
+            let records = buffer[..filled].chunks_exact(size_of::<SocketRecord>());
+            let rest = filled - records.remainder().len();
+            for record in records {
+                if take(bytemuck::pod_read_unaligned(record)).is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+            buffer.copy_within(rest..filled, 0);
+            filled -= rest;
+        }
+    }
+}
+
+fn iterator<'a>(ebpf: &'a mut Ebpf, name: &str) -> anyhow::Result<&'a mut Iter> {
+    let program = ebpf.program_mut(name).with_context(|| format!("the object has no program {name}"))?;
+    Ok(program.try_into()?)
+}

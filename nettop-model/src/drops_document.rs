@@ -1,0 +1,61 @@
+//! The document `nettop.drops/1`.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Filter, Word,
+    amounts::DropAmounts,
+    drops::{Class, DropReport, TcpReport},
+    snapshot::{Loss, Snapshot},
+};
+
+/// Name and major version of the document.
+pub const SCHEMA: &str = "nettop.drops/1";
+
+/// The drops of a snapshot.
+#[derive(Serialize, Deserialize, Debug)]
+pub struct DropsDocument<'a> {
+    /// Always `nettop.drops/1`.
+    pub schema: Word,
+    pub version: Cow<'a, str>,
+    pub host: Cow<'a, str>,
+    pub boot_id: Cow<'a, str>,
+    pub kernel: Cow<'a, str>,
+    pub time: Cow<'a, str>,
+    pub interval_ms: u64,
+    pub accounting_since: Cow<'a, str>,
+    pub drops: Vec<Cow<'a, DropReport>>,
+    /// Packets of class lifecycle in the interval that are not listed.
+    pub lifecycle_hidden: u64,
+    pub other_drops: DropAmounts,
+    pub uncounted_drops: u64,
+    pub tcp: Vec<Cow<'a, TcpReport>>,
+    pub loss: Loss,
+}
+
+impl<'a> DropsDocument<'a> {
+    /// Of what a filter lets through. Frees that lost nothing are left out unless `all` are wanted.
+    pub fn from_snapshot(snapshot: &'a Snapshot, filter: &Filter, all: bool) -> Self {
+        let wanted = snapshot.drops.iter().filter(|drop| filter.admits(drop.pid, drop.uid, drop.device.as_deref()));
+        let (shown, hidden): (Vec<_>, Vec<_>) = wanted.partition(|drop| all || drop.class != Class::Lifecycle);
+        let tcp = snapshot.tcp.iter().filter(|event| filter.admits(event.pid, event.uid, event.device.as_deref()));
+        Self {
+            schema: SCHEMA.into(),
+            version: Cow::Borrowed(&snapshot.version),
+            host: Cow::Borrowed(&snapshot.host),
+            boot_id: Cow::Borrowed(&snapshot.boot_id),
+            kernel: Cow::Borrowed(&snapshot.kernel),
+            time: Cow::Borrowed(&snapshot.time),
+            interval_ms: snapshot.interval_ms,
+            accounting_since: Cow::Borrowed(&snapshot.accounting_since),
+            drops: shown.into_iter().map(Cow::Borrowed).collect(),
+            lifecycle_hidden: hidden.into_iter().map(|drop| drop.interval.packets).sum(),
+            other_drops: snapshot.other_drops,
+            uncounted_drops: snapshot.uncounted_drops,
+            tcp: tcp.map(Cow::Borrowed).collect(),
+            loss: snapshot.loss,
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! The order of rows.
+
+use std::cmp::Reverse;
+
+use crate::snapshot::RowReport;
+
+/// Columns to sort by: numbers largest first, the others in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum), value(rename_all = "snake_case"))]
+pub enum Sort {
+    /// Packets both ways
+    Packets,
+    Pid,
+    Uid,
+    Dev,
+    XmitPk,
+    RecvPk,
+    XmitKb,
+    RecvKb,
+    Drops,
+    Retrans,
+    Command,
+}
+
+/// Puts rows in order.
+pub fn sort(rows: &mut [RowReport], by: Sort) {
+    let interval = |row: &RowReport| row.interval;
+    match by {
+        Sort::Packets => rows.sort_by_key(|row| {
+            Reverse((interval(row).tx.packets + interval(row).rx.packets, row.total.tx.packets + row.total.rx.packets))
+        }),
+        Sort::Pid => rows.sort_by_key(|row| row.pid),
+        Sort::Uid => rows.sort_by_key(|row| row.uid),
+        Sort::Dev => rows.sort_by(|a, b| a.device.cmp(&b.device)),
+        Sort::XmitPk => rows.sort_by_key(|row| Reverse(interval(row).tx.packets)),
+        Sort::RecvPk => rows.sort_by_key(|row| Reverse(interval(row).rx.packets)),
+        Sort::XmitKb => rows.sort_by_key(|row| Reverse(interval(row).tx.bytes)),
+        Sort::RecvKb => rows.sort_by_key(|row| Reverse(interval(row).rx.bytes)),
+        Sort::Drops => rows.sort_by_key(|row| Reverse(row.drops.interval)),
+        Sort::Retrans => rows.sort_by_key(|row| Reverse(row.retransmits.interval)),
+        Sort::Command => rows.sort_by(|a, b| a.comm.cmp(&b.comm)),
+    }
+}

@@ -1,0 +1,39 @@
+//! Socket calls, as they enter and leave: a line for each, `nettop.trace/1`.
+//! docs/trace.schema.json is generated from these types.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Word, stream};
+
+/// Name and major version of the stream.
+pub const SCHEMA: &str = "nettop.trace/1";
+
+/// A line of the stream.
+pub type Line = stream::Line<Record>;
+
+/// One step. Null: not known, or it means nothing here.
+#[derive(Serialize, Deserialize, JsonSchema, Debug)]
+pub struct Record {
+    /// enter or leave
+    pub event: Word,
+    /// RFC 3339, UTC, from the kernel's clock.
+    pub time: String,
+    pub pid: u32,
+    pub tid: u32,
+    pub start_time_ns: u64,
+    pub uid: u32,
+    /// Of the thread.
+    pub comm: String,
+    pub call: Word,
+    /// Calls around it.
+    pub depth: u32,
+    /// Since the thread's outermost call was entered. Null if its beginning was not reported.
+    pub elapsed_us: Option<u64>,
+    /// What a system call returned, -1 with `error`; a call to be restarted returns nothing.
+    pub result: Option<i64>,
+    /// Name of the error number.
+    pub error: Option<String>,
+    /// In strace's manner, with `--decode`.
+    pub arguments: Option<String>,
+}

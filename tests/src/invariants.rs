@@ -1,0 +1,244 @@
+//! What must hold between and within the documents of every nettopd that any scenario starts.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{Mutex, PoisonError},
+};
+
+use nettop_model::Snapshot;
+
+mod books;
+mod items;
+#[cfg(test)]
+mod tests;
+
+use books::DeviceBooks;
+use items::{DeviceId, Item, TRAFFIC, add, device_id, is_given_back, items, joined, row_identity, traffic};
+
+/// Scenarios' own namespaces: nobody else's traffic can break the balance there.
+/// By inode number, the cookie of its current holder.
+static OWN: Mutex<BTreeMap<u32, u32>> = Mutex::new(BTreeMap::new());
+
+/// Marks a namespace as the scenario's own.
+pub fn own(netns: u32, cookie: u32) {
+    OWN.lock().unwrap_or_else(PoisonError::into_inner).insert(netns, cookie);
+}
+
+/// Leaves out what a document has of namespaces whose inode number a scenario's own has by now.
+pub fn forget_dead_namespaces(document: &mut Snapshot) {
+    let own = OWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let lives = |netns: Option<u32>, cookie: Option<u32>| {
+        let owns = netns.and_then(|netns| own.get(&netns));
+        owns.is_none_or(|own| cookie.is_none_or(|cookie| cookie == *own))
+    };
+    document.rows.retain(|row| lives(Some(row.netns), Some(row.netns_cookie)));
+    document.devices.retain(|device| lives(Some(device.netns), Some(device.netns_cookie)));
+    document.drops.retain(|drop| lives(drop.netns, drop.netns_cookie));
+    document.tcp.retain(|event| lives(event.netns, event.netns_cookie));
+}
+
+fn is_own(netns: u32) -> bool {
+    OWN.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&netns)
+}
+
+/// What was last seen of an item.
+struct Mark {
+    device: Option<DeviceId>,
+    totals: Vec<u64>,
+    entries: usize,
+}
+
+/// Sums over all rows, and what retired rows left.
+#[derive(Clone)]
+struct Sum {
+    total: [u64; 6],
+    rows: HashSet<String>,
+}
+
+/// Follows the documents of one nettopd.
+pub struct Invariants {
+    /// Rows are all shown, so that they can be added up.
+    is_whole: bool,
+    bystanders: Vec<u32>,
+    documents: u64,
+    reports_skipped: u64,
+    marks: HashMap<String, Mark>,
+    /// Identities whose device went: if they come back, where they go on is not known here.
+    forgotten: HashSet<String>,
+    devices: HashSet<DeviceId>,
+    dropped_packets: u64,
+    sum: Option<Sum>,
+    books: DeviceBooks,
+    violations: Vec<String>,
+}
+
+/// Nobody reads more than these.
+const MAX_FAULTS: usize = 20;
+
+impl Invariants {
+    /// `args` are nettopd's.
+    pub fn new(args: &[&str], bystanders: Vec<u32>) -> Self {
+        let filters = ["-p", "-u", "-i", "-4", "-6"];
+        Self {
+            is_whole: !args.iter().any(|arg| filters.contains(arg)),
+            bystanders,
+            documents: 0,
+            reports_skipped: 0,
+            marks: HashMap::new(),
+            forgotten: HashSet::new(),
+            devices: HashSet::new(),
+            dropped_packets: 0,
+            sum: None,
+            books: DeviceBooks::default(),
+            violations: Vec::new(),
+        }
+    }
+
+    /// How often something was broken so far.
+    pub const fn broken(&self) -> usize {
+        self.violations.len()
+    }
+
+    /// What was broken after the first `before`, without negative rests of these devices (namespace and name).
+    pub fn violations(&self, before: usize, exempt: &[(u32, String)]) -> Vec<String> {
+        self.violations.iter().skip(before).cloned().chain(self.books.negative(exempt)).collect()
+    }
+
+    /// Whether a rest is negative in the latest document: what was under way then may pass yet.
+    pub fn is_negative_now(&self) -> bool {
+        self.books.is_negative_now()
+    }
+
+    /// Checks a document against all before.
+    pub fn check(&mut self, document: &Snapshot) {
+        self.documents += 1;
+        let skipped = document.loss.reports_skipped;
+        let is_consecutive = self.documents > 1 && skipped == self.reports_skipped;
+        self.reports_skipped = skipped;
+        self.forget_gone_devices(document);
+        let mut seen = HashSet::new();
+        for item in joined(items(document)) {
+            if !seen.insert(item.identity.clone()) {
+                self.violate(format!("{} is in one document twice", item.identity));
+                continue;
+            }
+            self.check_item(item, is_consecutive);
+        }
+        self.check_drops(document, &seen);
+        self.check_bystanders(document);
+        if self.is_whole {
+            self.check_sum(document, is_consecutive);
+        }
+        let mut found = self.books.check(document, self.is_whole.then_some(self.documents == 1), is_own);
+        let room = MAX_FAULTS.saturating_sub(self.violations.len());
+        found.truncate(room);
+        self.violations.append(&mut found);
+    }
+
+    /// Notes that something was broken.
+    pub fn violate(&mut self, text: String) {
+        if self.violations.len() < MAX_FAULTS {
+            self.violations.push(format!("document {}: {text}", self.documents));
+        }
+    }
+
+    /// No counter of an identity falls, and it gains what the interval has.
+    fn check_item(&mut self, item: Item, is_consecutive: bool) {
+        let mark = self.marks.get(&item.identity);
+        // One of several that look alike was given back.
+        let is_less = mark.is_some_and(|mark| item.entries < mark.entries);
+        let before = mark.filter(|_| !is_less).map(|mark| mark.totals.clone());
+        let is_known = !is_less && (before.is_some() || !self.forgotten.contains(&item.identity));
+        let before = before.unwrap_or_else(|| vec![0; item.totals.len()]);
+        for (at, name) in item.names.iter().enumerate() {
+            let (total, before) = (item.totals[at], before[at]);
+            if total < before {
+                self.violate(format!("{}: {name} fell from {before} to {total}", item.identity));
+            }
+            let Some(interval) = item.intervals.get(at).copied() else { continue };
+            if is_known && is_consecutive && total != before.saturating_add(interval) && total >= before {
+                self.violate(format!(
+                    "{}: {name} went from {before} to {total}, and the interval says {interval}",
+                    item.identity
+                ));
+            } else if total < interval {
+                self.violate(format!("{}: total {name} {total} is less than the interval's {interval}", item.identity));
+            }
+        }
+        self.marks.insert(item.identity, Mark { device: item.device, totals: item.totals, entries: item.entries });
+    }
+
+    /// A device that goes takes its identity along: with the same index it may come back as another.
+    fn forget_gone_devices(&mut self, document: &Snapshot) {
+        let now: HashSet<DeviceId> = document.devices.iter().map(device_id).collect();
+        let gone: HashSet<DeviceId> = self.devices.difference(&now).copied().collect();
+        self.devices = now;
+        if gone.is_empty() {
+            return;
+        }
+        let forgotten = &mut self.forgotten;
+        self.marks.retain(|identity, mark| {
+            let is_gone = mark.device.is_some_and(|device| gone.contains(&device));
+            if is_gone {
+                forgotten.insert(identity.clone());
+            }
+            !is_gone
+        });
+        self.books.forget(&gone);
+    }
+
+    /// What the table of drops gives back goes to `other_drops`, or to nobody's events: together they never fall.
+    fn check_drops(&mut self, document: &Snapshot, seen: &HashSet<String>) {
+        let drops = document.drops.iter().map(|drop| drop.total.packets);
+        let packets = drops.sum::<u64>() + document.other_drops.total.packets;
+        if packets < self.dropped_packets {
+            self.violate(format!("all drops together fell from {} to {packets} packets", self.dropped_packets));
+        }
+        self.dropped_packets = packets;
+        let forgotten = &mut self.forgotten;
+        self.marks.retain(|identity, _| {
+            let is_gone = is_given_back(identity) && !seen.contains(identity);
+            if is_gone {
+                forgotten.insert(identity.clone());
+            }
+            !is_gone
+        });
+    }
+
+    /// A process without sockets moves and loses nothing.
+    fn check_bystanders(&mut self, document: &Snapshot) {
+        let is_one = |pid: Option<u32>| pid.is_some_and(|pid| self.bystanders.contains(&pid));
+        let rows = document.rows.iter().filter(|row| is_one(Some(row.pid))).map(|row| format!("rows: {row:?}"));
+        let drops = document.drops.iter().filter(|drop| is_one(drop.pid)).map(|drop| format!("drops: {drop:?}"));
+        let events = document.tcp.iter().filter(|event| is_one(event.pid)).map(|event| format!("tcp: {event:?}"));
+        let found: Vec<String> = rows.chain(drops).chain(events).collect();
+        for found in found {
+            self.violate(format!("a process that only spins is in {found}"));
+        }
+    }
+
+    /// All rows and what retired ones left grow by the intervals. Between the last reading of a row and its retirement
+    /// something may still be counted, and nothing may be lost.
+    fn check_sum(&mut self, document: &Snapshot, is_consecutive: bool) {
+        let mut total = traffic(&document.exited);
+        let mut intervals = [0; 6];
+        for row in &document.rows {
+            add(&mut total, traffic(&row.total));
+            add(&mut intervals, traffic(&row.interval));
+        }
+        let now = Sum { total, rows: document.rows.iter().map(row_identity).collect() };
+        if let Some(before) = self.sum.take().filter(|_| is_consecutive) {
+            let has_retired = !before.rows.is_subset(&now.rows);
+            for (at, name) in TRAFFIC.iter().enumerate() {
+                let (expected, found) = (before.total[at] + intervals[at], now.total[at]);
+                if found < expected || found > expected && !has_retired {
+                    self.violate(format!(
+                        "rows and exited together: {name} went from {} to {found}, and the intervals say {}",
+                        before.total[at], intervals[at]
+                    ));
+                }
+            }
+        }
+        self.sum = Some(now);
+    }
+}

@@ -1,0 +1,374 @@
+//! Everything comes and goes, with every command running and somebody who wants to fill each table: in the end nothing is
+//! kept, and nothing was lost. `NETTOP_CHURN=full` has it come by the thousand (5,000 devices, 500 namespaces, 50,000
+//! processes), which takes minutes.
+
+use std::{
+    collections::HashSet,
+    fmt::Write as _,
+    fs,
+    net::{Ipv4Addr, TcpListener, UdpSocket},
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use nettop_model::Snapshot;
+use nettop_tests::{
+    Kept, Moved, Namespace, Nettopd, Parent, Process, Stream, api::Daemon, app, device, netns_cookie, nettopd_command,
+    unshare_as_nobody, without_daemon,
+};
+use nix::{
+    sched::{CloneFlags, unshare},
+    sys::{
+        signal::{Signal, kill},
+        wait::waitpid,
+    },
+    unistd::{ForkResult, Pid, fork},
+};
+
+const ROWS: &str = "4096";
+/// With IP and UDP header a hundred.
+const PAYLOAD: usize = 72;
+const DATAGRAM: u64 = 100;
+/// Of the devices that go together.
+const GROUP: u32 = 7;
+/// Rows that others of this machine may have more or less.
+const OTHERS: usize = 200;
+/// Rows of what is gone stay for a minute.
+const LINGERS: Duration = Duration::from_secs(100);
+
+/// An amount: in full, and for the daily run.
+fn amount(full: u64, daily: u64) -> u64 {
+    if std::env::var_os("NETTOP_CHURN").is_some_and(|size| size == "full") { full } else { daily }
+}
+
+fn processes() -> u64 {
+    amount(50_000, 3000)
+}
+
+/// A child that does something and ends.
+fn child(work: impl FnOnce()) {
+    // SAFETY: the caller has one thread, and its child never returns.
+    match unsafe { fork() }.unwrap() {
+        ForkResult::Parent { child } => {
+            waitpid(child, None).unwrap();
+        }
+        ForkResult::Child => {
+            work();
+            // SAFETY: ends the child and nothing else.
+            unsafe { libc::_exit(0) }
+        }
+    }
+}
+
+fn send_one() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.send_to(&[0; PAYLOAD], "127.0.0.1:7000").unwrap();
+}
+
+/// One process after the other sends a datagram and ends.
+fn short_processes(namespace: &Namespace) -> Process {
+    Process::start(Some(namespace), |_| {
+        for _ in 0..processes() {
+            child(send_one);
+        }
+        Moved { sent: processes() * DATAGRAM, received: 0 }
+    })
+}
+
+/// One namespace after the other, each with a datagram and its answer that nobody listens; sends their cookies.
+fn short_namespaces(count: u64) -> Process {
+    Process::start(None, move |parent| {
+        for _ in 0..count {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            assert!(Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap().success());
+            child(send_one);
+            parent.send_number(netns_cookie().into());
+        }
+        Moved::default()
+    })
+}
+
+/// Commands of `ip -batch` for pairs of devices with traffic.
+fn pairs(count: u64) -> String {
+    (0..count).fold(String::new(), |mut text, pair| {
+        writeln!(
+            text,
+            "link add a{pair} group {GROUP} type veth peer name b{pair}\nlink set a{pair} up\nlink set b{pair} up"
+        )
+        .unwrap();
+        text
+    })
+}
+
+/// Makes and removes pairs in rounds.
+fn short_devices(namespace: &Namespace, rounds: u64, pairs_at_once: u64) {
+    let batch = tempfile::NamedTempFile::new().unwrap();
+    fs::write(batch.path(), pairs(pairs_at_once)).unwrap();
+    for _ in 0..rounds {
+        namespace.run("ip", &format!("-batch {}", batch.path().display()));
+        // All at once: one by one, each waits for all processors.
+        namespace.ip(&format!("link del group {GROUP}"));
+    }
+}
+
+/// An unprivileged user in his own namespaces, who fills what he can and sends his namespace's cookie.
+fn filler(devices: u64) -> Process {
+    Process::start(None, move |parent| {
+        let batch = tempfile::NamedTempFile::new().unwrap();
+        fs::write(batch.path(), pairs(devices / 2)).unwrap();
+        let batch = fs::File::open(batch.path()).unwrap();
+        unshare_as_nobody().unwrap();
+        let ip = |args: &[&str], input: Stdio| {
+            assert!(Command::new("ip").args(args).stdin(input).status().unwrap().success(), "{args:?}");
+        };
+        ip(&["link", "set", "lo", "up"], Stdio::null());
+        ip(&["-batch", "-"], batch.into());
+        fill(parent);
+        Moved::default()
+    })
+}
+
+/// Rows and owners by processes, ports and listeners by binding, kinds of drops by owners whose datagrams nobody takes, and
+/// associations by addresses.
+fn fill(parent: &Parent) {
+    for _ in 0..amount(3000, 200) {
+        child(|| {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            for port in 1..5 {
+                // Refused with an error, or not.
+                let _ = socket.send_to(&[0; 10], (Ipv4Addr::LOCALHOST, port));
+            }
+        });
+    }
+    let listeners: Vec<_> = (0..400).map_while(|_| TcpListener::bind("127.0.0.1:0").ok()).collect();
+    let bound: Vec<_> = (0..400).map_while(|_| UdpSocket::bind("0.0.0.0:0").ok()).collect();
+    for host in 0..u32::try_from(amount(20_000, 2000)).unwrap() {
+        let _ = bound[0].send_to(&[0; 10], (Ipv4Addr::from(0x7f01_0000 + host), 9));
+    }
+    assert!(!listeners.is_empty());
+    parent.send_number(netns_cookie().into());
+    parent.wait_for_parent();
+}
+
+/// A command that is run again and again, or goes on, until the end.
+struct Running {
+    ends: Arc<AtomicBool>,
+    thread: JoinHandle<u64>,
+}
+
+impl Running {
+    fn start(run: impl Fn() + Send + 'static) -> Self {
+        let ends = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&ends);
+        let thread = std::thread::spawn(move || {
+            let mut runs = 0;
+            while !seen.load(Ordering::Relaxed) {
+                run();
+                runs += 1;
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            runs
+        });
+        Self { ends, thread }
+    }
+
+    /// How often it ran.
+    fn end(self) -> u64 {
+        self.ends.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+}
+
+/// A command whose output nobody wants, ended when dropped.
+struct Ignored(Child);
+
+impl Ignored {
+    fn start(args: &[&str]) -> Self {
+        let mut command = nettopd_command();
+        Self(command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+
+    /// Has it end as Ctrl-C does. Returns its exit code, if it has one.
+    fn end(mut self) -> Option<i32> {
+        kill(Pid::from_raw(self.0.id().cast_signed()), Signal::SIGINT).unwrap();
+        self.0.wait().unwrap().code()
+    }
+}
+
+impl Drop for Ignored {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What a document still has of these namespaces.
+fn told_of(document: &Snapshot, cookies: &HashSet<u32>) -> [usize; 4] {
+    let is_of = |cookie: Option<u32>| cookie.is_some_and(|cookie| cookies.contains(&cookie));
+    [
+        document.rows.iter().filter(|row| is_of(Some(row.netns_cookie))).count(),
+        document.devices.iter().filter(|device| is_of(Some(device.netns_cookie))).count(),
+        document.drops.iter().filter(|drop| is_of(drop.netns_cookie)).count(),
+        document.tcp.iter().filter(|event| is_of(event.netns_cookie)).count(),
+    ]
+}
+
+/// Rows of processes that have ended, of a namespace that lives.
+fn rows_of_ended(document: &Snapshot, namespace: &Namespace) -> usize {
+    let rows = document.rows.iter().filter(|row| row.netns == namespace.inode());
+    rows.filter(|row| row.pid != 0 && row.exited).count()
+}
+
+/// Asks the daemon for all it has, in turn.
+fn ask(daemon: &Daemon) {
+    for target in ["/v1/status", "/v1/snapshot", "/v1/drops", "/v1/sockets"] {
+        let status = daemon.get(target).unwrap_or_default().status;
+        // Where an answer is too much or takes too long: try again.
+        assert!([200, 503, 0].contains(&status), "{target}: {status}");
+    }
+}
+
+/// What must be as it was. All is reported, not only the first find.
+#[derive(Default)]
+struct Ends(Vec<String>);
+
+impl Ends {
+    fn hold(&mut self, name: &str, holds: bool, found: impl std::fmt::Debug) {
+        println!("{} {name}: {found:?}", if holds { "holds" } else { "broken" });
+        if !holds {
+            self.0.push(format!("{name}: {found:?}"));
+        }
+    }
+}
+
+#[test]
+fn what_comes_and_goes_leaves_nothing_behind() {
+    let nettopd = Nettopd::start(&["--rows", ROWS]);
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Arc::new(Daemon::start(folder.path(), &["--interval", "0.5", "--no-history", "--rows", ROWS]));
+    let crowd = Namespace::new();
+    let sink = crowd.enter(|| UdpSocket::bind("127.0.0.1:7000").unwrap());
+    sink.set_nonblocking(true).unwrap();
+    let hosts = Namespace::new();
+    // What is made once has been made.
+    Process::run(Some(&crowd), |_| {
+        for _ in 0..100 {
+            child(send_one);
+        }
+        Moved::default()
+    });
+    ask(&daemon);
+    nettopd.settled();
+    let began = [nettopd.pid(), daemon.pid()].map(Kept::by);
+    let bytes_began = nettopd.document_bytes();
+
+    let streams = [&["connections"][..], &["packets"]].map(Stream::counting);
+    let asked = Arc::clone(&daemon);
+    let loops = [
+        Running::start(move || ask(&asked)),
+        Running::start(|| {
+            let mut sockets = without_daemon(nettopd_command());
+            let output = sockets.args(["sockets", "--format", "json"]).output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+        }),
+    ];
+    let start = Instant::now();
+    let filler = filler(amount(2000, 500));
+    let cookie_of_filler = u32::try_from(filler.wait_until_ready()).unwrap();
+    println!("filled after {:?}", start.elapsed());
+    let namespaces = amount(500, 30);
+    let short_namespaces = short_namespaces(namespaces);
+    let short_processes = short_processes(&crowd);
+    let traced = short_processes.pid().to_string();
+    let commands =
+        [&["--standalone", "drops", "--format", "ndjson", "1"][..], &["trace", "-p", &traced]].map(Ignored::start);
+    short_devices(&hosts, amount(15, 1), 100);
+    println!("devices are gone after {:?}", start.elapsed());
+    let cookie = |_| u32::try_from(short_namespaces.wait_until_ready()).unwrap();
+    let mut cookies: HashSet<u32> = (0..namespaces).map(cookie).collect();
+    short_namespaces.finish();
+    println!("namespaces are gone after {:?}", start.elapsed());
+    let sent = short_processes.finish().sent + 100 * DATAGRAM;
+    println!("processes are gone after {:?}", start.elapsed());
+    // While all that is still in the tables.
+    let (witness, witnessed) = {
+        let process = Process::start(Some(&crowd), |parent| {
+            send_one();
+            parent.signal_ready();
+            parent.wait_for_parent();
+            Moved::default()
+        });
+        process.wait_until_ready();
+        let document = nettopd.settled();
+        (app(&document, process.pid()).sent, document)
+    };
+    cookies.insert(cookie_of_filler);
+    drop(filler);
+    let codes = commands.map(Ignored::end);
+    let runs = loops.map(Running::end);
+    let stream_results = streams.map(Stream::stop);
+    println!("all has ended after {:?}, {runs:?}", start.elapsed());
+
+    let deadline = Instant::now() + LINGERS;
+    let (document, ended) = loop {
+        let document = nettopd.settled();
+        let ended = [nettopd.pid(), daemon.pid()].map(Kept::by);
+        let has_given_back = |(began, ended): (&Kept, &Kept)| ended.rows <= began.rows + OTHERS;
+        let is_back = told_of(&document, &cookies) == [0; 4]
+            && rows_of_ended(&document, &crowd) == 0
+            && began.iter().zip(&ended).all(has_given_back);
+        if is_back || Instant::now() > deadline {
+            break (document, ended);
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    };
+    println!("given back after {:?}", start.elapsed());
+
+    let mut ends = Ends::default();
+    let books = &device(&document, crowd.inode(), "lo").tx;
+    let owned = (books.bytes, books.attributed_bytes, books.unattributed_bytes);
+    let all = sent + DATAGRAM;
+    ends.hold("the sum of all totals is what was sent", owned == (all, all, 0), (owned, all));
+    ends.hold("nobody took the room of others", witness == PAYLOAD as u64, (witness, witnessed.loss));
+    let of_gone = told_of(&document, &cookies);
+    ends.hold("rows of namespaces that are gone are gone", of_gone[0] == 0, of_gone[0]);
+    ends.hold("devices of namespaces that are gone are gone", of_gone[1] == 0, of_gone[1]);
+    ends.hold("drops of namespaces that are gone are gone", of_gone[2] == 0, of_gone[2]);
+    ends.hold("events of namespaces that are gone are gone", of_gone[3] == 0, of_gone[3]);
+    let rows = document.rows.iter().filter(|row| row.netns == hosts.inode());
+    let devices = document.devices.iter().filter(|device| device.netns == hosts.inode());
+    let of_hosts = [
+        rows.filter(|row| row.device.as_deref().is_some_and(|name| name != "lo")).count(),
+        devices.filter(|device| device.device != "lo").count(),
+    ];
+    ends.hold("devices that were removed are gone, with their rows", of_hosts == [0, 0], of_hosts);
+    let of_ended = rows_of_ended(&document, &crowd);
+    ends.hold("rows of ended processes are gone", of_ended == 0, of_ended);
+    let bytes = nettopd.document_bytes();
+    ends.hold("documents are as large as they were", bytes < bytes_began + (64 << 10), (bytes_began, bytes));
+    for ((who, began), ended) in ["nettopd", "daemon"].iter().zip(began).zip(ended) {
+        let name = |what: &str| format!("{what} of {who} are as they were");
+        ends.hold(&name("descriptors"), ended.descriptors <= began.descriptors, (began.descriptors, ended.descriptors));
+        ends.hold(&name("owners"), ended.owners <= began.owners + OTHERS, (began.owners, ended.owners));
+        ends.hold(&name("rows in the kernel"), ended.rows <= began.rows + OTHERS, (began.rows, ended.rows));
+        ends.hold(&name("ports"), ended.ports <= began.ports + OTHERS, (began.ports, ended.ports));
+        let [before, after] = [began, ended].map(|kept| kept.anonymous_kib);
+        ends.hold(&name("KiB of memory"), after < before + (16 << 10), (before, after));
+    }
+    for stream_result in &stream_results {
+        ends.hold(
+            "a stream shows what it sees, or says that it was lost",
+            stream_result.seen == stream_result.shown + stream_result.lost,
+            stream_result,
+        );
+        ends.hold("a stream ends as it should", stream_result.code == Some(0), stream_result.code);
+    }
+    ends.hold("drops and trace end as they should", codes == [Some(0); 2], codes);
+    ends.hold("commands in a loop ran", runs.iter().all(|runs| *runs > 0), runs);
+    assert!(ends.0.is_empty(), "{:#?}", ends.0);
+}

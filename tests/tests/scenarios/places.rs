@@ -1,0 +1,148 @@
+//! Where nettopd is started: in namespaces of other kinds than the network's, with less of /proc, with cgroup2 elsewhere.
+
+use std::{
+    fs,
+    net::UdpSocket,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use jiff::Timestamp;
+use nettop_model::{Snapshot, sockets::Document};
+use nettop_tests::{Moved, Process, nettopd_command};
+
+/// Runs a shell line by `unshare` with these options; `$NETTOPD` is nettopd.
+fn unshared(options: &[&str], line: &str) -> Output {
+    let nettopd = nettopd_command();
+    let mut command = Command::new("unshare");
+    command.args(options).args(["sh", "-ec", line]).env("NETTOPD", nettopd.get_program()).env("NETTOPD_SOCKET", "");
+    command.output().expect("a scenario needs util-linux")
+}
+
+/// Asserts a refusal of one line, and that it names the remedy.
+fn assert_refused(output: &Output, remedy: &str) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(69), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.starts_with("nettopd: ") && said.contains(remedy), "{said}");
+}
+
+/// Where cgroup2 is mounted, alone or beside others.
+fn cgroup2() -> PathBuf {
+    let mounts = fs::read_to_string("/proc/mounts").unwrap();
+    let mut mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    PathBuf::from(mounts.find(|mount| mount[2] == "cgroup2").expect("cgroup2 is not mounted")[1])
+}
+
+/// A group that is removed in the end.
+struct Group(PathBuf);
+
+impl Group {
+    fn new() -> Self {
+        let path = cgroup2().join(format!("nettop-places-{}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn in_a_cgroup_namespace_it_refuses_unless_the_root_can_be_reached() {
+    let (group, mount) = (Group::new(), cgroup2());
+    let inside = |line: &str| {
+        let line =
+            format!("echo $$ > {0}/cgroup.procs; exec unshare --cgroup --mount sh -ec '{line}'", group.0.display());
+        unshared(&["--mount"], &line)
+    };
+    let covered = format!("umount {0}; mount -t cgroup2 none {0}; ", mount.display());
+    assert_refused(&inside(&format!("{covered} exec \"$NETTOPD\" --once 0.1")), "--cgroupns host");
+    let output = inside(&format!("{covered} exec \"$NETTOPD\" check"));
+    assert_refused(&output, "--cgroupns host");
+    let result = String::from_utf8(output.stdout).unwrap();
+    assert!(result.contains("a branch only: this is a cgroup namespace"), "{result}");
+    // The mount from outside is still of the whole hierarchy, whatever /proc calls its root in here.
+    let output = inside("exec \"$NETTOPD\" check");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn in_a_pid_namespace_it_refuses() {
+    for options in [&["--pid", "--fork", "--mount-proc"][..], &["--pid", "--fork"]] {
+        assert_refused(&unshared(options, "exec \"$NETTOPD\" --once 0.1"), "--pid host");
+    }
+    let output = unshared(&["--mount", "--pid", "--fork"], "exec \"$NETTOPD\" check --format json");
+    assert_refused(&output, "--pid host");
+}
+
+#[test]
+fn a_time_namespace_shifts_nothing() {
+    let line = "exec \"$NETTOPD\" check --format json";
+    let output = unshared(&["--time", "--boottime", "86400", "--fork"], line);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    // A process outside keeps its path and the time when it began.
+    let before = Timestamp::now();
+    let bystander = Process::start(None, |parent| {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        parent.signal_ready();
+        socket.send_to(&[0; 10], socket.local_addr().unwrap()).unwrap();
+        parent.wait_for_parent();
+        Moved::default()
+    });
+    bystander.wait_until_ready();
+    let output = unshared(&["--time", "--boottime", "86400", "--fork"], "exec \"$NETTOPD\" sockets --format json");
+    let pid = bystander.pid();
+    bystander.go();
+    bystander.finish();
+    let document: Document = serde_json::from_slice(&output.stdout).unwrap();
+    let mut holders = document.sockets.iter().flat_map(|socket| &socket.holders);
+    let holder = holders.find(|holder| holder.pid == pid).expect("it is not listed");
+    assert!(holder.exe.is_some(), "{holder:#?}");
+    // Since boot, as everywhere: this process began a moment ago.
+    let uptime_s: f64 = fs::read_to_string("/proc/uptime").unwrap().split(' ').next().unwrap().parse().unwrap();
+    let age_s = uptime_s - holder.start_time_ns as f64 / 1e9;
+    assert!((0.0..3600.0).contains(&age_s), "{age_s}");
+    let output = unshared(&["--time", "--boottime", "86400", "--fork"], "exec \"$NETTOPD\" --once 0.1");
+    let Snapshot { rows, .. } = serde_json::from_slice(&output.stdout).unwrap();
+    // No process can have begun before the machine's boot.
+    let boot_s = before.as_second() - uptime_s as i64 - 60;
+    let is_early = |time: &String| time.parse::<Timestamp>().unwrap().as_second() < boot_s;
+    assert!(!rows.iter().filter_map(|row| row.start_time.as_ref()).any(is_early), "{rows:#?}");
+}
+
+#[test]
+fn a_machine_is_named_though_proc_shows_processes_only() {
+    let line = "mount -t proc -o subset=pid proc /proc; exec \"$NETTOPD\" --once 0.1";
+    let output = unshared(&["--mount"], line);
+    assert_refused(&output, "mount /proc without subset=pid");
+    let output = unshared(&["--mount"], &line.replace("--once 0.1", "check"));
+    let result = String::from_utf8(output.stdout).unwrap();
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    assert!(result.lines().any(|line| line.split_whitespace().eq(["kernel", release.trim()])), "{result}");
+}
+
+#[test]
+fn cgroup2_is_found_wherever_it_is_mounted() {
+    let folder = tempfile::tempdir().unwrap();
+    let odd = folder.path().join("a b\\c");
+    fs::create_dir(&odd).unwrap();
+    let mount = cgroup2();
+    let lines = |path: &Path, more: &str| {
+        let (mount, path) = (mount.display(), path.display());
+        format!("umount {mount}; mount -t cgroup2 none '{path}'; {more} exec \"$NETTOPD\" check --format json")
+    };
+    let checked = |line: &str| {
+        let output = unshared(&["--mount"], line);
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let report = checked(&lines(&odd, ""));
+    assert!(report["cgroup2"].as_str().unwrap().contains("a b"), "{}", report["cgroup2"]);
+    // Below another mount it cannot be reached, and is mounted again.
+    let covered = format!("mount -t tmpfs none '{}';", odd.display());
+    assert!(checked(&lines(&odd, &covered))["cgroup2"].is_null());
+}
