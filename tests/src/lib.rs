@@ -45,7 +45,7 @@ pub fn skip(what_lacks: &str) {
 }
 
 pub use memory::MemoryCgroup;
-pub use namespace::{Counters, Namespace, join, netns_cookie, netns_inode, routed, veth_pair};
+pub use namespace::{Counters, Namespace, join, netns_cookie, netns_inode, retransmit_late, routed, veth_pair};
 pub use nettopd::{
     Nettopd, app, assert_app, assert_app_bytes, device, nettopd_command, owner_row, rows_of, rss_kib, run_nettopd,
     ways, wire, without_daemon,

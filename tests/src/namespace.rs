@@ -14,6 +14,22 @@ use nix::sched::{CloneFlags, setns};
 
 use crate::{Process, amount, invariants, pairs};
 
+/// Lets TCP wait two seconds before it sends something again over the caller's lo, not 0.2: a busy machine acknowledges that
+/// late, and what is sent again to a connection in TIME_WAIT is answered past every hook.
+pub fn retransmit_late() {
+    // Tail loss probes do not wait for `rto_min` before 6.11.
+    fs::write("/proc/sys/net/ipv4/tcp_early_retrans", "0").unwrap();
+    for args in [
+        "route change local 127.0.0.1 table local dev lo proto kernel scope host src 127.0.0.1 rto_min 2s",
+        // The kernel's own route of IPv6 cannot be changed.
+        "route del local ::1 table local dev lo",
+        "route add local ::1 table local dev lo metric 1 rto_min 2s",
+    ] {
+        let status = Command::new("ip").args(args.split_whitespace()).status().unwrap();
+        assert!(status.success(), "ip {args} failed");
+    }
+}
+
 /// A network namespace with its loopback device up.
 pub struct Namespace {
     holder: Process,
@@ -46,6 +62,7 @@ impl Namespace {
         namespace.write("/proc/sys/net/ipv6/conf/default/addr_gen_mode", "1");
         namespace.write("/proc/sys/net/ipv6/conf/default/mldv2_unsolicited_report_interval", "10");
         namespace.ip("link set lo up");
+        namespace.enter(retransmit_late);
         namespace
     }
 

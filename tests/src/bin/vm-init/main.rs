@@ -181,6 +181,7 @@ fn run() -> anyhow::Result<()> {
     let _ = fs::write("/proc/sys/net/core/fb_tunnels_only_for_init_net", "1");
     load_modules()?;
     Command::new("ip").args(["link", "set", "lo", "up"]).status().context("cannot run ip")?;
+    nettop_tests::retransmit_late();
     println!("vm: note runs {}", release()?);
     if let Some(part) = words("reset=").next() {
         return reset_test(part);
