@@ -37,8 +37,8 @@ pub fn forget_dead_namespaces(document: &mut Snapshot) {
     document.tcp.retain(|event| lives(event.netns, event.netns_cookie));
 }
 
-fn is_own(netns: u32) -> bool {
-    OWN.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&netns)
+fn is_own(netns: u32, cookie: u32) -> bool {
+    OWN.lock().unwrap_or_else(PoisonError::into_inner).get(&netns) == Some(&cookie)
 }
 
 /// What was last seen of an item.

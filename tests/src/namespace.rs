@@ -14,16 +14,19 @@ use nix::sched::{CloneFlags, setns};
 
 use crate::{Process, amount, invariants, pairs};
 
+/// After so long TCP sends something again.
+const LATE: &str = "2s";
+
 /// Lets TCP wait two seconds before it sends something again over the caller's lo, not 0.2: a busy machine acknowledges that
 /// late, and what is sent again to a connection in TIME_WAIT is answered past every hook.
 pub fn retransmit_late() {
     // Tail loss probes do not wait for `rto_min` before 6.11.
     fs::write("/proc/sys/net/ipv4/tcp_early_retrans", "0").unwrap();
     for args in [
-        "route change local 127.0.0.1 table local dev lo proto kernel scope host src 127.0.0.1 rto_min 2s",
+        format!("route change local 127.0.0.1 table local dev lo proto kernel scope host src 127.0.0.1 rto_min {LATE}"),
         // The kernel's own route of IPv6 cannot be changed.
-        "route del local ::1 table local dev lo",
-        "route add local ::1 table local dev lo metric 1 rto_min 2s",
+        "route del local ::1 table local dev lo".to_owned(),
+        format!("route add local ::1 table local dev lo metric 1 rto_min {LATE}"),
     ] {
         let status = Command::new("ip").args(args.split_whitespace()).status().unwrap();
         assert!(status.success(), "ip {args} failed");
@@ -112,6 +115,15 @@ impl Namespace {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// The same as [`retransmit_late`] over another device, once it is up.
+    pub fn retransmit_late_over(&self, device: &str) {
+        for family in ["-4", "-6"] {
+            for route in self.run("ip", &format!("{family} route show dev {device} proto kernel")).lines() {
+                self.ip(&format!("{family} route change {route} dev {device} proto kernel rto_min {LATE}"));
+            }
+        }
+    }
+
     /// A command that will run inside.
     pub fn inside(&self, mut command: Command) -> Command {
         let file = self.file();
@@ -197,8 +209,10 @@ pub fn join(a: &Namespace, b: &Namespace) {
         namespace.ip(&format!("addr add fd00::{host}/64 dev {device} nodad"));
         namespace.ip(&format!("link set {device} up"));
     }
-    a.wait_until_up("v0");
-    b.wait_until_up("v1");
+    for (namespace, device) in [(a, "v0"), (b, "v1")] {
+        namespace.wait_until_up(device);
+        namespace.retransmit_late_over(device);
+    }
 }
 
 /// Two namespaces with a router between: 10.1.0.2 behind `v0` and 10.2.0.2 behind `v1` of the router.
@@ -212,7 +226,7 @@ pub fn routed() -> (Namespace, Namespace, Namespace) {
         host.ip(&format!("addr add {network}.2/24 dev v"));
         host.ip("link set v up");
         host.wait_until_up("v");
-        host.ip(&format!("route add default via {network}.1"));
+        host.ip(&format!("route add default via {network}.1 rto_min {LATE}"));
     }
     router.write("/proc/sys/net/ipv4/ip_forward", "1");
     (a, router, b)

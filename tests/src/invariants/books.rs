@@ -64,7 +64,7 @@ impl DeviceBooks {
     }
 
     /// `begins`: whether this is the first document; none where rows are hidden.
-    pub fn check(&mut self, document: &Snapshot, begins: Option<bool>, is_own: impl Fn(u32) -> bool) -> Vec<String> {
+    pub fn check(&mut self, document: &Snapshot, begins: Option<bool>, is_own: impl Fn(u32, u32) -> bool) -> Vec<String> {
         let mut found = Vec::new();
         self.elapsed_ms += document.interval_ms;
         if let Some(begins) = begins {
@@ -79,7 +79,7 @@ impl DeviceBooks {
                 if begins.is_some() {
                     found.extend(self.rows_make_the_device(device, way, &rows));
                 }
-                if is_own(device.netns) {
+                if is_own(device.netns, device.netns_cookie) {
                     self.rest(device, name, total, &mut negative_now);
                 }
             }

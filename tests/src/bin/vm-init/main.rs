@@ -89,12 +89,26 @@ const OF_THE_CARDS: [&str; 1] = ["cards::"];
 
 /// Files whose scenarios look at what their own processes and namespaces did: they share a nettopd, and run with one of
 /// their own on the host.
-const SHARING: [&str; 7] = ["balance::", "devices::", "drops::", "layers::", "owners::", "paths::", "shared::"];
+const SHARING: [&str; 12] = [
+    "balance::",
+    "devices::",
+    "drop_places::",
+    "drops::",
+    "frames::",
+    "layers::",
+    "owners::",
+    "paths::",
+    "reconnect::",
+    "senders::",
+    "shared::",
+    "troubles::",
+];
 /// Among them those that need nettopd to begin later than something else, or to be another; that hand an inode number on;
 /// or after which its documents are long.
-const ALONE: [&str; 9] = [
+const ALONE: [&str; 11] = [
     "balance::namespaces::a_namespace_that_takes_a_dead_ones",
     "drops::names_of_functions",
+    "frames::frames_are_counted",
     "layers::a_kernel_thread",
     "owners::a_connection_older",
     "owners::a_reused_pid",
@@ -102,6 +116,7 @@ const ALONE: [&str; 9] = [
     "owners::hundreds",
     "owners::two_instances",
     "owners::what_waits_in_an_older",
+    "troubles::connections_that_a_full_listener",
 ];
 
 /// Whether a scenario's name begins with one of these.

@@ -56,6 +56,7 @@ pub(crate) fn add_addresses(a: &Namespace, b: &Namespace) {
         }
         namespace.ip(&format!("addr add fd00::{host}/64 dev {device} nodad"));
         namespace.ip(&format!("neigh add fd00::{other} lladdr 02:00:00:00:01:0{other} dev {device} nud permanent"));
+        namespace.retransmit_late_over(device);
     }
 }
 
