@@ -13,3 +13,5 @@ pub const SOCKET: &str = "/run/nettopd/nettopd.sock";
 /// Where packages put the history.
 pub const HISTORY_FILE: &str = "/var/lib/nettopd/history.db";
 pub const HISTORY_SIZE_MB: u32 = 512;
+/// Rows of an answer from it.
+pub const HISTORY_TOP: usize = 20;

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use nettop_history::{By, Condition, Keep, Order};
 
-use super::format::Format;
+use super::{
+    format::Format,
+    parameters::{Parameters, Query},
+};
 use crate::defaults;
 
 /// How the history is recorded.
@@ -42,7 +45,7 @@ pub struct HistoryArgs {
 #[derive(Args, Debug, Clone)]
 pub struct HistoryQuery {
     /// The minute from this time: now, 22:10, 'yesterday 22:10', '2026-11-21 22:10', RFC 3339, -2h
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true, conflicts_with_all = ["from", "to", "last_boot"])]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, conflicts_with_all = AT_EXCLUDES)]
     pub at: Option<String>,
     /// From this time [default: an hour before --to]
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
@@ -51,16 +54,16 @@ pub struct HistoryQuery {
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub to: Option<String>,
     /// The last ten minutes before this machine was started
-    #[arg(long, conflicts_with_all = ["from", "to"])]
+    #[arg(long, conflicts_with_all = LAST_BOOT_EXCLUDES)]
     pub last_boot: bool,
     /// What a row is about
-    #[arg(long, default_value = "process")]
+    #[arg(long, value_enum, default_value_t)]
     pub by: ByArg,
     /// What comes first
-    #[arg(short, long, value_name = "COLUMN", default_value = "bytes")]
+    #[arg(short, long, value_name = "COLUMN", value_enum, default_value_t)]
     pub sort: OrderArg,
     /// Rows to show; the others are added up
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = defaults::HISTORY_TOP)]
     pub top: usize,
     /// Only moments when this held of the host, as 'load > 4' or 'cpu > 20 and io > 10'
     #[arg(long, value_name = "CONDITION")]
@@ -70,9 +73,49 @@ pub struct HistoryQuery {
     pub numeric: bool,
 }
 
+const AT_EXCLUDES: [&str; 3] = ["from", "to", "last_boot"];
+const LAST_BOOT_EXCLUDES: [&str; 2] = ["from", "to"];
+
+impl Default for HistoryQuery {
+    fn default() -> Self {
+        Self {
+            at: None,
+            from: None,
+            to: None,
+            last_boot: false,
+            by: ByArg::default(),
+            sort: OrderArg::default(),
+            top: defaults::HISTORY_TOP,
+            when: None,
+            numeric: false,
+        }
+    }
+}
+
+impl Query for HistoryQuery {
+    const EXCLUDES: &'static [(&'static str, &'static [&'static str])] =
+        &[("at", &AT_EXCLUDES), ("last_boot", &LAST_BOOT_EXCLUDES)];
+
+    fn parameters(&mut self) -> Parameters<'_> {
+        let Self { at, from, to, last_boot, by, sort, top, when, numeric } = self;
+        vec![
+            ("at", at),
+            ("from", from),
+            ("to", to),
+            ("when", when),
+            ("top", top),
+            ("by", by),
+            ("sort", sort),
+            ("last_boot", last_boot),
+            ("numeric", numeric),
+        ]
+    }
+}
+
 /// What rows are about.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ByArg {
+    #[default]
     Process,
     Program,
     Unit,
@@ -82,10 +125,11 @@ pub enum ByArg {
 }
 
 /// Columns to sort by, largest first.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[value(rename_all = "snake_case")]
 pub enum OrderArg {
     /// Both ways
+    #[default]
     Bytes,
     XmitKb,
     RecvKb,

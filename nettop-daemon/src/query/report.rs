@@ -9,6 +9,7 @@ use nettop_model::Sort;
 use super::{
     format::{DropsFormat, Format, Output},
     history::RecordArgs,
+    parameters::{Parameters, Query},
 };
 use crate::defaults;
 
@@ -86,6 +87,24 @@ pub struct StreamQuery {
     /// Repeat in each line what has not changed since the one before
     #[arg(long)]
     pub whole: bool,
+}
+
+impl Query for DropsQuery {
+    fn parameters(&mut self) -> Parameters<'_> {
+        let Self { selection, all } = self;
+        let mut parameters = selection.parameters();
+        parameters.push(("all", all));
+        parameters
+    }
+}
+
+impl Query for StreamQuery {
+    fn parameters(&mut self) -> Parameters<'_> {
+        let Self { selection, whole } = self;
+        let mut parameters: Parameters<'_> = vec![("whole", whole)];
+        parameters.extend(selection.parameters());
+        parameters
+    }
 }
 
 /// Reports as a command wants them.
@@ -177,6 +196,13 @@ pub struct Selection {
     /// Only this network device; may be repeated
     #[arg(short, long, value_name = "DEVICE")]
     pub interface: Vec<String>,
+}
+
+impl Query for Selection {
+    fn parameters(&mut self) -> Parameters<'_> {
+        let Self { pid, user, interface } = self;
+        vec![("pid", pid), ("user", user), ("interface", interface)]
+    }
 }
 
 impl Selection {
