@@ -14,8 +14,10 @@ use crate::defaults;
 /// How the history is recorded.
 #[derive(Args, Debug, Clone)]
 pub struct RecordArgs {
-    /// Record every interval to this SQLite file [default: /var/lib/nettopd/history.db where that folder is there and the user's own,
-    /// unless standard output is a terminal or a COUNT or a selection is given]
+    #[arg(help = defaults::help("Record every interval to this SQLite file", format_args!(
+        "{} where that folder is there and the user's own, unless standard output is a terminal or a COUNT or a selection is given",
+        defaults::HISTORY_FILE,
+    )))]
     #[arg(long, value_name = "FILE", conflicts_with = "once")]
     pub history: Option<PathBuf>,
     /// Record nothing
@@ -25,7 +27,7 @@ pub struct RecordArgs {
     #[arg(long, value_name = "MB", default_value_t = defaults::HISTORY_SIZE_MB.into(), value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
     pub history_size: u64,
     /// Days for which rows of 10 s, 1 min and 1 h are kept
-    #[arg(long, value_name = "DAYS,DAYS,DAYS", default_value = "2,14,400", value_parser = keep)]
+    #[arg(long, value_name = "DAYS,DAYS,DAYS", default_value_t = defaults::HISTORY_KEEP, value_parser = keep)]
     pub history_keep: Keep,
 }
 
@@ -182,7 +184,7 @@ pub fn keep_of(days: [u32; 3]) -> Result<Keep, String> {
     if days.is_sorted() && days[0] > 0 && days[2] <= 100_000 {
         Ok(Keep { days })
     } else {
-        Err("give three numbers of days, the smallest first, as 2,14,400".to_owned())
+        Err(format!("give three numbers of days, the smallest first, as {}", defaults::HISTORY_KEEP))
     }
 }
 

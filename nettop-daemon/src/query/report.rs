@@ -167,7 +167,10 @@ impl From<&DropsArgs> for Reports {
 /// When reports are made.
 #[derive(Args, Debug, Clone, Default)]
 pub struct Timing {
-    /// Seconds between reports [default: 5; with --once: 1]
+    #[arg(help = defaults::help(
+        "Seconds between reports",
+        format_args!("{}; with --once: {}", defaults::INTERVAL_S, defaults::ONCE_INTERVAL_S),
+    ))]
     #[arg(value_parser = seconds)]
     pub interval: Option<f64>,
     /// Number of reports before nettopd ends
