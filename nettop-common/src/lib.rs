@@ -15,6 +15,7 @@ pub mod packet;
 pub mod ports;
 pub mod row;
 pub mod share;
+pub mod slot;
 pub mod socket;
 pub mod stats;
 pub mod tag;
@@ -28,9 +29,10 @@ pub use packet::PacketEvent;
 pub use ports::{Listener, PortHolder, PortKey};
 pub use row::{Flow, Netns, Row, RowKey, TaskNetns, Unsent};
 pub use share::Share;
+pub use slot::Ref;
 pub use socket::{SocketMeter, SocketRecord, Wire};
 pub use stats::Stats;
-pub use tag::{Ref, SocketTag};
+pub use tag::SocketTag;
 
 /// Direction of a packet, seen from this machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -7,7 +7,7 @@ use nettop_history::{By, Condition, Keep, Order};
 
 use super::{
     format::Format,
-    parameters::{Parameters, Query},
+    parameters::{Parameters, Query, Value, texts, word},
 };
 use crate::defaults;
 
@@ -162,6 +162,26 @@ impl ByArg {
             Self::Device => "device",
             Self::Container => "container",
         }
+    }
+}
+
+impl Value for ByArg {
+    fn from_text(text: &str) -> Result<Self, String> {
+        word(text)
+    }
+
+    fn texts(&self) -> Vec<String> {
+        texts(self)
+    }
+}
+
+impl Value for OrderArg {
+    fn from_text(text: &str) -> Result<Self, String> {
+        word(text)
+    }
+
+    fn texts(&self) -> Vec<String> {
+        texts(self)
     }
 }
 

@@ -4,10 +4,7 @@
 use clap::ValueEnum;
 use nettop_history::Condition;
 
-use super::{
-    history::{ByArg, OrderArg},
-    selector::{Selector, names_a_host},
-};
+use super::selector::{Selector, names_a_host};
 
 /// A question that can be asked in a URL.
 pub trait Query: Default {
@@ -156,24 +153,22 @@ macro_rules! plain {
 
 plain!(u32, usize, String, Condition);
 
-macro_rules! words {
-    ($($words:ty),*) => {$(
-        impl Value for $words {
-            fn from_text(text: &str) -> Result<Self, String> {
-                Self::from_str(text, false).map_err(|_| {
-                    let names = Self::value_variants().iter().flat_map(Self::texts);
-                    format!("give one of {}", names.collect::<Vec<_>>().join(", "))
-                })
-            }
-
-            fn texts(&self) -> Vec<String> {
-                self.to_possible_value().iter().map(|value| value.get_name().to_owned()).collect()
-            }
-        }
-    )*};
+/// One of a flag's words.
+///
+/// # Errors
+///
+/// If it is none, with all that there are.
+pub fn word<T: ValueEnum>(text: &str) -> Result<T, String> {
+    T::from_str(text, false).map_err(|_| {
+        let names: Vec<String> = T::value_variants().iter().flat_map(texts).collect();
+        format!("give one of {}", names.join(", "))
+    })
 }
 
-words!(ByArg, OrderArg);
+/// The word, as [`word`] reads it.
+pub fn texts(word: &impl ValueEnum) -> Vec<String> {
+    word.to_possible_value().iter().map(|value| value.get_name().to_owned()).collect()
+}
 
 impl Value for Selector {
     fn from_text(text: &str) -> Result<Self, String> {

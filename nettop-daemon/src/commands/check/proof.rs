@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context as _;
 use nettop_common::{Direction, owner};
 use nettop_kernel::{
-    boot,
+    Limits, boot,
     ledger::{Flows, Ledger, Presence, RowReading, accumulate},
     netns,
 };
@@ -18,6 +18,9 @@ use procfs::process::Process;
 use serde::Serialize;
 
 use crate::sys::escape::escape;
+
+/// Rows are needed for one process only, but all that hold a socket have been given an owner before.
+pub(super) const LIMITS: Limits = Limits { rows: 8192, drops: 64 };
 
 /// One figure.
 #[derive(Serialize, Debug)]

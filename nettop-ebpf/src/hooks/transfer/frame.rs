@@ -10,7 +10,7 @@ use nettop_common::{
     offsets::ABSENT,
 };
 
-use super::used;
+use super::usage::used;
 use crate::{
     kernel::{self, load, probe, probe_at},
     ledger::{self, Packet},
