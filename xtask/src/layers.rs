@@ -271,11 +271,12 @@ mod tests {
             File { types: types(&["Idle", "Kept"]), ..file("b", &["a::Sum"]) },
         ];
         model[2].words.insert("Kept".into());
-        let mut other = File::default();
-        other.imports = [(1, "nettop_model::Row"), (2, "other_crate::a::Idle"), (3, "nettop_model::b::Idle")]
-            .map(|(line, path)| (line, path.to_owned()))
-            .into();
-        other.words.insert("Idle".into());
+        let imports = [(1, "nettop_model::Row"), (2, "other_crate::a::Idle"), (3, "nettop_model::b::Idle")];
+        let other = File {
+            imports: imports.map(|(line, path)| (line, path.to_owned())).into(),
+            words: ["Idle".to_owned()].into(),
+            ..File::default()
+        };
         assert_eq!(unused(&model, [&other].into_iter()), ["a.rs: nobody uses Idle"]);
     }
 }
