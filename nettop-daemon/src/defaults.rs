@@ -22,7 +22,7 @@ pub const HISTORY_FILE: &str = "/var/lib/nettopd/history.db";
 pub const HISTORY_SIZE_MB: u32 = nettop_history::Limits::DEFAULT_SIZE_MB;
 pub const HISTORY_KEEP: Keep = Keep::DEFAULT;
 /// Rows of an answer from it.
-pub const HISTORY_TOP: usize = 20;
+pub const HISTORY_TOP_ROWS: usize = 20;
 
 /// Help for a flag without a value of its own where it is absent.
 pub fn help(what: &str, default: impl Display) -> String {

@@ -65,7 +65,7 @@ pub struct HistoryQuery {
     #[arg(short, long, value_name = "COLUMN", value_enum, default_value_t)]
     pub sort: OrderArg,
     /// Rows to show; the others are added up
-    #[arg(long, value_name = "N", default_value_t = defaults::HISTORY_TOP)]
+    #[arg(long, value_name = "N", default_value_t = defaults::HISTORY_TOP_ROWS)]
     pub top: usize,
     /// Only moments when this held of the host, as 'load > 4' or 'cpu > 20 and io > 10'
     #[arg(long, value_name = "CONDITION")]
@@ -87,7 +87,7 @@ impl Default for HistoryQuery {
             last_boot: false,
             by: ByArg::default(),
             sort: OrderArg::default(),
-            top: defaults::HISTORY_TOP,
+            top: defaults::HISTORY_TOP_ROWS,
             when: None,
             numeric: false,
         }

@@ -242,10 +242,10 @@ pub fn seconds(text: &str) -> Result<f64, String> {
 
 /// An interval that is neither absurdly short nor absurdly long.
 pub fn in_range(seconds: f64) -> Result<f64, String> {
-    const RANGE: std::ops::RangeInclusive<f64> = 0.05..=86_400.0;
-    if RANGE.contains(&seconds) {
+    const INTERVAL_RANGE_S: std::ops::RangeInclusive<f64> = 0.05..=86_400.0;
+    if INTERVAL_RANGE_S.contains(&seconds) {
         Ok(seconds)
     } else {
-        Err(format!("an interval is from {} to {} seconds", RANGE.start(), RANGE.end()))
+        Err(format!("an interval is from {} to {} seconds", INTERVAL_RANGE_S.start(), INTERVAL_RANGE_S.end()))
     }
 }

@@ -51,8 +51,8 @@ impl Reader {
     /// If SQLite refuses.
     pub fn answer_before(&mut self, deadline: Instant) -> anyhow::Result<()> {
         // Asked some thousand times a second.
-        const STEPS: i32 = 10_000;
-        self.connection.progress_handler(STEPS, Some(move || Instant::now() > deadline))?;
+        const STEPS_PER_LOOK: i32 = 10_000;
+        self.connection.progress_handler(STEPS_PER_LOOK, Some(move || Instant::now() > deadline))?;
         Ok(())
     }
 
