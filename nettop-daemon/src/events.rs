@@ -78,7 +78,7 @@ struct Flow<L> {
 ///
 /// # Errors
 ///
-/// If reading or writing fails.
+/// If the ring cannot be read, or for any fault of standard output but a reader that went away.
 pub fn run<L: Lines>(ring: Events, source: &mut dyn Source, lines: L, most: Option<u64>) -> anyhow::Result<End> {
     let mut flow = Flow { ring, lines, text: String::new(), pending: 0, seen: 0, lost: Loss::default() };
     let mut output = Output::start(most);

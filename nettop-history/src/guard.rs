@@ -85,7 +85,7 @@ impl Guard {
     ///
     /// # Errors
     ///
-    /// If it cannot be read.
+    /// If the file's beginning cannot be read.
     pub fn is_foreign(&self) -> io::Result<bool> {
         let mut header = [0; MAGIC.len()];
         let read = self.file.read_at(&mut header, 0)?;

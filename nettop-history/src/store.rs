@@ -145,7 +145,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// If it cannot be renamed.
+    /// As [`Self::open`], and if the folder is read-only: the file stays as it is.
     pub fn set_aside(path: &Path) -> Result<PathBuf, Trouble> {
         Guard::open(path)?.set_aside().map_err(|error| Trouble::Io(format!("{}: {error}", path.display())))
     }

@@ -15,7 +15,7 @@ const DROP_IN_EXPOSURE_TENTHS: [(&str, u32); 2] =
 ///
 /// # Errors
 ///
-/// Errors of systemd.
+/// If `systemd-analyze` is missing, or finds a mistake or more exposure than is allowed.
 pub fn run() -> anyhow::Result<()> {
     let packaging = root().join("packaging");
     let folder = root().join("target/units");

@@ -73,7 +73,7 @@ pub fn run_matrix(built: &Built, package: &Path) -> anyhow::Result<Tests> {
 ///
 /// # Errors
 ///
-/// If one cannot be had.
+/// If a kernel is in no archive any more, or the archive does not answer.
 pub fn install() -> anyhow::Result<()> {
     MATRIX.iter().try_for_each(|kernel| install_one(kernel).map(drop))
 }

@@ -119,7 +119,7 @@ fn name(raw: &[u8]) -> Option<String> {
 ///
 /// # Errors
 ///
-/// In words, if there is none.
+/// If it is no address, and no name that /etc/hosts or the resolver has; in words for the user.
 pub fn resolve(host: &str) -> Result<Vec<IpAddr>, String> {
     if host.is_empty() {
         return Err("no host is named".into());

@@ -33,7 +33,7 @@ use crate::{
 ///
 /// # Errors
 ///
-/// [`list::TooLong`], else the kernel's error.
+/// [`list::TooLong`] at the deadline, else if iterators or devices cannot be read.
 pub fn now(
     query: &SocketsQuery,
     uids: &[u32],

@@ -42,7 +42,7 @@ impl Draft {
     ///
     /// # Errors
     ///
-    /// [`Full`].
+    /// [`Full`] if not even the end of the line has room: the client is to ask for less, or later.
     pub(super) fn finish(mut self) -> anyhow::Result<Bytes> {
         self.write_all(b"\n").map_err(|_| Full)?;
         self.bytes.shrink_to_fit();

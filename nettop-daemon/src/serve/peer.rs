@@ -9,7 +9,7 @@ use tokio::net::UnixStream;
 ///
 /// # Errors
 ///
-/// If the kernel does not report it.
+/// If the peer's credentials cannot be read: it is to be treated as not permitted.
 pub fn permitted(stream: &UnixStream, group: Option<Gid>) -> io::Result<Option<Uid>> {
     let peer = stream.peer_cred()?;
     let uid = Uid::from_raw(peer.uid());

@@ -43,7 +43,7 @@ impl Ethtool {
     ///
     /// # Errors
     ///
-    /// If no socket can be made.
+    /// If descriptors are exhausted, or a system call filter forbids sockets.
     pub fn new() -> io::Result<Self> {
         Ok(Self { socket: socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)? })
     }

@@ -48,7 +48,7 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// If SQLite refuses.
+    /// If SQLite lacks memory for a progress handler.
     pub fn answer_before(&mut self, deadline: Instant) -> anyhow::Result<()> {
         // Asked some thousand times a second.
         const STEPS_PER_LOOK: i32 = 10_000;

@@ -142,7 +142,7 @@ pub struct TooLong;
 ///
 /// # Errors
 ///
-/// [`TooLong`], else the kernel's error.
+/// [`TooLong`] at the deadline, else if an iterator cannot be started or read.
 pub fn list(iterators: &SocketIterators, wanted: &Wanted<'_>) -> anyhow::Result<Listing> {
     let time_ns = boot::elapsed().as_nanos();
     let held = wanted.holder.map(|_| HashSet::new());
