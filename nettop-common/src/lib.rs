@@ -3,6 +3,7 @@
 //! Every struct is `repr(C)` and derives `bytemuck::Pod`, which refuses implicit padding at compile time.
 
 #![no_std]
+#![forbid(unsafe_code)]
 
 pub mod abi;
 pub mod connection;
