@@ -1,5 +1,7 @@
 //! Notes the commit that is built.
 
+#![forbid(unsafe_code)]
+
 use std::{
     path::{Path, PathBuf},
     process::Command,

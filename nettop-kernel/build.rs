@@ -1,5 +1,7 @@
 //! Builds the eBPF object for the BPF target, so that every cargo command of this package embeds the right one.
 
+#![forbid(unsafe_code)]
+
 #[path = "build/debug_info.rs"]
 mod debug_info;
 #[path = "build/reads.rs"]

@@ -3,6 +3,7 @@
 //! Every struct is `repr(C)` and derives `bytemuck::Pod`, which refuses implicit padding at compile time.
 
 #![no_std]
+#![forbid(unsafe_code)]
 
 pub mod abi;
 pub mod connection;
@@ -15,6 +16,7 @@ pub mod packet;
 pub mod ports;
 pub mod row;
 pub mod share;
+pub mod slot;
 pub mod socket;
 pub mod stats;
 pub mod tag;
@@ -28,9 +30,10 @@ pub use packet::PacketEvent;
 pub use ports::{Listener, PortHolder, PortKey};
 pub use row::{Flow, Netns, Row, RowKey, TaskNetns, Unsent};
 pub use share::Share;
+pub use slot::Ref;
 pub use socket::{SocketMeter, SocketRecord, Wire};
 pub use stats::Stats;
-pub use tag::{Ref, SocketTag};
+pub use tag::SocketTag;
 
 /// Direction of a packet, seen from this machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

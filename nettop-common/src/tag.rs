@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::{Netns, ports::Address};
+use crate::{Netns, Ref, ports::Address};
 
 /// How an owner was found, weakest first.
 pub mod evidence {
@@ -49,34 +49,6 @@ pub const CHILD: u8 = 32;
 pub const RELEASED: u8 = 64;
 /// A packet socket that sends through a device above others: these carry the same frame again.
 pub const STACKED: u8 = 128;
-
-/// A slot and its generation, read and written as one word. All zero: nothing.
-#[repr(transparent)]
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Pod, Zeroable)]
-pub struct Ref(pub u64);
-
-impl Ref {
-    pub const NONE: Self = Self(0);
-
-    #[must_use]
-    #[inline(always)]
-    pub const fn new(slot: u32, generation: u32) -> Self {
-        Self((generation as u64) << 32 | slot as u64)
-    }
-
-    #[must_use]
-    #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "the low half is the slot")]
-    pub const fn slot(self) -> u32 {
-        self.0 as u32
-    }
-
-    #[must_use]
-    #[inline(always)]
-    pub const fn generation(self) -> u32 {
-        (self.0 >> 32) as u32
-    }
-}
 
 /// What nettopd knows of one socket.
 #[repr(C)]

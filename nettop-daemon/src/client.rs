@@ -94,7 +94,7 @@ pub fn ask(global: &Global, target: &str) -> anyhow::Result<Bytes> {
 ///
 /// # Errors
 ///
-/// If it is none.
+/// If it is none: client and daemon are of different versions.
 pub fn read<T: DeserializeOwned>(answer: &[u8]) -> anyhow::Result<T> {
     serde_json::from_slice(answer).context("the daemon's answer is not understood; is it of this version?")
 }

@@ -6,7 +6,6 @@ pub mod settings;
 
 use std::path::{Path, PathBuf};
 
-use nettop_history::Keep;
 use nettop_kernel::Limits;
 use serde::Serialize;
 
@@ -69,15 +68,15 @@ impl Config {
             rows: settings.rows.unwrap_or(defaults::ROWS),
             drop_kinds: settings.drop_kinds.unwrap_or(defaults::DROP_KINDS),
             numeric: settings.numeric.unwrap_or(false),
-            backend: settings.backend.unwrap_or(BackendChoice::Best),
-            log_level: settings.log_level.unwrap_or(LogLevel::Info),
+            backend: settings.backend.unwrap_or_default(),
+            log_level: settings.log_level.unwrap_or_default(),
             keep_capabilities: settings.keep_capabilities.unwrap_or_default(),
             socket: settings.socket.unwrap_or_else(|| defaults::SOCKET.into()),
             history: HistoryConfig {
                 enabled: history.enabled.unwrap_or(true),
                 file: history.file.unwrap_or_else(|| defaults::HISTORY_FILE.into()),
                 size_mb: history.size_mb.unwrap_or(defaults::HISTORY_SIZE_MB),
-                keep_days: history.keep_days.unwrap_or(Keep::default().days),
+                keep_days: history.keep_days.unwrap_or(defaults::HISTORY_KEEP.days),
             },
         }
     }

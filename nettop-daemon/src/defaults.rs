@@ -1,6 +1,13 @@
-//! Defaults of flags and keys.
+//! Defaults of flags and keys, which help takes from here.
 
+use std::fmt::Display;
+
+use nettop_history::Keep;
 use nettop_kernel::Limits;
+
+/// Where packages put the configuration.
+pub const CONFIG_FILE: &str = "/etc/nettopd/nettopd.toml";
+pub const CONFIG_FOLDER: &str = "/etc/nettopd/conf.d";
 
 pub const INTERVAL_S: f64 = 5.0;
 /// Of `--once`.
@@ -12,4 +19,12 @@ pub const LIMITS: Limits = Limits { rows: ROWS, drops: DROP_KINDS };
 pub const SOCKET: &str = "/run/nettopd/nettopd.sock";
 /// Where packages put the history.
 pub const HISTORY_FILE: &str = "/var/lib/nettopd/history.db";
-pub const HISTORY_SIZE_MB: u32 = 512;
+pub const HISTORY_SIZE_MB: u32 = nettop_history::Limits::DEFAULT_SIZE_MB;
+pub const HISTORY_KEEP: Keep = Keep::DEFAULT;
+/// Rows of an answer from it.
+pub const HISTORY_TOP_ROWS: usize = 20;
+
+/// Help for a flag without a value of its own where it is absent.
+pub fn help(what: &str, default: impl Display) -> String {
+    format!("{what} [default: {default}]")
+}

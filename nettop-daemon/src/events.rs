@@ -3,22 +3,19 @@
 
 mod output;
 
-use std::{os::fd::AsFd as _, time::Duration};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use bytemuck::Pod;
 use nix::sys::signal::Signal;
-use tokio::{
-    io::unix::AsyncFd,
-    time::{Instant, MissedTickBehavior, interval_at},
-};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use nettop_kernel::events::{Events, Loss, Source};
 
 use self::output::Output;
 use crate::{
     render::head,
-    sys::{runtime, signals::Signals, stderr::say},
+    sys::{descriptors, runtime, signals::Signals, stderr::say},
 };
 
 /// Text that is gathered before it is written.
@@ -78,7 +75,7 @@ struct Flow<L> {
 ///
 /// # Errors
 ///
-/// If reading or writing fails.
+/// If the ring cannot be read, or for any fault of standard output but a reader that went away.
 pub fn run<L: Lines>(ring: Events, source: &mut dyn Source, lines: L, most: Option<u64>) -> anyhow::Result<End> {
     let mut flow = Flow { ring, lines, text: String::new(), pending: 0, seen: 0, lost: Loss::default() };
     let mut output = Output::start(most);
@@ -118,9 +115,7 @@ impl<L: Lines> Flow<L> {
         output: &mut Output,
         signals: &mut Signals,
     ) -> anyhow::Result<End> {
-        let descriptor = self.ring.as_fd().try_clone_to_owned().context("cannot watch the ring")?;
-        // SAFETY: the descriptor is given away and stays open until it is no longer watched.
-        let ready = unsafe { AsyncFd::register(descriptor) }.context("cannot watch the ring")?;
+        let ready = descriptors::watch(&self.ring).context("cannot watch the ring")?;
         let mut ticks = interval_at(Instant::now() + Duration::from_secs(1), Duration::from_secs(1));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         self.lines.header(&mut self.text);

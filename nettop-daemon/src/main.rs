@@ -2,6 +2,8 @@
 //!
 //! Modules are layers: each uses those below it only (see ARCHITECTURE.md).
 
+#![deny(unsafe_code)]
+
 mod cli;
 mod client;
 mod commands;
@@ -17,6 +19,7 @@ mod query;
 mod record;
 mod render;
 mod serve;
+#[expect(unsafe_code, reason = "system calls that no crate has")]
 mod sys;
 
 use std::process::ExitCode;

@@ -2,6 +2,7 @@
 
 pub mod allocator;
 pub mod clock;
+pub mod descriptors;
 pub mod escape;
 pub mod ethtool;
 pub mod limits;

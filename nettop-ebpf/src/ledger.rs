@@ -10,9 +10,9 @@ use nettop_common::{
 
 use crate::{atomic::add, maps::stats, rows, tags};
 
-const LINK_HEADER: u32 = 14;
+const LINK_HEADER_BYTES: u32 = 14;
 /// Minimum size of an Ethernet frame (`ETH_ZLEN`, without the link header).
-const MIN_PAYLOAD: u32 = 46;
+const MIN_PAYLOAD_BYTES: u32 = 46;
 
 /// One skb on its way through a device.
 pub struct Packet {
@@ -43,7 +43,7 @@ impl Packet {
     #[inline(always)]
     fn repeated_owner(&self, way: Direction) -> Option<u32> {
         match way {
-            Direction::Tx if self.bytes + self.jumbo_bytes + LINK_HEADER >= GSO_MAX_SIZE => Some(owner::LARGE),
+            Direction::Tx if self.bytes + self.jumbo_bytes + LINK_HEADER_BYTES >= GSO_MAX_SIZE => Some(owner::LARGE),
             Direction::Tx if self.is_udp => Some(owner::UDP_SEGMENTED),
             Direction::Rx if self.gso_segs == 0 => Some(owner::MERGED),
             Direction::Rx if self.jumbo_bytes != 0 => Some(owner::LARGE),
@@ -301,8 +301,8 @@ fn bind(tag: &SocketTag, owner: Ref, ifindex: u32, family: u32) -> Option<(&'sta
 fn add_packet(flow: &mut Flow, packet: &Packet) {
     add(&raw mut flow.skbs, 1);
     add(&raw mut flow.skb_bytes, u64::from(packet.bytes));
-    if packet.bytes < MIN_PAYLOAD {
-        add(&raw mut flow.padding_bytes, u64::from(MIN_PAYLOAD - packet.bytes));
+    if packet.bytes < MIN_PAYLOAD_BYTES {
+        add(&raw mut flow.padding_bytes, u64::from(MIN_PAYLOAD_BYTES - packet.bytes));
     }
     let payload = packet.bytes.saturating_sub(packet.header_bytes);
     if let Some(repeats) = payload.saturating_sub(1).checked_div(packet.gso_size) {

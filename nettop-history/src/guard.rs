@@ -12,7 +12,7 @@ use nix::fcntl::{Flock, FlockArg};
 use crate::trouble::Trouble;
 
 /// Readable by a group, so that ordinary clients are enough.
-const MODE: u32 = 0o640;
+const FILE_MODE: u32 = 0o640;
 /// Of the lock: opening it is enough to take it.
 const LOCK_MODE: u32 = 0o600;
 const LOCK: &str = ".lock";
@@ -61,12 +61,12 @@ impl Guard {
         let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock)
             .map_err(|_| refused("another nettopd writes it".into()))?;
         let is_new = !is_ours(&path).map_err(refused)?;
-        let file = open_own(&path, MODE).map_err(|error| io(&path, error))?;
+        let file = open_own(&path, FILE_MODE).map_err(|error| io(&path, error))?;
         // The open file, not what was there a moment ago.
         check(&file.metadata().map_err(|error| io(&path, error))?).map_err(refused)?;
         if is_new {
             // For any umask.
-            file.set_permissions(fs::Permissions::from_mode(MODE)).map_err(|error| io(&path, error))?;
+            file.set_permissions(fs::Permissions::from_mode(FILE_MODE)).map_err(|error| io(&path, error))?;
         }
         Ok(Self { path, file, lock })
     }
@@ -85,7 +85,7 @@ impl Guard {
     ///
     /// # Errors
     ///
-    /// If it cannot be read.
+    /// If the file's beginning cannot be read.
     pub fn is_foreign(&self) -> io::Result<bool> {
         let mut header = [0; MAGIC.len()];
         let read = self.file.read_at(&mut header, 0)?;

@@ -3,6 +3,8 @@
 //! A [`Slot`] is 10 s of measuring. [`Writer`] takes slots and never makes anybody wait: what the file cannot take is kept
 //! for a while, then given up and counted. [`Reader`] answers for a period.
 
+#![forbid(unsafe_code)]
+
 mod condition;
 mod gaps;
 mod guard;

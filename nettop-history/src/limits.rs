@@ -1,5 +1,7 @@
 //! What the file may take.
 
+use std::fmt::{Display, Formatter};
+
 use crate::plan::Resolution;
 
 /// How long rows are kept.
@@ -11,11 +13,21 @@ pub struct Keep {
 
 impl Default for Keep {
     fn default() -> Self {
-        Self { days: [2, 14, 400] }
+        Self::DEFAULT
+    }
+}
+
+/// As `2,14,400`.
+impl Display for Keep {
+    fn fmt(&self, to: &mut Formatter<'_>) -> std::fmt::Result {
+        let [fine, medium, coarse] = self.days;
+        write!(to, "{fine},{medium},{coarse}")
     }
 }
 
 impl Keep {
+    pub const DEFAULT: Self = Self { days: [2, 14, 400] };
+
     pub(crate) const fn seconds(&self, resolution: Resolution) -> i64 {
         self.days[resolution as usize] as i64 * 86_400
     }
@@ -33,9 +45,14 @@ pub struct Limits {
     pub free_bytes: u64,
 }
 
+impl Limits {
+    pub const DEFAULT_SIZE_MB: u32 = 512;
+}
+
 impl Default for Limits {
     fn default() -> Self {
         const MIB: u64 = 1 << 20;
-        Self { keep: Keep::default(), size_bytes: 512 * MIB, wal_bytes: 64 * MIB, free_bytes: 256 * MIB }
+        let size_bytes = u64::from(Self::DEFAULT_SIZE_MB) * MIB;
+        Self { keep: Keep::DEFAULT, size_bytes, wal_bytes: 64 * MIB, free_bytes: 256 * MIB }
     }
 }

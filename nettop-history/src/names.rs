@@ -7,7 +7,7 @@ use rusqlite::{Connection, params};
 use crate::slot::{Device, DropKind, Who};
 
 /// Entries remembered per kind. A forgotten one gets a new number: readers group by identity.
-const REMEMBERED: usize = 65_536;
+const MAX_REMEMBERED_NAMES: usize = 65_536;
 
 /// Numbers of one boot's names.
 pub struct Names {
@@ -34,7 +34,7 @@ impl<K: Eq + Hash> Table<K> {
         boot: i64,
         entry: impl Fn(&rusqlite::Row<'_>) -> rusqlite::Result<(K, i64)>,
     ) -> rusqlite::Result<Self> {
-        let mut statement = connection.prepare(&format!("{query} ORDER BY id DESC LIMIT {REMEMBERED}"))?;
+        let mut statement = connection.prepare(&format!("{query} ORDER BY id DESC LIMIT {MAX_REMEMBERED_NAMES}"))?;
         let given = if statement.parameter_count() == 0 { &[][..] } else { &[boot][..] };
         let numbers = statement.query_map(rusqlite::params_from_iter(given), |row| entry(row))?;
         Ok(Self { numbers: numbers.collect::<Result<_, _>>()? })
@@ -44,7 +44,7 @@ impl<K: Eq + Hash> Table<K> {
         if let Some(number) = self.numbers.get(&key) {
             return Ok(*number);
         }
-        if self.numbers.len() >= REMEMBERED {
+        if self.numbers.len() >= MAX_REMEMBERED_NAMES {
             self.numbers.clear();
         }
         let number = insert(&key)?;

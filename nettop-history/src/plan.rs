@@ -123,12 +123,12 @@ fn oldest_of(resolution: Resolution, kept: &Kept) -> i64 {
 mod tests {
     use super::*;
 
-    const DAY: i64 = 86_400;
+    const DAY_S: i64 = 86_400;
 
     /// As it is after a year: 2 days of slots, 14 of minutes, and hours.
     fn kept(now: i64) -> Kept {
         Kept {
-            from: [now - 2 * DAY, now - 14 * DAY, now - 365 * DAY],
+            from: [now - 2 * DAY_S, now - 14 * DAY_S, now - 365 * DAY_S],
             to: [now, Resolution::Minute.floor(now), Resolution::Hour.floor(now)],
         }
     }
@@ -140,23 +140,23 @@ mod tests {
     #[test]
     fn a_period_is_covered_once_and_by_what_is_kept() {
         use Resolution::{Hour, Minute, Slot};
-        let now = 1_000 * DAY;
+        let now = 1_000 * DAY_S;
         // Just now.
         assert_eq!(parts(now - 60, now, Slot, now), [(Slot, now - 60, now)]);
         // Yesterday, in minutes, with slots at the edges.
-        let (from, to) = (now - DAY - 70, now - 50);
+        let (from, to) = (now - DAY_S - 70, now - 50);
         assert_eq!(
             parts(from, to, Minute, now),
             [(Slot, from, from + 10), (Minute, from + 10, now - 60), (Slot, now - 60, now - 50)]
         );
         // Five days ago there are no slots left, and the minute is shown whole.
-        let at = now - 5 * DAY + 30;
+        let at = now - 5 * DAY_S + 30;
         assert_eq!(parts(at, at + 10, Slot, now), [(Minute, at - 30, at + 30)]);
         // A month ago it is the hour.
-        let at = now - 30 * DAY + 90;
+        let at = now - 30 * DAY_S + 90;
         assert_eq!(parts(at, at + 10, Slot, now), [(Hour, at - 90, at - 90 + 3600)]);
-        for from in (now - 20 * DAY..now).step_by(70_001) {
-            for length in [10, 70, 3601, 2 * DAY + 11, 19 * DAY] {
+        for from in (now - 20 * DAY_S..now).step_by(70_001) {
+            for length in [10, 70, 3601, 2 * DAY_S + 11, 19 * DAY_S] {
                 for coarsest in Resolution::ALL {
                     let (from, to) = (Slot.floor(from), Slot.floor(from + length).min(now));
                     let parts = plan(from, to, coarsest, &kept(now));

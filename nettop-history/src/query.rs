@@ -127,13 +127,13 @@ impl Reader {
 
 /// How coarse the middle of the period may be. A condition is about moments.
 fn coarsest(question: &Question) -> Resolution {
-    const HOUR: i64 = 3600;
+    const HOUR_S: i64 = 3600;
     // Periods are widened to whole slots.
-    const WIDER: i64 = 60;
-    match (question.to - question.from - WIDER, &question.when) {
+    const MAX_WIDENING_S: i64 = 60;
+    match (question.to - question.from - MAX_WIDENING_S, &question.when) {
         (..=7200, _) => Resolution::Slot,
-        (length, Some(_)) if length <= 48 * HOUR => Resolution::Slot,
-        (length, None) if length <= 48 * HOUR => Resolution::Minute,
+        (length, Some(_)) if length <= 48 * HOUR_S => Resolution::Slot,
+        (length, None) if length <= 48 * HOUR_S => Resolution::Minute,
         (_, Some(_)) => Resolution::Minute,
         _ => Resolution::Hour,
     }

@@ -9,11 +9,11 @@ use crate::{
 };
 
 /// At most this much more time is deleted than recorded: a clock that is wrong for an hour costs ten hours, not all.
-const FASTER: i64 = 10;
+const MAX_DELETED_PER_RECORDED: i64 = 10;
 /// By age nothing is deleted until the clock was right for this much measured time.
-const TRUSTED_MS: i64 = 3_600_000;
+const CLOCK_TRUSTED_AFTER_MS: i64 = 3_600_000;
 /// A process that was seen in this time stays.
-const RECENT_S: i64 = 7200;
+const RECENT_PROCESS_S: i64 = 7200;
 
 /// Deletes some of what is too old at `now` in each resolution, once for each bucket that it is rolled up into. `last` is
 /// the time of the write before. Returns whether names were forgotten.
@@ -32,7 +32,7 @@ pub fn by_age(connection: &Connection, keep: &Keep, last: i64, now: i64) -> rusq
         };
         let horizon = now - keep.seconds(resolution);
         if first < horizon {
-            purge(connection, resolution, horizon.min(first + FASTER * bucket.seconds()))?;
+            purge(connection, resolution, horizon.min(first + MAX_DELETED_PER_RECORDED * bucket.seconds()))?;
             if resolution == Resolution::Hour {
                 has_forgotten |= forget(connection, now)?;
             }
@@ -48,7 +48,7 @@ fn trusted_since(connection: &Connection) -> rusqlite::Result<i64> {
     let mut measured_ms = 0;
     while let Some(row) = rows.next()? {
         measured_ms += row.get::<_, i64>(1)?;
-        if measured_ms >= TRUSTED_MS {
+        if measured_ms >= CLOCK_TRUSTED_AFTER_MS {
             return row.get(0);
         }
     }
@@ -145,7 +145,7 @@ fn purge(connection: &Connection, resolution: Resolution, before: i64) -> rusqli
 
 /// Forgets names without rows. Without foreign keys: for each deleted row, SQLite would search all that might refer to it.
 fn forget(connection: &Connection, now: i64) -> rusqlite::Result<bool> {
-    let mut oldest = now.saturating_sub(RECENT_S);
+    let mut oldest = now.saturating_sub(RECENT_PROCESS_S);
     for resolution in Resolution::ALL {
         oldest = oldest.min(span(connection, resolution)?.map_or(i64::MAX, |(first, _)| first));
     }

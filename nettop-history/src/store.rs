@@ -9,7 +9,7 @@ use std::{
 };
 
 use insert::insert;
-use rusqlite::{Connection, OpenFlags, TransactionBehavior, ffi, params};
+use rusqlite::{Connection, FileControl, OpenFlags, TransactionBehavior, params};
 
 use crate::{
     gaps, guard::Guard, limits::Limits, names::Names, retention, rollup, schema, slot::Slot, trouble::Trouble,
@@ -145,7 +145,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// If it cannot be renamed.
+    /// As [`Self::open`], and if the folder is read-only: the file stays as it is.
     pub fn set_aside(path: &Path) -> Result<PathBuf, Trouble> {
         Guard::open(path)?.set_aside().map_err(|error| Trouble::Io(format!("{}: {error}", path.display())))
     }
@@ -181,18 +181,8 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     // FULL: a power cut costs nothing that was committed; NORMAL was seen to lose 35 transactions.
     connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 1000;")?;
     connection.query_row("PRAGMA journal_size_limit = 16777216", [], |_| Ok(()))?;
-    let mut persist: i32 = 1;
-    // SAFETY: the handle is open, the schema's name is a C string, and the opcode takes a pointer to an int. Without the
-    // log beside it, a file of a daemon that stopped cannot be read by those who may not write.
-    unsafe {
-        ffi::sqlite3_file_control(
-            connection.handle(),
-            c"main".as_ptr(),
-            ffi::SQLITE_FCNTL_PERSIST_WAL,
-            std::ptr::from_mut(&mut persist).cast(),
-        );
-    }
-    Ok(())
+    // Without the log beside it, a file of a daemon that stopped cannot be read by those who may not write.
+    connection.file_control(Some("main"), FileControl::PersistWal(&mut 1))
 }
 
 /// Notes the boot and the start of this session.

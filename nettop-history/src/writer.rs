@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Slots that wait for a writer that is busy, and those that it keeps while the file cannot take them: five minutes.
-const WAITING: usize = 8;
+const MAX_WAITING_SLOTS: usize = 8;
 const MAX_KEPT_SLOTS: usize = 30;
 /// Cause of loss for what the file did not take.
 const SHED: &str = "history_shed";
@@ -102,7 +102,7 @@ struct Attempt {
 impl Writer {
     /// Starts the thread, which opens the file.
     pub fn start(path: PathBuf, limits: Limits, origin: Origin) -> Self {
-        let (queue, slots) = sync_channel(WAITING);
+        let (queue, slots) = sync_channel(MAX_WAITING_SLOTS);
         let (farewell, done) = channel();
         let shed = Arc::new(AtomicU64::new(0));
         let state = Arc::new(Mutex::new(State { limits, is_in_trouble: false, sound_at: Instant::now() }));

@@ -45,7 +45,7 @@ struct RawTracepointOpen {
 ///
 /// # Errors
 ///
-/// If the kernel refuses, with its answer.
+/// If descriptors or memory are exhausted. No capability is needed: the program is loaded.
 pub fn iterate(program: &OwnedFd) -> io::Result<File> {
     let attr = LinkCreate { program: number(program), attach_type: BPF_TRACE_ITER, ..LinkCreate::zeroed() };
     let link = bpf(BPF_LINK_CREATE, &attr)?;
@@ -57,7 +57,7 @@ pub fn iterate(program: &OwnedFd) -> io::Result<File> {
 ///
 /// # Errors
 ///
-/// If the kernel refuses, with its answer.
+/// E2BIG if too many programs are there, else if descriptors or memory are exhausted.
 pub fn attach_tracepoint(program: &OwnedFd) -> io::Result<OwnedFd> {
     bpf(BPF_RAW_TRACEPOINT_OPEN, &RawTracepointOpen { name: 0, program: number(program), padding: 0 })
 }

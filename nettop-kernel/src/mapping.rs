@@ -30,7 +30,7 @@ impl<T: Pod> Mapping<T> {
     ///
     /// # Errors
     ///
-    /// If the kernel refuses the mapping.
+    /// If the map was made without `BPF_F_MMAPABLE` or with fewer values, or there is no address space left.
     pub fn new(map: impl AsFd, len: u32) -> anyhow::Result<Self> {
         const { assert!(size_of::<T>().is_multiple_of(8), "array maps round values up to 8 bytes") };
         let len = len as usize;

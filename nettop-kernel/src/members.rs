@@ -118,7 +118,7 @@ impl Members {
     ///
     /// # Errors
     ///
-    /// The first absent one.
+    /// The first absent one: the program is not to be loaded.
     pub fn suffice(&self, program: &str) -> Result<(), String> {
         let reads = READS.iter().find(|(name, _)| *name == program).map_or(&[][..], |(_, reads)| reads);
         let is_side = |global: &str| {

@@ -23,7 +23,7 @@ const SEED: &str = "seed";
 ///
 /// # Errors
 ///
-/// If the kernel refuses, with its answer.
+/// If the verifier refuses a program whose members the kernel has: `nettopd check -vv` prints why.
 pub(super) fn load(ebpf: &mut Ebpf, kernel: &Kernel) -> anyhow::Result<Vec<(String, OwnedFd)>> {
     let mut loaded = Vec::new();
     // A query without its program has no answers.
@@ -47,7 +47,7 @@ impl Programs {
     ///
     /// # Errors
     ///
-    /// If the kernel refuses, with its answer.
+    /// If the iterator cannot be started, for lack of descriptors or memory. The next reading asks again.
     pub fn symbols(&mut self, addresses: &[u64]) -> anyhow::Result<Vec<String>> {
         let answers = self.ask("symbols", addresses)?;
         let name = |(answer, address): (Option<String>, &u64)| {
@@ -60,7 +60,7 @@ impl Programs {
     ///
     /// # Errors
     ///
-    /// If the kernel refuses, with its answer.
+    /// As [`Self::symbols`].
     pub fn socket_drops(&mut self, sockets: &[u64]) -> anyhow::Result<Vec<Option<(u64, u32)>>> {
         let number = |line: String| {
             let (cookie, drops) = line.split_once(' ')?;
@@ -74,7 +74,7 @@ impl Programs {
     ///
     /// # Errors
     ///
-    /// If the kernel refuses, with its answer.
+    /// If the iterator cannot be started, for lack of descriptors or memory. The caller has /proc.
     pub fn tasks_elsewhere(&self) -> anyhow::Result<Option<Vec<TaskNetns>>> {
         if !Kind::Pid.is_first() {
             return Ok(None);
@@ -87,7 +87,7 @@ impl Programs {
     ///
     /// # Errors
     ///
-    /// If the kernel refuses, with its answer.
+    /// As [`Self::tasks_elsewhere`].
     pub fn existing_namespaces(&self) -> anyhow::Result<Option<HashSet<Netns>>> {
         let reported = self.namespaces()?.unwrap_or_default();
         let existing = reported.iter().filter(|reported| reported.tgid == 0).map(|reported| reported.netns).collect();
@@ -105,7 +105,7 @@ impl Programs {
     ///
     /// # Errors
     ///
-    /// If the kernel refuses, with its answer.
+    /// If the iterator cannot be started. Sockets stay untagged until they are used, or the next call.
     pub fn tag_sockets(&self) -> anyhow::Result<()> {
         let (_, program) = self.answering.iter().find(|(own, _)| own == SEED).with_context(|| no_program(SEED))?;
         bpf_syscall::iterate(program)?.read_to_end(&mut Vec::new())?;

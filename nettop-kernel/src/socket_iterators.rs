@@ -60,7 +60,7 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// If the kernel refuses, with its answer.
+    /// If the kernel lacks a member that they read, or the verifier refuses them. Nothing else needs them.
     pub fn iterators(&self) -> anyhow::Result<SocketIterators> {
         let mut ebpf = self.load(LIMITS, None, false)?;
         for (name, target) in WALKS {
@@ -77,7 +77,7 @@ impl SocketIterators {
     ///
     /// # Errors
     ///
-    /// If the kernel refuses, with its answer.
+    /// If the iterator cannot be started or read: what was passed on so far is no whole list.
     pub fn held(&self, take: &mut Take<'_>) -> anyhow::Result<()> {
         self.walk("held_sockets", take).map(|_| ())
     }
@@ -86,7 +86,7 @@ impl SocketIterators {
     ///
     /// # Errors
     ///
-    /// If the kernel refuses, with its answer.
+    /// As [`Self::held`].
     pub fn tables(&self, take: &mut Take<'_>) -> anyhow::Result<()> {
         if self.walk("tcp_sockets", take)?.is_continue() {
             let _ = self.walk("udp_sockets", take)?;
@@ -98,7 +98,7 @@ impl SocketIterators {
     ///
     /// # Errors
     ///
-    /// [`super::refusal::Refusal`] if the kernel refuses.
+    /// [`super::refusal::Refusal`] if the kernel has or permits no hook that counts packets.
     pub fn meter(&self, kernel: &Kernel) -> anyhow::Result<Meter> {
         let choices = kernel.attach_all(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner), METER)?;
         Ok(Meter { _links: choices.into_iter().flat_map(|choice| choice.links).map(|(_, link)| link).collect() })
@@ -108,7 +108,7 @@ impl SocketIterators {
     ///
     /// # Errors
     ///
-    /// If the kernel refuses, with its answer.
+    /// If the object and this program are not of one build.
     pub fn uncounted(&self) -> anyhow::Result<u64> {
         let ebpf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let stats: Array<_, [u64; size_of::<Stats>() / 8]> =

@@ -152,7 +152,7 @@ impl TraceTargets {
     ///
     /// # Errors
     ///
-    /// If the kernel refuses, with its answer.
+    /// If the table of traced processes is full.
     pub fn all(&mut self) -> anyhow::Result<()> {
         self.traced.insert(EVERYBODY, TOLD, 0).context("cannot trace all processes")
     }
@@ -161,7 +161,7 @@ impl TraceTargets {
     ///
     /// # Errors
     ///
-    /// If the kernel refuses, with its answer.
+    /// As [`Self::all`].
     pub fn process(&mut self, pid: u32) -> anyhow::Result<bool> {
         let Some(pid) = living(pid) else { return Ok(false) };
         if pid == std::process::id() {
@@ -180,7 +180,8 @@ impl TraceTargets {
     ///
     /// # Errors
     ///
-    /// If the kernel refuses, or for more names than [`nettop_common::trace::NAMES`].
+    /// If /proc cannot be read, the table of traced processes is full, or for more names than
+    /// [`nettop_common::trace::NAMES`].
     pub fn names(&mut self, names: &[String]) -> anyhow::Result<()> {
         for (index, name) in (0..).zip(names) {
             self.names.set(index, bytemuck::cast::<_, [u64; 4]>(pattern(name)), 0)?;
@@ -207,7 +208,7 @@ impl TraceTargets {
     ///
     /// # Errors
     ///
-    /// If the kernel refuses, with its answer.
+    /// As [`Self::all`]; `make` is not called then.
     pub fn child<T>(&mut self, make: impl FnOnce() -> T) -> anyhow::Result<T> {
         self.traced.insert(std::process::id(), FOLLOWED, 0).context("cannot trace a command")?;
         let made = make();

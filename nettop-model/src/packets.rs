@@ -3,13 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Word, stream};
+use crate::Word;
 
 /// Name and major version of the stream.
 pub const SCHEMA: &str = "nettop.packets/1";
-
-/// A line of the stream.
-pub type Line = stream::Line<Record>;
 
 /// One packet as one device had it. Null: not known, or the protocol has none.
 #[derive(Serialize, Deserialize, JsonSchema, Debug, Clone)]

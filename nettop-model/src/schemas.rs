@@ -2,19 +2,34 @@
 
 use std::fs;
 
-use schemars::{Schema, schema_for};
+use schemars::{JsonSchema, Schema, schema_for};
+use serde::{Deserialize, Serialize};
 
-use crate::{connections, packets, snapshot, sockets, status, trace};
+use crate::{
+    connections, packets, snapshot, sockets, status,
+    stream::{Head, Lost},
+    trace,
+};
+
+/// A line of the stream: one of the first kind, then any of the others.
+#[derive(Serialize, Deserialize, JsonSchema, Debug)]
+#[schemars(rename = "Line")]
+#[serde(untagged)]
+enum Line<R> {
+    Head(Head),
+    Event(Box<R>),
+    Lost(Lost),
+}
 
 #[test]
 fn the_schemas_in_docs_are_those_of_these_types() {
     let schemas: [(&str, Schema); 6] = [
-        ("connections", schema_for!(connections::Line)),
-        ("packets", schema_for!(packets::Line)),
+        ("connections", schema_for!(Line<connections::Record>)),
+        ("packets", schema_for!(Line<packets::Record>)),
         ("snapshot", schema_for!(snapshot::Snapshot)),
         ("sockets", schema_for!(sockets::Document)),
         ("status", schema_for!(status::Status)),
-        ("trace", schema_for!(trace::Line)),
+        ("trace", schema_for!(Line<trace::Record>)),
     ];
     for (name, schema) in schemas {
         let path = format!("{}/../docs/{name}.schema.json", env!("CARGO_MANIFEST_DIR"));

@@ -5,16 +5,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::Word;
 
-/// A line of the stream: one of the first kind, then any of the others.
-#[derive(Serialize, Deserialize, JsonSchema, Debug)]
-#[schemars(rename = "Line")]
-#[serde(untagged)]
-pub enum Line<R> {
-    Head(Head),
-    Event(Box<R>),
-    Lost(Lost),
-}
-
 /// The first line of a stream of documents.
 #[derive(Serialize, Deserialize, JsonSchema, Debug)]
 pub struct Head {

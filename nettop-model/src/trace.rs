@@ -4,13 +4,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Word, stream};
+use crate::Word;
 
 /// Name and major version of the stream.
 pub const SCHEMA: &str = "nettop.trace/1";
-
-/// A line of the stream.
-pub type Line = stream::Line<Record>;
 
 /// One step. Null: not known, or it means nothing here.
 #[derive(Serialize, Deserialize, JsonSchema, Debug)]

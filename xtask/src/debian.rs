@@ -38,7 +38,7 @@ impl Suite {
     ///
     /// # Errors
     ///
-    /// If there is none.
+    /// If no package has such a name.
     pub fn newest(&self, pattern: &str) -> anyhow::Result<String> {
         let found = output(self.apt("apt-cache").args(["search", "--names-only", pattern]))?;
         let names = found.lines().filter_map(|line| line.split(' ').next());
@@ -50,7 +50,7 @@ impl Suite {
     ///
     /// # Errors
     ///
-    /// If it cannot be had.
+    /// If the archive has it no longer, or does not answer, or it cannot be unpacked.
     pub fn unpack(&self, package: &str) -> anyhow::Result<PathBuf> {
         run_quietly(&format!("downloading {package}"), self.apt("apt-get").args(["download", package]))?;
         let deb = fs::read_dir(&self.work)?

@@ -24,7 +24,7 @@ const BOOTED: &str = "systemd::";
 /// They need the static program, which is built while others run.
 const ARCHIVE: &str = "archive::";
 /// So many of the slowest are named.
-const SLOWEST: usize = 5;
+const SHOWN_SLOWEST_TESTS: usize = 5;
 
 /// All tests, with checks or without, and with other kernels or without.
 ///
@@ -184,7 +184,7 @@ impl Here {
         let (status, said) = run_logged(name, &mut scenarios)?;
         let mut times: Vec<(f64, &str)> = said.lines().filter_map(time).collect();
         times.sort_by(|a, b| b.0.total_cmp(&a.0));
-        for (seconds, test) in times.iter().take(SLOWEST) {
+        for (seconds, test) in times.iter().take(SHOWN_SLOWEST_TESTS) {
             println!("{name}: {seconds:>5.1} s {test}");
         }
         let skipped = fs::read_to_string(&skips)?;

@@ -7,14 +7,15 @@ use anyhow::{Context as _, bail};
 use crate::command::root;
 
 /// Tenths of a point that `systemd-analyze security` may give the unit alone, and with each drop-in.
-const UNIT: u32 = 20;
-const DROP_INS: [(&str, u32); 2] = [("privileged-identity.conf", 23), ("privileged-namespaces.conf", 27)];
+const UNIT_EXPOSURE_TENTHS: u32 = 20;
+const DROP_IN_EXPOSURE_TENTHS: [(&str, u32); 2] =
+    [("privileged-identity.conf", 23), ("privileged-namespaces.conf", 27)];
 
 /// Checks the unit alone and with each drop-in.
 ///
 /// # Errors
 ///
-/// Errors of systemd.
+/// If `systemd-analyze` is missing, or finds a mistake or more exposure than is allowed.
 pub fn run() -> anyhow::Result<()> {
     let packaging = root().join("packaging");
     let folder = root().join("target/units");
@@ -23,8 +24,8 @@ pub fn run() -> anyhow::Result<()> {
     fs::create_dir_all(&drop_ins)?;
     let unit = folder.join("nettopd.service");
     copy(&packaging.join("nettopd.service"), &unit)?;
-    analyze(&unit, UNIT)?;
-    for (name, most) in DROP_INS {
+    analyze(&unit, UNIT_EXPOSURE_TENTHS)?;
+    for (name, most) in DROP_IN_EXPOSURE_TENTHS {
         let drop_in = drop_ins.join(name);
         copy(&packaging.join(name), &drop_in)?;
         analyze(&unit, most).with_context(|| format!("with {name}"))?;

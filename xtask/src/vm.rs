@@ -31,7 +31,7 @@ const OF_THE_DISK: &str = "systemd::";
 /// Scenarios of network cards.
 const OF_THE_CARDS: &str = "cards::";
 /// So many of the slowest are named.
-const SLOWEST: usize = 4;
+const SHOWN_SLOWEST_SCENARIOS: usize = 4;
 
 /// Runs the scenarios that match `filter` on `kernels`, or on all. The whole matrix has to give docs/coverage.md's table.
 ///
@@ -73,7 +73,7 @@ pub fn run_matrix(built: &Built, package: &Path) -> anyhow::Result<Tests> {
 ///
 /// # Errors
 ///
-/// If one cannot be had.
+/// If a kernel is in no archive any more, or the archive does not answer.
 pub fn install() -> anyhow::Result<()> {
     MATRIX.iter().try_for_each(|kernel| install_one(kernel).map(drop))
 }
@@ -156,8 +156,11 @@ fn print(machine: &Machine, report: &Report) -> Tests {
     println!("{name:<22} {tests}; {} s in {} guests, {} s of a CPU", report.wall_s, machine.guests, report.cpu_s);
     let mut slowest: Vec<_> = report.results.iter().collect();
     slowest.sort_by_key(|result| std::cmp::Reverse(result.ms));
-    let slowest: Vec<String> =
-        slowest.iter().take(SLOWEST).map(|result| format!("{} {} s", result.test, result.ms / 1000)).collect();
+    let slowest: Vec<String> = slowest
+        .iter()
+        .take(SHOWN_SLOWEST_SCENARIOS)
+        .map(|result| format!("{} {} s", result.test, result.ms / 1000))
+        .collect();
     println!("{name:<22} slowest: {}", slowest.join(", "));
     for note in &report.notes {
         println!("{name:<22} {note}");

@@ -1,10 +1,13 @@
 //! Questions as paths with parameters, in the same words as on the command line.
 
-use clap::ValueEnum;
-
 use crate::{
     defaults,
-    query::{history::HistoryQuery, report::Reports, sockets::SocketsQuery},
+    query::{
+        history::HistoryQuery,
+        parameters::write,
+        report::{Reports, StreamQuery},
+        sockets::SocketsQuery,
+    },
 };
 
 /// The daemon's next interval, or one after the other. None where only measuring can answer: with an interval or a table
@@ -15,66 +18,22 @@ pub fn reports(reports: &Reports) -> Option<String> {
         && reports.limits == defaults::LIMITS
         && reports.hidden_families == [false; 2]
         && !is_recorded;
-    let mut target = Target::new(if reports.once { "/v1/snapshot" } else { "/v1/stream" });
-    // Whoever shows it needs all of each line.
-    target.flag("whole", !reports.once);
-    let selection = &reports.selection;
-    target.all("pid", &selection.pid).all("user", &selection.user).all("interface", &selection.interface);
-    is_the_daemons.then(|| target.finish())
+    let selection = reports.selection.clone();
+    is_the_daemons.then(|| match reports.once {
+        true => write("/v1/snapshot", selection),
+        // Whoever shows it needs all of each line.
+        false => write("/v1/stream", StreamQuery { selection, whole: true }),
+    })
 }
 
 /// Sockets as they are now.
 pub fn sockets(query: &SocketsQuery) -> String {
-    let mut target = Target::new("/v1/sockets");
-    let internet: Vec<String> = query.internet.iter().flat_map(|selector| selector.by_number()).collect();
-    target.all("internet", &internet).all("pid", &query.pid).all("user", &query.user).all("command", &query.command);
-    target.flag("listening", query.listening).flag("numeric", query.numeric);
-    target.finish()
+    write("/v1/sockets", query.clone())
 }
 
 /// What was recorded. Times are the daemon's: give them in UTC.
 pub fn history(query: &HistoryQuery) -> String {
-    let mut target = Target::new("/v1/history");
-    target.all("at", &query.at).all("from", &query.from).all("to", &query.to).all("when", &query.when);
-    target.all("top", &[query.top]).all("by", &name(query.by)).all("sort", &name(query.sort));
-    target.flag("last_boot", query.last_boot).flag("numeric", query.numeric);
-    target.finish()
-}
-
-/// As the command line has it.
-fn name(value: impl ValueEnum) -> Option<String> {
-    value.to_possible_value().map(|value| value.get_name().to_owned())
-}
-
-/// A path, to which parameters are added.
-struct Target {
-    path: &'static str,
-    parameters: form_urlencoded::Serializer<'static, String>,
-}
-
-impl Target {
-    fn new(path: &'static str) -> Self {
-        Self { path, parameters: form_urlencoded::Serializer::new(String::new()) }
-    }
-
-    fn all<'a, T: ToString + 'a>(&mut self, name: &str, values: impl IntoIterator<Item = &'a T>) -> &mut Self {
-        for value in values {
-            self.parameters.append_pair(name, &value.to_string());
-        }
-        self
-    }
-
-    fn flag(&mut self, name: &str, is_set: bool) -> &mut Self {
-        if is_set {
-            self.parameters.append_pair(name, "1");
-        }
-        self
-    }
-
-    fn finish(mut self) -> String {
-        let parameters = self.parameters.finish();
-        if parameters.is_empty() { self.path.to_owned() } else { format!("{}?{parameters}", self.path) }
-    }
+    write("/v1/history", query.clone())
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ mod proof;
 use std::os::unix::ffi::OsStrExt as _;
 
 use nettop_kernel::{
-    Kernel, Limits, Programs, Refusal,
+    Kernel, Programs, Refusal,
     attach::Prototype,
     ledger::Ledger,
     places::{self, Hierarchy},
@@ -16,15 +16,12 @@ use nettop_kernel::{
 };
 use serde::Serialize;
 
-use self::proof::Proof;
+use self::proof::{LIMITS, Proof};
 use crate::{
     identity::host::kernel_release,
     query::{format::CheckFormat, global::Global},
     sys::{escape::escape, stdout},
 };
-
-/// Rows are needed for one process only, but all that hold a socket have been given an owner before.
-const LIMITS: Limits = Limits { rows: 8192, drops: 64 };
 
 /// The document `nettop.check/1`.
 #[derive(Serialize, Debug)]

@@ -15,7 +15,7 @@ use clap_mangen::{
     roff::{Inline, Roff},
 };
 
-use crate::sys::stdout;
+use crate::{defaults, sys::stdout};
 
 const SECTION: &str = "8";
 
@@ -76,8 +76,8 @@ fn write_page(man: &Man, command: &clap::Command, path: &Path) -> io::Result<()>
 }
 
 const FILES: &[(&str, &str)] = &[
-    ("/etc/nettopd/nettopd.toml", "settings of the service, see nettopd.toml(5)"),
-    ("/var/lib/nettopd/history.db", "the history, see nettopd-history(8)"),
+    (defaults::CONFIG_FILE, "settings of the service, see nettopd.toml(5)"),
+    (defaults::HISTORY_FILE, "the history, see nettopd-history(8)"),
 ];
 
 #[cfg(test)]

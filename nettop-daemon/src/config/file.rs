@@ -5,17 +5,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{config::settings::Settings, error::Fault};
-
-/// Where the packages have them.
-const MAIN: &str = "/etc/nettopd/nettopd.toml";
-const FOLDER: &str = "/etc/nettopd/conf.d";
+use crate::{config::settings::Settings, defaults, error::Fault};
 
 /// Reads one file, or those in /etc: the later overrides the earlier. One that is named has to be there.
 pub fn read(file: Option<&Path>) -> Result<Settings, Fault> {
     match file {
         Some(file) => parse(&text(file)?, file),
-        None => read_all(Path::new(MAIN), Path::new(FOLDER)),
+        None => read_all(Path::new(defaults::CONFIG_FILE), Path::new(defaults::CONFIG_FOLDER)),
     }
 }
 

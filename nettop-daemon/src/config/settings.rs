@@ -1,17 +1,27 @@
 //! What may be set, by flag or by key. What is absent is left to the layer below.
 
-use std::{path::PathBuf, str::FromStr as _};
+use std::{
+    fmt::{Display, Formatter},
+    path::PathBuf,
+    str::FromStr as _,
+};
 
 use caps::Capability;
 use clap::{Args, Subcommand, ValueEnum};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
-use crate::query::{global::BackendChoice, history, report};
+use crate::{
+    defaults,
+    query::{global::BackendChoice, history, report},
+};
 
 /// `nettopd daemon`.
 #[derive(Args, Debug, Clone)]
 pub struct DaemonArgs {
-    /// Read this file [default: /etc/nettopd/nettopd.toml and /etc/nettopd/conf.d/*.toml, where they are]
+    #[arg(help = defaults::help(
+        "Read this file",
+        format_args!("{} and {}/*.toml, where they are", defaults::CONFIG_FILE, defaults::CONFIG_FOLDER),
+    ))]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     #[command(flatten)]
@@ -42,15 +52,18 @@ pub enum ConfigCommand {
 #[derive(Args, Deserialize, Debug, Clone, Default, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Seconds between readings [default: 5]
+    #[arg(help = defaults::help("Seconds between readings", defaults::INTERVAL_S))]
     #[arg(long, value_name = "SECONDS", value_parser = report::seconds)]
     #[serde(deserialize_with = "interval")]
     pub interval: Option<f64>,
-    /// Most rows for processes; what does not fit is counted in overflow rows [default: 65536]
+    #[arg(help = defaults::help(
+        "Most rows for processes; what does not fit is counted in overflow rows",
+        defaults::ROWS,
+    ))]
     #[arg(long, value_parser = clap::value_parser!(u32).range(64..=1_000_000))]
     #[serde(deserialize_with = "within::<_, 64, 1_000_000>")]
     pub rows: Option<u32>,
-    /// Most kinds of drops that are distinguished [default: 8192]
+    #[arg(help = defaults::help("Most kinds of drops that are distinguished", defaults::DROP_KINDS))]
     #[arg(long, value_name = "KINDS", value_parser = clap::value_parser!(u32).range(64..=1_000_000))]
     #[serde(deserialize_with = "within::<_, 64, 1_000_000>")]
     pub drop_kinds: Option<u32>,
@@ -60,7 +73,7 @@ pub struct Settings {
     /// As a flag it is that of all commands.
     #[arg(skip)]
     pub backend: Option<BackendChoice>,
-    /// What is logged [default: info]
+    #[arg(help = defaults::help("What is logged", LogLevel::default()))]
     #[arg(long, value_name = "LEVEL")]
     pub log_level: Option<LogLevel>,
     /// Keep this capability, where all are dropped once the programs are attached; may be repeated. `all` keeps every one
@@ -81,28 +94,38 @@ pub struct HistorySettings {
     /// Record nothing
     #[arg(long = "no-history", num_args = 0, default_missing_value = "false", conflicts_with = "file")]
     pub enabled: Option<bool>,
-    /// Record to this SQLite file [default: /var/lib/nettopd/history.db]
+    #[arg(help = defaults::help("Record to this SQLite file", defaults::HISTORY_FILE))]
     #[arg(long = "history", value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// Most megabytes (MiB) that the history takes; its log comes on top [default: 512]
+    #[arg(help = defaults::help(
+        "Most megabytes (MiB) that the history takes; its log comes on top",
+        defaults::HISTORY_SIZE_MB,
+    ))]
     #[arg(long = "history-size", value_name = "MB", value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
     #[serde(deserialize_with = "within::<_, 1, 1_048_576>")]
     pub size_mb: Option<u32>,
-    /// Days for which rows of 10 s, 1 min and 1 h are kept [default: 2,14,400]
+    #[arg(help = defaults::help("Days for which rows of 10 s, 1 min and 1 h are kept", defaults::HISTORY_KEEP))]
     #[arg(long = "history-keep", value_name = "DAYS,DAYS,DAYS", value_parser = keep)]
     #[serde(deserialize_with = "keep_days")]
     pub keep_days: Option<[u32; 3]>,
 }
 
 /// The least severe that is logged.
-#[derive(ValueEnum, Deserialize, Serialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(ValueEnum, Deserialize, Serialize, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
     Error,
     Warn,
+    #[default]
     Info,
     /// And the kernel's own messages.
     Debug,
+}
+
+impl Display for LogLevel {
+    fn fmt(&self, to: &mut Formatter<'_>) -> std::fmt::Result {
+        self.to_possible_value().map_or(Ok(()), |value| to.write_str(value.get_name()))
+    }
 }
 
 impl Settings {

@@ -77,12 +77,12 @@ pub struct Queries<T, E> {
 
 impl Devices {
     /// How long a namespace that is not found any more may come back.
-    const LINGER: Duration = Duration::from_secs(60);
+    const NAMESPACE_LINGER: Duration = Duration::from_secs(60);
     /// Devices that are gone and whose names are still known.
     const MAX_GONE_DEVICES: usize = 4096;
 
     /// Rest between queries for existing namespaces, in lengths of a query.
-    const REST_FACTOR: u32 = 20;
+    const QUERY_REST_FACTOR: u32 = 20;
 
     /// Reads every device that can be found, so that each later difference has a base. `tasks` is as for [`Self::update`].
     ///
@@ -146,7 +146,7 @@ impl Devices {
         // None comes back: another has another cookie.
         self.ended.retain(|netns| wanted.contains_key(netns));
         let is_closed = |netns: &&Netns| !self.fresh.contains(netns);
-        let rests = self.asked.is_some_and(|(at, took)| at.elapsed() < took * Self::REST_FACTOR);
+        let rests = self.asked.is_some_and(|(at, took)| at.elapsed() < took * Self::QUERY_REST_FACTOR);
         if self.may_enter || rests || !wanted.keys().any(|netns| is_closed(&netns)) {
             return;
         }
@@ -163,7 +163,7 @@ impl Devices {
         self.lost.retain(|netns, _| lost.contains(netns));
         for netns in lost {
             let since = *self.lost.entry(netns).or_insert_with(Instant::now);
-            if !wanted.contains_key(&netns) || since.elapsed() >= Self::LINGER {
+            if !wanted.contains_key(&netns) || since.elapsed() >= Self::NAMESPACE_LINGER {
                 self.store(netns, Vec::new());
                 self.read.remove(&netns);
                 self.fresh.remove(&netns);

@@ -17,7 +17,7 @@ use crate::sys::escape::escape;
 /// All questions together.
 pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Questions at a time: most of them wait.
-const THREADS: usize = 32;
+const MAX_THREADS: usize = 32;
 
 /// Escaped names by address.
 #[derive(Default, Debug)]
@@ -53,7 +53,7 @@ impl Hosts {
         let asked: HashSet<IpAddr> =
             addresses.into_iter().filter(|address| !self.names.contains_key(address)).collect();
         let mut missing = asked.len();
-        let threads = missing.min(THREADS);
+        let threads = missing.min(MAX_THREADS);
         let questions = Arc::new(Mutex::new(asked.into_iter()));
         let (send, answers) = channel();
         for _ in 0..threads {
@@ -119,7 +119,7 @@ fn name(raw: &[u8]) -> Option<String> {
 ///
 /// # Errors
 ///
-/// In words, if there is none.
+/// If it is no address, and no name that /etc/hosts or the resolver has; in words for the user.
 pub fn resolve(host: &str) -> Result<Vec<IpAddr>, String> {
     if host.is_empty() {
         return Err("no host is named".into());

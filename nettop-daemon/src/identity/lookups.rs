@@ -13,7 +13,7 @@ use tokio::sync::watch;
 /// How long an answer is valid, even none: a number may become another user's.
 const ANSWER_LIFETIME: Duration = Duration::from_secs(60);
 /// An answer older than this is renewed when used.
-const REFRESH: Duration = Duration::from_secs(30);
+const REFRESH_AGE: Duration = Duration::from_secs(30);
 
 /// How much it may take.
 #[derive(Clone, Copy, Debug)]
@@ -95,7 +95,7 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Clone + Send + 'static> Lookups<K
 
     fn look(self: &Arc<Self>, state: &mut State<K, V>, key: &K) -> Option<Option<V>> {
         let found = state.answers.get(key).map(|(at, answer)| (at.elapsed(), answer.clone()));
-        if found.as_ref().is_none_or(|(age, _)| *age >= REFRESH) {
+        if found.as_ref().is_none_or(|(age, _)| *age >= REFRESH_AGE) {
             self.ask(state, key);
         }
         found.filter(|(age, _)| *age < ANSWER_LIFETIME).map(|(_, answer)| answer)
@@ -220,7 +220,7 @@ mod tests {
         }
         assert!(lookups.lock().answers.len() <= BOUNDS.answers);
         let age = |age: Duration| lookups.lock().answers.values_mut().for_each(|(at, _)| *at -= age);
-        age(REFRESH);
+        age(REFRESH_AGE);
         assert_eq!(lookups.get(&1), Some(Some(first)), "it is asked for anew, and used meanwhile");
         while lookups.get(&1) == Some(Some(first)) {
             std::thread::yield_now();

@@ -25,7 +25,7 @@ pub struct Details {
 /// Rounds of a second: TCP gives up on what a process has left behind within two minutes or so.
 const KEPT_ROUNDS: u64 = 120;
 /// Above so many processes, only those of this round are kept.
-const MAX_ENTRIES: usize = 65_536;
+const MAX_PROCESSES: usize = 65_536;
 
 struct Entry {
     details: Details,
@@ -86,7 +86,7 @@ impl Processes {
     /// ended ones for [`KEPT_ROUNDS`] more.
     pub fn forget_ended(&mut self) {
         let (root, generation) = (&self.root, self.generation);
-        let least = if self.entries.len() > MAX_ENTRIES { 0 } else { KEPT_ROUNDS };
+        let least = if self.entries.len() > MAX_PROCESSES { 0 } else { KEPT_ROUNDS };
         self.entries.retain(|(tgid, start_time_ns), entry| {
             if generation - entry.generation <= least {
                 return true;

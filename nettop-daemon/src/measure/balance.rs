@@ -22,7 +22,7 @@ mod sides;
 const MAX_GONE_DEVICES: usize = 4096;
 /// Readings for which a negative rest may be packets under way, after the balance began or its base was taken again: rows
 /// are read before devices. What is left then is in rows only. A rest that turns negative later stays as it is.
-const SETTLING: u8 = 4;
+const SETTLING_READINGS: u8 = 4;
 /// And this long: a packet waits for its neighbour's address for three probes of a second each (`neigh_timer_handler`).
 const SETTLING_TIME: Duration = Duration::from_secs(4);
 /// Readings for which a device that was just decided may be busy. A rest that turns negative later stays as it is.
@@ -39,7 +39,7 @@ struct Account {
     decided: [Option<Decided>; 2],
     /// It is gone, and was reported for the last time unless its rows move on.
     is_closed: bool,
-    /// Readings left of [`SETTLING`], and time left of [`SETTLING_TIME`]. Both have to pass.
+    /// Readings left of [`SETTLING_READINGS`], and time left of [`SETTLING_TIME`]. Both have to pass.
     settling: u8,
     settling_for: Duration,
     /// The balance began with the device: once its rest is not negative, nothing is missing.
@@ -61,14 +61,14 @@ impl Default for Decided {
 }
 
 impl Decided {
-    /// What stays, in bytes and packets: for a busy device, after [`SETTLING`] readings; for an idle one, at once.
+    /// What stays, in bytes and packets: for a busy device, after [`SETTLING_READINGS`] readings; for an idle one, at once.
     fn stays(&mut self, (bytes, packets): (u64, u64), is_idle: bool) -> Option<(u64, u64)> {
         if is_idle {
             return Some((bytes, packets));
         }
         (self.bytes, self.packets) = (self.bytes.min(bytes), self.packets.min(packets));
         self.readings = self.readings.saturating_add(1);
-        (self.readings == SETTLING).then_some((self.bytes, self.packets))
+        (self.readings == SETTLING_READINGS).then_some((self.bytes, self.packets))
     }
 }
 
@@ -82,13 +82,13 @@ impl Account {
         let is_new = device.counters == Counters::default();
         let total = Books::default();
         let calibration = calibration(&device);
-        let (settling, settling_for) = (SETTLING, SETTLING_TIME);
+        let (settling, settling_for) = (SETTLING_READINGS, SETTLING_TIME);
         Self { device, total, calibration, decided: [None, None], is_closed: false, settling, settling_for, is_new }
     }
 
     /// The base was taken again.
     fn begin_again(&mut self) {
-        (self.settling, self.settling_for, self.is_new) = (SETTLING, SETTLING_TIME, false);
+        (self.settling, self.settling_for, self.is_new) = (SETTLING_READINGS, SETTLING_TIME, false);
         if let Some(calibration) = &mut self.calibration {
             calibration.end_windows();
         }

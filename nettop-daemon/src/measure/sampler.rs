@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Processes that are tried for a way into a namespace.
-const MAX_WAYS: usize = 8;
+const MAX_PROCESSES_TRIED: usize = 8;
 
 /// Reads, names and balances.
 pub struct Sampler {
@@ -81,7 +81,7 @@ impl Sampler {
         let mut reading = self.ledger.read(|row| self.collector.wants(row), |device| self.devices.place(device));
         for (netns, pid) in drops.namespaces() {
             let pids = reading.namespaces.entry(netns).or_default();
-            pids.extend(pid.filter(|pid| pids.len() < MAX_WAYS && !pids.contains(pid)));
+            pids.extend(pid.filter(|pid| pids.len() < MAX_PROCESSES_TRIED && !pids.contains(pid)));
         }
         self.update_devices(&reading.namespaces)?;
         self.devices.forget_gone(|device| reading.devices.contains_key(device));

@@ -29,16 +29,16 @@ use crate::{
     sys::escape::escape,
 };
 
-/// Sockets as they are now, `most` of them, by iterators that were loaded before.
+/// Sockets as they are now, `max_sockets` of them, by iterators that were loaded before.
 ///
 /// # Errors
 ///
-/// [`list::TooLong`], else the kernel's error.
+/// [`list::TooLong`] at the deadline, else if iterators or devices cannot be read.
 pub fn now(
     query: &SocketsQuery,
     uids: &[u32],
     iterators: &SocketIterators,
-    most: usize,
+    max_sockets: usize,
     deadline: Instant,
 ) -> anyhow::Result<Document> {
     let socket = |record: &SocketRecord| query.selects_socket(record, uids) || portmap::is_portmapper(record);
@@ -46,7 +46,7 @@ pub fn now(
         |record: &SocketRecord| query.selects_holder(record.tgid, &record.comm) || portmap::is_portmapper(record);
     let has_holders = !query.pid.is_empty() || !query.command.is_empty();
     let wanted = list::Wanted {
-        most,
+        max_sockets,
         deadline: Some(deadline),
         socket: &socket,
         holder: if has_holders { Some(&of_holder) } else { None },

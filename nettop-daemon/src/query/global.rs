@@ -7,6 +7,7 @@ use nettop_kernel::hooks::Backend;
 use serde::{Deserialize, Serialize};
 
 use super::report::path;
+use crate::defaults;
 
 /// Flags of all commands.
 #[derive(Args, Debug, Clone)]
@@ -17,7 +18,7 @@ pub struct Global {
     /// Attach recovery probes from the start, and not only when the kernel has skipped a run; for tests
     #[arg(long, hide = true, global = true)]
     pub recovery_probe: bool,
-    /// The daemon's socket, '' for none [default: as configured, or /run/nettopd/nettopd.sock]
+    #[arg(help = defaults::help("The daemon's socket, '' for none", format_args!("as configured, or {}", defaults::SOCKET)))]
     #[arg(long, value_name = "PATH", env = "NETTOPD_SOCKET", value_parser = path, global = true)]
     pub socket: Option<PathBuf>,
     /// Measure without asking a daemon
@@ -41,9 +42,10 @@ impl Global {
 }
 
 /// Which back end is used.
-#[derive(ValueEnum, Deserialize, Serialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(ValueEnum, Deserialize, Serialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum BackendChoice {
+    #[default]
     #[value(skip)]
     Best,
     /// Tracepoints with types (`tp_btf`)

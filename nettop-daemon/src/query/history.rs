@@ -5,14 +5,19 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use nettop_history::{By, Condition, Keep, Order};
 
-use super::format::Format;
+use super::{
+    format::Format,
+    parameters::{Parameters, Query, Value, texts, word},
+};
 use crate::defaults;
 
 /// How the history is recorded.
 #[derive(Args, Debug, Clone)]
 pub struct RecordArgs {
-    /// Record every interval to this SQLite file [default: /var/lib/nettopd/history.db where that folder is there and the user's own,
-    /// unless standard output is a terminal or a COUNT or a selection is given]
+    #[arg(help = defaults::help("Record every interval to this SQLite file", format_args!(
+        "{} where that folder is there and the user's own, unless standard output is a terminal or a COUNT or a selection is given",
+        defaults::HISTORY_FILE,
+    )))]
     #[arg(long, value_name = "FILE", conflicts_with = "once")]
     pub history: Option<PathBuf>,
     /// Record nothing
@@ -22,7 +27,7 @@ pub struct RecordArgs {
     #[arg(long, value_name = "MB", default_value_t = defaults::HISTORY_SIZE_MB.into(), value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
     pub history_size: u64,
     /// Days for which rows of 10 s, 1 min and 1 h are kept
-    #[arg(long, value_name = "DAYS,DAYS,DAYS", default_value = "2,14,400", value_parser = keep)]
+    #[arg(long, value_name = "DAYS,DAYS,DAYS", default_value_t = defaults::HISTORY_KEEP, value_parser = keep)]
     pub history_keep: Keep,
 }
 
@@ -42,7 +47,7 @@ pub struct HistoryArgs {
 #[derive(Args, Debug, Clone)]
 pub struct HistoryQuery {
     /// The minute from this time: now, 22:10, 'yesterday 22:10', '2026-11-21 22:10', RFC 3339, -2h
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true, conflicts_with_all = ["from", "to", "last_boot"])]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, conflicts_with_all = AT_EXCLUDES)]
     pub at: Option<String>,
     /// From this time [default: an hour before --to]
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
@@ -51,16 +56,16 @@ pub struct HistoryQuery {
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub to: Option<String>,
     /// The last ten minutes before this machine was started
-    #[arg(long, conflicts_with_all = ["from", "to"])]
+    #[arg(long, conflicts_with_all = LAST_BOOT_EXCLUDES)]
     pub last_boot: bool,
     /// What a row is about
-    #[arg(long, default_value = "process")]
+    #[arg(long, value_enum, default_value_t)]
     pub by: ByArg,
     /// What comes first
-    #[arg(short, long, value_name = "COLUMN", default_value = "bytes")]
+    #[arg(short, long, value_name = "COLUMN", value_enum, default_value_t)]
     pub sort: OrderArg,
     /// Rows to show; the others are added up
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = defaults::HISTORY_TOP_ROWS)]
     pub top: usize,
     /// Only moments when this held of the host, as 'load > 4' or 'cpu > 20 and io > 10'
     #[arg(long, value_name = "CONDITION")]
@@ -70,9 +75,49 @@ pub struct HistoryQuery {
     pub numeric: bool,
 }
 
+const AT_EXCLUDES: [&str; 3] = ["from", "to", "last_boot"];
+const LAST_BOOT_EXCLUDES: [&str; 2] = ["from", "to"];
+
+impl Default for HistoryQuery {
+    fn default() -> Self {
+        Self {
+            at: None,
+            from: None,
+            to: None,
+            last_boot: false,
+            by: ByArg::default(),
+            sort: OrderArg::default(),
+            top: defaults::HISTORY_TOP_ROWS,
+            when: None,
+            numeric: false,
+        }
+    }
+}
+
+impl Query for HistoryQuery {
+    const EXCLUDES: &'static [(&'static str, &'static [&'static str])] =
+        &[("at", &AT_EXCLUDES), ("last_boot", &LAST_BOOT_EXCLUDES)];
+
+    fn parameters(&mut self) -> Parameters<'_> {
+        let Self { at, from, to, last_boot, by, sort, top, when, numeric } = self;
+        vec![
+            ("at", at),
+            ("from", from),
+            ("to", to),
+            ("when", when),
+            ("top", top),
+            ("by", by),
+            ("sort", sort),
+            ("last_boot", last_boot),
+            ("numeric", numeric),
+        ]
+    }
+}
+
 /// What rows are about.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ByArg {
+    #[default]
     Process,
     Program,
     Unit,
@@ -82,10 +127,11 @@ pub enum ByArg {
 }
 
 /// Columns to sort by, largest first.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[value(rename_all = "snake_case")]
 pub enum OrderArg {
     /// Both ways
+    #[default]
     Bytes,
     XmitKb,
     RecvKb,
@@ -119,6 +165,26 @@ impl ByArg {
     }
 }
 
+impl Value for ByArg {
+    fn from_text(text: &str) -> Result<Self, String> {
+        word(text)
+    }
+
+    fn texts(&self) -> Vec<String> {
+        texts(self)
+    }
+}
+
+impl Value for OrderArg {
+    fn from_text(text: &str) -> Result<Self, String> {
+        word(text)
+    }
+
+    fn texts(&self) -> Vec<String> {
+        texts(self)
+    }
+}
+
 impl OrderArg {
     pub const fn of(self) -> Order {
         match self {
@@ -138,7 +204,7 @@ pub fn keep_of(days: [u32; 3]) -> Result<Keep, String> {
     if days.is_sorted() && days[0] > 0 && days[2] <= 100_000 {
         Ok(Keep { days })
     } else {
-        Err("give three numbers of days, the smallest first, as 2,14,400".to_owned())
+        Err(format!("give three numbers of days, the smallest first, as {}", defaults::HISTORY_KEEP))
     }
 }
 

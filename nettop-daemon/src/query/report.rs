@@ -9,6 +9,7 @@ use nettop_model::Sort;
 use super::{
     format::{DropsFormat, Format, Output},
     history::RecordArgs,
+    parameters::{Parameters, Query},
 };
 use crate::defaults;
 
@@ -88,6 +89,24 @@ pub struct StreamQuery {
     pub whole: bool,
 }
 
+impl Query for DropsQuery {
+    fn parameters(&mut self) -> Parameters<'_> {
+        let Self { selection, all } = self;
+        let mut parameters = selection.parameters();
+        parameters.push(("all", all));
+        parameters
+    }
+}
+
+impl Query for StreamQuery {
+    fn parameters(&mut self) -> Parameters<'_> {
+        let Self { selection, whole } = self;
+        let mut parameters: Parameters<'_> = vec![("whole", whole)];
+        parameters.extend(selection.parameters());
+        parameters
+    }
+}
+
 /// Reports as a command wants them.
 #[derive(Debug, Clone)]
 pub struct Reports {
@@ -148,7 +167,10 @@ impl From<&DropsArgs> for Reports {
 /// When reports are made.
 #[derive(Args, Debug, Clone, Default)]
 pub struct Timing {
-    /// Seconds between reports [default: 5; with --once: 1]
+    #[arg(help = defaults::help(
+        "Seconds between reports",
+        format_args!("{}; with --once: {}", defaults::INTERVAL_S, defaults::ONCE_INTERVAL_S),
+    ))]
     #[arg(value_parser = seconds)]
     pub interval: Option<f64>,
     /// Number of reports before nettopd ends
@@ -177,6 +199,13 @@ pub struct Selection {
     /// Only this network device; may be repeated
     #[arg(short, long, value_name = "DEVICE")]
     pub interface: Vec<String>,
+}
+
+impl Query for Selection {
+    fn parameters(&mut self) -> Parameters<'_> {
+        let Self { pid, user, interface } = self;
+        vec![("pid", pid), ("user", user), ("interface", interface)]
+    }
 }
 
 impl Selection {
@@ -213,10 +242,10 @@ pub fn seconds(text: &str) -> Result<f64, String> {
 
 /// An interval that is neither absurdly short nor absurdly long.
 pub fn in_range(seconds: f64) -> Result<f64, String> {
-    const RANGE: std::ops::RangeInclusive<f64> = 0.05..=86_400.0;
-    if RANGE.contains(&seconds) {
+    const INTERVAL_RANGE_S: std::ops::RangeInclusive<f64> = 0.05..=86_400.0;
+    if INTERVAL_RANGE_S.contains(&seconds) {
         Ok(seconds)
     } else {
-        Err(format!("an interval is from {} to {} seconds", RANGE.start(), RANGE.end()))
+        Err(format!("an interval is from {} to {} seconds", INTERVAL_RANGE_S.start(), INTERVAL_RANGE_S.end()))
     }
 }

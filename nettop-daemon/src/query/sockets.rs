@@ -2,7 +2,12 @@
 
 use clap::Args;
 
-use super::{format::SocketsFormat, report::seconds, selector::Selector};
+use super::{
+    format::SocketsFormat,
+    parameters::{Parameters, Query},
+    report::seconds,
+    selector::Selector,
+};
 
 /// `nettopd sockets`.
 #[derive(Args, Debug, Clone)]
@@ -44,4 +49,18 @@ pub struct SocketsQuery {
     /// Show users, ports and addresses by number
     #[arg(short, long)]
     pub numeric: bool,
+}
+
+impl Query for SocketsQuery {
+    fn parameters(&mut self) -> Parameters<'_> {
+        let Self { listening, internet, pid, user, command, numeric } = self;
+        vec![
+            ("internet", internet),
+            ("pid", pid),
+            ("user", user),
+            ("command", command),
+            ("listening", listening),
+            ("numeric", numeric),
+        ]
+    }
 }

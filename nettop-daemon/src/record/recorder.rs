@@ -17,11 +17,11 @@ use crate::{
 };
 
 /// Rows of processes, and of drops, in a slot; others are added up.
-const MAX_ROWS: usize = 512;
+const MAX_ROWS_PER_SLOT: usize = 512;
 /// How much clocks may differ without being set.
-const STEP_MS: i64 = 100;
+const CLOCK_DRIFT_MS: i64 = 100;
 /// A clock step of this much leaves times without measurement; less is a correction.
-const LEAP_MS: i64 = 1000;
+const CLOCK_LEAP_MS: i64 = 1000;
 
 /// Between the sampler and the writer.
 pub struct Recorder {
@@ -134,7 +134,7 @@ impl Recorder {
     }
 
     fn put(&self, mut slot: Slot) {
-        slot.cap(MAX_ROWS);
+        slot.cap(MAX_ROWS_PER_SLOT);
         if let Some(writer) = &self.writer {
             writer.put(slot);
         }
@@ -154,7 +154,7 @@ impl Recorder {
         let ran_ms = now.boot_ms.saturating_sub(self.last.boot_ms).cast_signed();
         let step_ms = now.wall_ms - self.last.wall_ms - ran_ms;
         // One interval begins where the last one ended.
-        let begin_ms = if self.has_begun && step_ms.abs() < LEAP_MS {
+        let begin_ms = if self.has_begun && step_ms.abs() < CLOCK_LEAP_MS {
             self.last.wall_ms
         } else {
             now.wall_ms.saturating_sub_unsigned(interval_ms)
@@ -175,7 +175,7 @@ impl Recorder {
         tick.readings += 1;
         tick.measured_ms += interval_ms;
         tick.late_ms = tick.late_ms.max(interval_ms.saturating_sub(self.period_ms));
-        if step_ms.abs() >= STEP_MS {
+        if step_ms.abs() >= CLOCK_DRIFT_MS {
             tick.clock_step_ms += step_ms;
         }
     }

@@ -34,7 +34,7 @@ const KIB: usize = 1024;
 /// Sockets and further holders of one in an answer; each takes 2 KiB while it is made.
 const MAX_SOCKETS: usize = 65_536;
 /// Rows of an answer from the history.
-const MAX_ROWS: usize = 10_000;
+const MAX_HISTORY_ROWS: usize = 10_000;
 
 /// Why there is no answer.
 #[derive(Debug, Clone)]
@@ -184,8 +184,8 @@ impl AnswerWorker {
     }
 
     pub(super) async fn history(&self, asker: &Asker, file: &Path, query: HistoryQuery) -> Result<Bytes, Refused> {
-        if query.top > MAX_ROWS {
-            return Err(Refused::bad(format!("top is {MAX_ROWS} at most")));
+        if query.top > MAX_HISTORY_ROWS {
+            return Err(Refused::bad(format!("top is {MAX_HISTORY_ROWS} at most")));
         }
         let file = file.to_owned();
         self.make(asker, move |draft, deadline| {

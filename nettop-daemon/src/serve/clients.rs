@@ -14,9 +14,9 @@ use crate::serve::answers::MAX_ANSWERS_AT_ONCE;
 /// Room for clients.
 #[derive(Debug)]
 pub(super) struct ClientLimit {
-    most: usize,
+    max_clients: usize,
     /// Of one user, but not of those who may do everything anyway.
-    most_of_user: usize,
+    max_of_user: usize,
     taken: Mutex<Taken>,
 }
 
@@ -42,8 +42,8 @@ pub(super) struct ClientPermit {
 }
 
 impl ClientLimit {
-    pub(super) fn new(most: usize, most_of_user: usize) -> Arc<Self> {
-        Arc::new(Self { most, most_of_user, taken: Mutex::default() })
+    pub(super) fn new(max_clients: usize, max_of_user: usize) -> Arc<Self> {
+        Arc::new(Self { max_clients, max_of_user, taken: Mutex::default() })
     }
 
     /// A place for a user, if there is one.
@@ -54,7 +54,7 @@ impl ClientLimit {
         let of_user = taken.by_user.get(&user).map_or(0, |of_user| of_user.connected);
         let is_limited = !user.is_root() && user != nix::unistd::geteuid();
         let all: usize = taken.by_user.values().map(|of_user| of_user.connected).sum();
-        if all >= self.most || is_limited && of_user >= self.most_of_user {
+        if all >= self.max_clients || is_limited && of_user >= self.max_of_user {
             return None;
         }
         let of_user = taken.by_user.entry(user).or_insert_with(|| {

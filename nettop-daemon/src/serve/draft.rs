@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 const KIB: usize = 1024;
 /// The least growth; else a quarter of the bytes.
-const STEP_BYTES: usize = 64 * KIB;
+const RESERVATION_STEP_BYTES: usize = 64 * KIB;
 
 /// All answers that are sent or made take up the room.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +42,7 @@ impl Draft {
     ///
     /// # Errors
     ///
-    /// [`Full`].
+    /// [`Full`] if not even the end of the line has room: the client is to ask for less, or later.
     pub(super) fn finish(mut self) -> anyhow::Result<Bytes> {
         self.write_all(b"\n").map_err(|_| Full)?;
         self.bytes.shrink_to_fit();
@@ -55,7 +55,7 @@ impl Draft {
 
     /// Takes room for so many bytes.
     fn grow(&mut self, bytes: usize) -> Result<(), Full> {
-        let wanted = bytes + (bytes / 4).max(STEP_BYTES);
+        let wanted = bytes + (bytes / 4).max(RESERVATION_STEP_BYTES);
         // The rest, if that is enough.
         let kib =
             [wanted, bytes].into_iter().map(|bytes| bytes.div_ceil(KIB)).find(|kib| self.take(*kib)).ok_or(Full)?;

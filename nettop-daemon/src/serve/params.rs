@@ -1,64 +1,40 @@
-//! Parameters of a request: the options of the command that shows the same, read by the question's own definition.
+//! Parameters of a request, read into the question's own type.
 
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use clap::Args;
 use hyper::Uri;
 use nettop_model::Filter;
 
 use super::answers::Refused;
 use crate::{
     identity::users::Numbers,
-    query::{report::Selection, selector::names_a_host},
+    query::{
+        parameters::{self, Parameters, Query},
+        report::Selection,
+    },
     sys::escape::escape,
 };
 
 /// Of an endpoint that takes no parameters.
-#[derive(Args)]
+#[derive(Default)]
 pub(super) struct Nothing {}
 
-/// What a request asks for. Parameters are the options of the question, by its own definition.
+impl Query for Nothing {
+    fn parameters(&mut self) -> Parameters<'_> {
+        Vec::new()
+    }
+}
+
+/// What a request asks for.
 ///
 /// # Errors
 ///
 /// 400, in one line.
-pub(super) fn parse<T: Args>(uri: &Uri) -> Result<T, Refused> {
-    let definition = T::augment_args(clap::Command::new("request").no_binary_name(true).disable_help_flag(true));
-    let mut words = Vec::new();
-    for (name, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
-        let mut options = definition.get_arguments().filter_map(|argument| Some((argument, argument.get_long()?)));
-        let Some((argument, option)) = options.find(|(_, option)| option.replace('-', "_") == name) else {
-            let options = definition.get_arguments().filter_map(|argument| argument.get_long());
-            let known = options.map(|option| option.replace('-', "_")).collect::<Vec<_>>().join(", ");
-            let known = if known.is_empty() { "none".to_owned() } else { known };
-            let name = escape(name.as_bytes());
-            return Err(Refused::bad(format!("there is no parameter '{name}' here; there is {known}")));
-        };
-        if argument.get_action().takes_values() {
-            // One word: no value is taken for an option.
-            words.push(format!("--{option}={value}"));
-        } else {
-            match value.as_ref() {
-                "" | "1" | "true" => words.push(format!("--{option}")),
-                "0" | "false" => {}
-                _ => return Err(Refused::bad(format!("{name} is 1 or 0"))),
-            }
-        }
-        if name == "internet" && names_a_host(&value) {
-            return Err(Refused::bad("a host is given by its address; the daemon asks no name server"));
-        }
-    }
-    let found = definition.try_get_matches_from(words).map_err(|error| refused(&error))?;
-    T::from_arg_matches(&found).map_err(|error| refused(&error))
-}
-
-fn refused(error: &clap::Error) -> Refused {
-    let text = error.to_string();
-    let line = text.lines().next().unwrap_or_default();
-    Refused::bad(escape(line.strip_prefix("error: ").unwrap_or(line).as_bytes()))
+pub(super) fn parse<T: Query>(uri: &Uri) -> Result<T, Refused> {
+    parameters::read(uri.query().unwrap_or_default()).map_err(|error| Refused::bad(escape(error.as_bytes())))
 }
 
 /// Users in a request, and a name's length: each is a question to the name service.
@@ -120,7 +96,7 @@ mod tests {
         query::{history::HistoryQuery, report::DropsQuery, sockets::SocketsQuery},
     };
 
-    fn parsed<T: Args>(query: &str) -> Result<T, String> {
+    fn parsed<T: Query>(query: &str) -> Result<T, String> {
         parse(&format!("/x?{query}").parse().unwrap()).map_err(|refused| refused.message)
     }
 
@@ -139,7 +115,7 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_refused_in_one_harmless_line() {
-        fn message<T: Args>(query: &str) -> String {
+        fn message<T: Query>(query: &str) -> String {
             parsed::<T>(query).err().expect(query)
         }
         let messages = [

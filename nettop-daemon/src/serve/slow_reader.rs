@@ -13,9 +13,9 @@ use tokio::{
 };
 
 /// This much within the time limit, or all there is, is enough.
-const DEADLINE_BYTES: usize = 64 << 10;
+const BYTES_PER_DEADLINE: usize = 64 << 10;
 
-/// Wraps a stream. While the peer does not take all that it is offered, it has `limit` for each [`DEADLINE_BYTES`].
+/// Wraps a stream. While the peer does not take all that it is offered, it has `limit` for each [`BYTES_PER_DEADLINE`].
 #[derive(Debug)]
 pub struct WriteDeadline<S> {
     stream: S,
@@ -41,7 +41,7 @@ impl<S> WriteDeadline<S> {
             (Poll::Ready(Ok(bytes)), _) if *bytes == offered => self.behind = None,
             (Poll::Ready(Ok(bytes)), Some(taken)) => {
                 *taken += bytes;
-                if *taken >= DEADLINE_BYTES {
+                if *taken >= BYTES_PER_DEADLINE {
                     self.behind = None;
                 }
             }

@@ -7,10 +7,10 @@ pub fn keep_large_blocks_apart() {
     #[cfg(target_env = "gnu")]
     {
         /// glibc's own value before it raises it.
-        const BYTES: i32 = 128 << 10;
+        const MMAP_THRESHOLD_BYTES: i32 = 128 << 10;
         // SAFETY: sets a parameter; no other thread runs yet.
         unsafe {
-            libc::mallopt(libc::M_MMAP_THRESHOLD, BYTES);
+            libc::mallopt(libc::M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES);
         }
     }
 }

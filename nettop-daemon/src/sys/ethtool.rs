@@ -43,7 +43,7 @@ impl Ethtool {
     ///
     /// # Errors
     ///
-    /// If no socket can be made.
+    /// If descriptors are exhausted, or a system call filter forbids sockets.
     pub fn new() -> io::Result<Self> {
         Ok(Self { socket: socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)? })
     }
@@ -82,13 +82,14 @@ impl Ethtool {
         const HEADER_BYTES: usize = 8;
         // available, requested, active, never_changed
         const BLOCK_BYTES: usize = 16;
-        const ACTIVE: usize = 8;
+        const ACTIVE_OFFSET_BYTES: usize = 8;
         let mut answer = [0; HEADER_BYTES + MAX_FEATURES / 32 * BLOCK_BYTES];
         set(&mut answer, 0, GFEATURES);
         set(&mut answer, 4, MAX_FEATURES as u32 / 32);
         self.ask(device, &mut answer)?;
-        let is_active =
-            |bit: usize| get(&answer, HEADER_BYTES + bit / 32 * BLOCK_BYTES + ACTIVE) >> (bit % 32) & 1 != 0;
+        let is_active = |bit: usize| {
+            get(&answer, HEADER_BYTES + bit / 32 * BLOCK_BYTES + ACTIVE_OFFSET_BYTES) >> (bit % 32) & 1 != 0
+        };
         Ok(bits.features(is_active))
     }
 

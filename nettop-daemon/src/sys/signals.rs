@@ -19,7 +19,7 @@ impl Signals {
     ///
     /// # Errors
     ///
-    /// If the kernel refuses.
+    /// If there are no descriptors left.
     pub fn watch() -> anyhow::Result<Self> {
         Ok(Self {
             interrupt: unix::signal(SignalKind::interrupt()).context("cannot handle SIGINT")?,
@@ -39,7 +39,7 @@ impl Signals {
     ///
     /// # Errors
     ///
-    /// If the kernel refuses.
+    /// As [`let_signals_end`].
     pub async fn let_through(&mut self) -> anyhow::Result<Option<Signal>> {
         let_signals_end()?;
         // The runtime sees signals when it waits.

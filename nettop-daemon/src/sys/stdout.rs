@@ -42,7 +42,7 @@ pub fn print(bytes: &[u8]) -> anyhow::Result<()> {
 ///
 /// # Errors
 ///
-/// If the kernel refuses.
+/// If a system call filter forbids `rt_sigaction`: the caller is to end now, for no signal would end it later.
 pub fn let_signals_end() -> anyhow::Result<()> {
     for signum in [Signal::SIGINT, Signal::SIGTERM] {
         // SAFETY: the default action is no code of ours.

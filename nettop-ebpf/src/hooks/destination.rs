@@ -45,7 +45,7 @@ pub fn of(protocol: u16, skb: *const c_void) -> Headers {
 #[inline(always)]
 pub fn port(protocol: u16, headers: &Headers, skb: *const c_void) -> Option<(Address, u16)> {
     const V4_OFFSET_MASK: u16 = 0x1fff;
-    const V6_HEADER: u64 = 40;
+    const V6_HEADER_BYTES: u64 = 40;
     let Headers { network, transport } = *headers;
     let has_ports = matches!(u16::from(transport), IPPROTO_TCP | IPPROTO_UDP);
     if network == 0 || !has_ports {
@@ -58,7 +58,7 @@ pub fn port(protocol: u16, headers: &Headers, skb: *const c_void) -> Option<(Add
         }
         (ports::mapped(probe_at(network + 16)), u64::from(probe_at::<u8>(network) & 0x0f) * 4)
     } else {
-        (probe_at::<Address>(network + 24), V6_HEADER)
+        (probe_at::<Address>(network + 24), V6_HEADER_BYTES)
     };
     // Data in pages is not searched.
     let linear_bytes = load::<u32>(skb, &kernel::SKB_LEN).wrapping_sub(load(skb, &kernel::SKB_DATA_LEN));

@@ -20,7 +20,7 @@ use crate::{
     task::{User, is_in_call_on},
 };
 
-const ETHERNET_HEADER: u32 = 14;
+const ETHERNET_HEADER_BYTES: u32 = 14;
 const ETH_P_IPV6_BE: u16 = 0x86dd_u16.to_be();
 const ETH_P_8021Q_BE: u16 = 0x8100_u16.to_be();
 
@@ -103,7 +103,7 @@ fn frame(skb: u64, device: u64) -> Packet {
     let network = head + u64::from(probe::<u16>(skb, &kernel::SKB_NETWORK_HEADER));
     // A VLAN tag from the program is the frame's, and not the device's.
     let before_network = network.wrapping_sub(data) as u32;
-    let link_bytes = if before_network > ETHERNET_HEADER { ETHERNET_HEADER } else { before_network };
+    let link_bytes = if before_network > ETHERNET_HEADER_BYTES { ETHERNET_HEADER_BYTES } else { before_network };
     let mut protocol: u16 = probe(skb, &kernel::SKB_PROTOCOL);
     if protocol == ETH_P_8021Q_BE {
         protocol = probe_at(data + 16);

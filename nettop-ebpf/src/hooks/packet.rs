@@ -21,9 +21,9 @@ use crate::{
 
 /// Return value of programs on these hooks.
 pub(super) const PASS: i32 = 1;
-const IPV4_HEADER: u32 = 20;
-const IPV6_HEADER: u32 = 40;
-const UDP_HEADER: u32 = 8;
+const IPV4_HEADER_BYTES: u32 = 20;
+const IPV6_HEADER_BYTES: u32 = 40;
+const UDP_HEADER_BYTES: u32 = 8;
 const ETH_P_IPV6_BE: u32 = 0x86dd_u16.to_be() as u32;
 
 #[cgroup_skb]
@@ -63,8 +63,8 @@ fn count(ctx: &SkBuffContext, way: Direction) {
         ledger::count_copy(tag, &packet);
     }
     if way == Direction::Rx && packet.gso_size == 0 && is_segment(ctx, packet.family) {
-        let ip_bytes = if packet.family == Family::V4 { IPV4_HEADER } else { IPV6_HEADER };
-        ledger::count_segment(tag, &packet, ip_bytes + UDP_HEADER);
+        let ip_bytes = if packet.family == Family::V4 { IPV4_HEADER_BYTES } else { IPV6_HEADER_BYTES };
+        ledger::count_segment(tag, &packet, ip_bytes + UDP_HEADER_BYTES);
     }
     shadow::after(ctx.as_ptr(), tag, sk);
     if listens && way == Direction::Rx {
@@ -118,16 +118,19 @@ struct Headers {
 #[inline(always)]
 fn headers(ctx: &SkBuffContext, family: Family) -> Headers {
     const HOP_BY_HOP: u8 = 0;
-    const JUMBO_HEADER: u32 = 8;
-    const TCP_DATA_OFFSET: u32 = 12;
+    const JUMBO_HEADER_BYTES: u32 = 8;
+    const TCP_DATA_OFFSET_BYTES: u32 = 12;
     let byte = |at: u32| ctx.load::<u8>(at as usize).unwrap_or(0);
     let (ip_bytes, jumbo_bytes, protocol) = match family {
         Family::V4 => (u32::from(byte(0) & 0x0f) * 4, 0, byte(9)),
-        Family::V6 if byte(6) == HOP_BY_HOP => (IPV6_HEADER, JUMBO_HEADER, byte(IPV6_HEADER)),
-        Family::V6 => (IPV6_HEADER, 0, byte(6)),
+        Family::V6 if byte(6) == HOP_BY_HOP => (IPV6_HEADER_BYTES, JUMBO_HEADER_BYTES, byte(IPV6_HEADER_BYTES)),
+        Family::V6 => (IPV6_HEADER_BYTES, 0, byte(6)),
     };
     let is_udp = u16::from(protocol) != IPPROTO_TCP;
-    let transport_bytes =
-        if !is_udp { u32::from(byte(ip_bytes + jumbo_bytes + TCP_DATA_OFFSET) >> 4) * 4 } else { UDP_HEADER };
+    let transport_bytes = if !is_udp {
+        u32::from(byte(ip_bytes + jumbo_bytes + TCP_DATA_OFFSET_BYTES) >> 4) * 4
+    } else {
+        UDP_HEADER_BYTES
+    };
     Headers { repeated_bytes: ip_bytes + transport_bytes, jumbo_bytes, is_udp }
 }

@@ -5,20 +5,21 @@ mod frame;
 mod probe;
 mod tracepoint;
 mod trampoline;
+mod usage;
 
 use core::ffi::c_void;
 
 use aya_ebpf::{Global, helpers::generated::bpf_skc_to_tcp_sock};
 use nettop_common::{
-    Direction, Ref, SocketTag,
+    Direction,
     abi::{AF_INET, AF_INET6, AF_PACKET, IPPROTO_TCP, SOCK_DONE},
     offsets::ABSENT,
 };
 
+use self::usage::{tag, used};
 use crate::{
     kernel::{self, load, probe, probe_at},
     ledger::{self, Consumed},
-    storage::SOCKETS,
     tags,
     task::User,
 };
@@ -174,22 +175,4 @@ pub fn consumed_by_program(sk: *const c_void) -> Consumed {
 #[inline(always)]
 pub fn is_inet(sk: *const c_void) -> bool {
     matches!(load::<u16>(sk, &kernel::SOCK_FAMILY), AF_INET | AF_INET6)
-}
-
-/// The current task uses the socket: its process owns it from now on.
-#[inline(always)]
-fn used(sk: *const c_void, user: &User, then: impl FnOnce(&mut SocketTag, Ref)) {
-    let Some(tag) = tag(sk) else { return };
-    if let Some(owner) = tags::record_use(tag, user) {
-        then(tag, owner);
-    }
-}
-
-#[inline(always)]
-fn tag(sk: *const c_void) -> Option<&'static mut SocketTag> {
-    let tag = SOCKETS.tag(sk.cast_mut())?;
-    if tag.netns.inode == 0 {
-        tag.netns = tags::netns_of(sk as u64);
-    }
-    Some(tag)
 }

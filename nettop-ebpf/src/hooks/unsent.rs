@@ -23,12 +23,12 @@ static QDISC_SUBSYSTEM: Global<u32> = Global::new(0);
 
 const ETH_P_IP_BE: u16 = 0x0800_u16.to_be();
 const ETH_P_IPV6_BE: u16 = 0x86dd_u16.to_be();
-const IPV6_HEADER: u32 = 40;
+const IPV6_HEADER_BYTES: u32 = 40;
 const HOP_BY_HOP: u8 = 0;
-const JUMBO_HEADER: u32 = 8;
+const JUMBO_HEADER_BYTES: u32 = 8;
 const FRAGMENT: u8 = 44;
-const FRAGMENT_HEADER: u32 = 8;
-const UDP_HEADER: u32 = 8;
+const FRAGMENT_HEADER_BYTES: u32 = 8;
+const UDP_HEADER_BYTES: u32 = 8;
 
 /// Counts the packet, if it is one of those.
 #[inline(always)]
@@ -84,10 +84,10 @@ fn as_counted(mut packet: Packet, network: u64, transport: u64) -> ledger::Unsen
     let (header_bytes, fragment_offset) = match packet.family {
         Family::V4 => (u32::from(byte(0) & 0x0f) * 4, word(6) & 0x1fff),
         Family::V6 if byte(6) == FRAGMENT => {
-            packet.bytes = packet.bytes.saturating_sub(FRAGMENT_HEADER);
-            (IPV6_HEADER, word(42) >> 3)
+            packet.bytes = packet.bytes.saturating_sub(FRAGMENT_HEADER_BYTES);
+            (IPV6_HEADER_BYTES, word(42) >> 3)
         }
-        Family::V6 => (IPV6_HEADER, 0),
+        Family::V6 => (IPV6_HEADER_BYTES, 0),
     };
     if fragment_offset != 0 {
         packet.bytes = packet.bytes.saturating_sub(header_bytes);
@@ -95,15 +95,15 @@ fn as_counted(mut packet: Packet, network: u64, transport: u64) -> ledger::Unsen
     }
     if packet.gso_size != 0 {
         let is_jumbo = packet.family == Family::V6 && byte(6) == HOP_BY_HOP;
-        let jumbo_bytes = if is_jumbo { JUMBO_HEADER } else { 0 };
+        let jumbo_bytes = if is_jumbo { JUMBO_HEADER_BYTES } else { 0 };
         let protocol = match packet.family {
             Family::V4 => byte(9),
-            Family::V6 if is_jumbo => byte(u64::from(IPV6_HEADER)),
+            Family::V6 if is_jumbo => byte(u64::from(IPV6_HEADER_BYTES)),
             Family::V6 => byte(6),
         };
         packet.is_udp = u16::from(protocol) != IPPROTO_TCP;
         let transport_bytes =
-            if packet.is_udp { UDP_HEADER } else { u32::from(probe_at::<u8>(transport + 12) >> 4) * 4 };
+            if packet.is_udp { UDP_HEADER_BYTES } else { u32::from(probe_at::<u8>(transport + 12) >> 4) * 4 };
         packet.jumbo_bytes = jumbo_bytes;
         packet.bytes = packet.bytes.saturating_sub(jumbo_bytes);
         packet.header_bytes = (transport.wrapping_sub(network) as u32).wrapping_sub(jumbo_bytes) + transport_bytes;

@@ -48,11 +48,11 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// If SQLite refuses.
+    /// If SQLite lacks memory for a progress handler.
     pub fn answer_before(&mut self, deadline: Instant) -> anyhow::Result<()> {
         // Asked some thousand times a second.
-        const STEPS: i32 = 10_000;
-        self.connection.progress_handler(STEPS, Some(move || Instant::now() > deadline))?;
+        const STEPS_PER_LOOK: i32 = 10_000;
+        self.connection.progress_handler(STEPS_PER_LOOK, Some(move || Instant::now() > deadline))?;
         Ok(())
     }
 

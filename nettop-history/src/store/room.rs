@@ -8,9 +8,9 @@ use super::Store;
 use crate::trouble::Trouble;
 use crate::{guard::beside_path, retention};
 
-const PAGE: u64 = 4096;
+const PAGE_BYTES: u64 = 4096;
 /// Room for deleting rows if there is no other.
-const LEAST_RESERVE: u64 = 1 << 20;
+const MIN_RESERVE_BYTES: u64 = 1 << 20;
 
 impl Store {
     /// Gives up a corrupt file that was set aside, else the oldest rows, in a transaction of its own: small enough for the
@@ -41,7 +41,7 @@ impl Store {
         let pages = pages.cast_unsigned();
         // What was set aside counts. It may stay for a while, of any size.
         let size = self.limits.size_bytes;
-        let most = size.saturating_sub(self.guard.aside_bytes()).max(size / 8) / PAGE;
+        let most = size.saturating_sub(self.guard.aside_bytes()).max(size / 8) / PAGE_BYTES;
         let allowed = if is_scarce { pages.min(most) } else { most };
         // Below the present size, SQLite uses that.
         self.connection.query_row(&format!("PRAGMA max_page_count = {}", allowed.max(1)), [], |_| Ok(()))?;
@@ -63,7 +63,7 @@ impl Store {
 
     /// Whether less than the reserve would be left if that much more were needed.
     fn is_scarce(&self, more: u64) -> bool {
-        let reserve = |size: u64| self.limits.free_bytes.min((size / 20).max(LEAST_RESERVE));
+        let reserve = |size: u64| self.limits.free_bytes.min((size / 20).max(MIN_RESERVE_BYTES));
         free_bytes(&self.guard.path).is_ok_and(|(free, size)| free < reserve(size) + more)
     }
 

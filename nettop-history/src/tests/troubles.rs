@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::{
+    fcntl::{Flock, FlockArg},
+    sys::stat::{Mode, umask},
+};
 use rusqlite::Connection;
 
 use super::{file, folder, open, origin, slot};
@@ -99,12 +102,11 @@ fn what_is_not_a_history_is_left_as_it_is() {
 fn a_file_is_readable_by_its_group_whatever_the_umask() {
     let folder = folder();
     let path = file(&folder);
-    // SAFETY: changes a number of this process; other tests make their files before or after, and look at no modes.
-    let before = unsafe { libc::umask(0o077) };
+    // Of this process: other tests make their files before or after, and look at no modes.
+    let before = umask(Mode::from_bits_retain(0o077));
     let mut store = open(&path);
     store.write(&[slot(BEGIN, &[(1, 5)])]).unwrap();
-    // SAFETY: as above.
-    unsafe { libc::umask(before) };
+    umask(before);
     for name in ["history.db", "history.db-wal", "history.db-shm"] {
         let mode = fs::metadata(folder.path().join(name)).unwrap().mode();
         assert_eq!(mode & 0o777, 0o640, "{name}");

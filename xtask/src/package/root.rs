@@ -17,7 +17,7 @@ use crate::{
 /// What a server has: the package's dependencies, and a client for the history.
 const PACKAGES: &str = "systemd-sysv,dbus,procps,sqlite3";
 /// Then Debian's own updates are fetched.
-const KEPT: Duration = Duration::from_secs(14 * 86_400);
+const ROOT_LIFETIME: Duration = Duration::from_secs(14 * 86_400);
 
 /// The folder of a minimal Debian of this machine's release, whose libraries the program is linked with.
 ///
@@ -31,7 +31,8 @@ pub fn clean_root() -> anyhow::Result<PathBuf> {
     let mark = work.join("made");
     let made_of = format!("{suite} {PACKAGES}\n");
     let age = fs::metadata(&mark).and_then(|mark| mark.modified()).ok();
-    let is_young = age.and_then(|made| SystemTime::now().duration_since(made).ok()).is_some_and(|age| age < KEPT);
+    let is_young =
+        age.and_then(|made| SystemTime::now().duration_since(made).ok()).is_some_and(|age| age < ROOT_LIFETIME);
     if is_young && fs::read_to_string(&mark)? == made_of {
         return Ok(folder);
     }

@@ -42,7 +42,7 @@ const BOOTED: [&str; 1] = ["systemd"];
 ///
 /// # Errors
 ///
-/// If they differ.
+/// If they differ: the message names the command that renews the table.
 pub fn hold(runs: &[(Machine, Report)]) -> anyhow::Result<()> {
     let path = root().join("docs/coverage.md");
     let text = fs::read_to_string(&path).context("cannot read docs/coverage.md")?;

@@ -18,9 +18,9 @@ use crate::command::{output, path};
 const PROGRAMS: &[&str] = &[
     "cp", "ip", "lsof", "mount", "nft", "setpriv", "sh", "sleep", "ss", "strace", "tc", "tcpdump", "umount", "unshare",
 ];
-const DIRECTORY: u32 = 0o040_755;
-const FILE: u32 = 0o100_755;
-const LINK: u32 = 0o120_777;
+const DIRECTORY_MODE: u32 = 0o040_755;
+const FILE_MODE: u32 = 0o100_755;
+const LINK_MODE: u32 = 0o120_777;
 
 /// What the guest is to run.
 pub struct Guest<'a> {
@@ -101,18 +101,18 @@ impl Archive {
         parents.reverse();
         for path in parents {
             if !self.made.contains(path) {
-                self.entry(path, DIRECTORY, &[])?;
+                self.entry(path, DIRECTORY_MODE, &[])?;
             }
         }
         Ok(())
     }
 
     fn link(&mut self, path: &Path, target: &str) -> anyhow::Result<()> {
-        self.entry(path, LINK, target.as_bytes())
+        self.entry(path, LINK_MODE, target.as_bytes())
     }
 
     fn bytes(&mut self, path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-        self.entry(path, FILE, bytes)
+        self.entry(path, FILE_MODE, bytes)
     }
 
     fn entry(&mut self, path: &Path, mode: u32, bytes: &[u8]) -> anyhow::Result<()> {

@@ -20,7 +20,7 @@ use crate::{
 };
 
 const KERNEL: &str = "6.12";
-const LIMIT: Duration = Duration::from_secs(300);
+const GUEST_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Builds what is needed, and runs the test.
 ///
@@ -92,7 +92,7 @@ impl Guest {
 
     /// All it prints up to this line.
     fn until(&self, last: &str) -> anyhow::Result<Vec<String>> {
-        let deadline = Instant::now() + LIMIT;
+        let deadline = Instant::now() + GUEST_TIMEOUT;
         let mut said = Vec::new();
         while let Ok(line) = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             if line == last {

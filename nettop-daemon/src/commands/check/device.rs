@@ -8,7 +8,7 @@ use nettop_model::{
     snapshot::{BasisReport, DeviceReport, DirectionBalance},
 };
 
-use super::{LIMITS, proof::Proof};
+use super::proof::{LIMITS, Proof};
 use crate::{
     error::Usage,
     identity::devices::{Measured, source_of_driver},

@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context as _;
 use nettop_common::{Direction, owner};
 use nettop_kernel::{
-    boot,
+    Limits, boot,
     ledger::{Flows, Ledger, Presence, RowReading, accumulate},
     netns,
 };
@@ -18,6 +18,9 @@ use procfs::process::Process;
 use serde::Serialize;
 
 use crate::sys::escape::escape;
+
+/// Rows are needed for one process only, but all that hold a socket have been given an owner before.
+pub(super) const LIMITS: Limits = Limits { rows: 8192, drops: 64 };
 
 /// One figure.
 #[derive(Serialize, Debug)]
@@ -27,8 +30,8 @@ pub(super) struct Proof {
     pub found: String,
 }
 
-const STREAM: usize = 10_000;
-const DATAGRAM: usize = 123;
+const STREAM_BYTES: usize = 10_000;
+const DATAGRAM_BYTES: usize = 123;
 
 /// Moves known bytes and compares.
 ///
@@ -55,12 +58,12 @@ fn exchange() -> std::io::Result<()> {
     let mut from = TcpStream::connect(listener.local_addr()?)?;
     let (mut to, _) = listener.accept()?;
     to.set_read_timeout(Some(Duration::from_secs(5)))?;
-    from.write_all(&[0; STREAM])?;
-    to.read_exact(&mut [0; STREAM])?;
+    from.write_all(&[0; STREAM_BYTES])?;
+    to.read_exact(&mut [0; STREAM_BYTES])?;
     let (from, to) = (UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?);
     to.set_read_timeout(Some(Duration::from_secs(5)))?;
-    from.send_to(&[0; DATAGRAM], to.local_addr()?)?;
-    to.recv(&mut [0; DATAGRAM])?;
+    from.send_to(&[0; DATAGRAM_BYTES], to.local_addr()?)?;
+    to.recv(&mut [0; DATAGRAM_BYTES])?;
     Ok(())
 }
 
@@ -73,7 +76,7 @@ fn compare(row: &RowReading, sum: &Flows) -> Vec<Proof> {
     let comm = std::fs::read("/proc/self/comm").unwrap_or_default();
     let name: Vec<u8> = row.owner.comm.iter().copied().take_while(|byte| *byte != 0).collect();
     let key = &row.owner.key;
-    let bytes = (STREAM + DATAGRAM) as u64;
+    let bytes = (STREAM_BYTES + DATAGRAM_BYTES) as u64;
     let proof = |what, holds, found: String| Proof { what, holds, found };
     let side = |what, way: Direction| {
         let flow = &sum[way as usize];

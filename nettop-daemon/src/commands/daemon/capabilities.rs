@@ -14,7 +14,8 @@ use crate::config::ALL_CAPABILITIES;
 ///
 /// # Errors
 ///
-/// If there is another thread, or the kernel refuses.
+/// If there is another thread, which would keep them, or a system call filter forbids `prctl` or `capset`: the daemon
+/// must not go on.
 pub fn give_up(programs: &Programs, kept: &[String]) -> anyhow::Result<()> {
     let threads = std::fs::read_dir("/proc/self/task").context("cannot read /proc/self/task")?.count();
     if threads != 1 {

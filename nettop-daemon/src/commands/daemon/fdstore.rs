@@ -5,7 +5,7 @@ use std::{
     fs::File,
     io::Write as _,
     os::{
-        fd::{AsFd as _, FromRawFd as _, OwnedFd},
+        fd::{AsFd as _, OwnedFd},
         unix::fs::FileExt as _,
     },
 };
@@ -13,10 +13,10 @@ use std::{
 use anyhow::{Context as _, bail};
 use nettop_kernel::{Kernel, Limits, Programs, adopt::HookNote};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use sd_notify::{NotifyState, listen_fds_with_names, notify, notify_with_fds};
+use sd_notify::{NotifyState, notify, notify_with_fds};
 use serde::{Deserialize, Serialize};
 
-use crate::sys::clock;
+use crate::sys::{clock, descriptors::given_by_systemd};
 
 /// What names of descriptors begin with; the layout follows, then what it is.
 const PREFIX: &str = "nettopd-";
@@ -42,7 +42,7 @@ struct Note {
 /// [`nettop_kernel::Refusal`], as for loading.
 pub fn start(kernel: &Kernel, limits: Limits) -> anyhow::Result<(Programs, String)> {
     let layout = kernel.layout(limits);
-    let given = given();
+    let given = given_by_systemd(PREFIX);
     if !given.is_empty() {
         let names: Vec<String> = given.iter().map(|(name, _)| name.clone()).collect();
         match take_over(kernel, limits, &layout, given) {
@@ -62,16 +62,6 @@ pub fn start(kernel: &Kernel, limits: Limits) -> anyhow::Result<(Programs, Strin
         tracing::warn!("counters will not outlive a crash: {error:#}");
     }
     Ok((programs, since))
-}
-
-/// What systemd kept, by name.
-fn given() -> Vec<(String, OwnedFd)> {
-    let given = listen_fds_with_names().into_iter().flatten();
-    // SAFETY: systemd gave them to this process, and those of this name are nobody else's.
-    given
-        .filter(|(_, name)| name.starts_with(PREFIX))
-        .map(|(fd, name)| (name, unsafe { OwnedFd::from_raw_fd(fd) }))
-        .collect()
 }
 
 fn take_over(

@@ -25,7 +25,7 @@ use tracing_subscriber::{
 use crate::config::settings::LogLevel;
 
 /// How often one place in the code may log in a [`WINDOW`].
-const MAX_PER_WINDOW: u32 = 10;
+const MAX_LINES_PER_WINDOW: u32 = 10;
 const WINDOW: Duration = Duration::from_secs(60);
 
 /// The running log.
@@ -111,7 +111,7 @@ impl Limiter {
         if now.duration_since(said.since) >= WINDOW {
             *said = Said { since: now, times: 0 };
         }
-        let may_log = said.times < MAX_PER_WINDOW;
+        let may_log = said.times < MAX_LINES_PER_WINDOW;
         said.times += u32::from(may_log);
         state.left_out += u64::from(!may_log);
         may_log
@@ -179,7 +179,7 @@ mod tests {
             }
         });
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
-        assert_eq!(text.matches("again").count(), MAX_PER_WINDOW as usize);
+        assert_eq!(text.matches("again").count(), MAX_LINES_PER_WINDOW as usize);
         assert!(text.contains("something else"));
         assert_eq!(text.matches("row").count(), 1000, "the eBPF programs have their own bound");
         let now = Instant::now();
@@ -194,7 +194,7 @@ mod tests {
         let place = event.metadata().map(tracing::Metadata::callsite);
         let Some(place) = place else { return };
         let now = Instant::now();
-        for _ in 0..MAX_PER_WINDOW {
+        for _ in 0..MAX_LINES_PER_WINDOW {
             assert!(limiter.may_log(place.clone(), now));
         }
         assert!(!limiter.may_log(place.clone(), now + WINDOW / 2));

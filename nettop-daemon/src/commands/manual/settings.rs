@@ -4,6 +4,8 @@ use std::io;
 
 use clap_mangen::roff::{Inline, Roff};
 
+use crate::defaults;
+
 /// The file as packages install it.
 const SETTINGS: &str = include_str!("../../../../packaging/nettopd.toml");
 
@@ -16,8 +18,8 @@ pub fn write_page(writer: &mut impl io::Write) -> io::Result<()> {
     let mut page = Roff::new();
     page.control("TH", ["nettopd.toml", "5", "", "nettopd", "File Formats"]);
     page.control("SH", ["NAME"]).text([roman("nettopd.toml - settings of nettopd")]);
-    page.control("SH", ["SYNOPSIS"]).text([roman("/etc/nettopd/nettopd.toml")]);
-    page.control("br", []).text([roman("/etc/nettopd/conf.d/*.toml")]);
+    page.control("SH", ["SYNOPSIS"]).text([roman(defaults::CONFIG_FILE)]);
+    page.control("br", []).text([roman(&format!("{}/*.toml", defaults::CONFIG_FOLDER))]);
     page.control("SH", ["DESCRIPTION"]);
     for part in SETTINGS.split("\n\n") {
         paragraph(&mut page, part);

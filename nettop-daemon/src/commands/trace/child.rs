@@ -30,7 +30,7 @@ impl Command {
     ///
     /// # Errors
     ///
-    /// If the kernel refuses to trace it.
+    /// If nettopd itself cannot be marked as traced.
     pub fn start(
         program: &OsStr,
         arguments: &[OsString],

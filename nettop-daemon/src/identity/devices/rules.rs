@@ -13,7 +13,7 @@ use super::{
     measured::UNMARKED,
 };
 
-const HEADER: u32 = 14;
+const HEADER_BYTES: u32 = 14;
 const TX: usize = Direction::Tx as usize;
 const RX: usize = Direction::Rx as usize;
 
@@ -76,15 +76,15 @@ fn ethernet(device: &Device, related: &Related<'_>) -> [Basis; 2] {
         // bond_get_stats adds up those of its parts.
         "bond" => bond(&related.parts),
         // br_pass_frame_up, vlan_do_receive and team_handle_frame count after eth_type_trans.
-        "bridge" | "vlan" | "team" => [Basis::new(Once, HEADER), Basis::new(Buffers, 0)],
+        "bridge" | "vlan" | "team" => [Basis::new(Once, HEADER_BYTES), Basis::new(Buffers, 0)],
         // iptunnel_xmit counts from the inner IP header; vxlan_rcv, geneve_rx and __ip6_tnl_rcv as above, ip_tunnel_rcv
         // before.
         "vxlan" | "geneve" | "ip6gretap" | "ip6erspan" => [Basis::new(Once, 0), Basis::new(Buffers, 0)],
-        "gretap" | "erspan" => [Basis::new(Once, 0), Basis::new(Buffers, HEADER)],
+        "gretap" | "erspan" => [Basis::new(Once, 0), Basis::new(Buffers, HEADER_BYTES)],
         // dummy_xmit, netkit_xmit, macvlan_start_xmit and macvlan_count_rx, ipvlan_start_xmit and ipvlan_count_rx,
         // tun_net_xmit and tun_get_user, ifb_xmit, vrf_xmit.
         "dummy" | "netkit" | "macvlan" | "macvtap" | "ipvlan" | "ipvtap" | "tun" | "ifb" | "vrf" => {
-            [Basis::new(Once, HEADER), Basis::new(Buffers, HEADER)]
+            [Basis::new(Once, HEADER_BYTES), Basis::new(Buffers, HEADER_BYTES)]
         }
         _ => [Basis::undecided("what this kind of device counts is not known"); 2],
     }
@@ -114,7 +114,7 @@ fn veth(device: &Device, peers: &[&Device]) -> [Basis; 2] {
         }
         Some(features.gro || to.setup.has_xdp)
     };
-    let direct = [Basis::new(Once, HEADER), Basis::new(Buffers, HEADER)];
+    let direct = [Basis::new(Once, HEADER_BYTES), Basis::new(Buffers, HEADER_BYTES)];
     let by_napi = [Basis::new(Once, 0), Basis::new(Segments, 0)];
     let all = |way: usize, by_napi_of: &dyn Fn(&Device) -> Option<bool>| {
         let ways: Vec<Option<bool>> = peers.iter().map(|peer| by_napi_of(peer)).collect();
@@ -179,12 +179,12 @@ mod tests {
         const OFF: Features = Features { tcp_segmentation: [false; 2], any_tcp_segmentation: false, ..ON };
         let peer = veth_with(ON);
         let of = |features| basis(&veth_with(features), &Related { peers: vec![&peer], parts: Vec::new() });
-        assert_eq!(of(ON), [Basis::new(Once, HEADER), Basis::new(Buffers, HEADER)]);
+        assert_eq!(of(ON), [Basis::new(Once, HEADER_BYTES), Basis::new(Buffers, HEADER_BYTES)]);
         // Its own packets are counted by the other end's NAPI, those of the other end take the short way.
-        assert_eq!(of(OFF), [Basis::new(Once, 0), Basis::new(Buffers, HEADER)]);
+        assert_eq!(of(OFF), [Basis::new(Once, 0), Basis::new(Buffers, HEADER_BYTES)]);
         let without_gro = veth_with(Features { gro: false, ..ON });
         let related = Related { peers: vec![&without_gro], parts: Vec::new() };
-        assert_eq!(basis(&veth_with(OFF), &related)[TX], Basis::new(Once, HEADER));
+        assert_eq!(basis(&veth_with(OFF), &related)[TX], Basis::new(Once, HEADER_BYTES));
         // It may be either of two.
         let related = Related { peers: vec![&peer, &without_gro], parts: Vec::new() };
         assert!(!basis(&veth_with(OFF), &related)[TX].is_decided());

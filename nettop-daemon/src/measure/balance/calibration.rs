@@ -10,28 +10,28 @@ use super::sides::Predicted;
 use crate::identity::devices::{Basis, Counters, Counts, Device, Measured, Padding, Setup};
 
 /// This many windows in a row have to agree.
-const WINDOWS: u8 = 3;
+const AGREEING_WINDOWS: u8 = 3;
 /// Fewer packets decide nothing.
 const MIN_PACKETS: i64 = 500;
 /// A window without a result is given up after so many readings.
 const MAX_READINGS: u32 = 60;
 /// Rows are read before devices, and a device may count a packet a little later than rows do: what passes within this is on
 /// its way at either end of a window.
-const UNDER_WAY: Duration = Duration::from_millis(5);
+const UNDER_WAY_TIME: Duration = Duration::from_millis(5);
 /// A packet or two more, however slow traffic is.
-const MIN_UNDER_WAY: i64 = 3;
+const MIN_UNDER_WAY_PACKETS: i64 = 3;
 /// Packets in no row (ARP and the like) may be one in so many: with more, nothing is concluded.
-const ONE_UNKNOWN_IN: i64 = 50;
+const PACKETS_PER_UNKNOWN: i64 = 50;
 /// The most bytes of such a packet, and the most to consider before a way of counting is ruled out: forwarded
 /// super-packets.
-const MAX_UNKNOWN_BYTES: i64 = 1600;
+const MAX_UNKNOWN_PACKET_BYTES: i64 = 1600;
 const MAX_SUPER_PACKET_BYTES: i64 = 65_550;
 /// The same for a close check: so few that none of them, however large, is mistaken for link headers of 4 B with each
 /// packet. And their bytes: ARP, neighbours' advertisements.
-const ONE_SHORT_IN: i64 = MAX_UNKNOWN_BYTES / 4;
-const SHORT_BYTES: (i64, i64) = (28, 100);
+const PACKETS_PER_SHORT: i64 = MAX_UNKNOWN_PACKET_BYTES / 4;
+const SHORT_PACKET_BYTES: (i64, i64) = (28, 100);
 /// A way of counting is ruled out if it misses by so many times what is allowed.
-const MARGIN: i64 = 3;
+const RULED_OUT_FACTOR: i64 = 3;
 
 /// Link headers that counters have, with each packet: none, the frame check sequence alone, Ethernet's, and both.
 const LINK_HEADER_BYTES: [u32; 4] = [0, 4, 14, 18];
@@ -149,7 +149,7 @@ impl Way {
             direction,
             candidates: counts.iter().flat_map(of).map(candidate).collect(),
             device: (0, 0),
-            under_way: (MIN_UNDER_WAY, 0),
+            under_way: (MIN_UNDER_WAY_PACKETS, 0),
             readings: 0,
             windows: 0,
             against: 0,
@@ -158,7 +158,7 @@ impl Way {
     }
 
     fn begin_window(&mut self) {
-        (self.device, self.under_way, self.readings) = ((0, 0), (MIN_UNDER_WAY, 0), 0);
+        (self.device, self.under_way, self.readings) = ((0, 0), (MIN_UNDER_WAY_PACKETS, 0), 0);
         self.candidates.iter_mut().for_each(|candidate| candidate.predicted = Predicted::default());
     }
 
@@ -183,10 +183,10 @@ impl Way {
         self.readings += 1;
         let part = |amount: i64| {
             let length_ms = i64::try_from(length.as_millis()).unwrap_or(i64::MAX).max(1);
-            amount.saturating_mul(i64::try_from(UNDER_WAY.as_millis()).unwrap_or(0)) / length_ms
+            amount.saturating_mul(i64::try_from(UNDER_WAY_TIME.as_millis()).unwrap_or(0)) / length_ms
         };
         let largest = moved.1.checked_div(moved.0).unwrap_or(0);
-        let packets = MIN_UNDER_WAY + part(moved.0);
+        let packets = MIN_UNDER_WAY_PACKETS + part(moved.0);
         self.under_way.0 = self.under_way.0.max(packets);
         self.under_way.1 = self.under_way.1.max(packets.saturating_mul(largest));
         let on_the_wire = self.candidates.iter().map(|candidate| candidate.predicted.packets).max();
@@ -202,16 +202,20 @@ impl Way {
     fn conclude(&mut self) {
         let fewest = self.candidates.iter().map(|candidate| candidate.predicted.packets).min().unwrap_or_default();
         // Nothing is under way, and what is unknown is like ARP.
-        let exactly = Allowed { under_way: (0, 0), unknown_packets: fewest / ONE_SHORT_IN, unknown_bytes: SHORT_BYTES };
+        let exactly = Allowed {
+            under_way: (0, 0),
+            unknown_packets: fewest / PACKETS_PER_SHORT,
+            unknown_bytes: SHORT_PACKET_BYTES,
+        };
         if let Some(best) = self.only(&exactly, &exactly) {
             return self.count_window(best, &exactly);
         }
         // Until less is under way than link headers of 4 B, nothing else can be concluded.
-        if 4 * fewest < (MARGIN + 1) * self.under_way.1 {
+        if 4 * fewest < (RULED_OUT_FACTOR + 1) * self.under_way.1 {
             return;
         }
-        let loosely = self.loosely(1, MAX_UNKNOWN_BYTES);
-        match self.only(&loosely, &self.loosely(MARGIN, MAX_SUPER_PACKET_BYTES)) {
+        let loosely = self.loosely(1, MAX_UNKNOWN_PACKET_BYTES);
+        match self.only(&loosely, &self.loosely(RULED_OUT_FACTOR, MAX_SUPER_PACKET_BYTES)) {
             Some(best) => self.count_window(best, &loosely),
             // Else the window would grow until it has a result by chance.
             None => self.give_up(),
@@ -220,7 +224,7 @@ impl Way {
 
     /// Ends a window without a result, or where the device counted less than decided. It may count more: what it forwards.
     fn give_up(&mut self) {
-        let (packets, bytes) = self.loosely(MARGIN, 0).under_way;
+        let (packets, bytes) = self.loosely(RULED_OUT_FACTOR, 0).under_way;
         let is_less = |candidate: &Candidate| {
             let Predicted { packets: of_packets, bytes: [of_bytes, _] } = candidate.predicted;
             self.device.0 - of_packets < -packets || self.device.1 - of_bytes < -bytes
@@ -230,7 +234,7 @@ impl Way {
         } else if self.candidates.iter().filter(|candidate| candidate.is_left).all(is_less) {
             self.against += 1;
         }
-        if self.against >= WINDOWS {
+        if self.against >= AGREEING_WINDOWS {
             self.begin_anew();
         }
         self.begin_window();
@@ -240,7 +244,7 @@ impl Way {
         let (packets, bytes) = self.under_way;
         Allowed {
             under_way: (times * packets, times * bytes),
-            unknown_packets: times * self.device.0 / ONE_UNKNOWN_IN,
+            unknown_packets: times * self.device.0 / PACKETS_PER_UNKNOWN,
             unknown_bytes: (0, unknown_bytes),
         }
     }
@@ -258,7 +262,7 @@ impl Way {
         if !self.candidates.iter().any(|candidate| candidate.is_left && is_it(candidate)) {
             self.against += 1;
             // One window may be wrong.
-            if self.is_decided && self.against < WINDOWS {
+            if self.is_decided && self.against < AGREEING_WINDOWS {
                 return self.begin_window();
             }
             self.begin_anew();
@@ -274,7 +278,7 @@ impl Way {
             candidate.may_pad = [0, 1].map(|padded| candidate.may_pad[padded] && is_so[padded]);
         }
         self.windows = self.windows.saturating_add(1);
-        self.is_decided |= self.windows >= WINDOWS;
+        self.is_decided |= self.windows >= AGREEING_WINDOWS;
         self.begin_window();
     }
 

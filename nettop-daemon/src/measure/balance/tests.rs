@@ -163,7 +163,7 @@ proptest! {
                 let rest = &report.total.tx;
                 let readings = negative.entry(*key).or_default();
                 *readings = if rest.pending_bytes > 0 || rest.pending_packets > 0 { *readings + 1 } else { 0 };
-                prop_assert!(*readings < SETTLING, "{report:?}");
+                prop_assert!(*readings < SETTLING_READINGS, "{report:?}");
                 if let Some(before) = last.get(key).map(|before: &DeviceReport| sides(&before.total)) {
                     let is_no_less = sides(&report.total).iter().zip(before).all(|(now, before)| *now >= before);
                     prop_assert!(is_no_less, "{before:?}, then {report:?}");
@@ -257,7 +257,7 @@ fn a_packet_that_waits_for_its_neighbours_address_is_counted_once() {
         read_after(&mut balance, Duration::from_millis(200), Identity::default(), attributed, counted).tx
     };
     assert_eq!(read(94, 0).pending_bytes, 94);
-    for _ in 0..2 * SETTLING {
+    for _ in 0..2 * SETTLING_READINGS {
         assert_eq!(read(0, 0).pending_bytes, 94);
     }
     let total = read(0, 94);
@@ -275,13 +275,13 @@ fn a_device_that_gets_another_address_and_peer_is_the_same() {
 #[test]
 fn what_a_new_device_never_counts_was_anothers_before_it() {
     let mut balance = Balance::new(&Devices::fixed(PLACES[0], BTreeMap::new()));
-    for reading in 1..u64::from(SETTLING) {
+    for reading in 1..u64::from(SETTLING_READINGS) {
         let attributed = if reading == 1 { 1000 } else { 100 };
         assert_eq!(read_one(&mut balance, attributed, 300 + reading * 100).tx.pending_bytes, 600);
     }
-    let total = read_one(&mut balance, 100, 300 + u64::from(SETTLING) * 100).tx;
+    let total = read_one(&mut balance, 100, 300 + u64::from(SETTLING_READINGS) * 100).tx;
     assert_eq!((total.bytes, total.attributed_bytes, total.unattributed_bytes), (1300, 1300, 0));
-    let total = read_one(&mut balance, 100, 400 + u64::from(SETTLING) * 100).tx;
+    let total = read_one(&mut balance, 100, 400 + u64::from(SETTLING_READINGS) * 100).tx;
     assert_eq!((total.bytes, total.attributed_bytes, total.unattributed_bytes), (1400, 1400, 0));
 }
 
@@ -290,7 +290,7 @@ fn a_rest_that_turns_negative_later_is_reported_as_it_is() {
     let mut balance = Balance::new(&Devices::fixed(PLACES[0], BTreeMap::new()));
     assert_eq!(read_one(&mut balance, 100, 100).tx.unattributed_bytes, 0);
     assert_eq!(read_one(&mut balance, 1000, 500).tx.pending_bytes, 600);
-    for _ in 0..2 * SETTLING {
+    for _ in 0..2 * SETTLING_READINGS {
         assert_eq!(read_one(&mut balance, 0, 500).tx.pending_bytes, 600);
     }
 }
@@ -299,7 +299,7 @@ fn a_rest_that_turns_negative_later_is_reported_as_it_is() {
 fn of_a_busy_device_the_least_is_taken_and_what_is_left_once_it_is_idle() {
     let mut decided = Decided::default();
     let pending = [500, 300, 400, 600];
-    assert_eq!(pending.len(), usize::from(SETTLING));
+    assert_eq!(pending.len(), usize::from(SETTLING_READINGS));
     let stays: Vec<_> = pending.iter().map(|bytes| decided.stays((*bytes, *bytes / 100), false)).collect();
     assert_eq!(stays, [None, None, None, Some((300, 3))]);
     assert_eq!(decided.stays((200, 2), false), None);

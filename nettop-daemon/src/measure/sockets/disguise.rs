@@ -41,12 +41,12 @@ fn is_world_writable(root: &Path, path: &Path) -> bool {
 /// A process is named after its file, or after the script that its file runs; many add what they are doing, or leave
 /// out a version.
 fn is_named_after(comm: &[u8], path: &Path, arguments: &[u8]) -> bool {
-    const LONGEST: usize = 15;
+    const MAX_COMM_BYTES: usize = 15;
     let comm = comm.split(|byte| *byte == 0).next().unwrap_or_default();
     let file = path.file_name().map(OsStr::as_bytes).unwrap_or_default();
     let stem = |name: &[u8]| -> usize { name.iter().take_while(|byte| byte.is_ascii_alphabetic()).count() };
     let is = |name: &[u8]| {
-        let shown = &name[..name.len().min(LONGEST)];
+        let shown = &name[..name.len().min(MAX_COMM_BYTES)];
         let stem = &name[..stem(name).max(1).min(name.len())];
         !name.is_empty() && (shown == comm || name.starts_with(comm) || stem.len() > 1 && comm.starts_with(stem))
     };

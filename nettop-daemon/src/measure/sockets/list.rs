@@ -56,7 +56,7 @@ pub struct Listing {
 /// Which sockets are listed, and how many.
 pub struct Wanted<'a> {
     /// Sockets; a further descriptor of one counts as another.
-    pub most: usize,
+    pub max_sockets: usize,
     /// After that it is an error.
     pub deadline: Option<Instant>,
     /// Whether a socket is wanted, by its own fields.
@@ -67,7 +67,7 @@ pub struct Wanted<'a> {
 
 impl Wanted<'_> {
     /// Everything.
-    pub const ALL: Self = Self { most: usize::MAX, deadline: None, socket: &|_| true, holder: None };
+    pub const ALL: Self = Self { max_sockets: usize::MAX, deadline: None, socket: &|_| true, holder: None };
 }
 
 /// A listing under way.
@@ -86,7 +86,7 @@ impl Found<'_> {
     fn mark(&mut self, record: &SocketRecord) -> ControlFlow<()> {
         let Some((held, holder)) = self.held.as_mut().zip(self.wanted.holder) else { return ControlFlow::Break(()) };
         if (self.wanted.socket)(record) && holder(record) {
-            let has_room = held.len() < self.wanted.most || held.contains(&record.socket);
+            let has_room = held.len() < self.wanted.max_sockets || held.contains(&record.socket);
             self.truncated |= !has_room;
             if has_room {
                 held.insert(record.socket);
@@ -123,7 +123,7 @@ impl Found<'_> {
     }
 
     const fn has_room(&mut self) -> bool {
-        self.truncated |= self.number >= self.wanted.most;
+        self.truncated |= self.number >= self.wanted.max_sockets;
         !self.truncated
     }
 
@@ -142,7 +142,7 @@ pub struct TooLong;
 ///
 /// # Errors
 ///
-/// [`TooLong`], else the kernel's error.
+/// [`TooLong`] at the deadline, else if an iterator cannot be started or read.
 pub fn list(iterators: &SocketIterators, wanted: &Wanted<'_>) -> anyhow::Result<Listing> {
     let time_ns = boot::elapsed().as_nanos();
     let held = wanted.holder.map(|_| HashSet::new());

@@ -6,7 +6,7 @@ use nettop_model::sockets::{Document, HolderReport, SocketReport};
 use unicode_width::UnicodeWidthStr as _;
 
 /// Indent of a continued line: below the state.
-const INDENT: usize = 6;
+const INDENT_COLUMNS: usize = 6;
 /// Room of a column on a terminal: an address of IPv4 with its port. A longer cell moves its own line's others only.
 const MAX_COLUMN_WIDTH: usize = 21;
 
@@ -143,11 +143,11 @@ fn write_line(text: &mut String, cells: Vec<String>, width: Option<usize>) {
     let mut used = 0;
     for cell in cells {
         // What stands behind the last letter needs no room.
-        if !is_one_line && used > INDENT && width.is_some_and(|width| used + cell.trim_end().width() > width) {
+        if !is_one_line && used > INDENT_COLUMNS && width.is_some_and(|width| used + cell.trim_end().width() > width) {
             text.truncate(text.trim_end().len());
             text.push('\n');
-            text.push_str(&" ".repeat(INDENT));
-            used = INDENT;
+            text.push_str(&" ".repeat(INDENT_COLUMNS));
+            used = INDENT_COLUMNS;
         }
         text.push_str(&cell);
         used += cell.width();
@@ -166,7 +166,7 @@ fn write_details(text: &mut String, socket: &SocketReport) {
         let rtt_ms = tcp.rtt_us.map(|us| format!("{}.{:03}", us / 1000, us % 1000));
         let _ = writeln!(
             text,
-            "{:INDENT$}rtt {} ms, cwnd {}, retransmits {}, acked {} B, received {} B, segments {} sent {} received",
+            "{:INDENT_COLUMNS$}rtt {} ms, cwnd {}, retransmits {}, acked {} B, received {} B, segments {} sent {} received",
             "",
             number(rtt_ms),
             number(tcp.cwnd_segments),
@@ -179,7 +179,7 @@ fn write_details(text: &mut String, socket: &SocketReport) {
     }
     for HolderReport { pid, fd, comm, exe, unit, container, .. } in &socket.holders {
         let exe = exe.as_deref().unwrap_or("?");
-        let _ = write!(text, "{:INDENT$}{comm}({pid}) fd {fd}: {exe}", "");
+        let _ = write!(text, "{:INDENT_COLUMNS$}{comm}({pid}) fd {fd}: {exe}", "");
         for (what, name) in [("unit", unit), ("container", container)] {
             if let Some(name) = name {
                 let _ = write!(text, ", {what} {name}");

@@ -6,6 +6,7 @@ mod control;
 mod errors;
 mod names;
 mod option;
+mod values;
 
 use std::fmt::Write as _;
 
@@ -13,6 +14,7 @@ use nettop_common::trace::{CallStep, Step, VECTORS, call, have};
 
 pub use errors::{Error, error};
 use names::{FAMILIES, MESSAGE_FLAGS, NETLINK_PROTOCOLS, PROTOCOLS, SHUTDOWNS, TYPE_FLAGS, TYPES, flags, name};
+use values::{low, number, pointer, short};
 
 /// Which arguments a call was left with.
 pub fn arguments(step: &CallStep) -> String {
@@ -80,27 +82,6 @@ pub fn result(step: &Step) -> String {
         Some(Error { name, words, is_answer: true }) => format!("-1 {name} ({words})"),
         Some(Error { name, words, is_answer: false }) => format!("? {name} ({words})"),
     }
-}
-
-/// An `int`.
-#[expect(clippy::cast_possible_truncation, reason = "an int in a register: the kernel looks at these bits only")]
-const fn number(argument: u64) -> i32 {
-    (argument as u32).cast_signed()
-}
-
-/// An `unsigned int`.
-const fn low(argument: u64) -> u32 {
-    number(argument).cast_unsigned()
-}
-
-/// An `unsigned short`.
-#[expect(clippy::cast_possible_truncation, reason = "as above")]
-const fn short(argument: u64) -> u16 {
-    argument as u16
-}
-
-fn pointer(address: u64) -> String {
-    if address == 0 { "NULL".into() } else { format!("{address:#x}") }
 }
 
 fn contents(address: u64, length: u64) -> String {

@@ -10,7 +10,7 @@ use nettop_common::{
     offsets::ABSENT,
 };
 
-use super::used;
+use super::usage::used;
 use crate::{
     kernel::{self, load, probe, probe_at},
     ledger::{self, Packet},
@@ -79,7 +79,7 @@ fn has_flag(socket: u64, bit: u64) -> bool {
 #[inline(always)]
 fn virtio_bytes(socket: u64) -> u32 {
     /// `struct virtio_net_hdr`.
-    const VIRTIO_HEADER: u32 = 10;
+    const VIRTIO_HEADER_BYTES: u32 = 10;
     if kernel::PACKET_TX_RING.load() == ABSENT || probe::<u64>(socket, &kernel::PACKET_TX_RING) != 0 {
         return 0;
     }
@@ -89,7 +89,7 @@ fn virtio_bytes(socket: u64) -> u32 {
     } else if has_flag(socket, PACKET_VNET_FLAG.load())
         || bit != ABSENT && probe_at::<u8>(socket + bit / 8) >> (bit % 8) & 1 != 0
     {
-        VIRTIO_HEADER
+        VIRTIO_HEADER_BYTES
     } else {
         0
     }

@@ -191,7 +191,7 @@ fn a_device_that_counts_otherwise_from_now_on_is_found_out_by_several_windows() 
         observe(&mut calibration, &segments);
         seconds += 1;
     }
-    assert!(seconds >= usize::from(WINDOWS), "{seconds}");
+    assert!(seconds >= usize::from(AGREEING_WINDOWS), "{seconds}");
     (0..60).for_each(|_| observe(&mut calibration, &segments));
     assert_eq!(found(&calibration), Some(Counts::Segments));
 }

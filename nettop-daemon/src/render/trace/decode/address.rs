@@ -1,9 +1,8 @@
 //! `struct sockaddr` of the families that a machine's programs use.
 
-use std::{
-    ffi::CStr,
-    net::{Ipv4Addr, Ipv6Addr},
-};
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use nix::net::if_::if_indextoname;
 
 use crate::{
     render::trace::decode::names::{ETHERNET_PROTOCOLS, FAMILIES, HARDWARE_TYPES, PACKET_TYPES, name},
@@ -96,15 +95,11 @@ fn packet(bytes: &[u8]) -> String {
 
 /// `if_nametoindex("lo")`: of nettopd's own network namespace, as strace has it.
 fn device(index: u32) -> String {
-    let mut room = [0; libc::IF_NAMESIZE];
-    // SAFETY: there is room for the longest name, which is ended by a zero.
-    let found = unsafe { libc::if_indextoname(index, room.as_mut_ptr()) };
-    if found.is_null() {
-        return index.to_string();
+    // nix takes the null pointer of an unknown number for an empty name.
+    match if_indextoname(index) {
+        Ok(name) if !name.is_empty() => format!("if_nametoindex({})", quote(name.to_bytes())),
+        _ => index.to_string(),
     }
-    // SAFETY: a name was written.
-    let name = unsafe { CStr::from_ptr(found) };
-    format!("if_nametoindex({})", quote(name.to_bytes()))
 }
 
 /// Absent bytes are zero.

@@ -9,7 +9,7 @@ use crate::{
             IP_OPTIONS, LEVELS, NETLINK_OPTIONS, PACKET_OPTIONS, SOCKET_OPTIONS, TCP_OPTIONS, UDP_OPTIONS, V6_OPTIONS,
             name,
         },
-        number, pointer,
+        values::{number, pointer},
     },
     sys::escape::quote,
 };
