@@ -64,7 +64,12 @@ impl DeviceBooks {
     }
 
     /// `begins`: whether this is the first document; none where rows are hidden.
-    pub fn check(&mut self, document: &Snapshot, begins: Option<bool>, is_own: impl Fn(u32, u32) -> bool) -> Vec<String> {
+    pub fn check(
+        &mut self,
+        document: &Snapshot,
+        begins: Option<bool>,
+        is_own: impl Fn(u32, u32) -> bool,
+    ) -> Vec<String> {
         let mut found = Vec::new();
         self.elapsed_ms += document.interval_ms;
         if let Some(begins) = begins {
