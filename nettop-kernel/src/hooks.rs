@@ -294,6 +294,13 @@ pub const AFTER_SEEDING: &[Purpose] = &[
     },
 ];
 
+/// Whether the program counts calls: a run that the kernel skips is one whose app bytes are missing.
+pub fn counts_calls(program: &str) -> bool {
+    const PURPOSES: [&str; 3] = ["app tx", "app rx", "app rx tcp"];
+    let purposes = AFTER_SEEDING.iter().filter(|purpose| PURPOSES.contains(&purpose.name));
+    purposes.flat_map(|purpose| purpose.ways).flat_map(|way| way.hooks).any(|hook| hook.program == program)
+}
+
 impl AttachPoint {
     /// Program type, as in the names of sections.
     pub const fn name(self) -> &'static str {
