@@ -27,10 +27,12 @@ fn of_connections_by_cookies_the_syn_acks_alone_are_unattributed() {
         let server = Process::start(Some(&alone), |parent| {
             let listener = TcpListener::bind((address, 0)).unwrap();
             parent.send_number(listener.local_addr().unwrap().port().into());
-            let open: Vec<_> = (0..connections).map(|_| listener.accept().unwrap().0).collect();
-            for mut stream in &open {
-                stream.write_all(b"done").unwrap();
+            let mut open = Vec::new();
+            for _ in 0..connections {
+                let mut stream = listener.accept().unwrap().0;
                 stream.read_exact(&mut [0; 16]).unwrap();
+                stream.write_all(b"done").unwrap();
+                open.push(stream);
             }
             parent.signal_ready();
             parent.wait_for_parent();
@@ -38,10 +40,13 @@ fn of_connections_by_cookies_the_syn_acks_alone_are_unattributed() {
         });
         let port = u16::try_from(server.wait_until_ready()).unwrap();
         let client = Process::start(Some(&alone), |parent| {
-            let open: Vec<_> = (0..connections).map(|_| connect(address, port)).collect();
-            for mut stream in &open {
+            let mut open = Vec::new();
+            for _ in 0..connections {
+                let mut stream = connect(address, port);
                 stream.write_all(b"data of a client").unwrap();
+                // One after the other: the listener turns none away.
                 stream.read_exact(&mut [0; 4]).unwrap();
+                open.push(stream);
             }
             parent.signal_ready();
             parent.wait_for_parent();
