@@ -141,7 +141,7 @@ pub const AFTER_SEEDING: &[Purpose] = &[
     Purpose {
         name: "frames",
         needed: false,
-        effect_if_missing: "frames that packet sockets send (unattributed)",
+        effect_if_missing: "frames that packet sockets send, and answers from TIME_WAIT (unattributed)",
         ways: &[only(&[hook(
             "frame_sent",
             AttachPoint::Tracepoint,
@@ -293,6 +293,13 @@ pub const AFTER_SEEDING: &[Purpose] = &[
         ],
     },
 ];
+
+/// Whether the program counts calls: a run that the kernel skips is one whose app bytes are missing.
+pub fn counts_calls(program: &str) -> bool {
+    const PURPOSES: [&str; 3] = ["app tx", "app rx", "app rx tcp"];
+    let purposes = AFTER_SEEDING.iter().filter(|purpose| PURPOSES.contains(&purpose.name));
+    purposes.flat_map(|purpose| purpose.ways).flat_map(|way| way.hooks).any(|hook| hook.program == program)
+}
 
 impl AttachPoint {
     /// Program type, as in the names of sections.

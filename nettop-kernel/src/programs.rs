@@ -120,6 +120,11 @@ impl Programs {
         self.skipped
     }
 
+    /// Renames that the kernel did not show.
+    pub(super) fn renames_skipped(&self) -> u64 {
+        self.misses.of(&[recursion_misses::RENAMES])
+    }
+
     /// The ring of the events.
     ///
     /// # Errors

@@ -133,10 +133,9 @@ impl Tracer {
 
 impl Source for Tracer {
     fn lost(&mut self) -> Loss {
-        let births = self.misses.of(&recursion_misses::FOLLOWING);
         Loss {
             events: self.stats.read(0).unwrap_or_default().events_lost,
-            runs_skipped: self.misses.calls().saturating_sub(births),
+            runs_skipped: self.misses.except(&recursion_misses::FOLLOWING),
         }
     }
 

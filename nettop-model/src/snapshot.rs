@@ -174,6 +174,9 @@ pub struct Loss {
     /// Runs of hooks that the kernel skipped, since the task that was in them was preempted: a call each, whose app
     /// bytes are missing.
     pub runs_skipped: u64,
+    /// Renames that the kernel did not show for the same reason: a process may have the name that it had before an exec.
+    #[serde(default)]
+    pub renames_skipped: u64,
     /// Calls that a kprobe saw begin and had no room to remember: their app bytes are missing.
     pub calls_lost: u64,
     /// Sockets whose shadow others pushed out, with kprobes only: some app bytes of theirs may be missing.
@@ -190,7 +193,7 @@ pub struct Loss {
 
 impl Loss {
     /// Counters by name.
-    pub const fn entries(&self) -> [(&'static str, u64); 15] {
+    pub const fn entries(&self) -> [(&'static str, u64); 16] {
         // Each field has to be named here.
         let Self {
             rows_full,
@@ -202,6 +205,7 @@ impl Loss {
             reports_skipped,
             history_shed,
             runs_skipped,
+            renames_skipped,
             calls_lost,
             shadows_lost,
             namespaces_unread,
@@ -219,6 +223,7 @@ impl Loss {
             ("reports_skipped", reports_skipped),
             ("history_shed", history_shed),
             ("runs_skipped", runs_skipped),
+            ("renames_skipped", renames_skipped),
             ("calls_lost", calls_lost),
             ("shadows_lost", shadows_lost),
             ("namespaces_unread", namespaces_unread),

@@ -57,7 +57,9 @@ fn keys<const KEY_BYTES: usize, const VALUE_BYTES: usize>(pid: u32, name: &str) 
         .into_iter()
         .chain(of_programs)
         .filter_map(|id| MapData::from_id(id).ok())
-        .find(|map| map.info().unwrap().name_as_str() == Some(name))
+        .filter(|map| map.info().unwrap().name_as_str() == Some(name))
+        // What lists sockets has a small one that stays empty.
+        .max_by_key(|map| map.info().unwrap().max_entries())
         .unwrap_or_else(|| panic!("process {pid} has no table {name}"));
     let map = HashMap::<_, [u8; KEY_BYTES], [u8; VALUE_BYTES]>::try_from(Map::HashMap(map)).unwrap();
     map.keys().filter_map(Result::ok).collect()

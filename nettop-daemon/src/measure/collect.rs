@@ -209,6 +209,7 @@ impl Collector {
             // The recorder knows.
             history_shed: 0,
             runs_skipped: reading.runs_skipped,
+            renames_skipped: reading.renames_skipped,
             calls_lost: reading.stats.calls_lost,
             shadows_lost: reading.stats.shadows_lost,
             namespaces_unread: devices.unread().len() as u64,

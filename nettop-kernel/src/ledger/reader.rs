@@ -121,8 +121,9 @@ pub struct Reading {
     pub exited: [Flows; 2],
     /// Sum of all overflow rows, and what found not even one of those.
     pub overflow: Flows,
-    /// Runs of hooks that the kernel skipped.
+    /// Runs of hooks that the kernel skipped: of calls, and of renames.
     pub runs_skipped: u64,
+    pub renames_skipped: u64,
     pub stats: Stats,
 }
 
@@ -167,6 +168,7 @@ impl Ledger {
             exited: stats.exited,
             overflow: stats.overflow_given_back,
             runs_skipped: 0,
+            renames_skipped: self.programs.renames_skipped(),
             stats,
         };
         if let Some(row) = self.programs.rows.read(row::OVERFLOW as usize) {

@@ -6,7 +6,7 @@ use std::{
     collections::HashSet,
     fmt::Write as _,
     fs,
-    net::{Ipv4Addr, TcpListener, UdpSocket},
+    net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket},
     process::{Child, Command, Stdio},
     sync::{
         Arc,
@@ -19,7 +19,7 @@ use std::{
 use nettop_model::Snapshot;
 use nettop_tests::{
     Kept, Moved, Namespace, Nettopd, Parent, Process, Stream, api::Daemon, app, device, netns_cookie, nettopd_command,
-    unshare_as_nobody, without_daemon,
+    run_nettopd, unshare_as_nobody,
 };
 use nix::{
     sched::{CloneFlags, unshare},
@@ -38,6 +38,8 @@ const DATAGRAM: u64 = 100;
 const GROUP: u32 = 7;
 /// Rows that others of this machine may have more or less.
 const OTHERS: usize = 200;
+/// Of one, with its device.
+const ROW_BYTES: usize = 2 << 10;
 /// Rows of what is gone stay for a minute.
 const LINGERS: Duration = Duration::from_secs(100);
 
@@ -133,8 +135,8 @@ fn filler(devices: u64) -> Process {
     })
 }
 
-/// Rows and owners by processes, ports and listeners by binding, kinds of drops by owners whose datagrams nobody takes, and
-/// associations by addresses.
+/// Rows and owners by processes, ports by binding, listeners by connecting to each, kinds of drops by owners whose datagrams
+/// nobody takes, and associations by addresses and by pairs of sockets.
 fn fill(parent: &Parent) {
     for _ in 0..amount(3000, 200) {
         child(|| {
@@ -145,12 +147,19 @@ fn fill(parent: &Parent) {
             }
         });
     }
-    let listeners: Vec<_> = (0..400).map_while(|_| TcpListener::bind("127.0.0.1:0").ok()).collect();
-    let bound: Vec<_> = (0..400).map_while(|_| UdpSocket::bind("0.0.0.0:0").ok()).collect();
-    for host in 0..u32::try_from(amount(20_000, 2000)).unwrap() {
+    let listeners: Vec<_> = (0..300).map_while(|_| TcpListener::bind("127.0.0.1:0").ok()).collect();
+    let addresses = listeners.iter().map(|listener| listener.local_addr().unwrap());
+    let connected: Vec<_> = addresses.map_while(|address| TcpStream::connect(address).ok()).collect();
+    let addresses = ["0.0.0.0:0", "[::]:0"].into_iter().cycle();
+    let bound: Vec<_> = addresses.take(400).map_while(|address| UdpSocket::bind(address).ok()).collect();
+    for pair in bound.windows(3) {
+        let host = if pair[0].local_addr().unwrap().is_ipv4() { "127.0.0.1" } else { "::1" };
+        let _ = pair[0].send_to(&[0; 10], (host, pair[2].local_addr().unwrap().port()));
+    }
+    for host in 0..u32::try_from(amount(70_000, 2000)).unwrap() {
         let _ = bound[0].send_to(&[0; 10], (Ipv4Addr::from(0x7f01_0000 + host), 9));
     }
-    assert!(!listeners.is_empty());
+    assert!(!connected.is_empty() && !bound.is_empty());
     parent.send_number(netns_cookie().into());
     parent.wait_for_parent();
 }
@@ -226,10 +235,21 @@ fn rows_of_ended(document: &Snapshot, namespace: &Namespace) -> usize {
 
 /// Asks the daemon for all it has, in turn.
 fn ask(daemon: &Daemon) {
-    for target in ["/v1/status", "/v1/snapshot", "/v1/drops", "/v1/sockets"] {
+    for target in ["/v1/status", "/v1/snapshot", "/v1/drops", "/v1/sockets", "/v1/history?from=-1h"] {
         let status = daemon.get(target).unwrap_or_default().status;
         // Where an answer is too much or takes too long: try again.
         assert!([200, 503, 0].contains(&status), "{target}: {status}");
+    }
+}
+
+/// Runs commands that end, in turn: by themselves, and what the daemon has.
+fn run_commands(daemon: &Daemon) {
+    let of_its_own = [&["sockets", "--format", "json"][..], &["sockets", "0.1"], &["check"]];
+    let file = daemon.folder.join("history.db");
+    let of_the_file = [&["history", "--history", file.to_str().unwrap(), "--from", "-1h"][..]];
+    for args in of_its_own.into_iter().chain(of_the_file) {
+        let output = run_nettopd(args);
+        assert!(output.status.success(), "{args:?}: {output:?}");
     }
 }
 
@@ -250,7 +270,8 @@ impl Ends {
 fn what_comes_and_goes_leaves_nothing_behind() {
     let nettopd = Nettopd::start(&["--rows", ROWS]);
     let folder = tempfile::tempdir().unwrap();
-    let daemon = Arc::new(Daemon::start(folder.path(), &["--interval", "0.5", "--no-history", "--rows", ROWS]));
+    let history = folder.path().join("history.db").display().to_string();
+    let daemon = Arc::new(Daemon::start(folder.path(), &["--interval", "0.5", "--history", &history, "--rows", ROWS]));
     let crowd = Namespace::new();
     let sink = crowd.enter(|| UdpSocket::bind("127.0.0.1:7000").unwrap());
     sink.set_nonblocking(true).unwrap();
@@ -267,16 +288,9 @@ fn what_comes_and_goes_leaves_nothing_behind() {
     let began = [nettopd.pid(), daemon.pid()].map(Kept::by);
     let bytes_began = nettopd.document_bytes();
 
-    let streams = [&["connections"][..], &["packets"]].map(Stream::counting);
-    let asked = Arc::clone(&daemon);
-    let loops = [
-        Running::start(move || ask(&asked)),
-        Running::start(|| {
-            let mut sockets = without_daemon(nettopd_command());
-            let output = sockets.args(["sockets", "--format", "json"]).output().unwrap();
-            assert!(output.status.success(), "{output:?}");
-        }),
-    ];
+    let streams = [&["connections", "--udp"][..], &["packets"]].map(Stream::counting);
+    let [asked, folder_of] = [(); 2].map(|()| Arc::clone(&daemon));
+    let loops = [Running::start(move || ask(&asked)), Running::start(move || run_commands(&folder_of))];
     let start = Instant::now();
     let filler = filler(amount(2000, 500));
     let cookie_of_filler = u32::try_from(filler.wait_until_ready()).unwrap();
@@ -350,7 +364,8 @@ fn what_comes_and_goes_leaves_nothing_behind() {
     let of_ended = rows_of_ended(&document, &crowd);
     ends.hold("rows of ended processes are gone", of_ended == 0, of_ended);
     let bytes = nettopd.document_bytes();
-    ends.hold("documents are as large as they were", bytes < bytes_began + (64 << 10), (bytes_began, bytes));
+    let are_small = bytes < bytes_began + OTHERS * ROW_BYTES;
+    ends.hold("documents are as large as they were", are_small, (bytes_began, bytes));
     for ((who, began), ended) in ["nettopd", "daemon"].iter().zip(began).zip(ended) {
         let name = |what: &str| format!("{what} of {who} are as they were");
         ends.hold(&name("descriptors"), ended.descriptors <= began.descriptors, (began.descriptors, ended.descriptors));

@@ -1,4 +1,5 @@
-//! Where nettopd is started: in namespaces of other kinds than the network's, with less of /proc, with cgroup2 elsewhere.
+//! Where nettopd is started: in namespaces of other kinds than the network's, with less of /proc, with cgroup2 elsewhere or
+//! its hooks taken.
 
 use std::{
     fs,
@@ -9,7 +10,7 @@ use std::{
 
 use jiff::Timestamp;
 use nettop_model::{Snapshot, sockets::Document};
-use nettop_tests::{Moved, Process, nettopd_command};
+use nettop_tests::{Moved, Process, nettopd_command, queue::Exclusive, run_nettopd, skip};
 
 /// Runs a shell line by `unshare` with these options; `$NETTOPD` is nettopd.
 fn unshared(options: &[&str], line: &str) -> Output {
@@ -145,4 +146,16 @@ fn cgroup2_is_found_wherever_it_is_mounted() {
     // Below another mount it cannot be reached, and is mounted again.
     let covered = format!("mount -t tmpfs none '{}';", odd.display());
     assert!(checked(&lines(&odd, &covered))["cgroup2"].is_null());
+}
+
+#[test]
+fn a_hook_that_another_program_has_for_itself_is_named_with_the_remedy() {
+    let Some(held) = Exclusive::on_root() else { return skip("a program is on the root cgroup's egress hook") };
+    let outputs = [run_nettopd(&["--once", "0.1"]), run_nettopd(&["check"])];
+    drop(held);
+    for output in &outputs {
+        assert_refused(output, "another program has this hook of the root cgroup for itself");
+        assert_refused(output, "it has to be detached, or attached with `multi`");
+    }
+    assert_eq!(run_nettopd(&["--once", "0.1"]).status.code(), Some(0));
 }
