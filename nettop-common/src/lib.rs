@@ -28,7 +28,7 @@ pub use filter::EventFilter;
 pub use owner::{Owner, OwnerKey};
 pub use packet::PacketEvent;
 pub use ports::{Listener, PortHolder, PortKey};
-pub use row::{Flow, Netns, Row, RowKey, TaskNetns, Unsent};
+pub use row::{Flow, Netns, Row, RowKey, Sent, TaskNetns};
 pub use share::Share;
 pub use slot::Ref;
 pub use socket::{SocketMeter, SocketRecord, Wire};

@@ -15,6 +15,8 @@ pub const SLACK: u32 = 64;
 
 pub const FREE: u32 = 0;
 pub const LIVE: u32 = 1;
+/// The index has forgotten it. Set by the daemon, for the next one if it crashes.
+pub const LEAVING: u32 = 2;
 
 /// A network namespace. All zero: not known.
 #[repr(C)]
@@ -83,10 +85,10 @@ pub struct Flow {
     pub padding_bytes: u64,
 }
 
-/// Counted as sent and dropped before the device saw it, in the units of [`Flow`]. Counters only grow.
+/// Of what was sent, in the units of [`Flow`]. Counters only grow.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Pod, Zeroable)]
-pub struct Unsent {
+pub struct Sent {
     pub skbs: u64,
     pub skb_bytes: u64,
     pub gso_packets: u64,
@@ -110,5 +112,8 @@ pub struct Row {
     pub is_reserved: u32,
     /// Indexed by [`crate::Direction`].
     pub flows: [Flow; 2],
-    pub unsent: Unsent,
+    /// Dropped before the device saw it.
+    pub unsent: Sent,
+    /// What the daemon has reported, without that. Here because it outlives a daemon that crashes.
+    pub reported: Sent,
 }

@@ -62,6 +62,13 @@ pub fn attach_tracepoint(program: &OwnedFd) -> io::Result<OwnedFd> {
     bpf(BPF_RAW_TRACEPOINT_OPEN, &RawTracepointOpen { name: 0, program: number(program), padding: 0 })
 }
 
+/// A new map, of `enum bpf_map_type`.
+#[cfg(test)]
+pub fn create_map(kind: u32, key_bytes: u32, value_bytes: u32, entries: u32, flags: u32) -> io::Result<OwnedFd> {
+    const BPF_MAP_CREATE: libc::c_int = 0;
+    bpf(BPF_MAP_CREATE, &[kind, key_bytes, value_bytes, entries, flags])
+}
+
 fn number(fd: &OwnedFd) -> u32 {
     fd.as_raw_fd().cast_unsigned()
 }

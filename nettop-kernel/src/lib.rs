@@ -34,4 +34,5 @@ pub mod tracer;
 pub use kernel::Kernel;
 pub use limits::Limits;
 pub use programs::Programs;
+pub use queries::existing_namespaces;
 pub use refusal::Refusal;

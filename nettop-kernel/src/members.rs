@@ -41,6 +41,12 @@ const OPTIONAL: &[&str] = &[
     "USER_NS_PARENT",
     // Without it, datagrams that the stack split off a super-packet cannot be recognized.
     "SKB_NEXT",
+    // Without them, what a kernel layer or a sockmap hands over counts as TCP's own data.
+    "SOCK_USER_DATA",
+    "ICSK_ULP_OPS",
+    "ULP_OPS_NAME",
+    // Makes it cheap to see that a connection is not being restored.
+    "SOCK_REUSE_BIT",
     // Without it, 32-bit calls cannot be distinguished: x86 has it.
     "TASK_STATUS",
     // io_uring may be configured away.
@@ -56,7 +62,8 @@ const SIDE_READS: &[(&[&str], &[&str])] = &[
     (&["packet_tx", "packet_rx", "seed"], &["TCP_BYTES_RECEIVED", "TCP_RCV_NXT", "TCP_COPIED_SEQ", "SOCK_FLAGS"]),
     (&["packet_tx", "packet_rx", "seed"], &["SOCK_NUM", "SOCK_RCV_SADDR", "SOCK_V6_RCV_SADDR", "SOCK_V6_ONLY_BIT"]),
     (&["packet_tx", "frame_sent"], &["SYSCALL_ARGUMENT_0", "TASK_FILES", "FILES_TABLE", "FILES_FD", "FILES_MOST"]),
-    (&["packet_tx"], &["SOCK_SOCKET", "SOCKET_FILE"]),
+    // Without them, a packet is its socket's owner's.
+    (&["packet_tx"], &["SOCK_SOCKET", "SOCKET_FILE", "SOCK_LOCK_OWNED", "SKB_DST"]),
     (&["packet_rx"], &["SOCK_DROPS"]),
     (&["socket_send", "socket_send_again", "inet_sendmsg", "inet6_sendmsg", "inet_sendpage"], &["TCP_BYTES_RECEIVED"]),
     // For the log alone.
@@ -171,6 +178,8 @@ mod tests {
         assert_eq!(of_accounting(&["SIGNAL_LIVE"]), ["process exit"]);
         assert_eq!(of_accounting(&["TCP_CB_SEGMENTS"]), ["tcp troubles"]);
         assert_eq!(of_accounting(&["TCP_COPIED_SEQ"]), ["app rx tcp"]);
+        assert_eq!(of_accounting(&["SOCK_LOCK_OWNED"]), ["app rx tcp"]);
+        assert_eq!(of_accounting(&["SKB_DST"]), ["drops", "tcp troubles"]);
         assert_eq!(of_accounting(&["SOCK_LISTENER", "INET_SPORT"]), [""; 0]);
         let [connections, packets, _] = events::ALL;
         assert_eq!(lost(packets, &["SOCK_LISTENER"]), ["packets"]);

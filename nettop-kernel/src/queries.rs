@@ -42,6 +42,12 @@ fn no_program(name: &str) -> String {
     format!("the object has no program {name}")
 }
 
+/// All namespaces, of what the kernel reported; `None` if it has too many.
+pub fn existing_namespaces(reported: &[TaskNetns]) -> Option<HashSet<Netns>> {
+    let existing = reported.iter().filter(|reported| reported.tgid == 0).map(|reported| reported.netns).collect();
+    reported.contains(&TaskNetns::END_OF_NAMESPACES).then_some(existing)
+}
+
 impl Programs {
     /// Names of return addresses as `function+0xoffset`, or the address if the kernel has no name.
     ///
@@ -69,18 +75,14 @@ impl Programs {
         Ok(self.ask("listeners", sockets)?.into_iter().map(|line| line.and_then(number)).collect())
     }
 
-    /// Processes in other network namespaces than this one, and threads in others than their process; `None` if the
-    /// kernel does not report them, or in another pid namespace.
+    /// Processes in other network namespaces than this one, threads in others than their process, and at the end all
+    /// namespaces, for [`existing_namespaces`]; `None` if the kernel does not report them, or in another pid namespace.
     ///
     /// # Errors
     ///
     /// If the iterator cannot be started, for lack of descriptors or memory. The caller has /proc.
     pub fn tasks_elsewhere(&self) -> anyhow::Result<Option<Vec<TaskNetns>>> {
-        if !Kind::Pid.is_first() {
-            return Ok(None);
-        }
-        let is_task = |reported: &TaskNetns| reported.tgid != 0;
-        Ok(self.namespaces()?.map(|reported| reported.into_iter().filter(is_task).collect()))
+        if Kind::Pid.is_first() { self.namespaces() } else { Ok(None) }
     }
 
     /// All network namespaces that exist; `None` if the kernel does not report them, or has too many.
@@ -89,9 +91,7 @@ impl Programs {
     ///
     /// As [`Self::tasks_elsewhere`].
     pub fn existing_namespaces(&self) -> anyhow::Result<Option<HashSet<Netns>>> {
-        let reported = self.namespaces()?.unwrap_or_default();
-        let existing = reported.iter().filter(|reported| reported.tgid == 0).map(|reported| reported.netns).collect();
-        Ok(reported.contains(&TaskNetns::END_OF_NAMESPACES).then_some(existing))
+        Ok(self.namespaces()?.as_deref().and_then(existing_namespaces))
     }
 
     fn namespaces(&self) -> anyhow::Result<Option<Vec<TaskNetns>>> {

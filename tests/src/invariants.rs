@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    mem::take,
     sync::{Mutex, PoisonError},
 };
 
@@ -13,7 +14,9 @@ mod items;
 mod tests;
 
 use books::DeviceBooks;
-use items::{DeviceId, Item, TRAFFIC, add, device_id, is_given_back, items, joined, row_identity, traffic};
+use items::{
+    DeviceId, Item, TRAFFIC, add, device_id, is_given_back, is_of_one_daemon, items, joined, row_identity, traffic,
+};
 
 /// Scenarios' own namespaces: nobody else's traffic can break the balance there.
 /// By inode number, the cookie of its current holder.
@@ -55,10 +58,14 @@ struct Sum {
     rows: HashSet<String>,
 }
 
-/// Follows the documents of one nettopd.
+/// Follows the documents of one nettopd, or of daemons that take over from one another.
 pub struct Invariants {
     /// Rows are all shown, so that they can be added up.
     is_whole: bool,
+    /// From a daemon's first document on, so that its devices begin with them.
+    is_complete: bool,
+    /// `accounting_since` and `devices_since`.
+    since: Option<[String; 2]>,
     bystanders: Vec<u32>,
     documents: u64,
     reports_skipped: u64,
@@ -81,6 +88,8 @@ impl Invariants {
         let filters = ["-p", "-u", "-i", "-4", "-6"];
         Self {
             is_whole: !args.iter().any(|arg| filters.contains(arg)),
+            is_complete: true,
+            since: None,
             bystanders,
             documents: 0,
             reports_skipped: 0,
@@ -92,6 +101,11 @@ impl Invariants {
             books: DeviceBooks::default(),
             violations: Vec::new(),
         }
+    }
+
+    /// For documents of daemons of which the first may be missing.
+    pub fn of_daemons() -> Self {
+        Self { is_complete: false, ..Self::new(&[], Vec::new()) }
     }
 
     /// How often something was broken so far.
@@ -113,7 +127,7 @@ impl Invariants {
     pub fn check(&mut self, document: &Snapshot) {
         self.documents += 1;
         let skipped = document.loss.reports_skipped;
-        let is_consecutive = self.documents > 1 && skipped == self.reports_skipped;
+        let is_consecutive = self.goes_on(document) && skipped == self.reports_skipped;
         self.reports_skipped = skipped;
         self.forget_gone_devices(document);
         let mut seen = HashSet::new();
@@ -129,10 +143,33 @@ impl Invariants {
         if self.is_whole {
             self.check_sum(document, is_consecutive);
         }
-        let mut found = self.books.check(document, self.is_whole.then_some(self.documents == 1), is_own);
+        let begins = (self.is_whole && self.is_complete).then_some(self.documents == 1);
+        let mut found = self.books.check(document, begins, is_own);
         let room = MAX_FAULTS.saturating_sub(self.violations.len());
         found.truncate(room);
         self.violations.append(&mut found);
+    }
+
+    /// Whether the document is of the same daemon as the last. Another one goes on with rows, `exited`, drops and losses
+    /// of the kernel side, or with nothing, as it says.
+    fn goes_on(&mut self, document: &Snapshot) -> bool {
+        let devices_since = document.devices_since.clone().unwrap_or_default();
+        let now = [document.accounting_since.clone(), devices_since];
+        let before = self.since.replace(now.clone());
+        match before {
+            Some(before) if before == now => return true,
+            Some(before) if before[0] == now[0] => {
+                self.marks.retain(|identity, _| !is_of_one_daemon(identity));
+                self.books = DeviceBooks::default();
+            }
+            _ => {
+                let (bystanders, violations) = (take(&mut self.bystanders), take(&mut self.violations));
+                let (is_whole, is_complete, documents) = (self.is_whole, self.is_complete, self.documents);
+                let since = Some(now);
+                *self = Self { is_whole, is_complete, since, documents, violations, ..Self::new(&[], bystanders) };
+            }
+        }
+        false
     }
 
     /// Notes that something was broken.
@@ -227,11 +264,12 @@ impl Invariants {
             add(&mut intervals, traffic(&row.interval));
         }
         let now = Sum { total, rows: document.rows.iter().map(row_identity).collect() };
-        if let Some(before) = self.sum.take().filter(|_| is_consecutive) {
-            let has_retired = !before.rows.is_subset(&now.rows);
+        if let Some(before) = self.sum.take() {
+            let has_more = !is_consecutive || !before.rows.is_subset(&now.rows);
             for (at, name) in TRAFFIC.iter().enumerate() {
-                let (expected, found) = (before.total[at] + intervals[at], now.total[at]);
-                if found < expected || found > expected && !has_retired {
+                let interval = if is_consecutive { intervals[at] } else { 0 };
+                let (expected, found) = (before.total[at] + interval, now.total[at]);
+                if found < expected || found > expected && !has_more {
                     self.violate(format!(
                         "rows and exited together: {name} went from {} to {found}, and the intervals say {}",
                         before.total[at], intervals[at]

@@ -17,6 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nettop_model::Snapshot;
 use nix::{
     cmsg_space,
     errno::Errno,
@@ -28,6 +29,10 @@ use nix::{
 };
 
 use crate::nettopd_command;
+
+mod followed;
+
+use followed::Followed;
 
 /// Neither root nor anybody.
 const USER: u32 = 65_534;
@@ -42,6 +47,7 @@ pub struct Service {
     args: Vec<String>,
     /// What systemd would keep, by name.
     kept: RefCell<Vec<(String, OwnedFd)>>,
+    followed: Option<Followed>,
 }
 
 impl Service {
@@ -63,13 +69,34 @@ impl Service {
         write_config(folder, config);
         let words: Vec<String> = args.iter().map(|word| (*word).to_owned()).collect();
         let child = spawn(folder, as_root, &words, &[]);
-        Self { child, folder: folder.into(), notifications, as_root, args: words, kept: RefCell::default() }
+        Self {
+            child,
+            folder: folder.into(),
+            notifications,
+            as_root,
+            args: words,
+            kept: RefCell::default(),
+            followed: None,
+        }
+    }
+
+    /// Checks its documents from now on, and those of the daemons that take over.
+    pub fn follow(&mut self) {
+        self.followed.get_or_insert_default().follow(&self.folder.join("nettopd.sock"));
+    }
+
+    /// A followed daemon's document of an interval that ended later than now.
+    pub fn document(&self) -> Snapshot {
+        self.followed.as_ref().unwrap().document()
     }
 
     /// Kills it, does something, and starts it again with the descriptors that it had kept.
     pub fn crash(&mut self, meanwhile: impl FnOnce()) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+        if let Some(followed) = &mut self.followed {
+            followed.finish();
+        }
         meanwhile();
         self.child = spawn(&self.folder, self.as_root, &self.args, &self.kept.borrow());
     }
@@ -156,6 +183,8 @@ impl Service {
     /// Asks it to end, and returns its exit code.
     pub fn stop(mut self) -> Option<i32> {
         self.signal(Signal::SIGTERM);
+        // It waits until there is room for that.
+        self.wait_for("STOPPING=1");
         self.child.wait().unwrap().code()
     }
 }

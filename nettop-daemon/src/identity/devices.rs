@@ -6,6 +6,8 @@ mod drivers;
 mod links;
 mod measured;
 mod rules;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -16,6 +18,7 @@ use std::{
 use anyhow::Context as _;
 use nettop_common::{Netns, TaskNetns};
 use nettop_kernel::{
+    existing_namespaces,
     ledger::{DeviceKey, Presence},
     netns,
 };
@@ -54,6 +57,10 @@ pub struct Devices {
     lost: BTreeMap<Netns, Instant>,
     /// Namespaces found only after an earlier search failed.
     late: BTreeSet<Netns>,
+    /// Those of them that existed at the last search and the one before, or when nettopd began, and were not read.
+    overlooked: HashSet<Netns>,
+    /// Those that existed at the last search.
+    existing: Option<HashSet<Netns>>,
     /// What was observed of devices, by direction.
     measured: BTreeMap<DeviceKey, [Option<Measured>; 2]>,
     /// Namespaces with traffic that the last reading could not enter.
@@ -69,7 +76,7 @@ pub struct Devices {
 
 /// Questions to the kernel about network namespaces, which it may leave unanswered.
 pub struct Queries<T, E> {
-    /// Where tasks are.
+    /// Where tasks are, and which namespaces exist.
     pub tasks: T,
     /// Which exist.
     pub existing: E,
@@ -106,6 +113,8 @@ impl Devices {
             read: BTreeSet::new(),
             lost: BTreeMap::new(),
             late: BTreeSet::new(),
+            overlooked: HashSet::new(),
+            existing: None,
             measured: BTreeMap::new(),
             unread: Vec::new(),
             paths: namespaces::Paths::default(),
@@ -127,18 +136,37 @@ impl Devices {
         queries: Queries<impl FnOnce() -> Option<Vec<TaskNetns>>, impl FnOnce() -> Option<HashSet<Netns>>>,
     ) -> anyhow::Result<()> {
         let mut paths = HashMap::new();
-        let missed: Vec<Netns> = wanted.keys().filter(|netns| self.paths.missed(**netns)).copied().collect();
+        let mut missed = self.overlooked.clone();
+        missed.extend(wanted.keys().filter(|netns| self.paths.missed(**netns)));
+        let mut existing = None;
         if self.may_enter {
             let others = self.read.iter().filter(|netns| !wanted.contains_key(netns)).map(|netns| (*netns, &[][..]));
             let sought = wanted.iter().map(|(netns, pids)| (*netns, pids.as_slice()));
-            paths.clone_from(self.paths.find(sought.chain(others), queries.tasks));
+            let tasks = || {
+                let reported = (queries.tasks)();
+                existing = reported.as_deref().and_then(existing_namespaces);
+                reported
+            };
+            paths.clone_from(self.paths.find(sought.chain(others), tasks));
         }
         self.read_all(paths)?;
+        self.note_overlooked(existing);
         self.late = missed.into_iter().filter(|netns| self.fresh.contains(netns)).collect();
         self.find_ended(wanted, queries.existing);
         self.forget_lost(wanted);
         self.unread = wanted.keys().filter(|netns| !self.read.contains(netns)).copied().collect();
         Ok(())
+    }
+
+    /// Notes namespaces that were there before a search and were not read after it. `existing` is as of a search.
+    fn note_overlooked(&mut self, existing: Option<HashSet<Netns>>) {
+        if let Some(existing) = existing {
+            let before = self.existing.as_ref();
+            let was_there = |netns: &&Netns| before.is_none_or(|before| before.contains(netns));
+            self.overlooked = existing.iter().filter(was_there).copied().collect();
+            self.existing = Some(existing);
+        }
+        self.overlooked.retain(|netns| !self.fresh.contains(netns));
     }
 
     /// Finds out which of the namespaces that cannot be entered have ended since their rows were read.
@@ -333,56 +361,5 @@ impl Devices {
         while self.gone.len() > Self::MAX_GONE_DEVICES {
             self.gone.pop_first();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sys::ethtool::Features;
-
-    #[test]
-    fn what_was_measured_holds_for_a_device_and_for_the_bond_above_it() {
-        const BOND: u32 = 9;
-        let here = Netns { inode: 1, cookie: 1 };
-        let mut card = Device::default();
-        (card.setup.driver, card.setup.master) = ("bnxt_en".into(), Some(BOND));
-        let identity = Identity { kind: "bond".into(), ..Identity::default() };
-        let bond = Device { identity, ..Device::default() };
-        let mut devices = Devices::fixed(here, BTreeMap::from([((here, 2), card), ((here, BOND), bond)]));
-        devices.find_bases();
-        let known = |devices: &Devices| [2, BOND].map(|ifindex| devices.known[&(here, ifindex)].basis[0].is_decided());
-        assert_eq!(known(&devices), [false; 2]);
-        let measured = Measured::new(vec![Basis::new(Counts::Once, 18)]);
-        devices.set_measured(BTreeMap::from([((here, 2), [measured, None])]));
-        devices.find_bases();
-        assert_eq!(known(&devices), [true; 2]);
-        assert_eq!(devices.known[&(here, BOND)].basis[0].link_header_bytes, 18);
-    }
-
-    fn veth(link: u32, features: Features) -> Device {
-        let identity = Identity { kind: "veth".into(), link: Some(link), ..Identity::default() };
-        let setup = Setup { features: Some(features), ..Setup::default() };
-        Device { identity, setup, ..Device::default() }
-    }
-
-    #[test]
-    fn the_other_end_of_a_veth_is_found_where_it_is_now() {
-        let [here, there, gone] = [1, 2, 3].map(|inode| Netns { inode, cookie: inode });
-        // One that segments nothing itself, and the other end, which polls.
-        let (own, polling) = (veth(3, Features::default()), veth(5, Features { gro: true, ..Features::default() }));
-        let known =
-            BTreeMap::from([((here, 5), own), ((there, 3), polling), ((gone, 3), veth(5, Features::default()))]);
-        let mut devices = Devices::fixed(here, known);
-        devices.fresh.remove(&gone);
-        devices.find_bases();
-        let link_header = |devices: &Devices| devices.known[&(here, 5)].basis[0].link_header_bytes;
-        assert_eq!(link_header(&devices), 0);
-        devices.fresh.insert(gone);
-        devices.find_bases();
-        assert!(!devices.known[&(here, 5)].basis[0].is_decided(), "it may be either");
-        devices.fresh.remove(&there);
-        devices.find_bases();
-        assert_eq!(link_header(&devices), 14);
     }
 }

@@ -35,7 +35,7 @@ pub fn all(tasks: Option<Vec<TaskNetns>>) -> HashMap<u32, PathBuf> {
     read_dir("/run/netns").for_each(|entry| add(entry.path()));
     if let Some(tasks) = tasks {
         add("/proc/self/ns/net".into());
-        for task in tasks {
+        for task in tasks.into_iter().filter(|task| task.tgid != 0) {
             if !found.contains_key(&task.netns.inode) {
                 let path = PathBuf::from(format!("/proc/{}/task/{}/ns/net", task.tgid, task.pid));
                 // It may have ended, or moved, since.

@@ -97,15 +97,21 @@ fn consumed(sk: *const c_void) {
 #[inline(always)]
 fn is_restored(sk: *const c_void) -> bool {
     let bit = SOCK_REUSE_BIT.load();
-    // SAFETY: as in `kernel::load`.
-    let byte = unsafe { sk.byte_add((bit / 8) as usize).cast::<u8>().read_volatile() };
-    is_reuse_forced(byte) && is_in_repair(sk as u64)
+    if bit != ABSENT {
+        // SAFETY: as in `kernel::load`.
+        let byte = unsafe { sk.byte_add((bit / 8) as usize).cast::<u8>().read_volatile() };
+        if !is_reuse_forced(byte) {
+            return false;
+        }
+    }
+    is_in_repair(sk as u64)
 }
 
 /// The same; the socket is only a number.
 #[inline(always)]
 fn is_restored_at(sk: u64) -> bool {
-    is_reuse_forced(probe_at(sk + SOCK_REUSE_BIT.load() / 8)) && is_in_repair(sk)
+    let bit = SOCK_REUSE_BIT.load();
+    (bit == ABSENT || is_reuse_forced(probe_at(sk + bit / 8))) && is_in_repair(sk)
 }
 
 /// `tcp_repair_set` forces it. Others may as well.
@@ -131,8 +137,11 @@ fn is_layered(sk: *const c_void) -> bool {
     const TLS: u32 = u32::from_ne_bytes(*b"tls\0");
     /// In the low bits of `sk_user_data`, include/net/sock.h; since 6.0, and in later releases of 5.15.
     const SK_USER_DATA_PSOCK: u64 = 4;
-    if load::<u64>(sk, &kernel::SOCK_USER_DATA) & SK_USER_DATA_PSOCK != 0 {
+    if kernel::SOCK_USER_DATA.load() != ABSENT && load::<u64>(sk, &kernel::SOCK_USER_DATA) & SK_USER_DATA_PSOCK != 0 {
         return true;
+    }
+    if kernel::ICSK_ULP_OPS.load() == ABSENT {
+        return false;
     }
     // SAFETY: a socket of the program's context; the helper returns null if it is not TCP.
     let tcp = unsafe { bpf_skc_to_tcp_sock(sk.cast_mut()) }.cast::<c_void>();

@@ -7,9 +7,9 @@ pub type Flows = [Flow; 2];
 
 /// Traffic of a row, without drops before its device. A queue may drop a packet that a reading has reported as sent:
 /// the reported count stands until as much more was sent.
-pub(super) fn moved(row: &Row, reported: &Flows) -> Flows {
+pub(super) fn moved(row: &Row) -> Flows {
     let mut flows = row.flows;
-    let (sent, reported) = (&mut flows[Direction::Tx as usize], &reported[Direction::Tx as usize]);
+    let (sent, reported) = (&mut flows[Direction::Tx as usize], &row.reported);
     // A queue may have segmented a super-packet before the drop: subtract from segments what buffers do not hold.
     let take_back = |[buffers, segments]: [&mut u64; 2], unsent: [u64; 2], reported: [u64; 2]| {
         let more = unsent[0].saturating_sub(*buffers);
@@ -59,18 +59,17 @@ pub(super) fn difference(now: &Flows, before: &Flows) -> Flows {
 mod tests {
     use bytemuck::Zeroable as _;
 
-    use super::{Direction, Flows, Row, moved};
+    use super::{Direction, Row, moved};
 
     #[test]
     fn what_was_reported_as_sent_stands_until_as_much_more_was_sent() {
         let mut row = Row::zeroed();
-        let mut reported = Flows::default();
         // Sent so far, of that dropped before the device saw it, and reported.
         for (sent, unsent, expected) in [(3, 0, 3), (3, 3, 3), (5, 3, 3), (10, 3, 7), (10, 12, 7)] {
             row.flows[Direction::Tx as usize].skbs = sent;
             row.unsent.skbs = unsent;
-            reported = moved(&row, &reported);
-            assert_eq!(reported[Direction::Tx as usize].skbs, expected, "{unsent} of {sent}");
+            row.reported.skbs = moved(&row)[Direction::Tx as usize].skbs;
+            assert_eq!(row.reported.skbs, expected, "{unsent} of {sent}");
         }
     }
 
@@ -81,7 +80,7 @@ mod tests {
         row.flows[Direction::Tx as usize].skbs = 10;
         row.flows[Direction::Tx as usize].gso_packets = 440;
         row.unsent.skbs = 200;
-        let flow = moved(&row, &Flows::default())[Direction::Tx as usize];
+        let flow = moved(&row)[Direction::Tx as usize];
         assert_eq!(flow.skbs + flow.gso_packets, 250);
     }
 }

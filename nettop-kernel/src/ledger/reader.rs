@@ -7,13 +7,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nettop_common::{Netns, Owner, OwnerKey, Ref, Row, RowKey, Stats, owner, row};
+use nettop_common::{Direction, Flow, Netns, Owner, OwnerKey, Ref, Row, RowKey, Sent, Stats, owner, row};
 
 use super::{
     flows::{Flows, accumulate, difference, moved},
     retire::Retirement,
 };
 use crate::{ledger::Presence, programs::Programs};
+
+#[cfg(test)]
+mod simulated;
+#[cfg(test)]
+mod tests;
 
 /// A row's owner, raw from the kernel.
 #[derive(Clone, Copy, Debug)]
@@ -183,13 +188,14 @@ impl Ledger {
         let (last, first): (Vec<usize>, Vec<usize>) = (row::FIRST as usize..used).partition(is_last);
         for slot in first.into_iter().chain(last) {
             let Some(row) = self.programs.rows.read(slot) else { break };
-            if row.state != row::LIVE {
+            if row.state == row::FREE {
                 continue;
             }
             let Some(owner) = owner_of(&self.programs, &gone, row.key.owner) else { continue };
-            let total = moved(&row, &self.last[slot]);
+            let total = moved(&row);
             let interval = difference(&total, &self.last[slot]);
             self.last[slot] = total;
+            note_reported(&self.programs, slot, &row, &total);
             let is_busy = interval != Flows::default();
             let lives = row.key.owner >= owner::FIRST && !owner.exited;
             let place = if row.key.netns == Netns::default() { Presence::Present } else { place(row.key.place()) };
@@ -197,19 +203,20 @@ impl Ledger {
             if total == Flows::default() {
                 continue;
             }
+            let is_leaving = row.state == row::LEAVING;
             let row = RowReading { key: row.key, owner, evidence: row.evidence, interval, total };
             reading.add(&row);
             if owner::is_repeated(row.key.owner) {
                 continue;
             }
-            if self.retirement.is_leaving(slot) {
+            if is_leaving {
                 // Another row may have its key by now. The last packets that found it are in the sum of gone rows.
                 accumulate(&mut reading.exited[row.key.family as usize & 1], &row.total);
             } else if wanted(&row) {
                 reading.rows.push(row);
             }
         }
-        for slot in self.retirement.run(&mut self.programs, owners, &self.last) {
+        for slot in self.retirement.run(&mut self.programs, owners) {
             self.last[slot] = Flows::default();
         }
         self.last_at = at;
@@ -247,6 +254,21 @@ impl Reading {
         let pid = row.owner.key.tgid;
         if row.key.owner >= owner::FIRST && !row.owner.exited && pids.len() < MAX_PIDS && !pids.contains(&pid) {
             pids.push(pid);
+        }
+    }
+}
+
+/// For the next daemon: what is sent may be dropped yet.
+fn note_reported(programs: &Programs, slot: usize, row: &Row, total: &Flows) {
+    let Flow { skbs, skb_bytes, gso_packets, gso_bytes, .. } = total[Direction::Tx as usize];
+    let reported = Sent { skbs, skb_bytes, gso_packets, gso_bytes };
+    if reported == row.reported {
+        return;
+    }
+    let words: [u64; size_of::<Sent>() / 8] = bytemuck::cast(reported);
+    for (index, word) in words.into_iter().enumerate() {
+        if let Some(noted) = programs.rows.double_word(slot, offset_of!(Row, reported) + index * 8) {
+            noted.store(word, Ordering::Relaxed);
         }
     }
 }

@@ -20,6 +20,9 @@ use procfs::process::Process;
 use super::flows::{Flows, moved};
 use crate::{boot, ledger::Presence, places::Kind, programs::Programs};
 
+#[cfg(test)]
+mod tests;
+
 /// Intervals without a packet before a row may go.
 const QUIET_INTERVALS: u8 = 2;
 /// How long the rows of gone objects stay, unless the table fills: the last packets may still be on their way.
@@ -44,7 +47,7 @@ enum Gone {
 struct Slot {
     quiet: u8,
     gone: Gone,
-    /// The first step is done.
+    /// Of an owner: the first step is done. Rows have a state for it.
     leaving: bool,
     /// Seconds since the ledger began: an [`Instant`] would be most of the daemon's memory.
     gone_at_s: Option<u32>,
@@ -132,18 +135,12 @@ impl Retirement {
         state.gone_at_s = (gone != Gone::No).then(|| state.gone_at_s.unwrap_or(now_s));
     }
 
-    /// Whether the first step is done.
-    pub(super) fn is_leaving(&self, slot: usize) -> bool {
-        self.rows.get(slot).is_some_and(|state| state.leaving)
-    }
-
     fn now_s(&self) -> u32 {
         u32::try_from(self.began_at.elapsed().as_secs()).unwrap_or(u32::MAX)
     }
 
     /// Does both steps for all that is due. Returns the rows that were given back.
-    /// `reported` is the last reading of each row.
-    pub(super) fn run(&mut self, programs: &mut Programs, owners: usize, reported: &[Flows]) -> Vec<usize> {
+    pub(super) fn run(&mut self, programs: &mut Programs, owners: usize) -> Vec<usize> {
         self.sweep(programs, owners);
         let now_s = self.now_s();
         self.seen_at_s.retain(|_, at_s| now_s.saturating_sub(*at_s) < 2 * QUIET_NAMESPACE_S);
@@ -157,9 +154,9 @@ impl Retirement {
         let mut with_owner = Vec::new();
         for slot in row::FIRST as usize..self.rows.len() {
             let state = self.rows[slot];
-            let Some(row) = programs.rows.read(slot).filter(|row| row.state == row::LIVE) else { continue };
-            if state.leaving {
-                fold(programs, &row, &moved(&row, &reported.get(slot).copied().unwrap_or_default()));
+            let Some(row) = programs.rows.read(slot).filter(|row| row.state != row::FREE) else { continue };
+            if row.state == row::LEAVING {
+                fold(programs, &row, &moved(&row));
                 give_back_row(programs, slot, &row);
                 self.rows[slot] = Slot::default();
                 back.push(slot);
@@ -172,7 +169,7 @@ impl Retirement {
                 rows.stay |= !is_due;
             }
             match state.gone {
-                Gone::Presence if is_due => self.take_out(programs, slot, &row),
+                Gone::Presence if is_due => take_out(programs, slot, &row),
                 Gone::Owner if is_due => with_owner.push((slot, row)),
                 _ => {}
             }
@@ -180,21 +177,10 @@ impl Retirement {
         self.run_owners(programs, &of_owners, &pressure);
         for (slot, row) in with_owner {
             if self.owners.get(row.key.owner as usize).is_some_and(|owner| owner.leaving) {
-                self.take_out(programs, slot, &row);
+                take_out(programs, slot, &row);
             }
         }
         back
-    }
-
-    /// The first step for a row.
-    fn take_out(&mut self, programs: &mut Programs, slot: usize, row: &Row) {
-        let key = bytemuck::cast(row.key);
-        // Another daemon's unfinished row may share its key with a newer row.
-        if programs.row_index.get(&key, 0).is_ok_and(|found| found as usize == slot) {
-            let _ = programs.row_index.remove(&key);
-        }
-        bump(programs.rows.word(slot, offset_of!(Row, generation)));
-        self.rows[slot].leaving = true;
     }
 
     fn run_owners(&mut self, programs: &mut Programs, of_owners: &[Rows], pressure: &Pressure) {
@@ -241,6 +227,19 @@ impl Retirement {
                 state.store(owner::EXITED, Ordering::Relaxed);
             }
         }
+    }
+}
+
+/// The first step for a row.
+fn take_out(programs: &mut Programs, slot: usize, row: &Row) {
+    let key = bytemuck::cast(row.key);
+    // A daemon that was killed here has left a row that may share its key with a newer one.
+    if programs.row_index.get(&key, 0).is_ok_and(|found| found as usize == slot) {
+        let _ = programs.row_index.remove(&key);
+    }
+    bump(programs.rows.word(slot, offset_of!(Row, generation)));
+    if let Some(state) = programs.rows.word(slot, offset_of!(Row, state)) {
+        state.store(row::LEAVING, Ordering::Relaxed);
     }
 }
 
@@ -335,63 +334,5 @@ fn is_alive(owner: &Owner) -> bool {
         Ok(stat) => stat.starttime == boot::start_ticks(owner.key.start_time_ns),
         // If /proc hides other users' processes (hidepid), EPERM means that it exists.
         Err(_) => kill(Pid::from_raw(pid), None) == Err(Errno::EPERM),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use nettop_common::share;
-
-    use super::*;
-
-    const KEY: RowKey = RowKey { owner: owner::KERNEL, netns: Netns { inode: 7, cookie: 7 }, ifindex: 2, family: 0 };
-
-    #[test]
-    fn no_reference_to_a_row_is_right_again_whenever_its_generation_was_read() {
-        let in_index = Row { key: KEY, generation: 4, state: row::LIVE, ..Row::zeroed() };
-        // What `take_out` does.
-        let left = Row { generation: in_index.generation + 1, ..in_index };
-        let free = freed_row(&left);
-        assert!(![in_index.generation, left.generation].contains(&free.generation));
-        let owner = Owner { generation: 9, state: owner::EXITED, ..Owner::zeroed() };
-        assert_ne!(freed_owner(&owner).generation, owner.generation);
-    }
-
-    #[test]
-    fn a_share_is_pressed_by_what_it_has_itself_before_it_is_refused_more() {
-        const LIMIT: u64 = 64;
-        // Another has four fifths.
-        assert!(is_pressed(51, 52, LIMIT) && !is_pressed(1, 52, LIMIT));
-        for in_use in 0..=LIMIT {
-            for of_share in 0..=u32::try_from(in_use).unwrap() {
-                let is_refused = !share::has_room(1, of_share, in_use, LIMIT);
-                assert!(of_share == 0 || !is_refused || is_pressed(of_share, in_use, LIMIT), "{of_share} of {in_use}");
-            }
-        }
-    }
-
-    #[test]
-    fn what_lives_in_a_namespace_that_cannot_be_entered_stays() {
-        let mut retirement = Retirement::new();
-        let process = RowKey { owner: owner::FIRST, ..KEY };
-        retirement.note(1, &KEY, Presence::Unknown, false, false);
-        retirement.note(2, &process, Presence::Unknown, true, false);
-        assert!(retirement.rows.iter().all(|slot| slot.gone == Gone::No));
-        retirement.note(2, &process, Presence::Unknown, false, false);
-        assert!(retirement.rows[2].gone == Gone::Owner);
-        retirement.began_at =
-            Instant::now().checked_sub(Duration::from_secs(2 * u64::from(QUIET_NAMESPACE_S))).unwrap();
-        retirement.note(1, &KEY, Presence::Unknown, false, false);
-        assert!(retirement.rows[1].gone == Gone::Presence);
-    }
-
-    #[test]
-    fn a_device_that_is_back_keeps_its_rows() {
-        let mut retirement = Retirement::new();
-        retirement.note(1, &KEY, Presence::Gone, false, false);
-        retirement.note(1, &KEY, Presence::Gone, false, false);
-        assert!(due(&retirement.rows[1], true, 0) && !due(&retirement.rows[1], false, 0));
-        retirement.note(1, &KEY, Presence::Present, false, false);
-        assert!(!due(&retirement.rows[1], true, LINGER_S));
     }
 }

@@ -177,6 +177,11 @@ pub(super) fn is_given_back(identity: &str) -> bool {
     identity.starts_with("drop ") || identity.starts_with("tcp ")
 }
 
+/// Whether the next daemon begins it again: its own losses, and devices.
+pub(super) fn is_of_one_daemon(identity: &str) -> bool {
+    identity.starts_with("device ") || ["loss reports_skipped", "loss history_shed"].contains(&identity)
+}
+
 pub(super) fn row_identity(row: &RowReport) -> String {
     // The kernel and the overflow have no process, and a row each.
     let owner = if row.pid == 0 { row.owner.as_ref() } else { "process" };

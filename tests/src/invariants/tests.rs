@@ -203,3 +203,28 @@ fn who_only_spins_has_nothing() {
         assert_found(&found(change), "a process that only spins");
     }
 }
+
+#[test]
+fn the_next_daemon_goes_on_or_says_when_it_began() {
+    let found = |change: fn(&mut Snapshot)| {
+        let mut invariants = Invariants::of_daemons();
+        (1..4).for_each(|n| invariants.check(&document(n)));
+        let mut next = document(4);
+        // Its devices begin again.
+        next.devices_since = Some("later".into());
+        next.devices[0].total = next.devices[0].interval;
+        change(&mut next);
+        invariants.check(&next);
+        invariants.violations(0, &[])
+    };
+    assert_eq!(found(|_| {}), [""; 0]);
+    let fallen = found(|next| next.rows[0].total = next.rows[0].interval);
+    assert_found(&fallen, "tx.bytes fell from 300 to 100");
+    assert_found(&fallen, "rows and exited together: tx.bytes went from 300 to 100");
+    assert_found(&found(|next| next.devices_since = None), "tx.bytes fell from 300 to 100");
+    let anew = found(|next| {
+        let devices_since = next.devices_since.take();
+        *next = Snapshot { accounting_since: "later".into(), devices_since, ..document(1) };
+    });
+    assert_eq!(anew, [""; 0]);
+}

@@ -14,6 +14,7 @@ use nettop_tests::{
     Moved, Namespace, Nettopd, Process, amount, app, assert_app, assert_app_bytes, device, join, netns_inode, rows_of,
     skip, veth_pair,
 };
+use nix::sched::{CloneFlags, setns};
 
 const PATIENCE: Duration = Duration::from_secs(150);
 
@@ -194,7 +195,7 @@ fn a_device_that_comes_back_does_not_bring_what_it_moved_elsewhere() {
 fn a_namespace_without_traffic_that_only_a_thread_is_in_has_its_devices() {
     let process = Process::start(None, |parent| {
         let thread = std::thread::spawn(|| {
-            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            nix::sched::unshare(CloneFlags::CLONE_NEWNET).unwrap();
             std::thread::park();
         });
         parent.signal_ready();
@@ -217,6 +218,48 @@ fn a_namespace_without_traffic_that_only_a_thread_is_in_has_its_devices() {
     let document = nettopd.settled();
     let devices = devices_of(&document, inode);
     assert!(devices.iter().any(|device| device.device == "lo"), "{devices:?}");
+}
+
+#[test]
+fn devices_of_a_namespace_that_is_found_late_do_not_bring_what_they_moved_before() {
+    let send = |datagrams: u64| {
+        let socket = UdpSocket::bind("10.0.0.1:0").unwrap();
+        for _ in 0..datagrams {
+            socket.send_to(&[0; 1000], "10.0.0.2:9").unwrap();
+        }
+    };
+    let namespace = Namespace::new();
+    namespace.write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
+    namespace.ip("link add d0 type veth peer name d1");
+    namespace.ip("link set d1 up");
+    namespace.ip("addr add 10.0.0.1/24 dev d0");
+    namespace.ip("link set d0 up");
+    namespace.ip("neigh add 10.0.0.2 lladdr 02:00:00:00:00:02 dev d0 nud permanent");
+    namespace.enter(|| send(1000));
+    // A descriptor alone is no way into it.
+    let (inode, descriptor) = (namespace.inode(), namespace.file());
+    drop(namespace);
+    let nettopd = Nettopd::start(&["--drops"]);
+    assert_eq!(devices_of(&nettopd.settled(), inode).len(), 0);
+    let visitor = Process::start(None, |parent| {
+        setns(&descriptor, CloneFlags::CLONE_NEWNET).unwrap();
+        parent.signal_ready();
+        parent.wait_for_parent();
+        send(10);
+        parent.signal_ready();
+        parent.wait_for_parent();
+        Moved::default()
+    });
+    visitor.wait_until_ready();
+    let deadline = Instant::now() + PATIENCE;
+    while devices_of(&nettopd.settled(), inode).is_empty() {
+        assert!(Instant::now() < deadline, "it is not found");
+    }
+    assert_eq!(device(&nettopd.settled(), inode, "d0").tx.bytes, 0);
+    visitor.go();
+    visitor.wait_until_ready();
+    let sent = device(&nettopd.settled(), inode, "d0").tx;
+    assert_eq!((sent.bytes, sent.attributed_bytes, sent.unattributed_bytes), (10_420, 10_280, 0));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::{
 
 use aya::maps::{Array, Map, MapData};
 use nettop_common::Row;
+use nettop_model::Snapshot;
 use nettop_tests::{Moved, Namespace, Process, run_nettopd, service::Service, set_name};
 use nix::sys::signal::Signal;
 use rusqlite::Connection;
@@ -137,11 +138,17 @@ fn sent_by_kept_rows(service: &Service, netns: u32) -> u64 {
     rows.filter(|row| row.key.netns.inode == netns).map(|row| row.flows[0].app_bytes).sum()
 }
 
+/// The same, by a document.
+fn sent_by_rows(document: &Snapshot, netns: u32) -> u64 {
+    document.rows.iter().filter(|row| row.netns == netns).map(|row| row.total.tx.app_bytes).sum()
+}
+
 #[test]
 fn counters_outlive_a_daemon_that_crashes() {
     let folder = tempfile::tempdir().unwrap();
     let mut service = Service::start(folder.path(), false, "interval = 0.5", &[]);
     service.wait_for("READY=1");
+    service.follow();
     let alone = Namespace::new();
     let talk = |times: u64| {
         alone.enter(|| {
@@ -153,11 +160,22 @@ fn counters_outlive_a_daemon_that_crashes() {
     };
     talk(20);
     assert_eq!(sent_by_kept_rows(&service, alone.inode()), 2000);
+    let first = service.document();
+    let mut sent = sent_by_rows(&first, alone.inode());
+    assert_eq!(sent, 2000);
     for times in [300, 4000] {
         let before = sent_by_kept_rows(&service, alone.inode());
         service.crash(|| talk(times));
         service.wait_for("READY=1");
         assert_eq!(sent_by_kept_rows(&service, alone.inode()), before + times * 100, "{}", service.log());
+        service.follow();
+        let document = service.document();
+        sent += times * 100;
+        assert_eq!(
+            (sent_by_rows(&document, alone.inode()), &document.accounting_since),
+            (sent, &first.accounting_since)
+        );
+        assert!(document.devices_since > first.devices_since, "{:?}", document.devices_since);
         assert_on_all_threads(service.pid(), "CapEff", "0000000000000000");
     }
     assert_eq!(service.log().matches("counting goes on").count(), 2, "{}", service.log());
@@ -168,6 +186,8 @@ fn counters_outlive_a_daemon_that_crashes() {
     service.wait_for("READY=1");
     assert!(service.log().contains("counting begins anew"), "{}", service.log());
     assert_eq!(sent_by_kept_rows(&service, alone.inode()), 0);
+    service.follow();
+    assert!(service.document().accounting_since > first.accounting_since);
     assert_eq!(service.stop(), Some(0));
 }
 

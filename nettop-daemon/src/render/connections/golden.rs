@@ -1,7 +1,7 @@
 //! Each format of some connections with hostile names, compared with what is kept.
 
 use bytemuck::Zeroable as _;
-use nettop_common::{ConnectionEvent, Netns, OwnerKey, connection::kind};
+use nettop_common::{ConnectionEvent, Netns, OwnerKey, connection::kind, offsets::UNKNOWN};
 
 use super::{GOES_ON, Names, record, text};
 use crate::{
@@ -65,6 +65,17 @@ fn events() -> Vec<(ConnectionEvent, [u64; 2])> {
 
 fn names() -> Names {
     Names { users: None, processes: Processes::new("/nonexistent"), host: HOST, devices: None }
+}
+
+#[test]
+fn what_the_kernel_does_not_have_is_null() {
+    let mut documents = String::new();
+    let closed = event(kind::CLOSED, b"web", [("10.0.0.1", 80), ("10.0.0.66", 40_000)]);
+    for retransmits in [3, UNKNOWN] {
+        record::line(&mut documents, &ConnectionEvent { retransmits, ..closed }, [0; 2], &fixed::clock(), &mut names());
+    }
+    let said: Vec<serde_json::Value> = documents.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&said[0]["retransmits"], &said[1]["retransmits"]), (&3.into(), &serde_json::Value::Null));
 }
 
 #[test]

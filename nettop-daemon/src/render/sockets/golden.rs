@@ -8,7 +8,11 @@ use std::{
 };
 
 use bytemuck::Zeroable as _;
-use nettop_common::{Netns, SocketRecord, Wire, ports};
+use nettop_common::{
+    Netns, SocketRecord, Wire,
+    offsets::{UNKNOWN, UNKNOWN_64},
+    ports,
+};
 use nettop_kernel::boot;
 
 use super::*;
@@ -138,6 +142,10 @@ fn listing(watched_ms: Option<u64>) -> Listing {
 }
 
 fn document(watched_ms: Option<u64>) -> Document {
+    document_of(&listing(watched_ms))
+}
+
+fn document_of(listing: &Listing) -> Document {
     let proc = tempfile::tempdir().unwrap();
     write_proc(proc.path());
     let name = escape(b"eth\x1b0");
@@ -156,7 +164,7 @@ fn document(watched_ms: Option<u64>) -> Document {
         programs: HashMap::from([((17, 53), escape(b"rpc\x07prog"))]),
         warnings: HashMap::new(),
     };
-    let mut document = document::document(&listing(watched_ms), &mut namer);
+    let mut document = document::document(listing, &mut namer);
     document.version = "0".into();
     document.host = "host".into();
     document.boot_id = "00000000-0000-0000-0000-000000000000".into();
@@ -183,6 +191,31 @@ fn each_format_is_as_kept_and_hostile_names_do_no_harm() {
         let text = String::from_utf8(encoded).unwrap();
         hold_output(&format!("golden/sockets/{file}"), &text);
     }
+}
+
+#[test]
+fn what_the_kernel_does_not_have_is_null() {
+    let connection = SocketRecord {
+        receive_queue: UNKNOWN,
+        send_queue: UNKNOWN,
+        has_tcp: 1,
+        rtt_us: UNKNOWN,
+        cwnd_segments: UNKNOWN,
+        retransmits: UNKNOWN,
+        acked_bytes: UNKNOWN_64,
+        received_bytes: UNKNOWN_64,
+        segments_sent: UNKNOWN,
+        segments_received: UNKNOWN,
+        data_segments_sent: UNKNOWN,
+        data_segments_received: UNKNOWN,
+        ..record(AF_INET, 1, 6, [("10.0.0.1", 80), ("10.0.0.66", 4001)])
+    };
+    let sockets = vec![Socket { record: connection, holders: Vec::new() }];
+    let document = serde_json::to_value(document_of(&Listing { sockets, ..listing(None) })).unwrap();
+    let socket = &document["sockets"][0];
+    assert!(socket["receive_queue"].is_null() && socket["send_queue"].is_null(), "{socket}");
+    let tcp = socket["tcp"].as_object().unwrap();
+    assert!(!tcp.is_empty() && tcp.values().all(serde_json::Value::is_null), "{socket}");
 }
 
 #[test]
