@@ -37,7 +37,7 @@ pub const EXITED: u32 = 2;
 
 /// Key of the owner index. The start time makes a reused pid another process.
 #[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Pod, Zeroable)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug, Pod, Zeroable)]
 pub struct OwnerKey {
     /// `task_struct.start_boottime` of the thread-group leader.
     pub start_time_ns: u64,
@@ -61,4 +61,7 @@ pub struct Owner {
     pub is_kernel_thread: u32,
     /// The limit it counts against, an index of [`crate::share`].
     pub share: u32,
+    /// 1 once its [`crate::ProcessRecord`] was made.
+    pub is_recorded: u32,
+    pub padding: u32,
 }

@@ -53,6 +53,8 @@ pub struct Stats {
     pub events_given_back: [u64; 3],
     /// Log records that found no room in the ring.
     pub log_lost: u64,
+    /// Processes whose record found no room in the ring.
+    pub processes_lost: u64,
     /// Set once a program here had datagrams segmented.
     pub has_udp_segments: u64,
     /// Socket operations of traced programs by io_uring, which are not reported.

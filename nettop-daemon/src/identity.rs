@@ -9,5 +9,6 @@ pub mod hosts;
 pub mod lookups;
 pub mod namespaces;
 pub mod processes;
+mod script;
 pub mod services;
 pub mod users;

@@ -15,6 +15,7 @@ mod log;
 mod maps;
 mod owners;
 mod ports;
+mod processes;
 mod recovery_probe;
 mod rows;
 mod shadow;

@@ -6,8 +6,10 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, Queue, RingBuf},
 };
 use nettop_common::{
-    Association, AssociationKey, DropCount, DropKey, Listener, Owner, OwnerKey, PortHolder, PortKey, Row, RowKey,
-    Share, SocketTag, Stats, share,
+    Association, AssociationKey, DropCount, DropKey, Listener, Owner, OwnerKey, PortHolder, PortKey, ProcessRecord,
+    Row, RowKey, Share, SocketTag, Stats,
+    process::{NAME_BYTES, NAMES_BYTES},
+    share,
     trace::{NAMES, NamePattern},
 };
 
@@ -84,6 +86,26 @@ pub static LISTENERS: HashMap<u64, Listener> = HashMap::with_max_entries(1, BPF_
 /// Addresses in a query of the daemon, see `hooks/{symbols,listeners}.rs`.
 #[map]
 pub static ADDRESSES: Array<u64> = Array::with_max_entries(64, 0);
+
+/// Ring of [`nettop_common::ProcessRecord`]s.
+#[map]
+pub static PROCESSES: RingBuf = RingBuf::with_byte_size(4096, 0);
+/// Where this CPU makes such a record.
+#[map]
+pub static PROCESS_DRAFT: PerCpuArray<Draft> = PerCpuArray::with_max_entries(1, 0);
+
+/// See `processes.rs`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Draft {
+    /// Programs at work on it.
+    pub users: u64,
+    /// Bytes of names so far.
+    pub used: u32,
+    pub record: ProcessRecord,
+    /// With room for one name more than the record may have.
+    pub names: [u8; NAMES_BYTES + NAME_BYTES],
+}
 
 /// Ring of events; one page if none are reported.
 #[map]

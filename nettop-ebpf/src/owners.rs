@@ -86,6 +86,7 @@ fn make(key: &OwnerKey, task: u64) -> Ref {
     entry.comm_time_ns = unsafe { bpf_ktime_get_ns() };
     entry.is_kernel_thread = u32::from(task::is_kernel_thread(task));
     entry.share = share_index;
+    entry.is_recorded = 0;
     entry.state = LIVE;
     match OWNER_INDEX.insert(key, slot, BPF_NOEXIST) {
         Ok(()) => {

@@ -87,6 +87,12 @@ impl Task {
         self.0
     }
 
+    /// Its process's first task, as an address.
+    #[inline(always)]
+    pub fn leader_address(self) -> u64 {
+        probe(self.0 as u64, &kernel::TASK_GROUP_LEADER)
+    }
+
     /// The start of its kernel stack, 0 if unknown.
     #[inline(always)]
     pub fn stack(self) -> u64 {

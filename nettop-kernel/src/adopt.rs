@@ -26,7 +26,7 @@ use super::{
 };
 
 /// Maps that the daemon reads.
-const MAPS: [&str; 12] = [
+const MAPS: [&str; 13] = [
     "ROWS",
     "OWNERS",
     "STATS",
@@ -39,6 +39,7 @@ const MAPS: [&str; 12] = [
     "OTHER_DROPS",
     "LISTENERS",
     "ADDRESSES",
+    "PROCESSES",
 ];
 
 /// The state of a purpose, for the next daemon.
@@ -59,7 +60,8 @@ pub(super) fn maps(ebpf: &Ebpf) -> anyhow::Result<Vec<(String, OwnedFd)>> {
                 | Map::HashMap(data)
                 | Map::Queue(data)
                 | Map::PerCpuHashMap(data)
-                | Map::PerCpuArray(data),
+                | Map::PerCpuArray(data)
+                | Map::RingBuf(data),
             ) => data,
             _ => bail!("the object has no map {name}"),
         };

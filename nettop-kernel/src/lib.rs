@@ -22,6 +22,7 @@ pub mod netns;
 mod object;
 pub mod places;
 pub mod preflight;
+pub mod processes;
 pub mod programs;
 mod queries;
 pub mod recursion_misses;

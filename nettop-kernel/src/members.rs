@@ -51,6 +51,28 @@ const OPTIONAL: &[&str] = &[
     "TASK_STATUS",
     // io_uring may be configured away.
     "URING_OPCODE",
+    // For names of processes: /proc has them as well.
+    "TASK_MM",
+    "TASK_REAL_PARENT",
+    "TASK_CGROUPS",
+    "MM_EXE_FILE",
+    "MM_ARG_START",
+    "MM_ARG_END",
+    "FILE_DENTRY",
+    "FILE_MOUNT",
+    "DENTRY_PARENT",
+    "DENTRY_NAME",
+    "DENTRY_HASHED",
+    "VFSMOUNT_ROOT",
+    "MOUNT_VFSMOUNT",
+    "MOUNT_PARENT",
+    "MOUNT_MOUNTPOINT",
+    "CSS_SET_CGROUP",
+    "CGROUP_NODE",
+    "KERNFS_NAME",
+    // Became `__parent` in 6.15.
+    "KERNFS_PARENT",
+    "KERNFS_RCU_PARENT",
     // For the running call, if available.
     "TASK_STACK",
     "SYSCALL_ORIGINAL_X0",

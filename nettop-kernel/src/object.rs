@@ -21,6 +21,9 @@ pub const NUMBERS: u32 = 512;
 /// Bound ports, and listeners, known at a time.
 const PORTS: u32 = 65_536;
 
+/// Room for some three thousand records of processes, which are read with each interval.
+const PROCESS_RING_BYTES: u32 = 1 << 20;
+
 /// Running calls that kprobes can remember.
 const CALLS: u32 = 65_536;
 
@@ -120,6 +123,7 @@ impl Kernel {
             .map_max_entries("PORTS", PORTS)
             .map_max_entries("LISTENERS", PORTS)
             .map_max_entries("EVENTS", spec.map_or(events::PAGE_BYTES, EventSpec::ring_bytes))
+            .map_max_entries("PROCESSES", PROCESS_RING_BYTES)
             .map_max_entries("ASSOCIATIONS", spec.map_or(1, EventSpec::associations))
             .map_max_entries("TRACED", spec.map_or(1, EventSpec::processes))
             .map_max_entries("CALLS_BY_NUMBER", NUMBERS)

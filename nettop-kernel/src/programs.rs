@@ -12,6 +12,7 @@ use super::{
     limits::Limits,
     log::KernelLog,
     mapping::{Mapping, mapped},
+    processes::Records,
     recursion_misses::{self, Misses},
     state::{HookState, Link, LoadState},
 };
@@ -31,7 +32,8 @@ pub struct Programs {
     pub(super) listeners: HashMap<MapData, u64, [u64; size_of::<Listener>() / 8]>,
     pub(super) drops_limit: u32,
     pub(super) addresses: Array<MapData, u64>,
-    /// Both are taken by their reader.
+    /// Taken by their readers.
+    pub(super) processes: Option<Records>,
     pub(super) events: Option<Events>,
     pub(super) associations: Option<AssociationMap>,
     pub(super) emits_packets: bool,
@@ -84,6 +86,7 @@ impl Programs {
             skipped: 0,
             log: None,
             addresses: Array::try_from(take("ADDRESSES")?)?,
+            processes: Some(Records::from_map(take("PROCESSES")?)?),
             events: None,
             associations: None,
             hooks: parts.hooks,
@@ -132,6 +135,15 @@ impl Programs {
     /// If it was taken before.
     pub fn take_events(&mut self) -> anyhow::Result<Events> {
         self.events.take().context("the ring was taken before")
+    }
+
+    /// The records of processes.
+    ///
+    /// # Errors
+    ///
+    /// If they were taken before.
+    pub fn take_processes(&mut self) -> anyhow::Result<Records> {
+        self.processes.take().context("the records were taken before")
     }
 
     /// The UDP conversations.

@@ -4,7 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Word;
+use crate::{Word, snapshot::Parent};
 
 /// Name and major version of the stream.
 pub const SCHEMA: &str = "nettop.connections/1";
@@ -20,8 +20,12 @@ pub struct Record {
     pub start_time_ns: Option<u64>,
     pub comm: Option<String>,
     pub exe: Option<String>,
+    /// What an interpreter runs.
+    pub script: Option<String>,
     pub unit: Option<String>,
     pub container: Option<String>,
+    /// Those that started the process, the parent first.
+    pub parents: Vec<Parent>,
     pub uid: Option<u32>,
     pub user: Option<String>,
     pub protocol: Word,

@@ -81,12 +81,19 @@ pub struct RowReport {
     /// Name of the thread-group leader, escaped.
     pub comm: String,
     pub exe: Option<String>,
+    /// What an interpreter runs, as its first argument that is no option; null also where arguments could not be read.
+    #[serde(default)]
+    pub script: Option<String>,
     pub uid: Option<u32>,
     pub user: Option<String>,
     pub cgroup: Option<String>,
     /// systemd unit.
     pub unit: Option<String>,
     pub container: Option<String>,
+    /// Those that started it, the parent first, as they were when the process made its first socket, or executed another
+    /// program after that. Up to eight.
+    #[serde(default)]
+    pub parents: Vec<Parent>,
     /// Inode number of the network namespace.
     pub netns: u32,
     /// Low half of its cookie: another namespace may have got the inode number since.
@@ -104,6 +111,16 @@ pub struct RowReport {
     pub drops: Count,
     /// Its segments in `tcp`.
     pub retransmits: Count,
+}
+
+/// An ancestor of a process.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Default, PartialEq, Eq)]
+pub struct Parent {
+    pub pid: u32,
+    pub start_time_ns: u64,
+    /// Name of the thread-group leader, escaped.
+    pub comm: String,
+    pub uid: u32,
 }
 
 impl RowReport {
@@ -185,6 +202,9 @@ pub struct Loss {
     pub namespaces_unread: u64,
     /// Bound ports and listeners for which there was no room: owners by address, and what those turn away, may be missing.
     pub ports_full: u64,
+    /// Processes of which program, cgroup and parents found no room before the next reading: they are what /proc still knew.
+    #[serde(default)]
+    pub processes_unrecorded: u64,
     /// Events of TCP for which the table of drops had no room, or that the kernel did not let nettopd see.
     pub tcp_uncounted: u64,
     /// Hooks that this kernel lacks or refused.
@@ -193,7 +213,7 @@ pub struct Loss {
 
 impl Loss {
     /// Counters by name.
-    pub const fn entries(&self) -> [(&'static str, u64); 16] {
+    pub const fn entries(&self) -> [(&'static str, u64); 17] {
         // Each field has to be named here.
         let Self {
             rows_full,
@@ -210,6 +230,7 @@ impl Loss {
             shadows_lost,
             namespaces_unread,
             ports_full,
+            processes_unrecorded,
             tcp_uncounted,
             hooks_missing,
         } = *self;
@@ -228,6 +249,7 @@ impl Loss {
             ("shadows_lost", shadows_lost),
             ("namespaces_unread", namespaces_unread),
             ("ports_full", ports_full),
+            ("processes_unrecorded", processes_unrecorded),
             ("tcp_uncounted", tcp_uncounted),
             ("hooks_missing", hooks_missing),
         ]

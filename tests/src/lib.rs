@@ -6,6 +6,7 @@
 pub mod api;
 mod bystander;
 pub mod calls;
+pub mod cgroup;
 pub mod drops;
 pub mod history;
 mod invariants;

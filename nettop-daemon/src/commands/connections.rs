@@ -7,6 +7,7 @@ use nettop_kernel::{
     event_ledger::EventLedger,
     events::{Associations, EventKind, EventSpec},
     netns,
+    processes::Records,
 };
 
 use crate::{
@@ -86,7 +87,7 @@ pub fn run(global: &Global, args: &ConnectionsArgs) -> anyhow::Result<()> {
     let mut programs = kernel.start(defaults::LIMITS, Some(EventSpec { what, filter: filter.in_kernel() }))?;
     let host = netns::current()?;
     let associations = args.udp.then(|| programs.take_associations()).transpose()?;
-    let ring = programs.take_events()?;
+    let (ring, processes) = (programs.take_events()?, programs.take_processes()?);
     let log = Log {
         args: args.clone(),
         filter,
@@ -99,6 +100,7 @@ pub fn run(global: &Global, args: &ConnectionsArgs) -> anyhow::Result<()> {
         },
         hooks: programs.hook_kinds(&["connections", "accept", "udp"]),
         associations,
+        processes,
     };
     events::run(ring, &mut EventLedger::new(programs), log, args.stream.count)?;
     Ok(())
@@ -112,6 +114,8 @@ struct Log {
     /// The hooks that see connections.
     hooks: Vec<(&'static str, String)>,
     associations: Option<Associations>,
+    /// Those that make sockets: each comes before its first event.
+    processes: Records,
 }
 
 impl Lines for Log {
@@ -180,6 +184,7 @@ impl Log {
     }
 
     fn write(&mut self, event: &ConnectionEvent, packets: [u64; 2], text: &mut String) {
+        self.names.processes.learn(self.processes.take());
         match self.args.stream.format {
             StreamFormat::Text if self.args.only_accepted() => text::accepted(text, event, &mut self.names),
             StreamFormat::Text => text::line(text, event, packets, &self.clock, &mut self.names),

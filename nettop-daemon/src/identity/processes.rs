@@ -1,25 +1,54 @@
-//! What /proc adds to a process the kernel named: executable, cgroup, unit, container. Read once per name it had.
+//! What a process is beside its name: program, script, cgroup, unit, container, parents. The kernel side records it for each
+//! process that makes a socket; /proc, read once per name that it had, knows the others.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     fs, io,
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
 };
 
-use nettop_common::OwnerKey;
-use nettop_kernel::{boot::start_ticks, ledger::OwnerReading};
+use nettop_common::{OwnerKey, process::Ancestor};
+use nettop_kernel::{boot::start_ticks, ledger::OwnerReading, processes::Described};
+use nettop_model::snapshot::Parent;
 use procfs::{ProcResult, process::Process};
 
-use crate::{identity::cgroup, sys::escape::escape};
+use crate::{
+    identity::{cgroup, script::script},
+    sys::escape::{escape, escape_c},
+};
 
-/// Names from /proc, escaped; `None` where the process was gone or its /proc entries are closed to us.
+/// Names, escaped; `None` where nobody recorded it, and the process was gone or its /proc entries are closed to us.
 #[derive(Clone, Default, Debug, PartialEq, Eq)]
 pub struct Details {
     pub exe: Option<String>,
+    pub script: Option<String>,
     pub cgroup: Option<String>,
     pub unit: Option<String>,
     pub container: Option<String>,
+    pub parents: Vec<Parent>,
+}
+
+impl Details {
+    /// From what the kernel side recorded. Where systemd does not use cgroup2, that knows no unit.
+    fn of(described: &Described) -> Self {
+        let program = described.program.as_ref().map(|path| escape(path));
+        let cgroup = described.cgroup.as_ref().map(|path| String::from_utf8_lossy(path)).filter(|path| path != "/");
+        let parent = |ancestor: &Ancestor| Parent {
+            pid: ancestor.tgid,
+            start_time_ns: ancestor.start_time_ns,
+            comm: escape_c(&ancestor.comm),
+            uid: ancestor.uid,
+        };
+        Self {
+            exe: program.map(|path| if described.is_deleted { path + " (deleted)" } else { path }),
+            script: script(described).map(|path| escape(&path)),
+            unit: cgroup.as_deref().and_then(cgroup::unit).map(|unit| escape(unit.as_bytes())),
+            container: cgroup.as_deref().and_then(cgroup::container).map(|id| escape(id.as_bytes())),
+            cgroup: cgroup.map(|path| escape(path.as_bytes())),
+            parents: described.ancestors.iter().map(parent).collect(),
+        }
+    }
 }
 
 /// Rounds of a second: TCP gives up on what a process has left behind within two minutes or so.
@@ -37,6 +66,10 @@ struct Entry {
 /// Cache by process identity.
 pub struct Processes {
     root: PathBuf,
+    /// As the kernel side recorded them.
+    recorded: HashMap<(u32, u64), Details>,
+    /// Keys of those, the oldest first.
+    order: VecDeque<(u32, u64)>,
     entries: HashMap<(u32, u64), Entry>,
     generation: u64,
 }
@@ -44,11 +77,43 @@ pub struct Processes {
 impl Processes {
     /// Reads below `root`, which is /proc outside of tests.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), entries: HashMap::new(), generation: 0 }
+        let (recorded, order, entries) = (HashMap::new(), VecDeque::new(), HashMap::new());
+        Self { root: root.into(), recorded, order, entries, generation: 0 }
+    }
+
+    /// Takes what the kernel side recorded. Above [`MAX_PROCESSES`] the oldest go: if they live, /proc knows them.
+    pub fn learn(&mut self, described: Vec<Described>) {
+        for described in described {
+            let key = (described.key.tgid, described.key.start_time_ns);
+            if self.recorded.insert(key, Details::of(&described)).is_none() {
+                self.order.push_back(key);
+            }
+        }
+        while self.order.len() > MAX_PROCESSES
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.recorded.remove(&oldest);
+        }
     }
 
     /// The details of a process; asked again after an exec or a rename.
     pub fn details(&mut self, owner: &OwnerReading) -> Details {
+        let key = (owner.key.tgid, owner.key.start_time_ns);
+        let recorded = self.recorded.get(&key);
+        if let Some(recorded) = recorded.filter(|recorded| recorded.exe.is_some() && recorded.cgroup.is_some()) {
+            return recorded.clone();
+        }
+        let recorded = recorded.cloned();
+        let read = self.details_in_proc(owner);
+        recorded.map_or(read.clone(), |recorded| Details {
+            script: recorded.script,
+            parents: recorded.parents,
+            exe: recorded.exe.or(read.exe),
+            ..read
+        })
+    }
+
+    fn details_in_proc(&mut self, owner: &OwnerReading) -> Details {
         let key = (owner.key.tgid, owner.key.start_time_ns);
         let generation = self.generation;
         if let Some(entry) = self.entries.get_mut(&key)
@@ -128,6 +193,7 @@ impl Processes {
             unit: cgroup.as_deref().and_then(cgroup::unit).map(|unit| escape(unit.as_bytes())),
             container: cgroup.as_deref().and_then(cgroup::container).map(|id| escape(id.as_bytes())),
             cgroup: cgroup.map(|path| escape(path.as_bytes())),
+            ..Details::default()
         })
     }
 }

@@ -110,6 +110,7 @@ impl Collector {
         if let Some(users) = &mut self.users {
             users.renew();
         }
+        self.processes.learn(std::mem::take(&mut reading.processes));
         join_families(&mut reading.rows);
         let mut tallies = crate::measure::drops::tallies(drops);
         let row = |row: &RowReading| {
@@ -177,11 +178,13 @@ impl Collector {
                 _ => escape_c(&row.owner.comm),
             },
             exe: details.exe,
+            script: details.script,
             uid: is_process.then_some(uid),
             user,
             cgroup: details.cgroup,
             unit: details.unit,
             container: details.container,
+            parents: details.parents,
             netns: row.key.netns.inode,
             netns_cookie: row.key.netns.cookie,
             device,
@@ -214,6 +217,7 @@ impl Collector {
             shadows_lost: reading.stats.shadows_lost,
             namespaces_unread: devices.unread().len() as u64,
             ports_full: reading.stats.ports_full,
+            processes_unrecorded: reading.stats.processes_lost,
             tcp_uncounted: drops.events_uncounted,
             hooks_missing: self.hooks_missing(),
         }

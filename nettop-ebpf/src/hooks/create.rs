@@ -5,7 +5,7 @@ use aya_ebpf::{EbpfContext as _, macros::cgroup_sock, programs::SockContext};
 use nettop_common::tag::{BASELINE_KNOWN, evidence};
 
 use crate::{
-    shadow,
+    processes, shadow,
     storage::SOCKETS,
     tags,
     task::{self, Task},
@@ -22,6 +22,7 @@ pub fn socket_create(ctx: SockContext) -> i32 {
         tag.flags = BASELINE_KNOWN;
         tag.netns = task.netns();
         tags::claim_unowned(tag, task, task::current_address(), evidence::CREATOR);
+        processes::record_new(tag.owner, task::current_address());
         shadow::name(ctx.as_ptr());
     }
     PASS

@@ -9,7 +9,7 @@ use aya_ebpf::{
 };
 use nettop_common::owner::EXITED;
 
-use crate::{owners, task::Task};
+use crate::{owners, processes, task::Task};
 
 /// `__set_task_comm`, by exec and by `PR_SET_NAME`; the task still has its old name.
 #[btf_tracepoint(function = "task_rename")]
@@ -24,6 +24,9 @@ pub fn process_rename(ctx: BtfTracePointContext) -> i32 {
         unsafe { bpf_probe_read_kernel_str(owner.comm.as_mut_ptr().cast(), 16, comm) };
         // SAFETY: the helper has no preconditions.
         owner.comm_time_ns = unsafe { bpf_ktime_get_ns() };
+        processes::record(owner, task.leader_address());
+        // Of another program the kernel has no arguments yet (`begin_new_exec`): the next socket records it again.
+        owner.is_recorded = 0;
     }
     0
 }

@@ -13,7 +13,11 @@ use super::{
     flows::{Flows, accumulate, difference, moved},
     retire::Retirement,
 };
-use crate::{ledger::Presence, programs::Programs};
+use crate::{
+    ledger::Presence,
+    processes::{Described, Records},
+    programs::Programs,
+};
 
 #[cfg(test)]
 mod simulated;
@@ -129,6 +133,8 @@ pub struct Reading {
     /// Runs of hooks that the kernel skipped: of calls, and of renames.
     pub runs_skipped: u64,
     pub renames_skipped: u64,
+    /// Processes that became known since the last reading: those of all new rows, unless `stats` says that some were lost.
+    pub processes: Vec<Described>,
     pub stats: Stats,
 }
 
@@ -174,6 +180,7 @@ impl Ledger {
             overflow: stats.overflow_given_back,
             runs_skipped: 0,
             renames_skipped: self.programs.renames_skipped(),
+            processes: Vec::new(),
             stats,
         };
         if let Some(row) = self.programs.rows.read(row::OVERFLOW as usize) {
@@ -220,6 +227,8 @@ impl Ledger {
             self.last[slot] = Flows::default();
         }
         self.last_at = at;
+        // A process is recorded before its first row is made.
+        reading.processes = self.programs.processes.as_mut().map(Records::take).unwrap_or_default();
         reading.runs_skipped = self.programs.runs_skipped(runs_unrecovered);
         reading.took = at.elapsed();
         reading

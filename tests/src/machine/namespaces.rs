@@ -13,6 +13,7 @@ use std::{
 };
 
 use super::wait::{eventually, given};
+use crate::cgroup::cgroup2;
 
 /// Running, or off between two boots.
 pub struct Namespaces {
@@ -88,14 +89,6 @@ impl Drop for Namespaces {
         self.power_off();
         let _ = fs::remove_dir_all(&self.folder);
     }
-}
-
-/// Where cgroup2 is mounted, alone or beside others.
-fn cgroup2() -> PathBuf {
-    let mounts = fs::read_to_string("/proc/mounts").unwrap();
-    let mut mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-    let mount = mounts.find(|mount| mount[2] == "cgroup2").expect("cgroup2 is not mounted");
-    PathBuf::from(mount[1])
 }
 
 /// Removes a branch, from its leaves on; fails while processes are ending.

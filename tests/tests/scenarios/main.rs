@@ -25,6 +25,7 @@ mod history_troubles;
 mod layers;
 mod limits;
 mod meters;
+mod names;
 mod output;
 mod owners;
 mod package;

@@ -4,13 +4,19 @@
 use std::{
     fs,
     net::UdpSocket,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Output},
 };
 
 use jiff::Timestamp;
 use nettop_model::{Snapshot, sockets::Document};
-use nettop_tests::{Moved, Process, nettopd_command, queue::Exclusive, run_nettopd, skip};
+use nettop_tests::{
+    Moved, Process,
+    cgroup::{Cgroup, cgroup2},
+    nettopd_command,
+    queue::Exclusive,
+    run_nettopd, skip,
+};
 
 /// Runs a shell line by `unshare` with these options; `$NETTOPD` is nettopd.
 fn unshared(options: &[&str], line: &str) -> Output {
@@ -28,36 +34,14 @@ fn assert_refused(output: &Output, remedy: &str) {
     assert!(said.starts_with("nettopd: ") && said.contains(remedy), "{said}");
 }
 
-/// Where cgroup2 is mounted, alone or beside others.
-fn cgroup2() -> PathBuf {
-    let mounts = fs::read_to_string("/proc/mounts").unwrap();
-    let mut mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-    PathBuf::from(mounts.find(|mount| mount[2] == "cgroup2").expect("cgroup2 is not mounted")[1])
-}
-
-/// A group that is removed in the end.
-struct Group(PathBuf);
-
-impl Group {
-    fn new() -> Self {
-        let path = cgroup2().join(format!("nettop-places-{}", std::process::id()));
-        fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir(&self.0);
-    }
-}
-
 #[test]
 fn in_a_cgroup_namespace_it_refuses_unless_the_root_can_be_reached() {
-    let (group, mount) = (Group::new(), cgroup2());
+    let (group, mount) = (Cgroup::new("places"), cgroup2());
     let inside = |line: &str| {
-        let line =
-            format!("echo $$ > {0}/cgroup.procs; exec unshare --cgroup --mount sh -ec '{line}'", group.0.display());
+        let line = format!(
+            "echo $$ > {0}/cgroup.procs; exec unshare --cgroup --mount sh -ec '{line}'",
+            group.path().display()
+        );
         unshared(&["--mount"], &line)
     };
     let covered = format!("umount {0}; mount -t cgroup2 none {0}; ", mount.display());

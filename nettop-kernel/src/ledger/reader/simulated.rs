@@ -45,7 +45,7 @@ impl Maps {
     pub(super) fn new() -> Self {
         let bytes = |size: usize| u32::try_from(size).unwrap();
         // linux/bpf.h, `enum bpf_map_type` and `BPF_F_MMAPABLE`.
-        let [hash, array, per_cpu_hash, per_cpu_array, queue, mapped] = [1, 2, 5, 6, 22, 1 << 10];
+        let [hash, array, per_cpu_hash, per_cpu_array, queue, ring, mapped] = [1, 2, 5, 6, 22, 27, 1 << 10];
         let (rows, owners) = (LIMITS.row_entries(), LIMITS.owner_entries());
         let maps = [
             ("ROWS", array, 4, size_of::<Row>(), rows, mapped),
@@ -60,6 +60,7 @@ impl Maps {
             ("OTHER_DROPS", per_cpu_array, 4, 16, 2, 0),
             ("LISTENERS", hash, 8, size_of::<Listener>(), 1, 0),
             ("ADDRESSES", array, 4, 8, 1, 0),
+            ("PROCESSES", ring, 0, 0, crate::events::PAGE_BYTES, 0),
         ];
         let made = maps.map(|(name, kind, key, value, entries, flags)| {
             let map = create_map(kind, bytes(key), bytes(value), entries, flags);

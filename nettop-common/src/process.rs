@@ -1,0 +1,44 @@
+//! What a process is when it makes its first socket, or executes a program later: a record that the daemon gets once.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::OwnerKey;
+
+/// Most ancestors in a record.
+pub const ANCESTORS: usize = 8;
+/// Most bytes of names in a record.
+pub const NAMES_BYTES: usize = 2048;
+/// Most bytes of a file's name, and the zero behind it (`NAME_MAX`).
+pub const NAME_BYTES: usize = 256;
+
+/// The program's file has no name any more.
+pub const DELETED: u32 = 1;
+/// The path of the program, or of the cgroup, is longer than the record.
+pub const CUT: u32 = 2;
+
+/// A process above.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
+pub struct Ancestor {
+    pub start_time_ns: u64,
+    pub comm: [u8; 16],
+    pub tgid: u32,
+    pub uid: u32,
+}
+
+/// The record. Names follow: the components of the program's path from the file up, those of the cgroup's path likewise, each
+/// with a zero behind it; then the arguments as the process has them.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+pub struct ProcessRecord {
+    pub key: OwnerKey,
+    /// [`DELETED`], [`CUT`].
+    pub flags: u32,
+    /// How many of `above` there are, the parent first.
+    pub ancestors: u32,
+    pub program_bytes: u32,
+    pub cgroup_bytes: u32,
+    pub argument_bytes: u32,
+    pub padding: u32,
+    pub above: [Ancestor; ANCESTORS],
+}

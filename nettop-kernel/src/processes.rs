@@ -1,0 +1,114 @@
+//! Who processes are, as the programs saw them: records that come once for each, before its first packet.
+
+use aya::maps::{Map, MapData, RingBuf};
+use nettop_common::{
+    OwnerKey, ProcessRecord,
+    process::{Ancestor, CUT, DELETED},
+};
+
+/// A process when it made its first socket, or executed a program after that. Names are raw bytes.
+#[derive(Clone, Default, Debug, PartialEq, Eq)]
+pub struct Described {
+    pub key: OwnerKey,
+    /// Path of the program, from the root of its mount namespace; none if it has none, or is too long.
+    pub program: Option<Vec<u8>>,
+    /// The program's file has no name any more.
+    pub is_deleted: bool,
+    /// Path in the cgroup2 hierarchy.
+    pub cgroup: Option<Vec<u8>>,
+    /// None where they could not be read; cut at 255 bytes.
+    pub arguments: Vec<Vec<u8>>,
+    /// The parent first.
+    pub ancestors: Vec<Ancestor>,
+}
+
+/// The ring of records.
+pub struct Records(RingBuf<MapData>);
+
+impl Records {
+    pub(super) fn from_map(map: Map) -> anyhow::Result<Self> {
+        Ok(Self(RingBuf::try_from(map)?))
+    }
+
+    /// Takes all that are there now.
+    pub fn take(&mut self) -> Vec<Described> {
+        let mut all = Vec::new();
+        while let Some(item) = self.0.next() {
+            all.extend(parse(&item));
+        }
+        all
+    }
+}
+
+fn parse(bytes: &[u8]) -> Option<Described> {
+    let (record, names) = bytes.split_at_checked(size_of::<ProcessRecord>())?;
+    let record: ProcessRecord = bytemuck::pod_read_unaligned(record);
+    let bytes = |count: u32| usize::try_from(count).ok();
+    let (program, names) = names.split_at_checked(bytes(record.program_bytes)?)?;
+    let (cgroup, names) = names.split_at_checked(bytes(record.cgroup_bytes)?)?;
+    let arguments = names.get(..bytes(record.argument_bytes)?)?;
+    let is_whole = record.flags & CUT == 0;
+    let ancestors = record.above.into_iter().take(bytes(record.ancestors)?).collect();
+    let arguments = arguments.strip_suffix(b"\0").unwrap_or(arguments);
+    Some(Described {
+        key: record.key,
+        program: is_whole.then(|| path(program)).flatten(),
+        is_deleted: record.flags & DELETED != 0,
+        cgroup: is_whole.then(|| path(cgroup).unwrap_or_else(|| b"/".to_vec())),
+        arguments: if arguments.is_empty() {
+            Vec::new()
+        } else {
+            arguments.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect()
+        },
+        ancestors,
+    })
+}
+
+/// Components from the last to the first, each with a zero behind it.
+fn path(components: &[u8]) -> Option<Vec<u8>> {
+    let components = components.strip_suffix(b"\0")?;
+    let mut path = Vec::with_capacity(components.len() + 1);
+    for component in components.rsplit(|byte| *byte == 0) {
+        path.push(b'/');
+        path.extend_from_slice(component);
+    }
+    Some(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(names: [&[u8]; 3], flags: u32) -> Vec<u8> {
+        let [program_bytes, cgroup_bytes, argument_bytes] = names.map(|name| u32::try_from(name.len()).unwrap());
+        let key = OwnerKey { start_time_ns: 5, tgid: 7, uid: 1 };
+        let mut above = [Ancestor::default(); 8];
+        above[0].tgid = 6;
+        let record =
+            ProcessRecord { key, flags, ancestors: 1, program_bytes, cgroup_bytes, argument_bytes, padding: 0, above };
+        [bytemuck::bytes_of(&record), &names.concat()].concat()
+    }
+
+    #[test]
+    fn paths_are_put_together_from_their_ends() {
+        let bytes = record([b"curl\0bin\0usr\0", b"cron.service\0system.slice\0", b"curl\0\0-s\0"], DELETED);
+        let described = parse(&bytes).unwrap();
+        assert_eq!(described.program.as_deref(), Some(&b"/usr/bin/curl"[..]));
+        assert!(described.is_deleted);
+        assert_eq!(described.cgroup.as_deref(), Some(&b"/system.slice/cron.service"[..]));
+        assert_eq!(described.arguments, [&b"curl"[..], b"", b"-s"]);
+        assert_eq!(described.ancestors.iter().map(|ancestor| ancestor.tgid).collect::<Vec<_>>(), [6]);
+    }
+
+    #[test]
+    fn what_is_cut_or_missing_is_not_known() {
+        let cut = parse(&record([b"curl\0bin\0", b"a\0", b""], CUT)).unwrap();
+        assert_eq!((cut.program, cut.cgroup, cut.arguments.len()), (None, None, 0));
+        let none = parse(&record([b"", b"", b""], 0)).unwrap();
+        assert_eq!((none.program, none.cgroup.as_deref()), (None, Some(&b"/"[..])));
+        let whole = record([b"x\0", b"", b""], 0);
+        for end in 0..whole.len() {
+            assert_eq!(parse(&whole[..end]), None, "{end}");
+        }
+    }
+}
