@@ -62,13 +62,21 @@ pub enum StreamFormat {
     Csv,
 }
 
+/// What the table has on request.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Columns {
+    /// Drops, and segments sent again.
+    pub drops: bool,
+    /// With each command who started it, what it runs, and where.
+    pub ancestry: bool,
+}
+
 /// What is written of each snapshot.
 #[derive(Clone, Copy, Debug)]
 pub enum Output {
     Report {
         format: Format,
-        /// Also columns of drops in the table.
-        drops: bool,
+        columns: Columns,
         /// Each line of ndjson has all.
         whole: bool,
     },
@@ -92,6 +100,6 @@ impl Output {
 
     /// Whether anything of drops is written.
     pub const fn shows_drops(self) -> bool {
-        !matches!(self, Self::Report { format: Format::Table, drops: false, .. })
+        !matches!(self, Self::Report { format: Format::Table, columns: Columns { drops: false, .. }, .. })
     }
 }

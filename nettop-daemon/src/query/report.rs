@@ -7,7 +7,7 @@ use nettop_kernel::Limits;
 use nettop_model::Sort;
 
 use super::{
-    format::{DropsFormat, Format, Output},
+    format::{Columns, DropsFormat, Format, Output},
     history::RecordArgs,
     parameters::{Parameters, Query},
 };
@@ -35,6 +35,9 @@ pub struct ReportArgs {
     /// Also show columns of drops and of segments sent again
     #[arg(short, long)]
     pub drops: bool,
+    /// Also show who started each process, what it runs, and its unit or container
+    #[arg(short = 'e', long)]
+    pub ancestry: bool,
     /// Sort rows by this column
     #[arg(short, long, value_name = "COLUMN", default_value = "packets")]
     pub sort: Sort,
@@ -141,7 +144,7 @@ impl From<&ReportArgs> for Reports {
             hidden_families: [args.ipv6, args.ipv4],
             numeric: args.numeric,
             sort: args.sort,
-            output: Output::Report { format, drops, whole: args.whole },
+            output: Output::Report { format, columns: Columns { drops, ancestry: args.ancestry }, whole: args.whole },
             limits: Limits { rows: args.rows, drops: args.table.drop_kinds },
             record: Some(args.record.clone()),
         }

@@ -96,8 +96,8 @@ impl Sink {
 
     fn encode(&self, snapshot: &Snapshot) -> anyhow::Result<Vec<u8>> {
         let encoded = match self.output {
-            Output::Report { format, drops, whole } => match format {
-                Format::Table => table(snapshot, drops).into_bytes(),
+            Output::Report { format, columns, whole } => match format {
+                Format::Table => table(snapshot, columns).into_bytes(),
                 Format::Json => [serde_json::to_vec_pretty(snapshot)?, vec![b'\n']].concat(),
                 Format::Ndjson if whole => [serde_json::to_vec(snapshot)?, vec![b'\n']].concat(),
                 Format::Ndjson => [serde_json::to_vec(&self.known.changes(snapshot.clone()))?, vec![b'\n']].concat(),
@@ -114,6 +114,7 @@ mod tests {
     use nettop_model::snapshot::HookReport;
 
     use super::*;
+    use crate::query::format::Columns;
 
     /// A report of that many bytes, about.
     fn snapshot(bytes: usize) -> Snapshot {
@@ -123,7 +124,7 @@ mod tests {
     #[test]
     fn the_report_behind_repeat_all_leaves_nothing_out() {
         let (writer, _reader) = Writer::by_hand(MAX_QUEUED_REPORTS);
-        let output = Output::Report { format: Format::Ndjson, drops: false, whole: false };
+        let output = Output::Report { format: Format::Ndjson, columns: Columns::default(), whole: false };
         let mut sink = Sink { writer, ..Sink::new(output) };
         let hook = HookReport { purpose: "app tx".into(), attached: true, kind: "k".into(), reason: None };
         let snapshot = Snapshot { hooks: vec![hook], ..snapshot(1) };
@@ -141,7 +142,7 @@ mod tests {
     #[test]
     fn reports_wait_by_number_and_bytes_and_one_may_be_large() {
         let (writer, mut reader) = Writer::by_hand(MAX_QUEUED_REPORTS);
-        let output = Output::Report { format: Format::Json, drops: false, whole: false };
+        let output = Output::Report { format: Format::Json, columns: Columns::default(), whole: false };
         let mut sink = Sink { writer, ..Sink::new(output) };
         let mut take = || assert!(reader.take());
         sink.put(&snapshot(MAX_QUEUED_BYTES + 1)).unwrap();

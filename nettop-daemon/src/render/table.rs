@@ -8,6 +8,8 @@ use nettop_model::{
 };
 use unicode_width::UnicodeWidthStr as _;
 
+use crate::query::format::Columns;
+
 const KIB: u64 = 1024;
 /// Columns before the command, as wide as nettop.stp's where nothing needs more room; the last two are of drops.
 const COLUMNS: [(&str, usize); 9] = [
@@ -22,19 +24,20 @@ const COLUMNS: [(&str, usize); 9] = [
     ("RETRANS", 7),
 ];
 
-/// One report, with columns for drops and retransmits if they are wanted. Rows with nothing to show are left out.
-pub(super) fn table(snapshot: &Snapshot, with_drops: bool) -> String {
+/// One report. Rows with nothing to show are left out.
+pub(super) fn table(snapshot: &Snapshot, wanted: Columns) -> String {
     let mut text = String::new();
     // Writing to a String does not fail.
-    let _ = write(&mut text, snapshot, with_drops);
+    let _ = write(&mut text, snapshot, wanted);
     text
 }
 
-fn write(text: &mut String, snapshot: &Snapshot, with_drops: bool) -> std::fmt::Result {
-    let has_drops = |row: &RowReport| with_drops && row.drops.interval + row.retransmits.interval > 0;
+fn write(text: &mut String, snapshot: &Snapshot, wanted: Columns) -> std::fmt::Result {
+    let has_drops = |row: &RowReport| wanted.drops && row.drops.interval + row.retransmits.interval > 0;
     let rows = snapshot.rows.iter().filter(|row| row.interval != Traffic::default() || has_drops(row));
-    let lines: Vec<_> = rows.map(|row| (cells(row), &row.comm)).collect();
-    let shown = if with_drops { &COLUMNS[..] } else { &COLUMNS[..COLUMNS.len() - 2] };
+    let lines: Vec<_> =
+        rows.map(|row| (cells(row), if wanted.ancestry { ancestry(row) } else { row.comm.clone() })).collect();
+    let shown = if wanted.drops { &COLUMNS[..] } else { &COLUMNS[..COLUMNS.len() - 2] };
     let widths = std::array::from_fn::<_, { COLUMNS.len() }, _>(|at| {
         lines.iter().map(|(cells, _)| cells[at].width()).max().unwrap_or(0).max(COLUMNS[at].1)
     });
@@ -62,6 +65,26 @@ fn write(text: &mut String, snapshot: &Snapshot, with_drops: bool) -> std::fmt::
         .map(|(name, value)| format!("{name} {value}"))
         .collect();
     writeln!(text, "loss: {}\n", if losses.is_empty() { "none".into() } else { losses.join(", ") })
+}
+
+/// `cron > sh > python3  /srv/export.py  [cron.service]`: who started it, what it runs, and where.
+fn ancestry(row: &RowReport) -> String {
+    let mut text = String::new();
+    for parent in row.parents.iter().rev() {
+        text += &parent.comm;
+        text += " > ";
+    }
+    text += &row.comm;
+    if let Some(what) = row.script.as_ref().or(row.exe.as_ref()) {
+        text += "  ";
+        text += what;
+    }
+    if let Some(place) = row.container.as_ref().or(row.unit.as_ref()) {
+        text += "  [";
+        text += place;
+        text += "]";
+    }
+    text
 }
 
 fn cells(row: &RowReport) -> [String; COLUMNS.len()] {
@@ -107,4 +130,27 @@ fn write_side(text: &mut String, name: &str, side: &DirectionBalance, basis: &Ba
     }
     write!(text, " + {} unattributed", side.unattributed_bytes)?;
     if reason.is_empty() { writeln!(text) } else { writeln!(text, " ({reason})") }
+}
+
+#[cfg(test)]
+mod tests {
+    use nettop_model::snapshot::Parent;
+
+    use super::*;
+
+    #[test]
+    fn a_command_has_its_ancestors_on_request() {
+        let parent = |comm: &str| Parent { comm: comm.into(), ..Parent::default() };
+        let row = RowReport {
+            comm: "python3".into(),
+            exe: Some("/usr/bin/python3.11".into()),
+            script: Some("/srv/export.py".into()),
+            unit: Some("cron.service".into()),
+            parents: vec![parent("sh"), parent("cron")],
+            ..RowReport::default()
+        };
+        assert_eq!(ancestry(&row), "cron > sh > python3  /srv/export.py  [cron.service]");
+        let bare = RowReport { comm: "[kernel]".into(), ..RowReport::default() };
+        assert_eq!(ancestry(&bare), "[kernel]");
+    }
 }
