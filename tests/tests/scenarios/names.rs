@@ -1,14 +1,28 @@
 //! Who processes were that ended long before the next report.
 
 use std::{
+    ffi::OsStr,
     fs,
-    os::unix::fs::PermissionsExt as _,
+    io::Write as _,
+    net::UdpSocket,
+    os::{
+        fd::AsRawFd as _,
+        unix::{ffi::OsStrExt as _, fs::PermissionsExt as _},
+    },
     path::{Path, PathBuf},
-    process::Command,
+    process::{Child, Command, Stdio},
 };
 
 use nettop_model::{Snapshot, snapshot::RowReport};
-use nettop_tests::{Namespace, Nettopd, Stream, amount, cgroup::Cgroup, rows_of};
+use nettop_tests::{Moved, Namespace, Nettopd, Process, Stream, amount, cgroup::Cgroup, rows_of};
+use nix::{
+    sys::{
+        memfd::{MFdFlags, memfd_create},
+        signal::{Signal, kill},
+        wait::waitpid,
+    },
+    unistd::{ForkResult, Pid, fork},
+};
 
 /// A program of that name, and a script, each of which does one thing with a closed port.
 struct Programs {
@@ -116,4 +130,94 @@ fn connections_of_such_programs_have_the_same_names() {
         assert_eq!(event.unit.as_deref(), group.path().file_name().unwrap().to_str(), "{event:#?}");
         assert_eq!(event.parents[0].pid, shell, "{event:#?}");
     }
+}
+
+/// A shell of that program, which sends once it has read a line.
+fn waiting(program: impl AsRef<OsStr>, alone: &Namespace) -> Child {
+    let mut shell = Command::new(program);
+    shell.args(["-c", &format!("read; {SEND}")]).stdin(Stdio::piped());
+    alone.inside(shell).spawn().unwrap()
+}
+
+fn send(mut shell: Child) -> u32 {
+    shell.stdin.take().unwrap().write_all(b"\n").unwrap();
+    assert!(shell.wait().unwrap().success());
+    shell.id()
+}
+
+#[test]
+fn paths_are_those_of_proc_and_escaped() {
+    let nettopd = Nettopd::start(&[]);
+    let alone = Namespace::new();
+    let folder = tempfile::tempdir().unwrap();
+    let copy = |name: &[u8]| {
+        let path = folder.path().join(OsStr::from_bytes(name));
+        fs::copy(BASH, &path).unwrap();
+        path
+    };
+    let hostile = send(waiting(copy(b"a\x1b[31m\xff\xe2\x80\xae b"), &alone));
+    let deleted = waiting(copy(b"deleted"), &alone);
+    fs::remove_file(folder.path().join("deleted")).unwrap();
+    let deleted = send(deleted);
+    let renamed = waiting(copy(b"before"), &alone);
+    fs::rename(folder.path().join("before"), folder.path().join("after")).unwrap();
+    let renamed = send(renamed);
+    let memory = memfd_create(c"alpha", MFdFlags::empty()).unwrap();
+    fs::File::from(memory.try_clone().unwrap()).write_all(&fs::read(BASH).unwrap()).unwrap();
+    let memory = send(waiting(format!("/proc/self/fd/{}", memory.as_raw_fd()), &alone));
+    // In a mount of the root elsewhere, which only its mount namespace has.
+    let root = folder.path().join("root");
+    fs::create_dir(&root).unwrap();
+    let line = format!("mount --bind / {0} && exec unshare --root={0} {BASH} -c '{SEND}'", root.display());
+    let mut elsewhere = Command::new("unshare");
+    elsewhere.args(["--mount", "sh", "-c", &line]);
+    let mut elsewhere = alone.inside(elsewhere).spawn().unwrap();
+    assert!(elsewhere.wait().unwrap().success());
+    let deep = (0..20).fold(folder.path().to_owned(), |path, _| path.join("d".repeat(100)));
+    fs::create_dir_all(&deep).unwrap();
+    fs::copy(BASH, deep.join("deep")).unwrap();
+    let deep = send(waiting(deep.join("deep"), &alone));
+
+    let document = nettopd.settled();
+    let exe = |pid: u32| row(&document, pid).exe.as_deref();
+    let folder = folder.path().display();
+    assert_eq!(exe(hostile), Some(format!("{folder}/a\\x1b[31m\\xff\\xe2\\x80\\xae b").as_str()));
+    assert_eq!(exe(deleted), Some(format!("{folder}/deleted (deleted)").as_str()));
+    assert_eq!(exe(renamed), Some(format!("{folder}/after").as_str()));
+    assert_eq!(exe(memory), Some("/memfd:alpha (deleted)"));
+    assert_eq!(exe(elsewhere.id()), Some(format!("{}{BASH}", root.display()).as_str()));
+    // Two thousand bytes find no room in the record, and the process is gone.
+    assert_eq!(exe(deep), None);
+}
+
+#[test]
+fn more_processes_than_the_ring_holds_lose_names_and_no_bytes() {
+    const PROCESSES: u64 = 5000;
+    let nettopd = Nettopd::start(&[]);
+    let alone = Namespace::new();
+    let pid = Pid::from_raw(nettopd.pid().cast_signed());
+    // All of them between two readings.
+    kill(pid, Signal::SIGSTOP).unwrap();
+    let (_, moved) = Process::run(Some(&alone), |_| {
+        for _ in 0..PROCESSES {
+            // SAFETY: this process has one thread.
+            match unsafe { fork() }.unwrap() {
+                ForkResult::Parent { child } => drop(waitpid(child, None).unwrap()),
+                ForkResult::Child => {
+                    let sent = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.send_to(&[1], "127.0.0.1:9"));
+                    // SAFETY: ends the child and nothing else.
+                    unsafe { libc::_exit(i32::from(sent.is_err())) }
+                }
+            }
+        }
+        Moved { sent: PROCESSES, received: 0 }
+    });
+    kill(pid, Signal::SIGCONT).unwrap();
+    let document = nettopd.settled();
+    let rows: Vec<&RowReport> =
+        document.rows.iter().filter(|row| row.netns == alone.inode() && row.total.tx.app_bytes > 0).collect();
+    assert_eq!(rows.iter().map(|row| row.total.tx.app_bytes).sum::<u64>(), moved.sent);
+    let unnamed = rows.iter().filter(|row| row.exe.is_none()).count() as u64;
+    let lost = document.loss.processes_unrecorded;
+    assert!(0 < unnamed && unnamed <= lost && lost <= PROCESSES - 1000, "{unnamed} unnamed, {lost} lost");
 }

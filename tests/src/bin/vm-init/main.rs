@@ -65,7 +65,7 @@ const EVERYWHERE: [&str; 1] = ["troubles::a_listener_whose_maker_has_ended_is_it
 
 /// How nettopd is used, asked and installed, and what becomes of its history, is the same on every kernel. Others take too
 /// much for an emulated machine.
-const HERE_ONLY: [&str; 16] = [
+const HERE_ONLY: [&str; 17] = [
     "addresses::",
     "api::",
     "archive::",
@@ -75,6 +75,7 @@ const HERE_ONLY: [&str; 16] = [
     "crowds::",
     "history",
     "limits::",
+    "names::more",
     "output::",
     "package::",
     "packets::a_flood",
