@@ -47,7 +47,7 @@ pub fn tcp_pair(server: impl FnOnce(TcpStream) -> Moved, client: impl FnOnce(&Tc
     let client = Process::start(Some(&alone), move |_| {
         let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         let moved = client(&stream);
-        // Closed after the server: what a connection in TIME_WAIT sends passes no hook.
+        // Closed after the server: what a connection in TIME_WAIT sends is the kernel's.
         stream.set_nonblocking(false).unwrap();
         stream.shutdown(std::net::Shutdown::Write).unwrap();
         assert_eq!((&stream).read(&mut [0]).unwrap(), 0);

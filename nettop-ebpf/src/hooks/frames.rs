@@ -1,16 +1,17 @@
 //! Frames of packet sockets (AF_PACKET), at their first device: after the queue each frame is one packet, from any call
-//! or ring. No hook reports that such a socket is made, so the program looks at each sent packet. For all others it
-//! ends after three loads.
+//! or ring. No hook reports that such a socket is made, so the program looks at each sent packet. For all others but
+//! answers from TIME_WAIT it ends after four loads.
 
 use core::ffi::c_void;
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use nettop_common::{
     Direction, Family, Ref, SocketTag,
-    abi::{AF_PACKET, IPPROTO_TCP},
+    abi::{AF_PACKET, IPPROTO_TCP, TCP_TIME_WAIT},
     tag::{STACKED, evidence},
 };
 
+use super::socketless;
 use crate::{
     kernel::{self, load, probe, probe_at},
     ledger::{self, Packet},
@@ -29,8 +30,13 @@ const ETH_P_8021Q_BE: u16 = 0x8100_u16.to_be();
 pub fn frame_sent(ctx: BtfTracePointContext) -> i32 {
     let skb: *const c_void = ctx.arg(0);
     let sk: *const c_void = load(skb, &kernel::SKB_SK);
-    if !sk.is_null() && load::<u16>(sk, &kernel::SOCK_FAMILY) == AF_PACKET {
+    if sk.is_null() {
+        return 0;
+    }
+    if load::<u16>(sk, &kernel::SOCK_FAMILY) == AF_PACKET {
         count(skb as u64, sk, ctx.arg::<*const c_void>(1) as u64);
+    } else if load::<u8>(sk, &kernel::SOCK_STATE) == TCP_TIME_WAIT {
+        answer(skb, ctx.arg::<*const c_void>(1) as u64);
     }
     0
 }
@@ -48,6 +54,15 @@ fn count(skb: u64, sk: *const c_void, device: u64) {
     let known = tags::owner(tag);
     let sender = sender_of(tag, known, socket);
     ledger::count(tag, sender, sk, false, Direction::Tx, &frame(skb, device));
+}
+
+/// An answer that a connection in TIME_WAIT sends. Such a socket has no tag: below another device, the packet may have
+/// been counted there.
+#[inline(always)]
+fn answer(skb: *const c_void, device: u64) {
+    if !is_from_elsewhere(skb as u64) && !has_any(device, kernel::DEVICE_UPPER.load()) {
+        socketless::count_sent(skb, device);
+    }
 }
 
 /// The sender of the frame: the running process only if that is known, since any process may empty a device's queue.
@@ -76,9 +91,7 @@ fn sender_of(tag: &mut SocketTag, known: Ref, socket: u64) -> Ref {
 /// device above have their sender's socket as well.
 #[inline(always)]
 fn is_first_device(tag: &mut SocketTag, skb: u64, device: u64) -> bool {
-    let is_passed_on = probe::<u32>(skb, &kernel::SKB_IIF) != 0;
-    let is_tunnelled = probe::<u16>(skb, &kernel::SKB_INNER_NETWORK_HEADER) != 0;
-    if is_passed_on || is_tunnelled || kernel::netns(probe(device, &kernel::DEVICE_NET)) != tag.netns {
+    if is_from_elsewhere(skb) || kernel::netns(probe(device, &kernel::DEVICE_NET)) != tag.netns {
         return false;
     }
     if has_any(device, kernel::DEVICE_LOWER.load()) {
@@ -86,6 +99,14 @@ fn is_first_device(tag: &mut SocketTag, skb: u64, device: u64) -> bool {
         return true;
     }
     tag.flags & STACKED == 0 || !has_any(device, kernel::DEVICE_UPPER.load())
+}
+
+/// Whether it was received before, or is in a tunnel.
+#[inline(always)]
+fn is_from_elsewhere(skb: u64) -> bool {
+    let is_passed_on = probe::<u32>(skb, &kernel::SKB_IIF) != 0;
+    let is_tunnelled = probe::<u16>(skb, &kernel::SKB_INNER_NETWORK_HEADER) != 0;
+    is_passed_on || is_tunnelled
 }
 
 /// Whether a list of a device, a `list_head`, has a member.

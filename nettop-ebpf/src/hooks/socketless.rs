@@ -1,5 +1,5 @@
-//! Received packets without a full socket pass no cgroup hook: those to a closed port, and those to a connection in
-//! TIME_WAIT. The kernel frees both through `kfree_skb`, where they are counted as its own.
+//! Packets without a full socket pass no cgroup hook, and are counted as the kernel's: received ones to a closed port or to a
+//! connection in TIME_WAIT, which `kfree_skb` frees, and what such a connection answers, where its device gets it.
 
 use core::ffi::c_void;
 
@@ -81,6 +81,18 @@ pub fn count(skb: *const c_void) {
     }
     ledger::count_kernel(netns, net, Direction::Rx, &packet);
     packets::unclaimed(network, netns, &packet);
+}
+
+/// Counts a packet that the kernel sends on this device as its own.
+#[inline(always)]
+pub fn count_sent(skb: *const c_void, device: u64) {
+    let Some(family) = family(skb) else { return };
+    let net: u64 = probe(device, &kernel::DEVICE_NET);
+    let data: u64 = probe(skb as u64, &kernel::SKB_DATA);
+    let link_bytes = network(skb).wrapping_sub(data) as u32;
+    let bytes = load::<u32>(skb, &kernel::SKB_LEN).saturating_sub(link_bytes);
+    let packet = Packet::ordinary(probe(device, &kernel::DEVICE_IFINDEX), family, bytes);
+    ledger::count_kernel(kernel::netns(net), net, Direction::Tx, &packet);
 }
 
 /// Without a socket only TCP comes in super-packets, and `data` is at its header.

@@ -34,7 +34,7 @@ fn read_all(stream: &mut TcpStream) -> u64 {
 }
 
 /// Sends `bytes`, and the FIN only after all have arrived: if one were sent again after it, the answer would come from
-/// TIME_WAIT, which passes no hook.
+/// TIME_WAIT, and be the kernel's.
 fn send_all(stream: &mut TcpStream, bytes: &[u8]) {
     stream.write_all(bytes).unwrap();
     loop {
@@ -346,7 +346,7 @@ fn thousands_of_small_connections_of_fifty_processes_balance() {
             "{missing:?} {books:#?}"
         );
     }
-    // What TIME_WAIT answers passes no hook: at most one answer to each packet that was too late.
+    // Where what TIME_WAIT answers is seen by no hook: at most one answer to each packet that was too late.
     let answers = books.tx.unattributed_packets;
     assert!(answers <= books.rx.kernel_packets, "{books:#?}");
     let answered = books.tx.unattributed_bytes;

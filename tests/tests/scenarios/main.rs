@@ -36,6 +36,7 @@ mod retirement;
 mod senders;
 mod service;
 mod shared;
+mod socketless;
 mod sockets;
 mod systemd;
 mod trace;

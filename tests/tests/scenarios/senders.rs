@@ -82,7 +82,7 @@ fn what_a_queue_lets_pass_is_its_senders_and_not_the_daemons() {
     let client = Process::start(Some(&alone), |_| {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         stream.write_all(&vec![1; upload]).unwrap();
-        // Closed after the server: what a connection in TIME_WAIT sends passes no hook.
+        // Closed after the server: what a connection in TIME_WAIT sends is the kernel's.
         stream.shutdown(Shutdown::Write).unwrap();
         assert_eq!(stream.read(&mut [0]).unwrap(), 0);
         Moved { sent: upload as u64, received: 0 }

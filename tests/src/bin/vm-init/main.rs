@@ -25,7 +25,7 @@ use scenarios::Scenarios;
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// Scenarios in which nothing depends on the back end: the first machine of a kernel runs them for all.
-const ONCE: [&str; 22] = [
+const ONCE: [&str; 23] = [
     "check::",
     "connections::a_connection_older",
     "connections::conversations_of_udp",
@@ -44,6 +44,7 @@ const ONCE: [&str; 22] = [
     "service::a_wrong_configuration",
     "service::it_is_ready",
     "service::without_capabilities",
+    "socketless::",
     "sockets::",
     "trace::usage::a_command_ends",
     "trace::functions_are_shown",
@@ -57,7 +58,8 @@ const OF_CALLS: [&str; 1] = ["trace::"];
 /// Scenarios of who uses a socket and what calls move: a back end runs them even if it did on an older kernel.
 const OF_USE: [&str; 5] = ["connections::", "layers::", "owners::", "paths::", "reconnect::"];
 /// Scenarios of what differs between kernels: functions, reasons, structs.
-const OF_KERNEL: [&str; 7] = ["check::", "drop_places::", "drops::", "frames::", "senders::", "trace::", "troubles::"];
+const OF_KERNEL: [&str; 8] =
+    ["check::", "drop_places::", "drops::", "frames::", "senders::", "socketless::", "trace::", "troubles::"];
 /// Of [`ONCE`], those whose owners are found by use: every machine runs them.
 const EVERYWHERE: [&str; 1] = ["troubles::a_listener_whose_maker_has_ended_is_its_holders"];
 
@@ -89,7 +91,7 @@ const OF_THE_CARDS: [&str; 1] = ["cards::"];
 
 /// Files whose scenarios look at what their own processes and namespaces did: they share a nettopd, and run with one of
 /// their own on the host.
-const SHARING: [&str; 12] = [
+const SHARING: [&str; 13] = [
     "balance::",
     "devices::",
     "drop_places::",
@@ -101,6 +103,7 @@ const SHARING: [&str; 12] = [
     "reconnect::",
     "senders::",
     "shared::",
+    "socketless::",
     "troubles::",
 ];
 /// Among them those that need nettopd to begin later than something else, or to be another; that hand an inode number on;

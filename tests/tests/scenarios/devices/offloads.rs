@@ -82,7 +82,7 @@ pub(crate) fn tcp(nettopd: &Nettopd, [a, b]: [&Namespace; 2], server: &str) -> A
         let mut buffer = vec![7; BYTES];
         stream.write_all(&buffer).unwrap();
         stream.read_exact(&mut buffer).unwrap();
-        // Its own socket answers the other's FIN: what a connection in TIME_WAIT sends passes no hook.
+        // Its own socket answers the other's FIN: what a connection in TIME_WAIT sends is the kernel's.
         stream.shutdown(std::net::Shutdown::Write).unwrap();
         assert_eq!(stream.read(&mut [0]).unwrap(), 0);
         moved

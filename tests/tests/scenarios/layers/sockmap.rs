@@ -100,7 +100,7 @@ fn what_a_sockmap_forwards_is_the_proxys_on_the_wire_and_not_in_the_program() {
         let mut stream = listener.accept().unwrap().0;
         stream.read_exact(&mut data).unwrap();
         parent.signal_ready();
-        // Open until the proxy has closed: what a connection in TIME_WAIT sends passes no hook.
+        // Open until the proxy has closed: what a connection in TIME_WAIT sends is the kernel's.
         stream.shutdown(Shutdown::Write).unwrap();
         assert_eq!(stream.read(&mut [0]).unwrap(), 0);
         Moved { sent: 0, received: SIZE as u64 }
@@ -183,7 +183,7 @@ fn what_a_sockmap_hands_over_inside_the_machine_is_sent_and_received() {
             from.write_all(&[6; 5001]).unwrap();
             to.read_exact(&mut [0; 5001]).unwrap();
         }
-        // Open until the other has closed: what comes to TIME_WAIT, and its answer, pass no hook.
+        // Open until the other has closed: what comes to TIME_WAIT, and its answer, are the kernel's.
         to.shutdown(Shutdown::Write).unwrap();
         assert_eq!(from.read(&mut [0]).unwrap(), 0);
         drop(from);
