@@ -19,7 +19,7 @@ use crate::{
         processes::{Details, Processes},
         users::Users,
     },
-    measure::drops::Tally,
+    measure::{drops::Tally, forwarded},
     sys::{
         clock::{Clock, now},
         escape::escape_c,
@@ -145,6 +145,7 @@ impl Collector {
             hooks: self.hooks.clone(),
             rows,
             devices: books.reports.into_iter().filter(|books| is_shown(&books.device)).collect(),
+            forwarded: forwarded::reports(&reading.forwarded, devices, &self.filter),
             drops: crate::measure::drops::reports(drops, devices, &self.filter),
             other_drops: crate::measure::drops::other(drops),
             uncounted_drops: drops.uncounted,
@@ -213,6 +214,7 @@ impl Collector {
             shadows_lost: reading.stats.shadows_lost,
             namespaces_unread: devices.unread().len() as u64,
             ports_full: reading.stats.ports_full,
+            forwarded_full: reading.stats.forwarded_full,
             tcp_uncounted: drops.events_uncounted,
             hooks_missing: self.hooks_missing(),
         }
