@@ -278,3 +278,36 @@ fn pairs_of_devices_are_listed_until_one_of_them_is_gone() {
         assert!(Instant::now() < deadline, "the pairs stay");
     }
 }
+
+/// A bridge sends what it gets for an unknown address to all of its ports: many pairs of few devices.
+#[test]
+fn pairs_that_find_no_room_are_counted_as_lost() {
+    const PORTS: u64 = 65;
+    let nettopd = Nettopd::start(&[]);
+    let [hosts, bridge] = [(); 2].map(|()| Namespace::new());
+    for namespace in [&hosts, &bridge] {
+        namespace.write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
+    }
+    bridge.ip("link add br0 type bridge mcast_snooping 0");
+    bridge.ip("link set br0 up");
+    for port in 1..=PORTS {
+        bridge.ip(&format!("link add p{port} type veth peer name h{port} netns {}", hosts.pid()));
+        bridge.ip(&format!("link set p{port} master br0 up"));
+        hosts.ip(&format!("addr add 10.0.{port}.1/24 dev h{port}"));
+        hosts.ip(&format!("link set h{port} up"));
+        hosts.ip(&format!("neigh add 10.0.{port}.2 lladdr 02:00:00:00:99:01 dev h{port} nud permanent"));
+        nettopd.allow_negative_rest(&bridge, &format!("p{port}"), "what was received once is sent by all others");
+    }
+    (1..=PORTS).for_each(|port| bridge.wait_until_up(&format!("p{port}")));
+    let before = nettopd.settled().loss.forwarded_full;
+    Process::run(Some(&hosts), |_| {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        let send = |port| socket.send_to(b"to all", format!("10.0.{port}.2:9")).unwrap() as u64;
+        Moved { sent: (1..=PORTS).map(send).sum(), received: 0 }
+    });
+    let document = nettopd.settled();
+    let counted = document.forwarded.iter().filter(|pair| pair.netns == bridge.inode()).count() as u64;
+    let lost = document.loss.forwarded_full - before;
+    // Others may forward as well, while there is no room.
+    assert!(counted <= 4096 && counted + lost >= PORTS * (PORTS - 1), "{counted} and {lost}");
+}

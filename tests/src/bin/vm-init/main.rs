@@ -119,9 +119,10 @@ const SHARING: [&str; 14] = [
 ];
 /// Among them those that need nettopd to begin later than something else, or to be another; that hand an inode number on;
 /// or after which its documents are long.
-const ALONE: [&str; 11] = [
+const ALONE: [&str; 12] = [
     "balance::namespaces::a_namespace_that_takes_a_dead_ones",
     "drops::names_of_functions",
+    "forwarded::pairs_that_find_no_room",
     "frames::frames_are_counted",
     "layers::a_kernel_thread",
     "owners::a_connection_older",
