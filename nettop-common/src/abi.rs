@@ -34,6 +34,8 @@ pub const SOCK_DONE: u64 = 1 << 1;
 
 /// The low bit of `_skb_refdst`: no reference is held.
 pub const SKB_DST_NOREF: u64 = 1;
+/// Of a super-packet whose headers came from a device or another machine, and are not trusted.
+pub const SKB_GSO_DODGY: u32 = 1 << 1;
 
 /// Insert, and do not replace.
 pub const BPF_NOEXIST: u64 = 1;

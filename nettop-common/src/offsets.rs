@@ -139,6 +139,7 @@ macro_rules! for_each_offset {
             SKB_PROTOCOL = "sk_buff" "protocol";
             SHINFO_GSO_SEGMENTS = "skb_shared_info" "gso_segs";
             SHINFO_GSO_SIZE = "skb_shared_info" "gso_size";
+            SHINFO_GSO_TYPE = "skb_shared_info" "gso_type";
             RTABLE_FLAGS = "rtable" "rt_flags";
             RT6_FLAGS = "rt6_info" "rt6i_flags";
             DST_DEV = "dst_entry" "dev";

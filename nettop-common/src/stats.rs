@@ -57,6 +57,8 @@ pub struct Stats {
     pub processes_lost: u64,
     /// Set once a program here had datagrams segmented.
     pub has_udp_segments: u64,
+    /// Forwarded packets of pairs that found no room.
+    pub forwarded_full: u64,
     /// Socket operations of traced programs by io_uring, which are not reported.
     pub calls_by_io_uring: u64,
 }

@@ -3,6 +3,7 @@
 mod balance;
 mod collect;
 mod drops;
+mod forwarded;
 pub mod sampler;
 pub mod sockets;
 

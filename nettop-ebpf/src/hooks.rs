@@ -7,6 +7,7 @@ pub mod copies;
 mod create;
 mod destination;
 mod drops;
+mod forwarded;
 mod frames;
 mod freed;
 mod headers;

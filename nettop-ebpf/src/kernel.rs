@@ -55,3 +55,9 @@ pub fn probe_at<T: bytemuck::Pod>(address: u64) -> T {
 pub fn netns(net: u64) -> Netns {
     Netns { inode: probe(net, &NET_INUM), cookie: probe::<u64>(net, &NET_COOKIE) as u32 }
 }
+
+/// Whether a packet is in a tunnel.
+#[inline(always)]
+pub fn is_tunnelled(skb: u64) -> bool {
+    probe::<u16>(skb, &SKB_INNER_NETWORK_HEADER) != 0
+}

@@ -12,7 +12,7 @@ use crate::{atomic::add, maps::stats, rows, tags};
 
 const LINK_HEADER_BYTES: u32 = 14;
 /// Minimum size of an Ethernet frame (`ETH_ZLEN`, without the link header).
-const MIN_PAYLOAD_BYTES: u32 = 46;
+pub const MIN_PAYLOAD_BYTES: u32 = 46;
 
 /// One skb on its way through a device.
 pub struct Packet {

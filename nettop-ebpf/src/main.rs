@@ -8,6 +8,7 @@
 mod atomic;
 mod ends;
 mod events;
+mod forwarded;
 mod hooks;
 mod kernel;
 mod ledger;

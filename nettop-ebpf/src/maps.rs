@@ -6,8 +6,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, Queue, RingBuf},
 };
 use nettop_common::{
-    Association, AssociationKey, DropCount, DropKey, Listener, Owner, OwnerKey, PortHolder, PortKey, ProcessRecord,
-    Row, RowKey, Share, SocketTag, Stats,
+    Association, AssociationKey, DropCount, DropKey, Forwarded, Listener, Owner, OwnerKey, PairKey, PortHolder,
+    PortKey, ProcessRecord, Row, RowKey, Share, SocketTag, Stats, forwarded,
     process::{NAME_BYTES, NAMES_BYTES},
     share,
     trace::{NAMES, NamePattern},
@@ -77,6 +77,10 @@ pub static DROPS: PerCpuHashMap<DropKey, DropCount> = PerCpuHashMap::with_max_en
 /// Drops, and events, that found no room in the table.
 #[map]
 pub static OTHER_DROPS: PerCpuArray<DropCount> = PerCpuArray::with_max_entries(2, 0);
+/// Forwarded traffic, by pair of devices. Not preallocated: most machines forward nothing.
+#[map]
+pub static FORWARDED: HashMap<PairKey, Forwarded> =
+    HashMap::with_max_entries(forwarded::PAIRS, BPF_F_NO_PREALLOC as u32);
 /// Bound ports, see `ports.rs`. Not preallocated: most machines have few.
 #[map]
 pub static PORTS: HashMap<PortKey, PortHolder> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC as u32);

@@ -26,7 +26,7 @@ use super::{
 };
 
 /// Maps that the daemon reads.
-const MAPS: [&str; 13] = [
+const MAPS: [&str; 14] = [
     "ROWS",
     "OWNERS",
     "STATS",
@@ -35,6 +35,7 @@ const MAPS: [&str; 13] = [
     "OWNER_INDEX",
     "FREE_ROWS",
     "FREE_OWNERS",
+    "FORWARDED",
     "DROPS",
     "OTHER_DROPS",
     "LISTENERS",

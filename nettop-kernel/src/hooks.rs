@@ -141,7 +141,7 @@ pub const AFTER_SEEDING: &[Purpose] = &[
     Purpose {
         name: "frames",
         needed: false,
-        effect_if_missing: "frames that packet sockets send, and answers from TIME_WAIT (unattributed)",
+        effect_if_missing: "forwarded traffic, frames that packet sockets send, and answers from TIME_WAIT (unattributed)",
         ways: &[only(&[hook(
             "frame_sent",
             AttachPoint::Tracepoint,

@@ -1,10 +1,12 @@
 //! Reads the kernel's counters and gives back what ended: counters only grow, differences are taken here.
 
 mod flows;
+mod forwarded;
 mod reader;
 mod retire;
 
 pub use flows::{Flows, accumulate};
+pub use forwarded::PairReading;
 pub use reader::{DeviceReading, Ledger, OwnerReading, Reading, RowReading, SuperPackets};
 
 use nettop_common::Netns;

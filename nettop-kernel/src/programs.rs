@@ -4,7 +4,7 @@ use std::{mem::offset_of, os::fd::OwnedFd, sync::atomic::Ordering};
 
 use anyhow::Context as _;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, Queue};
-use nettop_common::{DropKey, Listener, Owner, Row, RowKey, Share, Stats, share};
+use nettop_common::{DropKey, Forwarded, Listener, Owner, PairKey, Row, RowKey, Share, Stats, share};
 
 use super::{
     bpf_syscall,
@@ -27,6 +27,7 @@ pub struct Programs {
     pub(super) owner_index: HashMap<MapData, [u64; 2], u32>,
     pub(super) free_rows: Queue<MapData, u32>,
     pub(super) free_owners: Queue<MapData, u32>,
+    pub(super) forwarded: HashMap<MapData, [u32; size_of::<PairKey>() / 4], [u64; size_of::<Forwarded>() / 8]>,
     pub(super) drops: PerCpuHashMap<MapData, [u64; size_of::<DropKey>() / 8], [u64; 2]>,
     pub(super) other_drops: PerCpuArray<MapData, [u64; 2]>,
     pub(super) listeners: HashMap<MapData, u64, [u64; size_of::<Listener>() / 8]>,
@@ -78,6 +79,7 @@ impl Programs {
             owner_index: HashMap::try_from(take("OWNER_INDEX")?)?,
             free_rows: Queue::try_from(take("FREE_ROWS")?)?,
             free_owners: Queue::try_from(take("FREE_OWNERS")?)?,
+            forwarded: HashMap::try_from(take("FORWARDED")?)?,
             drops: PerCpuHashMap::try_from(take("DROPS")?)?,
             other_drops: PerCpuArray::try_from(take("OTHER_DROPS")?)?,
             listeners: HashMap::try_from(take("LISTENERS")?)?,

@@ -36,8 +36,8 @@ pub struct DeviceBalance {
     pub rx: DirectionBalance,
 }
 
-/// One way: bytes + copied + offload + pending = attributed + kernel + link headers + padding + undecided + unattributed,
-/// and packets alike.
+/// One way: bytes + copied + offload + pending = attributed + kernel + forwarded + link headers + padding + undecided +
+/// unattributed, and packets alike.
 #[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DirectionBalance {
     /// By the device's own counter.
@@ -49,7 +49,12 @@ pub struct DirectionBalance {
     /// Rows of the kernel.
     pub kernel_bytes: u64,
     pub kernel_packets: u64,
-    /// Of those, what came around by loopback or was received by several sockets, and the device counted once or never.
+    /// What this machine received and sent again, routed or bridged.
+    #[serde(default)]
+    pub forwarded_bytes: u64,
+    #[serde(default)]
+    pub forwarded_packets: u64,
+    /// Of all these, what came around by loopback or was received by several sockets, and the device counted once or never.
     pub copied_bytes: u64,
     pub copied_packets: u64,
     /// Of those, segments and their headers that the device did not count: it counted super-packets.
@@ -65,7 +70,7 @@ pub struct DirectionBalance {
     /// Of those, what the device has not counted yet: it is in a queue, or the device's counters lag.
     pub pending_bytes: u64,
     pub pending_packets: u64,
-    /// The rest: no IP socket saw it. Forwarded, ARP, or in what the kernel keeps to itself.
+    /// The rest: no IP socket saw it. ARP, or in what the kernel keeps to itself.
     pub unattributed_bytes: u64,
     pub unattributed_packets: u64,
 }
@@ -74,14 +79,18 @@ impl DirectionBalance {
     /// What the device has counted beyond what is explained; negative where it counted less.
     pub const fn rest_bytes(&self) -> i64 {
         let has = self.bytes + self.copied_bytes + self.offload_bytes;
-        let held = self.attributed_bytes + self.kernel_bytes + self.link_header_bytes + self.padding_bytes;
+        let held = self.attributed_bytes
+            + self.kernel_bytes
+            + self.forwarded_bytes
+            + self.link_header_bytes
+            + self.padding_bytes;
         has.wrapping_sub(held).cast_signed() - self.undecided_bytes
     }
 
     /// The same in packets.
     pub const fn rest_packets(&self) -> i64 {
         let has = self.packets + self.copied_packets + self.offload_packets;
-        let held = self.attributed_packets + self.kernel_packets;
+        let held = self.attributed_packets + self.kernel_packets + self.forwarded_packets;
         has.wrapping_sub(held).cast_signed() - self.undecided_packets
     }
 
@@ -91,6 +100,14 @@ impl DirectionBalance {
         (self.unattributed_bytes, self.pending_bytes) = split(self.rest_bytes());
         (self.unattributed_packets, self.pending_packets) = split(self.rest_packets());
     }
+}
+
+/// What was forwarded, as it is on the wire.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ForwardedAmount {
+    /// IP bytes.
+    pub bytes: u64,
+    pub packets: u64,
 }
 
 /// An interval's drops and all.

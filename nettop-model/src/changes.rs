@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::{
     Snapshot,
-    snapshot::{DeviceBalance, DeviceReport, HookReport},
+    snapshot::{DeviceBalance, DeviceReport, ForwardedAmount, HookReport},
 };
 
 /// What readers of a stream know from the line before.
@@ -30,6 +30,7 @@ impl Known {
             device.interval != DeviceBalance::default() || self.devices.get(&key(device)) != Some(&quiet(device))
         };
         next.devices.retain(is_new);
+        next.forwarded.retain(|pair| pair.interval != ForwardedAmount::default());
         if next.hooks == self.hooks {
             next.hooks.clear();
         }

@@ -1,6 +1,6 @@
 //! Which part of a document is wanted.
 
-use crate::Snapshot;
+use crate::{Snapshot, snapshot::ForwardedReport};
 
 /// Which rows a report shows. Devices and losses are always whole.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +21,12 @@ impl Filter {
         let is_device = || device.is_some_and(|device| self.devices.iter().any(|wanted| wanted == device));
         is_one_of(&self.pids, pid) && is_one_of(&self.uids, uid) && (self.devices.is_empty() || is_device())
     }
+
+    /// Whether one of these devices is wanted.
+    pub fn admits_pair(&self, pair: &ForwardedReport) -> bool {
+        let names = [&pair.received_on, &pair.sent_on];
+        self.devices.is_empty() || names.into_iter().flatten().any(|name| self.devices.contains(name))
+    }
 }
 
 /// The part of a snapshot that a filter lets through. Losses, and what is gone, are whole; IP versions are joined already.
@@ -29,6 +35,7 @@ pub fn select(snapshot: &Snapshot, filter: &Filter) -> Snapshot {
     let process = |pid: u32| (pid != 0).then_some(pid);
     let rows = snapshot.rows.iter().filter(|row| filter.admits(process(row.pid), row.uid, row.device.as_deref()));
     let drops = snapshot.drops.iter().filter(|drop| filter.admits(drop.pid, drop.uid, drop.device.as_deref()));
+    let pairs = snapshot.forwarded.iter().filter(|pair| filter.admits_pair(pair));
     let tcp = snapshot.tcp.iter().filter(|event| filter.admits(event.pid, event.uid, event.device.as_deref()));
     Snapshot {
         schema: snapshot.schema.clone(),
@@ -43,6 +50,7 @@ pub fn select(snapshot: &Snapshot, filter: &Filter) -> Snapshot {
         hooks: snapshot.hooks.clone(),
         rows: rows.cloned().collect(),
         devices: snapshot.devices.iter().filter(|device| is_shown(&device.device)).cloned().collect(),
+        forwarded: pairs.cloned().collect(),
         drops: drops.cloned().collect(),
         other_drops: snapshot.other_drops,
         uncounted_drops: snapshot.uncounted_drops,

@@ -5,7 +5,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use crate::amounts::{Amount, Count, DeviceBalance, DirectionBalance, DropAmount, DropAmounts, Traffic};
+pub use crate::amounts::{
+    Amount, Count, DeviceBalance, DirectionBalance, DropAmount, DropAmounts, ForwardedAmount, Traffic,
+};
 use crate::{
     Word,
     drops::{DropReport, TcpReport},
@@ -38,6 +40,10 @@ pub struct Snapshot {
     pub rows: Vec<RowReport>,
     /// In lines of a stream, only those that counted something since they were last in a line.
     pub devices: Vec<DeviceReport>,
+    /// What was forwarded between pairs of devices, most bytes of the interval first. In lines of a stream, only pairs that
+    /// counted something. Pairs of which a device is gone are left out.
+    #[serde(default)]
+    pub forwarded: Vec<ForwardedReport>,
     /// Packets that the kernel dropped, by all that is known of them.
     pub drops: Vec<DropReport>,
     /// Drops for which the kernel's table had no room; in `total` also those it has given back since.
@@ -146,6 +152,22 @@ pub struct DeviceReport {
     pub total: DeviceBalance,
 }
 
+/// What one device received and another sent again, routed or bridged. A packet is with each device that sends it: a bridge,
+/// and its port.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Default, PartialEq, Eq)]
+pub struct ForwardedReport {
+    pub netns: u32,
+    pub netns_cookie: u32,
+    /// The topmost that received it. Null for frames to many, which may be sent in copies.
+    pub received_on: Option<String>,
+    pub received_on_ifindex: Option<u32>,
+    pub sent_on: Option<String>,
+    pub sent_on_ifindex: u32,
+    pub interval: ForwardedAmount,
+    /// Since `accounting_since`.
+    pub total: ForwardedAmount,
+}
+
 /// What a device's counters count, one way.
 #[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Default, PartialEq, Eq)]
 pub struct BasisReport {
@@ -205,6 +227,9 @@ pub struct Loss {
     /// Processes of which program, cgroup and parents found no room before the next reading: they are what /proc still knew.
     #[serde(default)]
     pub processes_unrecorded: u64,
+    /// Forwarded packets for whose devices there was no room.
+    #[serde(default)]
+    pub forwarded_full: u64,
     /// Events of TCP for which the table of drops had no room, or that the kernel did not let nettopd see.
     pub tcp_uncounted: u64,
     /// Hooks that this kernel lacks or refused.
@@ -213,7 +238,7 @@ pub struct Loss {
 
 impl Loss {
     /// Counters by name.
-    pub const fn entries(&self) -> [(&'static str, u64); 17] {
+    pub const fn entries(&self) -> [(&'static str, u64); 18] {
         // Each field has to be named here.
         let Self {
             rows_full,
@@ -231,6 +256,7 @@ impl Loss {
             namespaces_unread,
             ports_full,
             processes_unrecorded,
+            forwarded_full,
             tcp_uncounted,
             hooks_missing,
         } = *self;
@@ -250,6 +276,7 @@ impl Loss {
             ("namespaces_unread", namespaces_unread),
             ("ports_full", ports_full),
             ("processes_unrecorded", processes_unrecorded),
+            ("forwarded_full", forwarded_full),
             ("tcp_uncounted", tcp_uncounted),
             ("hooks_missing", hooks_missing),
         ]

@@ -36,6 +36,7 @@ pub fn forget_dead_namespaces(document: &mut Snapshot) {
     };
     document.rows.retain(|row| lives(Some(row.netns), Some(row.netns_cookie)));
     document.devices.retain(|device| lives(Some(device.netns), Some(device.netns_cookie)));
+    document.forwarded.retain(|pair| lives(Some(pair.netns), Some(pair.netns_cookie)));
     document.drops.retain(|drop| lives(drop.netns, drop.netns_cookie));
     document.tcp.retain(|event| lives(event.netns, event.netns_cookie));
 }

@@ -19,7 +19,7 @@ use crate::{
         processes::{Details, Processes},
         users::Users,
     },
-    measure::drops::Tally,
+    measure::{drops::Tally, forwarded},
     sys::{
         clock::{Clock, now},
         escape::escape_c,
@@ -146,6 +146,7 @@ impl Collector {
             hooks: self.hooks.clone(),
             rows,
             devices: books.reports.into_iter().filter(|books| is_shown(&books.device)).collect(),
+            forwarded: forwarded::reports(&reading.forwarded, devices, &self.filter),
             drops: crate::measure::drops::reports(drops, devices, &self.filter),
             other_drops: crate::measure::drops::other(drops),
             uncounted_drops: drops.uncounted,
@@ -218,6 +219,7 @@ impl Collector {
             namespaces_unread: devices.unread().len() as u64,
             ports_full: reading.stats.ports_full,
             processes_unrecorded: reading.stats.processes_lost,
+            forwarded_full: reading.stats.forwarded_full,
             tcp_uncounted: drops.events_uncounted,
             hooks_missing: self.hooks_missing(),
         }

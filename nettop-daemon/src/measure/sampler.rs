@@ -19,6 +19,7 @@ use crate::{
     measure::{
         balance::Balance,
         collect::{Collector, DeviceBooks, View},
+        forwarded,
     },
 };
 
@@ -84,7 +85,9 @@ impl Sampler {
             pids.extend(pid.filter(|pid| pids.len() < MAX_PROCESSES_TRIED && !pids.contains(pid)));
         }
         self.update_devices(&reading.namespaces)?;
-        self.devices.forget_gone(|device| reading.devices.contains_key(device));
+        forwarded::add(&reading.forwarded, &self.devices, &mut reading.devices);
+        let named = forwarded::named(&reading.forwarded);
+        self.devices.forget_gone(|device| reading.devices.contains_key(device) || named.contains(device));
         let reports = self.balance.update(reading.interval, &reading.devices, &self.devices);
         self.devices.set_measured(self.balance.measured());
         let books = DeviceBooks { reports, gone: *self.balance.gone() };

@@ -69,6 +69,7 @@ const fn side(side: &snapshot::DirectionBalance) -> DirectionBalance {
         packets: side.packets,
         attributed_bytes: side.attributed_bytes + side.link_header_bytes + side.padding_bytes,
         kernel_bytes: side.kernel_bytes,
+        forwarded_bytes: side.forwarded_bytes,
         copied_bytes: side.copied_bytes + side.offload_bytes,
         unattributed_bytes: rest + side.undecided_bytes,
     }
@@ -200,6 +201,7 @@ mod tests {
             hooks: vec![],
             rows: vec![row],
             devices: vec![],
+            forwarded: Vec::new(),
             drops: vec![],
             other_drops: snapshot::DropAmounts::default(),
             uncounted_drops: 0,

@@ -111,6 +111,9 @@ fn write_device(text: &mut String, device: &DeviceReport) -> std::fmt::Result {
 fn write_side(text: &mut String, name: &str, side: &DirectionBalance, basis: &BasisReport) -> std::fmt::Result {
     let (processes, kernel) = (side.attributed_bytes, side.kernel_bytes);
     write!(text, "  {name} {} B = {processes} processes + {kernel} kernel", side.bytes)?;
+    if side.forwarded_bytes > 0 {
+        write!(text, " + {} forwarded", side.forwarded_bytes)?;
+    }
     for (bytes, what) in [
         (side.copied_bytes, "copies"),
         (side.offload_bytes, "headers of offloaded segments"),

@@ -1,6 +1,6 @@
 //! Frames of packet sockets (AF_PACKET), at their first device: after the queue each frame is one packet, from any call
 //! or ring. No hook reports that such a socket is made, so the program looks at each sent packet. For all others but
-//! answers from TIME_WAIT it ends after four loads.
+//! forwarded ones and answers from TIME_WAIT it ends after five loads.
 
 use core::ffi::c_void;
 
@@ -11,7 +11,7 @@ use nettop_common::{
     tag::{STACKED, evidence},
 };
 
-use super::socketless;
+use super::{forwarded, socketless};
 use crate::{
     kernel::{self, load, probe, probe_at},
     ledger::{self, Packet},
@@ -29,6 +29,11 @@ const ETH_P_8021Q_BE: u16 = 0x8100_u16.to_be();
 #[btf_tracepoint(function = "net_dev_start_xmit")]
 pub fn frame_sent(ctx: BtfTracePointContext) -> i32 {
     let skb: *const c_void = ctx.arg(0);
+    // A bridge leaves the sender's socket, in its namespace, with the packet.
+    if load::<u32>(skb, &kernel::SKB_IIF) != 0 {
+        forwarded::count(skb as u64, ctx.arg::<*const c_void>(1) as u64);
+        return 0;
+    }
     let sk: *const c_void = load(skb, &kernel::SKB_SK);
     if sk.is_null() {
         return 0;
@@ -60,7 +65,7 @@ fn count(skb: u64, sk: *const c_void, device: u64) {
 /// been counted there.
 #[inline(always)]
 fn answer(skb: *const c_void, device: u64) {
-    if !is_from_elsewhere(skb as u64) && !has_any(device, kernel::DEVICE_UPPER.load()) {
+    if !kernel::is_tunnelled(skb as u64) && !has_any(device, kernel::DEVICE_UPPER.load()) {
         socketless::count_sent(skb, device);
     }
 }
@@ -87,11 +92,11 @@ fn sender_of(tag: &mut SocketTag, known: Ref, socket: u64) -> Ref {
     }
 }
 
-/// Whether the frame came here from its socket. Frames that were received before, are in a tunnel, or come from the
-/// device above have their sender's socket as well.
+/// Whether the frame came here from its socket. Frames that are in a tunnel, or come from the device above have their
+/// sender's socket as well.
 #[inline(always)]
 fn is_first_device(tag: &mut SocketTag, skb: u64, device: u64) -> bool {
-    if is_from_elsewhere(skb) || kernel::netns(probe(device, &kernel::DEVICE_NET)) != tag.netns {
+    if kernel::is_tunnelled(skb) || kernel::netns(probe(device, &kernel::DEVICE_NET)) != tag.netns {
         return false;
     }
     if has_any(device, kernel::DEVICE_LOWER.load()) {
@@ -99,14 +104,6 @@ fn is_first_device(tag: &mut SocketTag, skb: u64, device: u64) -> bool {
         return true;
     }
     tag.flags & STACKED == 0 || !has_any(device, kernel::DEVICE_UPPER.load())
-}
-
-/// Whether it was received before, or is in a tunnel.
-#[inline(always)]
-fn is_from_elsewhere(skb: u64) -> bool {
-    let is_passed_on = probe::<u32>(skb, &kernel::SKB_IIF) != 0;
-    let is_tunnelled = probe::<u16>(skb, &kernel::SKB_INNER_NETWORK_HEADER) != 0;
-    is_passed_on || is_tunnelled
 }
 
 /// Whether a list of a device, a `list_head`, has a member.

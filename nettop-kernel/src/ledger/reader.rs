@@ -7,10 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nettop_common::{Direction, Flow, Netns, Owner, OwnerKey, Ref, Row, RowKey, Sent, Stats, owner, row};
+use nettop_common::{Direction, Flow, Forwarded, Netns, Owner, OwnerKey, Ref, Row, RowKey, Sent, Stats, owner, row};
 
 use super::{
     flows::{Flows, accumulate, difference, moved},
+    forwarded::{PairReading, Pairs},
     retire::Retirement,
 };
 use crate::{
@@ -80,6 +81,12 @@ pub struct DeviceReading {
     pub copies: Flows,
     /// Of both without copies, what the device may not count as segments, by [`nettop_common::Family`].
     pub super_packets: [SuperPackets; 2],
+    /// What the reader of pairs has found to be the device's, by [`nettop_common::Family`] and direction.
+    pub forwarded: [[Forwarded; 2]; 2],
+    /// Received and forwarded packets that the stack may have made of super-packets before it sent them.
+    pub forwarded_cut: u64,
+    /// Forwarded packets that may carry tags of VLANs, by direction: whether a device counts those is not known.
+    pub forwarded_tagged: [u64; 2],
 }
 
 /// Super-packets by who makes or segments them. In the kinds, `app_bytes` are of jumbo headers.
@@ -98,6 +105,7 @@ pub struct SuperPackets {
 impl DeviceReading {
     pub fn is_empty(&self) -> bool {
         [&self.processes, &self.kernel, &self.copies].iter().all(|flows| **flows == Flows::default())
+            && self.forwarded == <[[Forwarded; 2]; 2]>::default()
     }
 
     /// Adds what another holds.
@@ -110,6 +118,13 @@ impl DeviceReading {
             accumulate(&mut sum.merged, &more.merged);
             accumulate(&mut sum.udp, &more.udp);
             accumulate(&mut sum.large, &more.large);
+        }
+        for (sum, more) in self.forwarded.iter_mut().flatten().zip(more.forwarded.iter().flatten()) {
+            sum.add(more);
+        }
+        self.forwarded_cut += more.forwarded_cut;
+        for (sum, more) in self.forwarded_tagged.iter_mut().zip(more.forwarded_tagged) {
+            *sum += more;
         }
     }
 }
@@ -126,6 +141,8 @@ pub struct Reading {
     pub devices: BTreeMap<(Netns, u32), DeviceReading>,
     /// The namespaces of all rows, each with a few living processes that used it.
     pub namespaces: BTreeMap<Netns, Vec<u32>>,
+    /// Pairs of devices with forwarded traffic.
+    pub forwarded: Vec<PairReading>,
     /// Sum of all retired rows, by [`nettop_common::Family`].
     pub exited: [Flows; 2],
     /// Sum of all overflow rows, and what found not even one of those.
@@ -144,6 +161,7 @@ pub struct Ledger {
     last: Vec<Flows>,
     last_at: Instant,
     retirement: Retirement,
+    pairs: Pairs,
 }
 
 impl Ledger {
@@ -155,7 +173,7 @@ impl Ledger {
     /// Takes over freshly started programs.
     pub fn new(programs: Programs) -> Self {
         let retirement = Retirement::new();
-        Self { programs, last: Vec::new(), last_at: Instant::now(), retirement }
+        Self { programs, last: Vec::new(), last_at: Instant::now(), retirement, pairs: Pairs::default() }
     }
 
     /// Reads every row, copies the wanted ones, and retires those whose process, device or namespace is gone. `place`
@@ -176,6 +194,7 @@ impl Ledger {
             rows: Vec::new(),
             devices: BTreeMap::new(),
             namespaces: BTreeMap::new(),
+            forwarded: self.pairs.read(&mut self.programs, &place),
             exited: stats.exited,
             overflow: stats.overflow_given_back,
             runs_skipped: 0,
@@ -222,6 +241,9 @@ impl Ledger {
             } else if wanted(&row) {
                 reading.rows.push(row);
             }
+        }
+        for pair in &reading.forwarded {
+            reading.namespaces.entry(pair.key.netns).or_default();
         }
         for slot in self.retirement.run(&mut self.programs, owners) {
             self.last[slot] = Flows::default();

@@ -186,9 +186,16 @@ impl DeviceBooks {
 fn adds_up(device: &DeviceReport, of: &str, way: &str, side: DirectionBalance) -> Vec<String> {
     let has_bytes = [side.bytes, side.copied_bytes, side.offload_bytes, side.pending_bytes];
     let has_packets = [side.packets, side.copied_packets, side.offload_packets, side.pending_packets];
-    let bytes =
-        [side.attributed_bytes, side.kernel_bytes, side.link_header_bytes, side.padding_bytes, side.unattributed_bytes];
-    let packets = [side.attributed_packets, side.kernel_packets, 0, 0, side.unattributed_packets];
+    let bytes = [
+        side.attributed_bytes,
+        side.kernel_bytes,
+        side.forwarded_bytes,
+        side.link_header_bytes,
+        side.padding_bytes,
+        side.unattributed_bytes,
+    ];
+    let packets =
+        [side.attributed_packets, side.kernel_packets, side.forwarded_packets, 0, 0, side.unattributed_packets];
     let mut found = Vec::new();
     for (what, has, said, undecided) in
         [("bytes", has_bytes, bytes, side.undecided_bytes), ("packets", has_packets, packets, side.undecided_packets)]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use nettop_model::{
     Snapshot,
-    snapshot::{Amount, Count, DeviceBalance, DeviceReport, RowReport, Traffic},
+    snapshot::{Amount, Count, DeviceBalance, DeviceReport, ForwardedAmount, RowReport, Traffic},
 };
 
 /// Namespace, its cookie, and interface index: what names a device.
@@ -29,13 +29,15 @@ pub(super) const TRAFFIC: [&str; 6] =
     ["tx.bytes", "tx.packets", "tx.app_bytes", "rx.bytes", "rx.packets", "rx.app_bytes"];
 pub(super) const ROW: [&str; 8] =
     ["tx.bytes", "tx.packets", "tx.app_bytes", "rx.bytes", "rx.packets", "rx.app_bytes", "drops", "retransmits"];
-pub(super) const BOOKS: [&str; 16] = [
+pub(super) const BOOKS: [&str; 20] = [
     "tx.bytes",
     "tx.packets",
     "tx.attributed_bytes",
     "tx.attributed_packets",
     "tx.kernel_bytes",
     "tx.kernel_packets",
+    "tx.forwarded_bytes",
+    "tx.forwarded_packets",
     "tx.copied_bytes",
     "tx.copied_packets",
     "rx.bytes",
@@ -44,6 +46,8 @@ pub(super) const BOOKS: [&str; 16] = [
     "rx.attributed_packets",
     "rx.kernel_bytes",
     "rx.kernel_packets",
+    "rx.forwarded_bytes",
+    "rx.forwarded_packets",
     "rx.copied_bytes",
     "rx.copied_packets",
 ];
@@ -76,6 +80,18 @@ pub(super) fn items(document: &Snapshot) -> Vec<Item> {
             totals: books(&device.total),
             entries: 1,
             intervals: books(&device.interval),
+        });
+    }
+    for pair in &document.forwarded {
+        let ends = (pair.received_on_ifindex, pair.sent_on_ifindex);
+        let counts = |amount: &ForwardedAmount| vec![amount.bytes, amount.packets];
+        items.push(Item {
+            identity: format!("forwarded {ends:?} {:?}", (pair.netns, pair.netns_cookie)),
+            device: Some((pair.netns, pair.netns_cookie, pair.sent_on_ifindex)),
+            names: &["bytes", "packets"],
+            totals: counts(&pair.total),
+            entries: 1,
+            intervals: counts(&pair.interval),
         });
     }
     for drop in &document.drops {
@@ -213,6 +229,8 @@ fn books(of: &DeviceBalance) -> Vec<u64> {
             side.attributed_packets,
             side.kernel_bytes,
             side.kernel_packets,
+            side.forwarded_bytes,
+            side.forwarded_packets,
             side.copied_bytes,
             side.copied_packets,
         ]

@@ -19,25 +19,27 @@ use nettop_model::{
     history::Document,
     snapshot::{Amount, DeviceBalance, DirectionBalance, Traffic},
 };
-use nettop_tests::{Namespace, Process, nettopd_command, run_nettopd, set_name};
+use nettop_tests::{Namespace, Process, nettopd_command, routed, run_nettopd, set_name};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 use rusqlite::{Connection, OpenFlags};
 
-/// A process that sends itself a datagram of `size` bytes every 5 ms, and asks a closed port, until dropped.
+/// A process that sends itself a datagram of `size` bytes every 5 ms, and asks closed ports, here and behind a router, until
+/// dropped.
 fn talker(namespace: &Namespace, name: &'static [u8], size: usize) -> Process {
     let talker = Process::start(Some(namespace), move |parent| {
         set_name(name);
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let asking = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let asking = UdpSocket::bind("0.0.0.0:0").unwrap();
         let mut buffer = vec![0; size];
         parent.signal_ready();
         loop {
             socket.send_to(&buffer, socket.local_addr().unwrap()).unwrap();
             socket.recv(&mut buffer).unwrap();
             let _ = asking.send_to(&[0; 5], "127.0.0.1:9");
+            let _ = asking.send_to(&[0; 5], "10.2.0.2:9");
             std::thread::sleep(Duration::from_millis(5));
         }
     });
@@ -64,7 +66,7 @@ fn ask(path: &Path, args: &[&str]) -> Document {
 fn the_file_has_what_the_reports_said_and_answers_the_questions_of_its_page() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("history.db");
-    let alone = Namespace::new();
+    let (alone, _router, _host) = routed();
     let _talkers = [talker(&alone, b"small-talk", 100), talker(&alone, b"loud\x1b[2J", 5000)];
     let args = ["--history", path.to_str().unwrap(), "--format", "ndjson", "0.5", "26"];
     let output = run_nettopd(&args);
@@ -96,16 +98,18 @@ fn the_file_has_what_the_reports_said_and_answers_the_questions_of_its_page() {
         let passed = |what: fn(&DirectionBalance) -> u64| devices.iter().map(what).sum::<u64>();
         for (column, said) in [
             ("bytes", passed(|device| device.bytes)),
-            ("attributed", passed(|device| device.attributed_bytes)),
+            ("attributed", passed(|device| device.attributed_bytes + device.link_header_bytes + device.padding_bytes)),
             ("kernel", passed(|device| device.kernel_bytes)),
+            ("forwarded", passed(|device| device.forwarded_bytes)),
         ] {
+            assert!(said > 0);
             for resolution in ["10s", "1m", "1h"] {
                 let query = format!("SELECT sum({way}_{column}) FROM device_{resolution}");
                 assert_eq!(number(&connection, &query), said, "devices: {way} {column} {resolution}");
             }
         }
         let balance = format!(
-            "SELECT sum({way}_bytes + {way}_copied - {way}_attributed - {way}_kernel - {way}_unattributed) FROM device_1h"
+            "SELECT sum({way}_bytes + {way}_copied - {way}_attributed - {way}_kernel - {way}_forwarded - {way}_unattributed) FROM device_1h"
         );
         assert_eq!(number(&connection, &balance), 0, "the books balance");
     }

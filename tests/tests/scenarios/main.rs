@@ -16,6 +16,7 @@ mod devices;
 mod drop_places;
 mod drops;
 mod floor;
+mod forwarded;
 mod frames;
 mod handshakes;
 mod history;

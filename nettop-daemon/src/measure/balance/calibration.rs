@@ -59,6 +59,12 @@ impl Calibration {
         let Counters { tx_bytes, tx_packets, rx_bytes, rx_packets } = now.counters.since(&before.counters);
         let moved = [(tx_packets, tx_bytes), (rx_packets, rx_bytes)].map(|(a, b)| (a.cast_signed(), b.cast_signed()));
         for (way, moved) in self.ways.iter_mut().zip(moved) {
+            // How many packets it received these in, or with which header, is not known.
+            let is_cut = way.direction == Direction::Rx && rows.forwarded_cut > 0;
+            if is_cut || rows.forwarded_tagged[way.direction as usize] > 0 {
+                way.begin_window();
+                continue;
+            }
             way.add(moved, now, rows, length);
         }
     }

@@ -1,10 +1,13 @@
 //! One direction of a device in one interval: its own counters, what rows count, and the difference.
 
-use nettop_common::{Direction, Flow};
-use nettop_kernel::ledger::{DeviceReading, Flows, SuperPackets};
+use nettop_common::{Direction, Flow, Forwarded};
+use nettop_kernel::ledger::{DeviceReading, Flows};
 use nettop_model::snapshot::{DeviceBalance, DirectionBalance};
 
+use self::uncounted::uncounted;
 use crate::identity::devices::{Basis, Counts, Device, Padding, Whole};
+
+mod uncounted;
 
 /// A balance, and the limits of its parts.
 #[derive(Clone, Copy, Default, Debug)]
@@ -99,6 +102,8 @@ pub fn add(total: &mut DeviceBalance, more: &DeviceBalance) {
         total.attributed_packets += more.attributed_packets;
         total.kernel_bytes += more.kernel_bytes;
         total.kernel_packets += more.kernel_packets;
+        total.forwarded_bytes += more.forwarded_bytes;
+        total.forwarded_packets += more.forwarded_packets;
         total.copied_bytes += more.copied_bytes;
         total.copied_packets += more.copied_packets;
         total.offload_bytes += more.offload_bytes;
@@ -111,7 +116,7 @@ pub fn add(total: &mut DeviceBalance, more: &DeviceBalance) {
     }
 }
 
-/// What rows hold, as segments.
+/// What rows hold, and pairs of devices, as segments.
 fn of_rows(rows: &DeviceReading, way: Direction) -> DirectionBalance {
     let sum = |flows: &Flows| {
         let flow = &flows[way as usize];
@@ -120,15 +125,25 @@ fn of_rows(rows: &DeviceReading, way: Direction) -> DirectionBalance {
     let (attributed_bytes, attributed_packets) = sum(&rows.processes);
     let (kernel_bytes, kernel_packets) = sum(&rows.kernel);
     let (copied_bytes, copied_packets) = sum(&rows.copies);
+    let forwarded = forwarded(rows, way);
     DirectionBalance {
         attributed_bytes,
         attributed_packets,
         kernel_bytes,
         kernel_packets,
+        forwarded_bytes: forwarded.skb_bytes + forwarded.gso_bytes,
+        forwarded_packets: forwarded.skbs + forwarded.gso_packets,
         copied_bytes,
         copied_packets,
         ..DirectionBalance::default()
     }
+}
+
+/// Of both IP versions.
+fn forwarded(rows: &DeviceReading, way: Direction) -> Forwarded {
+    let mut sum = Forwarded::default();
+    rows.forwarded.iter().for_each(|of_family| sum.add(&of_family[way as usize]));
+    sum
 }
 
 /// The limits of an amount. A sum of differences: for one interval it may be negative.
@@ -140,7 +155,12 @@ struct Range {
 
 impl Range {
     const fn just(amount: i64) -> Self {
-        Self { least: amount, most: amount }
+        Self::from(amount, 0)
+    }
+
+    /// Or up to so much more.
+    const fn from(least: i64, more: i64) -> Self {
+        Self { least, most: least + more }
     }
 
     fn or(self, other: Self) -> Self {
@@ -156,6 +176,9 @@ impl Range {
         self.least == self.most
     }
 }
+
+/// Headers that the stack repeats in each segment: IPv6 and TCP with all options.
+const MAX_REPEATED_BYTES: i64 = 100;
 
 /// How much the device's count may differ from that of rows.
 #[derive(Clone, Copy, Default, Debug)]
@@ -175,22 +198,31 @@ impl Limits {
     /// On some basis.
     fn on(basis: &Basis, whole: &Whole, rows: &DeviceReading, way: Direction) -> Self {
         let uncounted = uncounted(basis, whole, rows, way);
+        let forwarded = forwarded(rows, way);
+        // Each may have come in a super-packet with another, which the device counted once.
+        let cut_packets = match (way, basis.packets) {
+            (Direction::Tx, _) | (_, Counts::Segments) => 0,
+            (Direction::Rx, Counts::Once | Counts::Buffers) => rows.forwarded_cut.cast_signed(),
+        };
         let sum = |of: fn(&Flow) -> u64| {
             let [processes, kernel, copies] =
                 [&rows.processes, &rows.kernel, &rows.copies].map(|flows| of(&flows[way as usize]).cast_signed());
             processes + kernel - copies
         };
-        let padding_bytes = sum(|flow| flow.padding_bytes);
+        let padding_bytes = sum(|flow| flow.padding_bytes) + forwarded.padding_bytes.cast_signed();
         let if_once = |counts: Counts, amount: i64| if counts == Counts::Segments { 0 } else { amount };
-        let frames = sum(|flow| flow.skbs + flow.gso_packets) - if_once(basis.bytes, uncounted.packets);
+        let frames = sum(|flow| flow.skbs + flow.gso_packets) + (forwarded.skbs + forwarded.gso_packets).cast_signed()
+            - if_once(basis.bytes, uncounted.packets);
+        let cut_frames = if_once(basis.bytes, cut_packets);
+        let link_header_bytes = i64::from(basis.link_header_bytes);
         Self {
-            packets: Range::just(if_once(basis.packets, uncounted.packets)),
-            bytes: Range::just(if_once(basis.bytes, uncounted.bytes)),
-            link_header_bytes: Range::just(frames * i64::from(basis.link_header_bytes)),
+            packets: Range::from(if_once(basis.packets, uncounted.packets), cut_packets),
+            bytes: Range::from(if_once(basis.bytes, uncounted.bytes), cut_frames * MAX_REPEATED_BYTES),
+            link_header_bytes: Range::from((frames - cut_frames) * link_header_bytes, cut_frames * link_header_bytes),
             padding_bytes: match basis.padding {
                 Padding::Never => Range::just(0),
-                Padding::Always => Range::just(padding_bytes),
-                Padding::Maybe => Range { least: 0, most: padding_bytes.max(0) },
+                Padding::Always if cut_frames == 0 => Range::just(padding_bytes),
+                Padding::Always | Padding::Maybe => Range { least: 0, most: padding_bytes.max(0) },
             },
         }
     }
@@ -301,73 +333,6 @@ impl Predicted {
 
 /// A part of a balance that [`Limits`] bound.
 type Part = fn(&mut DirectionBalance) -> &mut u64;
-
-/// What segments are more than super-packets that the device counts once.
-#[derive(Clone, Copy, Default)]
-struct Uncounted {
-    packets: i64,
-    /// Their headers, without jumbo headers: those are in the super-packet, and in no segment.
-    bytes: i64,
-}
-
-impl Uncounted {
-    /// Adds super-packets of some kind; of [`owner::LARGE`](nettop_common::owner::LARGE), `app_bytes` are of jumbo headers.
-    const fn add(&mut self, flow: &Flow) {
-        self.packets += flow.gso_packets.cast_signed();
-        self.bytes += flow.gso_bytes.cast_signed();
-    }
-
-    const fn remove(&mut self, flow: &Flow) {
-        self.packets -= flow.gso_packets.cast_signed();
-        self.bytes -= flow.gso_bytes.cast_signed();
-    }
-}
-
-/// The same of a device on this basis, if that counts super-packets once.
-fn uncounted(basis: &Basis, whole: &Whole, rows: &DeviceReading, way: Direction) -> Uncounted {
-    let mut sum = Uncounted::default();
-    for (family, kinds) in rows.super_packets.iter().enumerate() {
-        match way {
-            Direction::Tx => sent_whole(kinds, whole, family, &mut sum),
-            Direction::Rx => received(kinds, basis, &mut sum),
-        }
-    }
-    if way == Direction::Rx && basis.packets == Counts::Buffers {
-        sum.remove(&rows.copies[Direction::Rx as usize]);
-    }
-    sum
-}
-
-/// What segmentation in the device adds.
-fn sent_whole(kinds: &SuperPackets, whole: &Whole, family: usize, sum: &mut Uncounted) {
-    let of = |flows: &Flows| flows[Direction::Tx as usize];
-    let (all, udp, large) = (of(&kinds.all), of(&kinds.udp), of(&kinds.large));
-    if whole.tcp[family] {
-        sum.add(&all);
-        sum.remove(&udp);
-        sum.remove(&large);
-    }
-    if whole.udp {
-        sum.add(&udp);
-    }
-    if whole.large[family] {
-        sum.add(&large);
-        sum.bytes -= large.app_bytes.cast_signed();
-    }
-}
-
-/// What was merged before the device counted.
-fn received(kinds: &SuperPackets, basis: &Basis, sum: &mut Uncounted) {
-    let of = |flows: &Flows| flows[Direction::Rx as usize];
-    match basis.packets {
-        Counts::Segments | Counts::Once => sum.add(&of(&kinds.merged)),
-        Counts::Buffers => {
-            sum.add(&of(&kinds.all));
-            sum.add(&of(&kinds.udp));
-            sum.bytes -= of(&kinds.large).app_bytes.cast_signed();
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! Packets as rows and a device count them, for tests.
 
-use nettop_common::{Direction, Family, Flow};
+use nettop_common::{Direction, Family, Flow, Forwarded};
 use nettop_kernel::ledger::{DeviceReading, Flows};
 use proptest::prelude::*;
 
@@ -42,7 +42,7 @@ impl Buffer {
         self.segments * self.segment_bytes + self.header_bytes()
     }
 
-    const fn jumbo_bytes(&self) -> u64 {
+    pub(super) const fn jumbo_bytes(&self) -> u64 {
         if self.is_large && self.family == Family::V6 as usize { 8 } else { 0 }
     }
 
@@ -81,6 +81,29 @@ impl Buffer {
             Direction::Rx if self.jumbo_bytes() > 0 => add(&mut kinds.large, self.jumbo_bytes()),
             Direction::Tx | Direction::Rx => {}
         }
+    }
+
+    /// As the kernel's side counts it where a device sends it that takes some whole, and as the device that received it.
+    pub(super) fn forward(&self, rows: &mut DeviceReading, whole: &Whole) {
+        let once = Basis::new(Counts::Once, 0);
+        let flow = self.flow();
+        let mut more = Forwarded { skbs: 1, skb_bytes: flow.skb_bytes, ..Forwarded::default() };
+        if !self.is_counted_once(Counts::Once, &once, whole, Direction::Tx) {
+            (more.skbs, more.skb_bytes) = (self.segments, flow.skb_bytes + flow.gso_bytes);
+            // Those of `device` are not padded.
+            more.ordinary[usize::from(self.is_udp)] = self.segments;
+            rows.forwarded_cut += self.segments;
+        } else if self.segments > 1 {
+            (more.gso_packets, more.gso_bytes) = (flow.gso_packets, flow.gso_bytes);
+            if self.is_merged {
+                (more.merged_packets, more.merged_bytes) = (flow.gso_packets, flow.gso_bytes);
+            } else {
+                more.jumbo_bytes = self.jumbo_bytes();
+            }
+        } else {
+            more.padding_bytes = self.padding_bytes();
+        }
+        rows.forwarded[self.family].iter_mut().for_each(|way| way.add(&more));
     }
 
     /// Whether the device counts it once.

@@ -25,7 +25,7 @@ use scenarios::Scenarios;
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// Scenarios in which nothing depends on the back end: the first machine of a kernel runs them for all.
-const ONCE: [&str; 23] = [
+const ONCE: [&str; 24] = [
     "check::",
     "connections::a_connection_older",
     "connections::conversations_of_udp",
@@ -34,6 +34,7 @@ const ONCE: [&str; 23] = [
     "connections::what_is_sent_again",
     "drop_places::",
     "drops::",
+    "forwarded::",
     "meters::",
     "packets::",
     "places::",
@@ -58,8 +59,17 @@ const OF_CALLS: [&str; 1] = ["trace::"];
 /// Scenarios of who uses a socket and what calls move: a back end runs them even if it did on an older kernel.
 const OF_USE: [&str; 5] = ["connections::", "layers::", "owners::", "paths::", "reconnect::"];
 /// Scenarios of what differs between kernels: functions, reasons, structs.
-const OF_KERNEL: [&str; 8] =
-    ["check::", "drop_places::", "drops::", "frames::", "senders::", "socketless::", "trace::", "troubles::"];
+const OF_KERNEL: [&str; 9] = [
+    "check::",
+    "drop_places::",
+    "drops::",
+    "forwarded::",
+    "frames::",
+    "senders::",
+    "socketless::",
+    "trace::",
+    "troubles::",
+];
 /// Of [`ONCE`], those whose owners are found by use: every machine runs them.
 const EVERYWHERE: [&str; 1] = ["troubles::a_listener_whose_maker_has_ended_is_its_holders"];
 
@@ -92,11 +102,12 @@ const OF_THE_CARDS: [&str; 1] = ["cards::"];
 
 /// Files whose scenarios look at what their own processes and namespaces did: they share a nettopd, and run with one of
 /// their own on the host.
-const SHARING: [&str; 13] = [
+const SHARING: [&str; 14] = [
     "balance::",
     "devices::",
     "drop_places::",
     "drops::",
+    "forwarded::",
     "frames::",
     "layers::",
     "owners::",
@@ -109,9 +120,10 @@ const SHARING: [&str; 13] = [
 ];
 /// Among them those that need nettopd to begin later than something else, or to be another; that hand an inode number on;
 /// or after which its documents are long.
-const ALONE: [&str; 11] = [
+const ALONE: [&str; 12] = [
     "balance::namespaces::a_namespace_that_takes_a_dead_ones",
     "drops::names_of_functions",
+    "forwarded::pairs_that_find_no_room",
     "frames::frames_are_counted",
     "layers::a_kernel_thread",
     "owners::a_connection_older",

@@ -63,6 +63,28 @@ proptest! {
     }
 
     #[test]
+    fn nothing_is_left_of_what_one_device_received_and_another_sent(
+        buffers in vec(buffer(), 1..40), basis in basis(), mut whole in whole()
+    ) {
+        for family in 0..2 {
+            whole.large[family] &= whole.tcp[family];
+        }
+        let before = device_with(basis, whole, Counters::default());
+        let mut rows = DeviceReading::default();
+        buffers.iter().for_each(|buffer| buffer.forward(&mut rows, &whole));
+        // What the sending device does not take whole, it counts as segments.
+        let all = counters(&buffers, &basis, &whole);
+        let books = Books::of(&before, &device_with(basis, whole, all), &rows).balance;
+        let tx_is_whole = |buffer: &Buffer| buffer.segments == 1 || !buffer.is_merged || buffer.jumbo_bytes() == 0;
+        let sides = if buffers.iter().all(tx_is_whole) { vec![books.tx, books.rx] } else { vec![books.rx] };
+        for side in sides {
+            prop_assert_eq!((side.unattributed_bytes, side.pending_bytes), (0, 0), "{:?}", side);
+            prop_assert_eq!((side.unattributed_packets, side.pending_packets), (0, 0), "{:?}", side);
+            prop_assert!(side.forwarded_packets > 0);
+        }
+    }
+
+    #[test]
     fn a_basis_that_changes_within_an_interval_leaves_nothing(
         first in vec(buffer(), 0..20), then in vec(buffer(), 0..20), is_on in any::<bool>()
     ) {

@@ -1,0 +1,48 @@
+//! The table of forwarded traffic, and how a packet is added to its pair of devices.
+
+use nettop_common::{
+    Forwarded, PairKey,
+    abi::{BPF_NOEXIST, IPPROTO_TCP, IPPROTO_UDP},
+};
+
+use crate::{
+    atomic::add,
+    ledger::{MIN_PAYLOAD_BYTES, Packet},
+    maps::{FORWARDED, count},
+};
+
+/// Adds a packet to its pair, which is made if there is room.
+#[inline(always)]
+pub fn add_to(key: &PairKey, packet: &Packet, is_merged: bool, protocol: u8) {
+    if FORWARDED.get_ptr_mut(key).is_none() {
+        // Another CPU may be first.
+        let _ = FORWARDED.insert(key, Forwarded::default(), BPF_NOEXIST);
+    }
+    let Some(sum) = FORWARDED.get_ptr_mut(key) else {
+        return count(|stats| &raw mut stats.forwarded_full);
+    };
+    // SAFETY: the daemon takes out only pairs that are quiet and whose device is gone.
+    let sum = unsafe { &mut *sum };
+    add(&raw mut sum.skbs, 1);
+    add(&raw mut sum.skb_bytes, u64::from(packet.bytes));
+    if packet.bytes < MIN_PAYLOAD_BYTES {
+        add(&raw mut sum.padding_bytes, u64::from(MIN_PAYLOAD_BYTES - packet.bytes));
+    }
+    if packet.gso_size == 0 {
+        match u16::from(protocol) {
+            IPPROTO_TCP => add(&raw mut sum.ordinary[0], 1),
+            IPPROTO_UDP => add(&raw mut sum.ordinary[1], 1),
+            _ => {}
+        }
+        return;
+    }
+    let wire = packet.wire();
+    let (packets, bytes) = (wire.packets - 1, wire.bytes - u64::from(packet.bytes));
+    add(&raw mut sum.gso_packets, packets);
+    add(&raw mut sum.gso_bytes, bytes);
+    add(&raw mut sum.jumbo_bytes, u64::from(packet.jumbo_bytes));
+    if is_merged {
+        add(&raw mut sum.merged_packets, packets);
+        add(&raw mut sum.merged_bytes, bytes);
+    }
+}
