@@ -33,7 +33,18 @@ const FILES: [&str; 16] = [
 ];
 
 /// Files of scenarios that have nothing to do with back ends: they run in one machine of each kernel.
-const ONCE: [&str; 7] = ["check", "sockets", "meters", "packets", "drop_places", "retirement", "places"];
+const ONCE: [&str; 10] = [
+    "check",
+    "sockets",
+    "meters",
+    "packets",
+    "drop_places",
+    "retirement",
+    "places",
+    "names",
+    "forwarded",
+    "socketless",
+];
 
 /// Files of scenarios in machines that start from a disk.
 const BOOTED: [&str; 1] = ["systemd"];

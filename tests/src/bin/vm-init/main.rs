@@ -25,7 +25,7 @@ use scenarios::Scenarios;
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// Scenarios in which nothing depends on the back end: the first machine of a kernel runs them for all.
-const ONCE: [&str; 24] = [
+const ONCE: [&str; 25] = [
     "check::",
     "connections::a_connection_older",
     "connections::conversations_of_udp",
@@ -36,6 +36,7 @@ const ONCE: [&str; 24] = [
     "drops::",
     "forwarded::",
     "meters::",
+    "names::",
     "packets::",
     "places::",
     "retirement::",
@@ -59,12 +60,13 @@ const OF_CALLS: [&str; 1] = ["trace::"];
 /// Scenarios of who uses a socket and what calls move: a back end runs them even if it did on an older kernel.
 const OF_USE: [&str; 5] = ["connections::", "layers::", "owners::", "paths::", "reconnect::"];
 /// Scenarios of what differs between kernels: functions, reasons, structs.
-const OF_KERNEL: [&str; 9] = [
+const OF_KERNEL: [&str; 10] = [
     "check::",
     "drop_places::",
     "drops::",
     "forwarded::",
     "frames::",
+    "names::",
     "senders::",
     "socketless::",
     "trace::",
