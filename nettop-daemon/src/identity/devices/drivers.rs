@@ -29,19 +29,22 @@ const fn driver(name: &'static str, basis: [Basis; 2], source: &'static str) -> 
 const SEGMENTS: [Basis; 2] = [Basis::new(Segments, HEADER), Basis::new(Segments, HEADER).padded(Always)];
 /// The same, with short frames padded by the driver before it counts.
 const PADDED: [Basis; 2] = [Basis::new(Segments, HEADER).padded(Always), Basis::new(Segments, HEADER).padded(Always)];
+/// usbnet makes no segments. A frame that fills its last USB packet is sent, and counted, with one byte more.
+const USB: [Basis; 2] = [Basis::new(Segments, HEADER), Basis::new(Segments, 0).padded(Maybe)];
 /// Super-packets that are sent count once.
 const SENT_ONCE: [Basis; 2] = [Basis::new(Once, HEADER).padded(Never), Basis::new(Segments, HEADER).padded(Always)];
 /// Sent packets are counted as segments, with the headers of one.
 const PACKETS_ONLY: Basis = Basis { bytes: Once, ..Basis::new(Segments, HEADER) };
 
 /// By name.
-pub const DRIVERS: [Driver; 25] = [
+pub const DRIVERS: [Driver; 26] = [
     driver("bcmgenet", SEGMENTS, "bcmgenet.c: bcmgenet_tx_reclaim, bcmgenet_desc_rx"),
     driver(
         "brcmfmac",
         [Basis::new(Once, HEADER), Basis::new(Segments, 0)],
         "brcmfmac/core.c: brcmf_netdev_start_xmit, brcmf_netif_rx",
     ),
+    driver("cdc_ether", USB, "usbnet.c: usbnet_start_xmit, usbnet_skb_return behind eth_type_trans"),
     driver("e1000", PADDED, "e1000_main.c: e1000_clean_tx_irq, e1000_clean_rx_irq"),
     driver(
         "e1000e",
