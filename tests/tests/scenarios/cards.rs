@@ -1,6 +1,8 @@
 //! Network cards that QEMU emulates, each on a cable to a virtio card: each balances, whatever its driver counts.
 //! Ignored where there are none; `cargo xtask vm 6.12 -- cards::` makes a machine that has them.
 
+mod stacks;
+
 use std::{
     collections::BTreeSet,
     process::{Command, Stdio},
