@@ -81,7 +81,7 @@ pub fn package_tools() -> anyhow::Result<()> {
 /// One line with the remedy.
 pub fn vm_tools() -> anyhow::Result<()> {
     test_tools()?;
-    install(&[("qemu-system-x86_64", "qemu-system-x86"), ("xz", "xz-utils")])
+    install(&[("qemu-system-x86_64", "qemu-system-x86"), ("wg", "wireguard-tools"), ("xz", "xz-utils")])
 }
 
 /// Builds cargo-deb into target/, where the user's own programs are not touched.

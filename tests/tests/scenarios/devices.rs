@@ -45,7 +45,12 @@ fn silent_pair() -> (Namespace, Namespace) {
 pub(crate) fn address(namespace: &Namespace, device: &str, net: &str, host: u8) {
     let other = 3 - host;
     namespace.ip(&format!("addr add {net}.{host}/24 dev {device}"));
-    namespace.ip(&format!("link set {device} address 02:00:00:00:01:0{host} up"));
+    let link_address = format!("02:00:00:00:01:0{host}");
+    // Some cards take none while they are up.
+    if !namespace.run("ip", &format!("link show dev {device}")).contains(&link_address) {
+        namespace.ip(&format!("link set {device} address {link_address}"));
+    }
+    namespace.ip(&format!("link set {device} up"));
     namespace.ip(&format!("neigh add {net}.{other} lladdr 02:00:00:00:01:0{other} dev {device} nud permanent"));
     namespace.wait_until_up(device);
 }

@@ -138,6 +138,7 @@ mod tests {
             initrd: "i".into(),
             disk: backend.is_none().then(|| "d".into()),
             devices: Vec::new(),
+            network: None,
             log: "l".into(),
             arguments: Vec::new(),
             guests: 1,

@@ -44,6 +44,7 @@ pub fn machine(
         initrd,
         disk: Some(disk),
         devices: Vec::new(),
+        network: None,
         log,
         arguments,
         guests: 1,

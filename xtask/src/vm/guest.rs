@@ -90,6 +90,14 @@ pub fn qemu(memory_mib: u32) -> Command {
     yielding(&qemu)
 }
 
+/// The same command in a network namespace of its own, after others that set it up.
+fn in_namespace(command: &Command, setup: &str) -> Command {
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--net", "sh", "-e", "-c"]).arg(format!("{setup}exec \"$@\"")).arg("sh");
+    unshare.arg(command.get_program()).args(command.get_args());
+    unshare
+}
+
 /// Boots and listens until the guest is off. Its output goes to the machine's log.
 ///
 /// # Errors
@@ -110,6 +118,9 @@ pub fn run(machine: &Machine, guest: usize) -> anyhow::Result<Report> {
         log = log.with_extension(format!("{}.log", guest + 1));
     }
     qemu.arg("-append").arg(format!("{KERNEL} {CONSOLE} rdinit=/init -- {arguments}"));
+    if let Some(network) = &machine.network {
+        qemu = in_namespace(&qemu, network);
+    }
     let mut child = Stopped(qemu.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot run QEMU")?);
     let stdout = child.0.stdout.take().context("QEMU has no output")?;
     let mut log = File::create(log)?;

@@ -51,8 +51,9 @@ const MODULES: &[&str] = &[
     "vxlan",
 ];
 
-/// Those of the cards in `cards.rs`, which only its machine loads.
-const CARD_MODULES: &[&str] = &["8139cp", "e1000", "e1000e", "virtio_net", "vmxnet3"];
+/// Those of the cards in `cards.rs` and of what stands on them, which only its machine loads.
+const CARD_MODULES: &[&str] =
+    &["8139cp", "bonding", "cdc_ether", "e1000", "e1000e", "virtio_net", "vmxnet3", "wireguard", "xhci_pci"];
 
 /// A line of the matrix.
 pub struct Kernel {

@@ -17,6 +17,8 @@ pub struct Machine {
     pub disk: Option<PathBuf>,
     /// More arguments of QEMU, for devices that only this machine has.
     pub devices: Vec<String>,
+    /// Commands that make what those are joined to, in a network namespace that QEMU runs in.
+    pub network: Option<String>,
     pub log: PathBuf,
     /// For the guest's init.
     pub arguments: Vec<String>,
@@ -81,7 +83,18 @@ impl Kernel {
             let log = folder.join(format!("{}.log", backend.unwrap_or("none")));
             let guests = if is_first && backend.is_some() && filter.is_empty() { GUESTS_OF_THE_FIRST } else { 1 };
             let (image, initrd) = (image.into(), initrd.into());
-            Machine { kernel: self, backend, image, initrd, disk: None, devices: Vec::new(), log, arguments, guests }
+            Machine {
+                kernel: self,
+                backend,
+                image,
+                initrd,
+                disk: None,
+                devices: Vec::new(),
+                network: None,
+                log,
+                arguments,
+                guests,
+            }
         };
         if self.backends.is_empty() {
             return vec![machine(None)];

@@ -30,6 +30,8 @@ const SEGMENTS: [Basis; 2] = [Basis::new(Segments, HEADER_BYTES), Basis::new(Seg
 /// The same, with short frames padded by the driver before it counts.
 const PADDED: [Basis; 2] =
     [Basis::new(Segments, HEADER_BYTES).padded(Always), Basis::new(Segments, HEADER_BYTES).padded(Always)];
+/// usbnet makes no segments. A frame that fills its last USB packet is sent, and counted, with one byte more.
+const USB: [Basis; 2] = [Basis::new(Segments, HEADER_BYTES), Basis::new(Segments, 0).padded(Maybe)];
 /// Super-packets that are sent count once.
 const SENT_ONCE: [Basis; 2] =
     [Basis::new(Once, HEADER_BYTES).padded(Never), Basis::new(Segments, HEADER_BYTES).padded(Always)];
@@ -37,13 +39,14 @@ const SENT_ONCE: [Basis; 2] =
 const PACKETS_ONLY: Basis = Basis { bytes: Once, ..Basis::new(Segments, HEADER_BYTES) };
 
 /// By name.
-pub const DRIVERS: [Driver; 25] = [
+pub const DRIVERS: [Driver; 26] = [
     driver("bcmgenet", SEGMENTS, "bcmgenet.c: bcmgenet_tx_reclaim, bcmgenet_desc_rx"),
     driver(
         "brcmfmac",
         [Basis::new(Once, HEADER_BYTES), Basis::new(Segments, 0)],
         "brcmfmac/core.c: brcmf_netdev_start_xmit, brcmf_netif_rx",
     ),
+    driver("cdc_ether", USB, "usbnet.c: usbnet_start_xmit, usbnet_skb_return behind eth_type_trans"),
     driver("e1000", PADDED, "e1000_main.c: e1000_clean_tx_irq, e1000_clean_rx_irq"),
     driver(
         "e1000e",

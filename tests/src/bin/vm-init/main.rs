@@ -226,10 +226,13 @@ fn run() -> anyhow::Result<()> {
     environment.extend(backend.map(|backend| ("NETTOPD_BACKEND", backend)));
     let scenarios =
         Scenarios { program: "/usr/bin/scenarios".into(), environment, said: "/tmp/said".into(), limit: LIMIT };
+    let part = words("part=").next().map(parse_part).transpose()?;
+    let is_dealt = |number: usize| part.is_none_or(|(part, parts)| number % parts == part);
     if words("cards").next().is_some() {
-        for test in scenarios.ignored()?.iter().filter(|test| is_of(test, &OF_THE_CARDS) && is_wanted(test, &filters)) {
-            scenarios.run_and_report(test)?;
-        }
+        let is_mine = |test: &&String| is_of(test, &OF_THE_CARDS) && is_wanted(test, &filters);
+        let all = scenarios.ignored()?;
+        let mine = all.iter().filter(is_mine).enumerate().filter(|(number, _)| is_dealt(*number));
+        scenarios.run_together(&mine.map(|(_, test)| test.as_str()).collect::<Vec<_>>())?;
         println!("vm: end");
         return Ok(());
     }
@@ -238,8 +241,6 @@ fn run() -> anyhow::Result<()> {
     let is_mine = |test: &&String| {
         is_wanted(test, &filters) && !is_of(test, &[&HERE_ONLY[..], &OF_THE_DISK, &OF_THE_CARDS].concat())
     };
-    let part = words("part=").next().map(parse_part).transpose()?;
-    let is_dealt = |number: usize| part.is_none_or(|(part, parts)| number % parts == part);
     let mine =
         all.iter().filter(is_mine).enumerate().filter(|(number, _)| is_dealt(*number)).map(|(_, test)| test.as_str());
     let (once, run): (Vec<&str>, Vec<&str>) = mine.partition(|test| is_run_elsewhere(test, backend, first, scope));

@@ -45,8 +45,13 @@ fn addressed_pair() -> (Namespace, Namespace) {
 }
 
 /// Gives `v0` and `v1` addresses, and each the other's.
-pub(crate) fn add_addresses(a: &Namespace, b: &Namespace) {
-    for (namespace, device, host) in [(a, "v0", 1_u8), (b, "v1", 2)] {
+fn add_addresses(a: &Namespace, b: &Namespace) {
+    add_addresses_to([a, b], ["v0", "v1"]);
+}
+
+/// The same for other devices.
+pub(crate) fn add_addresses_to(namespaces: [&Namespace; 2], devices: [&str; 2]) {
+    for ((host, namespace), device) in (1_u8..).zip(namespaces).zip(devices) {
         address(namespace, device, "10.1.0", host);
         let other = 3 - host;
         // No report of multicast groups, which nobody's socket would send or take.
