@@ -26,10 +26,6 @@ use crate::{
     steps::{Failure, Steps, Tests},
 };
 
-/// Scenarios of the packaged unit, as the guest's init has them.
-const OF_THE_DISK: &str = "systemd::";
-/// Scenarios of network cards.
-const OF_THE_CARDS: &str = "cards::";
 /// So many of the slowest are named.
 const SHOWN_SLOWEST_SCENARIOS: usize = 4;
 
@@ -189,6 +185,6 @@ fn parts(scenarios: &Path, filter: &[String]) -> anyhow::Result<Parts> {
         bail!("no scenario has {} in its name", filter.join(" or "));
     }
     let has = |kind: &str| wanted.iter().any(|test| test.starts_with(kind));
-    let is_special = |test: &&str| test.starts_with(OF_THE_DISK) || test.starts_with(OF_THE_CARDS);
-    Ok(Parts { kernel: !wanted.iter().all(is_special), disk: has(OF_THE_DISK), cards: has(OF_THE_CARDS) })
+    let is_special = |test: &&str| test.starts_with(disk::SCENARIOS) || test.starts_with(cards::SCENARIOS);
+    Ok(Parts { kernel: !wanted.iter().all(is_special), disk: has(disk::SCENARIOS), cards: has(cards::SCENARIOS) })
 }

@@ -4,12 +4,13 @@
 use std::fmt::Write as _;
 
 use super::{
-    OF_THE_CARDS,
     image::{self, Guest},
     kernel::{Installed, Kernel},
     machine::{Machine, filters},
 };
 
+/// Its scenarios.
+pub const SCENARIOS: &str = "cards::";
 /// Cards do not change much from kernel to kernel.
 const KERNELS: [&str; 1] = ["6.12"];
 /// They wait most of the time.
@@ -76,7 +77,7 @@ pub fn machine(
         network: Some(network()),
         log: folder.join("cards.log"),
         arguments,
-        guests: if filter.iter().all(|filter| filter == OF_THE_CARDS) { GUESTS } else { 1 },
+        guests: if filter.iter().all(|filter| filter == SCENARIOS) { GUESTS } else { 1 },
     }))
 }
 

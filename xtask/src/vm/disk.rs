@@ -9,6 +9,8 @@ use super::{
 };
 use crate::{command::run, package};
 
+/// Scenarios of the packaged unit, as the guest's init has them.
+pub const SCENARIOS: &str = "systemd::";
 /// Between these lie the last changes in what a kernel lets capabilities do, and in the hooks that are chosen.
 const KERNELS: [&str; 1] = ["6.1"];
 /// Most of it is never written.
