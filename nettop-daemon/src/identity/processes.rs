@@ -2,7 +2,7 @@
 //! process that makes a socket; /proc, read once per name that it had, knows the others.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     fs, io,
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
@@ -67,9 +67,9 @@ struct Entry {
 pub struct Processes {
     root: PathBuf,
     /// As the kernel side recorded them.
-    recorded: HashMap<(u32, u64), Details>,
-    /// Keys of those, the oldest first.
-    order: VecDeque<(u32, u64)>,
+    recorded: HashMap<OwnerKey, Details>,
+    /// The [`MAX_PROCESSES`] before those, of a stream: that does not hear which are gone.
+    older: HashMap<OwnerKey, Details>,
     entries: HashMap<(u32, u64), Entry>,
     generation: u64,
 }
@@ -77,29 +77,31 @@ pub struct Processes {
 impl Processes {
     /// Reads below `root`, which is /proc outside of tests.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        let (recorded, order, entries) = (HashMap::new(), VecDeque::new(), HashMap::new());
-        Self { root: root.into(), recorded, order, entries, generation: 0 }
+        let [recorded, older] = [HashMap::new(), HashMap::new()];
+        Self { root: root.into(), recorded, older, entries: HashMap::new(), generation: 0 }
     }
 
-    /// Takes what the kernel side recorded. Above [`MAX_PROCESSES`] the oldest go: if they live, /proc knows them.
+    /// Takes what the kernel side recorded.
     pub fn learn(&mut self, described: Vec<Described>) {
         for described in described {
-            let key = (described.key.tgid, described.key.start_time_ns);
-            if self.recorded.insert(key, Details::of(&described)).is_none() {
-                self.order.push_back(key);
-            }
+            self.recorded.insert(described.key, Details::of(&described));
         }
-        while self.order.len() > MAX_PROCESSES
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.recorded.remove(&oldest);
+        if self.recorded.len() >= MAX_PROCESSES {
+            self.older = std::mem::take(&mut self.recorded);
+        }
+    }
+
+    /// Forgets what was recorded of these.
+    pub fn forget(&mut self, gone: &[OwnerKey]) {
+        for key in gone {
+            self.recorded.remove(key);
+            self.older.remove(key);
         }
     }
 
     /// The details of a process; asked again after an exec or a rename.
     pub fn details(&mut self, owner: &OwnerReading) -> Details {
-        let key = (owner.key.tgid, owner.key.start_time_ns);
-        let recorded = self.recorded.get(&key);
+        let recorded = self.recorded.get(&owner.key).or_else(|| self.older.get(&owner.key));
         if let Some(recorded) = recorded.filter(|recorded| recorded.exe.is_some() && recorded.cgroup.is_some()) {
             return recorded.clone();
         }

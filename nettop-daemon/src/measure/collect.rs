@@ -111,6 +111,7 @@ impl Collector {
             users.renew();
         }
         self.processes.learn(std::mem::take(&mut reading.processes));
+        self.processes.forget(&reading.processes_gone);
         join_families(&mut reading.rows);
         let mut tallies = crate::measure::drops::tallies(drops);
         let row = |row: &RowReading| {

@@ -152,6 +152,8 @@ pub struct Reading {
     pub renames_skipped: u64,
     /// Processes that became known since the last reading: those of all new rows, unless `stats` says that some were lost.
     pub processes: Vec<Described>,
+    /// Owners that were given back since the last reading.
+    pub processes_gone: Vec<OwnerKey>,
     pub stats: Stats,
 }
 
@@ -200,6 +202,7 @@ impl Ledger {
             runs_skipped: 0,
             renames_skipped: self.programs.renames_skipped(),
             processes: Vec::new(),
+            processes_gone: Vec::new(),
             stats,
         };
         if let Some(row) = self.programs.rows.read(row::OVERFLOW as usize) {
@@ -250,6 +253,7 @@ impl Ledger {
         }
         self.last_at = at;
         // A process is recorded before its first row is made.
+        reading.processes_gone = self.retirement.take_given_back();
         reading.processes = self.programs.processes.as_mut().map(Records::take).unwrap_or_default();
         reading.runs_skipped = self.programs.runs_skipped(runs_unrecovered);
         reading.took = at.elapsed();

@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytemuck::Zeroable as _;
-use nettop_common::{Flow, Netns, Owner, Row, RowKey, Share, Stats, owner, row};
+use nettop_common::{Flow, Netns, Owner, OwnerKey, Row, RowKey, Share, Stats, owner, row};
 use nix::{errno::Errno, sys::signal::kill, unistd::Pid};
 use procfs::process::Process;
 
@@ -97,13 +97,23 @@ pub(super) struct Retirement {
     swept_at: Instant,
     /// Whether a process not in /proc is gone: a pid namespace hides others.
     sees_all: bool,
+    /// Owners that no reading has named yet.
+    given_back: Vec<OwnerKey>,
 }
 
 impl Retirement {
     pub(super) fn new() -> Self {
         let now = Instant::now();
         let sees_all = Kind::Pid.is_first();
-        Self { rows: Vec::new(), owners: Vec::new(), seen_at_s: HashMap::new(), began_at: now, swept_at: now, sees_all }
+        Self {
+            rows: Vec::new(),
+            owners: Vec::new(),
+            seen_at_s: HashMap::new(),
+            began_at: now,
+            swept_at: now,
+            sees_all,
+            given_back: Vec::new(),
+        }
     }
 
     /// Notes a reading of a row: whether its place is there, its process lives, and anything was counted.
@@ -133,6 +143,11 @@ impl Retirement {
         state.gone = gone;
         // A namespace that nobody could enter may be seen again.
         state.gone_at_s = (gone != Gone::No).then(|| state.gone_at_s.unwrap_or(now_s));
+    }
+
+    /// Owners that were given back since the last call.
+    pub(super) fn take_given_back(&mut self) -> Vec<OwnerKey> {
+        std::mem::take(&mut self.given_back)
     }
 
     fn now_s(&self) -> u32 {
@@ -191,6 +206,7 @@ impl Retirement {
             let state = &mut self.owners[slot];
             if state.leaving {
                 if !rows.any {
+                    self.given_back.push(entry.key);
                     give_back_owner(programs, slot, &entry);
                     *state = Slot::default();
                 }
