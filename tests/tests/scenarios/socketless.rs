@@ -122,11 +122,13 @@ fn what_a_killed_processs_connection_answers_in_time_wait_is_the_kernels() {
         assert_app(&document, pids[1], sent);
         let passed = sniffer.remote(port);
         let [served, sent] = pids.map(|pid| wire(&document, pid));
-        assert_eq!(served, passed.reversed(), "{:#?}", document.rows);
+        // On 6.1 no hook sees the SYN-ACK of IPv6.
+        let syn_ack = if kernel() < (6, 12) && address == "::1" { 80 } else { 0 };
+        assert_eq!(Moved { sent: served.sent + syn_ack, ..served }, passed.reversed(), "{:#?}", document.rows);
         let books = device(&document, alone.inode(), "lo");
         let [tx, rx] = [books.tx, books.rx].map(|side| (side.kernel_bytes, side.unattributed_bytes));
         // Before 6.13 the answer is of a socket of the kernel's, and over IPv6 of none.
-        let seen = if kernel() < (6, 13) && address == "::1" { (0, answer) } else { (answer, 0) };
+        let seen = if kernel() < (6, 13) && address == "::1" { (0, answer + syn_ack) } else { (answer, 0) };
         assert_eq!((passed.sent - sent.sent, tx), (answer, seen), "{books:#?} {:#?}", document.rows);
         // The FIN that it answers.
         let seen = if kernel() < (6, 11) { (0, answer) } else { (answer, 0) };
