@@ -283,7 +283,9 @@ fn a_hostile_name_stays_in_its_place() {
         Moved::default()
     });
     let expected = format!("{:>6} {:>16} {pid:>6} {:>6} {:>16}", 0, "\\x1b[31m\\x0a\\xffevil", 4000, "127.0.0.1");
-    assert_eq!(lines.collect::<Vec<_>>(), [expected]);
+    // From 7.0 on, where tracepoints are preemptible, the kernel skips runs of hooks, whoever's they are.
+    let is_event = |line: &String| !line.ends_with(" runs of hooks skipped by the kernel]");
+    assert_eq!(lines.filter(is_event).collect::<Vec<_>>(), [expected]);
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
