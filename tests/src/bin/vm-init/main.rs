@@ -199,12 +199,13 @@ fn run() -> anyhow::Result<()> {
     // What the kernel's command line has behind its `--`.
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words = |name: &'static str| arguments.iter().filter_map(move |word| word.strip_prefix(name));
+    let has = |name: &str| arguments.iter().any(|word| word == name);
     let filters: Vec<&str> = words("filter=").collect();
     if std::process::id() != 1 {
         println!("vm: note runs {} with systemd", release()?);
         return disk::run_scenarios(&filters);
     }
-    if words("disk").next().is_some() {
+    if has("systemd") {
         match disk::hand_over(&arguments)? {}
     }
     mount_all()?;
@@ -228,7 +229,7 @@ fn run() -> anyhow::Result<()> {
         Scenarios { program: "/usr/bin/scenarios".into(), environment, said: "/tmp/said".into(), limit: LIMIT };
     let part = words("part=").next().map(parse_part).transpose()?;
     let is_dealt = |number: usize| part.is_none_or(|(part, parts)| number % parts == part);
-    if words("cards").next().is_some() {
+    if has("cards") {
         let is_mine = |test: &&String| is_of(test, &OF_THE_CARDS) && is_wanted(test, &filters);
         let all = scenarios.ignored()?;
         let mine = all.iter().filter(is_mine).enumerate().filter(|(number, _)| is_dealt(*number));
