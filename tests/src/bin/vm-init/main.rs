@@ -201,6 +201,10 @@ fn run() -> anyhow::Result<()> {
     let words = |name: &'static str| arguments.iter().filter_map(move |word| word.strip_prefix(name));
     let has = |name: &str| arguments.iter().any(|word| word == name);
     let filters: Vec<&str> = words("filter=").collect();
+    if has("probe") {
+        println!("vm: end");
+        return Ok(());
+    }
     if std::process::id() != 1 {
         println!("vm: note runs {} with systemd", release()?);
         return disk::run_scenarios(&filters);
