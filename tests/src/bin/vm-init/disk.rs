@@ -14,7 +14,11 @@ use std::{
 use anyhow::Context as _;
 use nix::mount::{MsFlags, mount};
 
-use super::{OF_THE_DISK, Scenarios, is_of, is_wanted, load_modules};
+use crate::{
+    boot::load_modules,
+    lists::{OF_THE_DISK, is_of, is_wanted},
+    scenarios::Scenarios,
+};
 
 const DISK: &str = "/disk";
 /// Of the memory file system that systemd takes over: nothing but Debian is on the disk.
