@@ -1,6 +1,5 @@
 //! `cargo xtask vm`: the scenarios on other kernels, under QEMU, one machine for each back end, and one for the package.
 
-mod accelerator;
 mod cards;
 mod console;
 mod coverage;
@@ -10,6 +9,7 @@ mod image;
 mod kernel;
 mod machine;
 mod pool;
+mod qemu;
 pub mod reset_test;
 
 use std::{path::Path, process::Command};
@@ -17,10 +17,10 @@ use std::{path::Path, process::Command};
 use anyhow::{Context as _, bail};
 
 use self::{
-    accelerator::Accelerator,
     guest::{Outcome, Report},
     kernel::{Installed, Kernel, MATRIX},
     machine::Machine,
+    qemu::Accelerator,
 };
 use crate::{
     build::{self, Built},

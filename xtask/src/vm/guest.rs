@@ -8,22 +8,16 @@ use std::{
 };
 
 use super::{
-    accelerator::Accelerator,
     console::{Console, END},
     machine::Machine,
+    qemu::{self, Accelerator, KERNEL_ARGUMENTS, MEMORY_MIB},
 };
-use crate::command::yielding;
 
 /// The guest prints something at least this often: it ends longer tests itself.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(400);
 const GUEST_TIMEOUT: Duration = Duration::from_secs(2400);
-pub const MEMORY_MIB: u32 = 1536;
 /// The scenarios have the console for themselves.
 const CONSOLE: &str = "systemd.getty_auto=no";
-/// Few messages, a panic ends it, a busy host is no broken timer ("IO-APIC + timer doesn't work!"), and memory is not
-/// cleared twice.
-pub const KERNEL: &str =
-    "console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off no_timer_check init_on_alloc=0 rcupdate.rcu_expedited=1";
 /// Lines that mean the guest is broken.
 const FATAL: [&str; 3] = ["Kernel panic", "rcu: RCU grace-period kthread stack dump", "watchdog: BUG: soft lockup"];
 
@@ -79,15 +73,6 @@ impl Report {
     }
 }
 
-/// A machine, which gives way to what is measured beside it.
-pub fn qemu(accelerator: Accelerator, memory_mib: u32) -> Command {
-    let mut qemu = Command::new("qemu-system-x86_64");
-    qemu.args(accelerator.arguments()).args(["-smp", "2"]);
-    qemu.args(["-m", &memory_mib.to_string()]);
-    qemu.args(["-nodefaults", "-display", "none", "-serial", "stdio", "-nic", "none"]);
-    yielding(&qemu)
-}
-
 /// The same command in a network namespace of its own, after others that set it up.
 fn in_namespace(command: &Command, setup: &str) -> Command {
     let mut unshare = Command::new("unshare");
@@ -102,7 +87,7 @@ fn in_namespace(command: &Command, setup: &str) -> Command {
 ///
 /// If QEMU cannot be started.
 pub fn run(machine: &Machine, guest: usize, accelerator: Accelerator) -> anyhow::Result<Report> {
-    let mut qemu = qemu(accelerator, MEMORY_MIB);
+    let mut qemu = qemu::command(accelerator, MEMORY_MIB);
     match &machine.disk {
         Some(disk) => qemu.arg("-drive").arg(format!("file={},format=raw,if=virtio,cache=unsafe", disk.display())),
         None => qemu.arg("-no-reboot"),
@@ -115,7 +100,7 @@ pub fn run(machine: &Machine, guest: usize, accelerator: Accelerator) -> anyhow:
         arguments += &format!(" part={guest}/{}", machine.guests);
         log = log.with_extension(format!("{}.log", guest + 1));
     }
-    qemu.arg("-append").arg(format!("{KERNEL} {CONSOLE} rdinit=/init -- {arguments}"));
+    qemu.arg("-append").arg(format!("{KERNEL_ARGUMENTS} {CONSOLE} rdinit=/init -- {arguments}"));
     if let Some(network) = &machine.network {
         qemu = in_namespace(&qemu, network);
     }

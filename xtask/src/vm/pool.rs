@@ -9,9 +9,9 @@ use std::{
 };
 
 use super::{
-    accelerator::Accelerator,
     guest::{self, Report},
     machine::Machine,
+    qemu::Accelerator,
 };
 
 /// For every two CPUs. With four, each gets so little of them that timeouts expire too soon.

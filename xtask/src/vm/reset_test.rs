@@ -6,10 +6,10 @@ use std::{fs::File, path::Path, process::Command, time::Duration};
 use anyhow::{Context as _, bail};
 
 use super::{
-    accelerator::Accelerator,
     console::{Console, END},
-    guest, image,
+    image,
     kernel::MATRIX,
+    qemu::{self, Accelerator},
 };
 use crate::{
     build::{self, Built},
@@ -64,10 +64,10 @@ pub fn run(built: &Built) -> anyhow::Result<()> {
 }
 
 fn boot(accelerator: Accelerator, kernel: &Path, initrd: &Path, disk: &Path, words: &str) -> anyhow::Result<Console> {
-    let mut qemu = guest::qemu(accelerator, 1024);
+    let mut qemu = qemu::command(accelerator, 1024);
     qemu.arg("-no-reboot");
     qemu.arg("-drive").arg(format!("file={},format=raw,if=virtio,cache=writethrough", disk.display()));
     qemu.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd);
-    qemu.arg("-append").arg(format!("{} rdinit=/init -- {words}", guest::KERNEL));
+    qemu.arg("-append").arg(format!("{} rdinit=/init -- {words}", qemu::KERNEL_ARGUMENTS));
     Console::start(&mut qemu, None)
 }

@@ -1,4 +1,4 @@
-//! What runs the guests: KVM where a machine boots with it, else emulation.
+//! How QEMU is called: with KVM where a machine boots with it, else it emulates.
 
 use std::{
     fs::File,
@@ -7,11 +7,15 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    console::{Console, END},
-    guest,
-};
+use super::console::{Console, END};
+use crate::command::yielding;
 
+/// Few messages, a panic ends it, a busy host is no broken timer ("IO-APIC + timer doesn't work!"), and memory is not
+/// cleared twice.
+pub const KERNEL_ARGUMENTS: &str =
+    "console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off no_timer_check init_on_alloc=0 rcupdate.rcu_expedited=1";
+/// Of a guest with scenarios.
+pub const MEMORY_MIB: u32 = 1536;
 /// An emulated machine boots within 5 s. Where KVM works it is faster; where it does not, QEMU ends, or its guest hangs.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -27,9 +31,9 @@ impl Accelerator {
     pub fn find(image: &Path, initrd: &Path) -> Self {
         let is_open = File::options().read(true).write(true).open("/dev/kvm").is_ok();
         let found = choose(is_open, || {
-            let mut qemu = guest::qemu(Self::Kvm, guest::MEMORY_MIB);
+            let mut qemu = command(Self::Kvm, MEMORY_MIB);
             qemu.arg("-no-reboot").arg("-kernel").arg(image).arg("-initrd").arg(initrd);
-            qemu.arg("-append").arg(format!("{} rdinit=/init -- probe", guest::KERNEL));
+            qemu.arg("-append").arg(format!("{KERNEL_ARGUMENTS} rdinit=/init -- probe"));
             boots(&mut qemu, BOOT_TIMEOUT)
         });
         eprintln!("xtask: {}", if found == Self::Kvm { "machines run by KVM" } else { "machines are emulated" });
@@ -37,7 +41,7 @@ impl Accelerator {
     }
 
     /// For QEMU.
-    pub const fn arguments(self) -> [&'static str; 4] {
+    const fn arguments(self) -> [&'static str; 4] {
         match self {
             Self::Kvm => ["-accel", "kvm", "-cpu", "host"],
             // With a thread per CPU, one may run into a breakpoint that another has just taken out of the kernel's code
@@ -48,6 +52,15 @@ impl Accelerator {
             Self::Tcg => ["-accel", "tcg,thread=single", "-cpu", "max,-erms,-fsrm,-la57"],
         }
     }
+}
+
+/// A machine, which gives way to what is measured beside it.
+pub fn command(accelerator: Accelerator, memory_mib: u32) -> Command {
+    let mut qemu = Command::new("qemu-system-x86_64");
+    qemu.args(accelerator.arguments()).args(["-smp", "2"]);
+    qemu.args(["-m", &memory_mib.to_string()]);
+    qemu.args(["-nodefaults", "-display", "none", "-serial", "stdio", "-nic", "none"]);
+    yielding(&qemu)
 }
 
 fn choose(is_open: bool, boots: impl FnOnce() -> bool) -> Accelerator {
