@@ -12,7 +12,7 @@ use std::{
 
 use nix::sched::{CloneFlags, setns};
 
-use crate::{Process, amount, invariants, pairs};
+use crate::{amount, child::Child, invariants, sockets};
 
 /// After so long TCP sends something again.
 const LATE: &str = "2s";
@@ -35,7 +35,7 @@ pub fn retransmit_late() {
 
 /// A network namespace with its loopback device up.
 pub struct Namespace {
-    holder: Process,
+    holder: Child,
 }
 
 /// An interface's own counters.
@@ -50,11 +50,10 @@ pub struct Counters {
 impl Namespace {
     #[expect(clippy::new_without_default, reason = "making a namespace is no default")]
     pub fn new() -> Self {
-        let holder = Process::start(None, |ready| {
+        let holder = Child::start(|ready| {
             nix::sched::unshare(CloneFlags::CLONE_NEWNET).expect("scenarios need root");
             ready.signal_ready();
             ready.wait_for_parent();
-            Default::default()
         });
         holder.wait_until_ready();
         let namespace = Self { holder };
@@ -185,12 +184,12 @@ pub fn netns_inode(file: impl AsRef<Path>) -> u32 {
 /// Low half of the caller's namespace cookie.
 pub fn netns_cookie() -> u32 {
     const SO_NETNS_COOKIE: i32 = 71;
-    let socket = pairs::socket(libc::AF_INET, libc::SOCK_DGRAM, 0);
+    let socket = sockets::socket(libc::AF_INET, libc::SOCK_DGRAM, 0);
     let mut cookie = 0_u64;
     let mut size = libc::socklen_t::try_from(size_of_val(&cookie)).unwrap();
     let (fd, into) = (socket.as_raw_fd(), (&raw mut cookie).cast());
     // SAFETY: the kernel writes at most `size` bytes into a live value.
-    pairs::check(unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, SO_NETNS_COOKIE, into, &raw mut size) } as isize);
+    sockets::check(unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, SO_NETNS_COOKIE, into, &raw mut size) } as isize);
     u32::try_from(cookie & u64::from(u32::MAX)).unwrap()
 }
 

@@ -13,9 +13,8 @@ use nettop_model::{Snapshot, sockets::Document};
 use nettop_tests::{
     Moved, Process,
     cgroup::{Cgroup, cgroup2},
-    nettopd_command,
-    queue::Exclusive,
-    run_nettopd, skip,
+    egress::Exclusive,
+    nettopd_command, run_nettopd, skip,
 };
 
 /// Runs a shell line by `unshare` with these options; `$NETTOPD` is nettopd.
