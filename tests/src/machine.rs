@@ -50,7 +50,7 @@ impl Machine {
         machine
     }
 
-    /// With the package, and the watchdog's patience as shipped where the machine is emulated.
+    /// With the package, and the watchdog's timeout as shipped where the machine is emulated.
     pub fn with_package_as_shipped() -> Self {
         let machine = Self::with_package();
         if machine.is_virtual() {

@@ -15,7 +15,7 @@ use nix::sched::{CloneFlags, setns};
 use crate::{amount, child::Child, invariants, sockets};
 
 /// After so long TCP sends something again.
-const LATE: &str = "2s";
+const RTO_MIN: &str = "2s";
 
 /// Lets TCP wait two seconds before it sends something again over the caller's lo, not 0.2: a busy machine acknowledges that
 /// late, and what is sent again to a connection in TIME_WAIT is answered past every hook.
@@ -23,10 +23,12 @@ pub fn retransmit_late() {
     // Tail loss probes do not wait for `rto_min` before 6.11.
     fs::write("/proc/sys/net/ipv4/tcp_early_retrans", "0").unwrap();
     for args in [
-        format!("route change local 127.0.0.1 table local dev lo proto kernel scope host src 127.0.0.1 rto_min {LATE}"),
+        format!(
+            "route change local 127.0.0.1 table local dev lo proto kernel scope host src 127.0.0.1 rto_min {RTO_MIN}"
+        ),
         // The kernel's own route of IPv6 cannot be changed.
         "route del local ::1 table local dev lo".to_owned(),
-        format!("route add local ::1 table local dev lo metric 1 rto_min {LATE}"),
+        format!("route add local ::1 table local dev lo metric 1 rto_min {RTO_MIN}"),
     ] {
         let status = Command::new("ip").args(args.split_whitespace()).status().unwrap();
         assert!(status.success(), "ip {args} failed");
@@ -118,7 +120,7 @@ impl Namespace {
     pub fn retransmit_late_over(&self, device: &str) {
         for family in ["-4", "-6"] {
             for route in self.run("ip", &format!("{family} route show dev {device} proto kernel")).lines() {
-                self.ip(&format!("{family} route change {route} dev {device} proto kernel rto_min {LATE}"));
+                self.ip(&format!("{family} route change {route} dev {device} proto kernel rto_min {RTO_MIN}"));
             }
         }
     }
@@ -225,7 +227,7 @@ pub fn routed() -> (Namespace, Namespace, Namespace) {
         host.ip(&format!("addr add {network}.2/24 dev v"));
         host.ip("link set v up");
         host.wait_until_up("v");
-        host.ip(&format!("route add default via {network}.1 rto_min {LATE}"));
+        host.ip(&format!("route add default via {network}.1 rto_min {RTO_MIN}"));
     }
     router.write("/proc/sys/net/ipv4/ip_forward", "1");
     (a, router, b)

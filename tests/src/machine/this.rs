@@ -31,9 +31,9 @@ pub fn begin_anew() {
 }
 
 /// An emulated machine may get no CPU for longer than the unit's watchdog waits.
-fn set_watchdog(is_patient: bool) {
+fn set_watchdog(is_long: bool) {
     let folder = Path::new("/run/systemd/system/nettopd.service.d");
-    if is_patient {
+    if is_long {
         fs::create_dir_all(folder).unwrap();
         fs::write(folder.join("emulated.conf"), "[Service]\nWatchdogSec=5min\n").unwrap();
     } else {

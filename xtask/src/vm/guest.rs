@@ -143,7 +143,7 @@ pub fn run(machine: &Machine, guest: usize, accelerator: Accelerator) -> anyhow:
     }
     report.wall_s = start.elapsed().as_secs();
     if report.broken.is_some() {
-        report.notes.push(format!("its last words:\n{output}"));
+        report.notes.push(format!("it printed last:\n{output}"));
     }
     Ok(report)
 }

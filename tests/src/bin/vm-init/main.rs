@@ -17,7 +17,7 @@ use nix::sys::reboot::{RebootMode, reboot};
 use scenarios::Scenarios;
 
 /// An emulated machine is slow, a test that hangs is slower.
-const LIMIT: Duration = Duration::from_secs(300);
+const SCENARIO_TIMEOUT: Duration = Duration::from_secs(300);
 
 fn main() {
     if let Err(error) = run() {
@@ -65,8 +65,12 @@ fn run() -> anyhow::Result<()> {
     let scope = Scope::of(words("scope=").next());
     let mut environment = vec![("NETTOPD_BIN", "/usr/bin/nettopd")];
     environment.extend(backend.map(|backend| ("NETTOPD_BACKEND", backend)));
-    let scenarios =
-        Scenarios { program: "/usr/bin/scenarios".into(), environment, said: "/tmp/said".into(), limit: LIMIT };
+    let scenarios = Scenarios {
+        program: "/usr/bin/scenarios".into(),
+        environment,
+        said: "/tmp/said".into(),
+        limit: SCENARIO_TIMEOUT,
+    };
     let part = words("part=").next().map(parse_part).transpose()?;
     let is_dealt = |number: usize| part.is_none_or(|(part, parts)| number % parts == part);
     if has("cards") {

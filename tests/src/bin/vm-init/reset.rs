@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use nix::mount::{MsFlags, mount};
 
 /// The host resets the machine long before.
-const LIMIT: Duration = Duration::from_secs(300);
+const RESET_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// A machine whose history is on a disk: it is loaded until it is reset from outside, or asked who it was.
 pub fn run(part: &str) -> anyhow::Result<()> {
@@ -42,7 +42,7 @@ pub fn run(part: &str) -> anyhow::Result<()> {
     std::thread::sleep(Duration::from_secs(35));
     println!("vm: loaded");
     // The end comes from outside.
-    std::thread::sleep(LIMIT);
+    std::thread::sleep(RESET_TIMEOUT);
     drop(runaway);
     Ok(())
 }
