@@ -7,7 +7,7 @@ use crate::OwnerKey;
 /// The key in the table of traced processes that means all; no process has it.
 pub const EVERYBODY: u32 = 0;
 /// In the table of traced processes: calls are reported, children are traced.
-pub const TOLD: u32 = 1 << 0;
+pub const REPORTED: u32 = 1 << 0;
 pub const FOLLOWED: u32 = 1 << 1;
 
 /// Names of processes to wait for.

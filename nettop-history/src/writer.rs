@@ -103,7 +103,7 @@ impl Writer {
     /// Starts the thread, which opens the file.
     pub fn start(path: PathBuf, limits: Limits, origin: Origin) -> Self {
         let (queue, slots) = sync_channel(MAX_WAITING_SLOTS);
-        let (farewell, done) = channel();
+        let (ended, done) = channel();
         let shed = Arc::new(AtomicU64::new(0));
         let state = Arc::new(Mutex::new(State { limits, is_in_trouble: false, sound_at: Instant::now() }));
         let pending = Arc::new(Pending::default());
@@ -125,8 +125,8 @@ impl Writer {
         };
         let started = std::thread::Builder::new().name("history".into()).spawn(move || {
             thread.run(&slots);
-            // Nobody waits if the farewell took too long.
-            let _ = farewell.send(());
+            // Nobody waits any more if the end took too long.
+            let _ = ended.send(());
         });
         if let Err(error) = started {
             // With nobody to take them, all slots are shed.

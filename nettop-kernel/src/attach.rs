@@ -11,7 +11,6 @@ use aya::{
         ProgramError,
     },
 };
-use serde::Serialize;
 
 use super::{
     btf::BtfError,
@@ -31,7 +30,7 @@ const SECOND_LOOKS: [(&str, &str, &str); 3] = [
 ];
 
 /// The kernel's version of a hook's target.
-#[derive(Serialize, Debug)]
+#[derive(Debug)]
 pub struct Prototype {
     /// Program type, as in the names of sections.
     pub kind: &'static str,

@@ -19,7 +19,7 @@ use super::{
 };
 
 /// Programs, and their iterators.
-const WALKS: [(&str, &str); 3] = [("held_sockets", "task_file"), ("tcp_sockets", "tcp"), ("udp_sockets", "udp")];
+const ITERATORS: [(&str, &str); 3] = [("held_sockets", "task_file"), ("tcp_sockets", "tcp"), ("udp_sockets", "udp")];
 /// Nothing is counted.
 const LIMITS: Limits = Limits { rows: 1, drops: 1 };
 
@@ -63,7 +63,7 @@ impl Kernel {
     /// If the kernel lacks a member that they read, or the verifier refuses them. Nothing else needs them.
     pub fn iterators(&self) -> anyhow::Result<SocketIterators> {
         let mut ebpf = self.load(LIMITS, None, false)?;
-        for (name, target) in WALKS {
+        for (name, target) in ITERATORS {
             self.suffices(name)?;
             let program = iterator(&mut ebpf, name)?;
             program.load(target, &self.kernel_btf).with_context(|| format!("cannot load {name}"))?;
@@ -79,7 +79,7 @@ impl SocketIterators {
     ///
     /// If the iterator cannot be started or read: what was passed on so far is no whole list.
     pub fn held(&self, take: &mut Take<'_>) -> anyhow::Result<()> {
-        self.walk("held_sockets", take).map(|_| ())
+        self.run("held_sockets", take).map(|_| ())
     }
 
     /// The sockets of TCP and UDP of the calling thread's network namespace, held or not.
@@ -88,8 +88,8 @@ impl SocketIterators {
     ///
     /// As [`Self::held`].
     pub fn tables(&self, take: &mut Take<'_>) -> anyhow::Result<()> {
-        if self.walk("tcp_sockets", take)?.is_continue() {
-            let _ = self.walk("udp_sockets", take)?;
+        if self.run("tcp_sockets", take)?.is_continue() {
+            let _ = self.run("udp_sockets", take)?;
         }
         Ok(())
     }
@@ -117,7 +117,7 @@ impl SocketIterators {
     }
 
     /// Passes on one record at a time: all may not fit into memory.
-    fn walk(&self, name: &str, take: &mut Take<'_>) -> anyhow::Result<ControlFlow<()>> {
+    fn run(&self, name: &str, take: &mut Take<'_>) -> anyhow::Result<ControlFlow<()>> {
         let mut ebpf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let program = iterator(&mut ebpf, name)?;
         let link = program.attach()?;
@@ -127,7 +127,7 @@ impl SocketIterators {
         loop {
             let read = match file.read(&mut buffer[filled..]) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                read => read.with_context(|| format!("cannot walk by {name}"))?,
+                read => read.with_context(|| format!("cannot read {name}"))?,
             };
             if read == 0 {
                 anyhow::ensure!(filled == 0, "{name} ended within a record");

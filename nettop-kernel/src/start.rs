@@ -48,7 +48,7 @@ impl Kernel {
         let begun = Instant::now();
         let mut ebpf = self.load(limits, spec, with_shadows)?;
         let mut choices = self.attach_all(&mut ebpf, BEFORE_SEEDING)?;
-        self.seed(&mut ebpf).context("cannot walk the open sockets")?;
+        self.seed(&mut ebpf).context("cannot read the open sockets")?;
         choices.extend(self.attach_all(&mut ebpf, AFTER_SEEDING)?);
         if let Some(spec) = spec {
             choices.extend(self.attach_all(&mut ebpf, spec.purposes())?);
@@ -79,9 +79,9 @@ impl Kernel {
         let program: &mut Iter = ebpf.program_mut("seed").context("the object has no program seed")?.try_into()?;
         program.load("task_file", &self.kernel_btf)?;
         let link = program.attach()?;
-        let mut walk = program.take_link(link)?.into_file()?;
+        let mut iterator = program.take_link(link)?.into_file()?;
         let mut output = Vec::new();
-        walk.read_to_end(&mut output)?;
+        iterator.read_to_end(&mut output)?;
         Ok(())
     }
 }

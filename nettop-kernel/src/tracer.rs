@@ -9,7 +9,7 @@ use aya::{
 };
 use nettop_common::{
     EventFilter, Stats,
-    trace::{EVERYBODY, FOLLOWED, NamePattern, TOLD, call},
+    trace::{EVERYBODY, FOLLOWED, NamePattern, REPORTED, call},
 };
 use procfs::process::all_processes;
 
@@ -153,7 +153,7 @@ impl TraceTargets {
     ///
     /// If the table of traced processes is full.
     pub fn all(&mut self) -> anyhow::Result<()> {
-        self.traced.insert(EVERYBODY, TOLD, 0).context("cannot trace all processes")
+        self.traced.insert(EVERYBODY, REPORTED, 0).context("cannot trace all processes")
     }
 
     /// A process, by any of its threads. Returns whether it exists.
@@ -166,7 +166,7 @@ impl TraceTargets {
         if pid == std::process::id() {
             return Ok(true);
         }
-        self.traced.insert(pid, TOLD | FOLLOWED, 0).with_context(|| format!("cannot trace process {pid}"))?;
+        self.traced.insert(pid, REPORTED | FOLLOWED, 0).with_context(|| format!("cannot trace process {pid}"))?;
         // If it ended before, the hook that removes it has run already.
         let is_there = living(pid).is_some();
         if !is_there {

@@ -5,6 +5,7 @@
 
 mod amounts;
 mod changes;
+pub mod check;
 pub mod connections;
 pub mod drops;
 mod drops_document;

@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, schema_for};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    connections, packets, snapshot, sockets, status,
+    check, connections, packets, snapshot, sockets, status,
     stream::{Head, Lost},
     trace,
 };
@@ -23,7 +23,8 @@ enum Line<R> {
 
 #[test]
 fn the_schemas_in_docs_are_those_of_these_types() {
-    let schemas: [(&str, Schema); 6] = [
+    let schemas: [(&str, Schema); 7] = [
+        ("check", schema_for!(check::Document)),
         ("connections", schema_for!(Line<connections::Record>)),
         ("packets", schema_for!(Line<packets::Record>)),
         ("snapshot", schema_for!(snapshot::Snapshot)),

@@ -35,6 +35,11 @@ impl Cgroup {
         &self.0
     }
 
+    /// Moves the calling process into it.
+    pub fn enter(&self) {
+        fs::write(self.0.join("cgroup.procs"), "0").unwrap();
+    }
+
     /// As reports have it.
     pub fn name(&self) -> String {
         format!("/{}", self.0.strip_prefix(cgroup2()).unwrap().display())

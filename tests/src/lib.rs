@@ -7,11 +7,15 @@ pub mod api;
 mod bystander;
 pub mod calls;
 pub mod cgroup;
+mod child;
+mod documents;
 pub mod drops;
+pub mod egress;
 pub mod history;
 mod invariants;
 pub mod machine;
 mod memory;
+mod moved;
 mod namespace;
 mod nettopd;
 pub mod pairs;
@@ -19,6 +23,7 @@ mod process;
 pub mod queue;
 pub mod service;
 mod sniffer;
+pub mod sockets;
 mod stream;
 mod tables;
 
@@ -45,13 +50,13 @@ pub fn skip(what_lacks: &str) {
     }
 }
 
+pub use child::Parent;
+pub use documents::{app, assert_app, assert_app_bytes, device, owner_row, rows_of, ways, wire};
 pub use memory::MemoryCgroup;
+pub use moved::Moved;
 pub use namespace::{Counters, Namespace, join, netns_cookie, netns_inode, retransmit_late, routed, veth_pair};
-pub use nettopd::{
-    Nettopd, app, assert_app, assert_app_bytes, device, nettopd_command, owner_row, rows_of, rss_kib, run_nettopd,
-    ways, wire, without_daemon,
-};
-pub use process::{Moved, Parent, Process, become_nobody, set_name, unshare_as_nobody};
+pub use nettopd::{Nettopd, nettopd_command, rss_kib, run_nettopd, without_daemon};
+pub use process::{Process, become_nobody, set_name, unshare_as_nobody};
 pub use sniffer::{Frames, Sniffer};
 pub use stream::{Stream, StreamResult};
 pub use tables::{Kept, ports};

@@ -33,7 +33,7 @@ impl Machine {
         }
         let machine = Self { namespaces, since: SystemTime::now() };
         if is_virtual {
-            this::forget_failures(&machine);
+            this::forget_failures();
         }
         machine.wait();
         machine
@@ -43,18 +43,18 @@ impl Machine {
     pub fn with_package() -> Self {
         let machine = Self::boot();
         if machine.is_virtual() && this::has_package() {
-            this::begin_anew(&machine);
+            this::begin_anew();
         } else {
             machine.install(&given("NETTOP_PACKAGE"));
         }
         machine
     }
 
-    /// With the package, and the watchdog's patience as shipped where the machine is emulated.
+    /// With the package, and the watchdog's timeout as shipped where the machine is emulated.
     pub fn with_package_as_shipped() -> Self {
         let machine = Self::with_package();
         if machine.is_virtual() {
-            this::run_as_shipped(&machine);
+            this::run_as_shipped();
         }
         machine
     }
@@ -69,7 +69,7 @@ impl Machine {
         }
         let mut machine = Self::with_package();
         first(&machine);
-        let Some(namespaces) = &mut machine.namespaces else { this::start_anew(&machine) };
+        let Some(namespaces) = &mut machine.namespaces else { this::start_anew() };
         namespaces.power_off();
         namespaces.start();
         machine.wait();

@@ -12,10 +12,10 @@ use std::{
 
 use nix::sched::{CloneFlags, setns};
 
-use crate::{Process, amount, invariants, pairs};
+use crate::{amount, child::Child, invariants, sockets};
 
 /// After so long TCP sends something again.
-const LATE: &str = "2s";
+const RTO_MIN: &str = "2s";
 
 /// Lets TCP wait two seconds before it sends something again over the caller's lo, not 0.2: a busy machine acknowledges that
 /// late, and what is sent again to a connection in TIME_WAIT is answered past every hook.
@@ -23,10 +23,12 @@ pub fn retransmit_late() {
     // Tail loss probes do not wait for `rto_min` before 6.11.
     fs::write("/proc/sys/net/ipv4/tcp_early_retrans", "0").unwrap();
     for args in [
-        format!("route change local 127.0.0.1 table local dev lo proto kernel scope host src 127.0.0.1 rto_min {LATE}"),
+        format!(
+            "route change local 127.0.0.1 table local dev lo proto kernel scope host src 127.0.0.1 rto_min {RTO_MIN}"
+        ),
         // The kernel's own route of IPv6 cannot be changed.
         "route del local ::1 table local dev lo".to_owned(),
-        format!("route add local ::1 table local dev lo metric 1 rto_min {LATE}"),
+        format!("route add local ::1 table local dev lo metric 1 rto_min {RTO_MIN}"),
     ] {
         let status = Command::new("ip").args(args.split_whitespace()).status().unwrap();
         assert!(status.success(), "ip {args} failed");
@@ -35,7 +37,7 @@ pub fn retransmit_late() {
 
 /// A network namespace with its loopback device up.
 pub struct Namespace {
-    holder: Process,
+    holder: Child,
 }
 
 /// An interface's own counters.
@@ -50,11 +52,10 @@ pub struct Counters {
 impl Namespace {
     #[expect(clippy::new_without_default, reason = "making a namespace is no default")]
     pub fn new() -> Self {
-        let holder = Process::start(None, |ready| {
+        let holder = Child::start(|ready| {
             nix::sched::unshare(CloneFlags::CLONE_NEWNET).expect("scenarios need root");
             ready.signal_ready();
             ready.wait_for_parent();
-            Default::default()
         });
         holder.wait_until_ready();
         let namespace = Self { holder };
@@ -119,7 +120,7 @@ impl Namespace {
     pub fn retransmit_late_over(&self, device: &str) {
         for family in ["-4", "-6"] {
             for route in self.run("ip", &format!("{family} route show dev {device} proto kernel")).lines() {
-                self.ip(&format!("{family} route change {route} dev {device} proto kernel rto_min {LATE}"));
+                self.ip(&format!("{family} route change {route} dev {device} proto kernel rto_min {RTO_MIN}"));
             }
         }
     }
@@ -185,12 +186,12 @@ pub fn netns_inode(file: impl AsRef<Path>) -> u32 {
 /// Low half of the caller's namespace cookie.
 pub fn netns_cookie() -> u32 {
     const SO_NETNS_COOKIE: i32 = 71;
-    let socket = pairs::socket(libc::AF_INET, libc::SOCK_DGRAM, 0);
+    let socket = sockets::socket(libc::AF_INET, libc::SOCK_DGRAM, 0);
     let mut cookie = 0_u64;
     let mut size = libc::socklen_t::try_from(size_of_val(&cookie)).unwrap();
     let (fd, into) = (socket.as_raw_fd(), (&raw mut cookie).cast());
     // SAFETY: the kernel writes at most `size` bytes into a live value.
-    pairs::check(unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, SO_NETNS_COOKIE, into, &raw mut size) } as isize);
+    sockets::check(unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, SO_NETNS_COOKIE, into, &raw mut size) } as isize);
     u32::try_from(cookie & u64::from(u32::MAX)).unwrap()
 }
 
@@ -226,7 +227,7 @@ pub fn routed() -> (Namespace, Namespace, Namespace) {
         host.ip(&format!("addr add {network}.2/24 dev v"));
         host.ip("link set v up");
         host.wait_until_up("v");
-        host.ip(&format!("route add default via {network}.1 rto_min {LATE}"));
+        host.ip(&format!("route add default via {network}.1 rto_min {RTO_MIN}"));
     }
     router.write("/proc/sys/net/ipv4/ip_forward", "1");
     (a, router, b)

@@ -1,28 +1,15 @@
-//! Two processes that talk over lo and know what they moved, and sockets beyond what the standard library opens.
+//! Two processes that talk over lo and know what they moved.
 
 use std::{
-    fs::File,
-    io::{Read as _, Write as _},
+    io::Read as _,
     net::{TcpListener, TcpStream, UdpSocket},
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
     sync::Arc,
 };
 
 use nettop_model::Snapshot;
 
+pub use crate::sockets::{check, send_until_sent_again, set_option, socket, tcp_info, tun};
 use crate::{Moved, Namespace, Nettopd, Process, Sniffer, assert_app, device, ways, wire};
-
-/// Checks the result of a system call.
-pub fn check(result: isize) -> u64 {
-    assert!(result >= 0, "{}", std::io::Error::last_os_error());
-    result.cast_unsigned() as u64
-}
-
-pub fn set_option<T>(fd: RawFd, level: i32, name: i32, value: &T) {
-    let size = libc::socklen_t::try_from(size_of::<T>()).unwrap();
-    // SAFETY: the kernel reads `size` bytes of a live value.
-    check(unsafe { libc::setsockopt(fd, level, name, std::ptr::from_ref(value).cast(), size) } as isize);
-}
 
 /// Every packet of lo was billed to somebody.
 pub fn assert_balanced(document: &Snapshot, namespace: &Namespace) {
@@ -116,53 +103,4 @@ pub fn read_all(mut stream: TcpStream) -> Moved {
             n => received += n as u64,
         }
     }
-}
-
-/// `TCP_INFO` of a connection.
-pub fn tcp_info(stream: &TcpStream) -> libc::tcp_info {
-    // SAFETY: all zeros are one.
-    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
-    let mut len = libc::socklen_t::try_from(size_of_val(&info)).unwrap();
-    let (fd, to) = (stream.as_raw_fd(), (&raw mut info).cast());
-    // SAFETY: the kernel writes at most `len` bytes into `info`.
-    check(unsafe { libc::getsockopt(fd, libc::SOL_TCP, libc::TCP_INFO, to, &raw mut len) } as isize);
-    info
-}
-
-/// Sends until a retransmission. Returns how much.
-pub fn send_until_sent_again(stream: &mut TcpStream) -> u64 {
-    const BLOCK: u64 = 1 << 20;
-    let mut sent = 0;
-    // Packets may be large and few, and all arrive.
-    while sent < 64 * BLOCK && tcp_info(stream).tcpi_total_retrans == 0 {
-        stream.write_all(&vec![1; BLOCK as usize]).unwrap();
-        sent += BLOCK;
-    }
-    sent
-}
-
-/// A socket of any type and protocol.
-pub fn socket(family: i32, kind: i32, protocol: i32) -> OwnedFd {
-    // SAFETY: a plain system call; the descriptor is ours.
-    unsafe {
-        let fd = libc::socket(family, kind, protocol);
-        assert!(fd >= 0, "{}", std::io::Error::last_os_error());
-        OwnedFd::from_raw_fd(fd)
-    }
-}
-
-/// A new tun device of the calling thread's namespace, as long as the file is open.
-pub fn tun(name: &str) -> File {
-    /// linux/if_tun.h.
-    const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
-    let tun = File::options().read(true).write(true).open("/dev/net/tun").unwrap();
-    // SAFETY: all zero is a valid request.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
-        *to = from.cast_signed();
-    }
-    request.ifr_ifru.ifru_flags = i16::try_from(libc::IFF_TUN | libc::IFF_NO_PI).unwrap();
-    // SAFETY: the request is a live ifreq, which is what TUNSETIFF takes.
-    check(unsafe { libc::ioctl(tun.as_raw_fd(), TUNSETIFF, &raw mut request) } as isize);
-    tun
 }

@@ -9,7 +9,7 @@ use std::{
 
 use nix::{errno::Errno, sys::socket::setsockopt};
 
-use crate::{Moved, Namespace, pairs::set_option};
+use crate::{Moved, Namespace, sockets::set_option};
 
 /// Frames of the kinds that no IP socket sees, with their link header.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]

@@ -3,8 +3,12 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _},
     process::{Child, Stdio},
-    sync::mpsc::{Receiver, channel},
-    thread::JoinHandle,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, channel},
+    },
+    thread::{JoinHandle, sleep},
     time::{Duration, Instant},
 };
 
@@ -18,7 +22,7 @@ use nix::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::nettopd_command;
+use crate::{amount, nettopd_command};
 
 /// A running stream.
 pub struct Stream<R> {
@@ -26,6 +30,8 @@ pub struct Stream<R> {
     reader: Option<JoinHandle<Read<R>>>,
     /// The same events as they come.
     events: Receiver<R>,
+    /// How many came so far, were lost or may have been skipped.
+    made: Arc<AtomicU64>,
 }
 
 /// What came after the first document.
@@ -92,6 +98,8 @@ impl<R: DeserializeOwned + Clone + Send + 'static> Stream<R> {
         };
         parse::<Head>(&head);
         let (send, events) = channel();
+        let made = Arc::new(AtomicU64::new(0));
+        let count_made = Arc::clone(&made);
         let reader = std::thread::spawn(move || {
             let mut read = Read { events: Vec::new(), count: 0, events_lost: 0, runs_skipped: 0 };
             for line in output {
@@ -100,9 +108,11 @@ impl<R: DeserializeOwned + Clone + Send + 'static> Stream<R> {
                     let lost: Lost = parse(&line);
                     read.events_lost += lost.events_lost;
                     read.runs_skipped += lost.runs_skipped;
+                    count_made.fetch_add(lost.events_lost + lost.runs_skipped, Ordering::Relaxed);
                     continue;
                 }
                 read.count += 1;
+                count_made.fetch_add(1, Ordering::Relaxed);
                 // A reader slower than nettopd loses some of a flood.
                 if keeps {
                     let event: R = parse(&line);
@@ -113,7 +123,7 @@ impl<R: DeserializeOwned + Clone + Send + 'static> Stream<R> {
             }
             read
         });
-        Self { child, reader: Some(reader), events }
+        Self { child, reader: Some(reader), events, made }
     }
 
     /// Waits for an event that was not waited for before.
@@ -125,6 +135,15 @@ impl<R: DeserializeOwned + Clone + Send + 'static> Stream<R> {
             if is_it(&event) {
                 return;
             }
+        }
+    }
+
+    /// Waits until so many events were shown, reported as lost, or may have been skipped.
+    pub fn wait_for_count(&self, made: u64) {
+        let deadline = Instant::now() + Duration::from_secs(amount(30, 120));
+        while self.made.load(Ordering::Relaxed) < made {
+            assert!(Instant::now() < deadline, "{} of {made} events", self.made.load(Ordering::Relaxed));
+            sleep(Duration::from_millis(20));
         }
     }
 

@@ -1,6 +1,7 @@
 //! `cargo xtask vm`: the scenarios on other kernels, under QEMU, one machine for each back end, and one for the package.
 
 mod cards;
+mod console;
 mod coverage;
 mod disk;
 mod guest;
@@ -8,6 +9,7 @@ mod image;
 mod kernel;
 mod machine;
 mod pool;
+mod qemu;
 pub mod reset_test;
 
 use std::{path::Path, process::Command};
@@ -18,6 +20,7 @@ use self::{
     guest::{Outcome, Report},
     kernel::{Installed, Kernel, MATRIX},
     machine::Machine,
+    qemu::Accelerator,
 };
 use crate::{
     build::{self, Built},
@@ -106,10 +109,9 @@ fn run_some(
         }
     }
     let machines: Vec<Machine> = machines.into_iter().filter_map(choose).collect();
-    if machines.is_empty() {
-        bail!("no machine with these kernels runs such scenarios");
-    }
-    let reports = pool::run_all(&machines).into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+    let Some(newest) = machines.last() else { bail!("no machine with these kernels runs such scenarios") };
+    let accelerator = Accelerator::find(&newest.image, &newest.initrd);
+    let reports = pool::run_all(&machines, accelerator).into_iter().collect::<anyhow::Result<Vec<_>>>()?;
     let runs: Vec<(Machine, Report)> = machines.into_iter().zip(reports).collect();
     let mut tests = Tests::default();
     let mut broken = Vec::new();

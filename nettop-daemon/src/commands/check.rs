@@ -7,70 +7,23 @@ mod proof;
 use std::os::unix::ffi::OsStrExt as _;
 
 use nettop_kernel::{
-    Kernel, Programs, Refusal,
-    attach::Prototype,
+    Kernel, Programs, Refusal, attach,
     ledger::Ledger,
     places::{self, Hierarchy},
     preflight,
     state::HookState,
 };
-use serde::Serialize;
+use nettop_model::{
+    Word,
+    check::{Document, Other, Program, Prototype, Purpose, SCHEMA},
+};
 
-use self::proof::{LIMITS, Proof};
+use self::proof::LIMITS;
 use crate::{
     identity::host::kernel_release,
     query::{format::CheckFormat, global::Global},
     sys::{escape::escape, stdout},
 };
-
-/// The document `nettop.check/1`.
-#[derive(Serialize, Debug)]
-struct Report {
-    schema: &'static str,
-    version: &'static str,
-    kernel: String,
-    /// Why nettopd cannot run here; null if it can.
-    refusal: Option<String>,
-    missing_capabilities: Vec<&'static str>,
-    btf: bool,
-    /// Where the whole hierarchy is mounted.
-    cgroup2: Option<String>,
-    /// Where only a branch of it is, in a cgroup namespace.
-    cgroup2_branch: Option<String>,
-    purposes: Vec<Purpose>,
-    prototypes: Vec<Prototype>,
-    /// Members of kernel structs that were found in BTF.
-    offsets: usize,
-    /// Those that were not.
-    absent: Vec<String>,
-    proof: Vec<Proof>,
-    /// What reports will not have.
-    lacking: Vec<&'static str>,
-    load_ms: Option<u64>,
-    programs: Vec<Program>,
-}
-
-#[derive(Serialize, Debug)]
-struct Purpose {
-    purpose: &'static str,
-    attached: bool,
-    kind: String,
-    backend: Option<&'static str>,
-    others: Vec<Other>,
-}
-
-#[derive(Serialize, Debug)]
-struct Other {
-    backend: String,
-    reason: String,
-}
-
-#[derive(Serialize, Debug)]
-struct Program {
-    program: String,
-    /// Instructions that the verifier went through.
-    verified_instructions: u32,
-}
 
 /// Checks, prints, and returns the refusal that the exit code reports.
 ///
@@ -87,14 +40,15 @@ pub fn run(global: &Global, format: CheckFormat, device: Option<&str>) -> anyhow
     refusal.map_or(Ok(()), Err)
 }
 
-fn check(global: &Global, device: Option<&str>) -> (Report, Option<anyhow::Error>) {
+fn check(global: &Global, device: Option<&str>) -> (Document, Option<anyhow::Error>) {
     let hierarchy = places::hierarchy().ok();
-    let mut report = Report {
-        schema: "nettop.check/1",
-        version: env!("CARGO_PKG_VERSION"),
+    let missing = preflight::missing_capabilities().unwrap_or_default();
+    let mut report = Document {
+        schema: SCHEMA.into(),
+        version: env!("CARGO_PKG_VERSION").into(),
         kernel: kernel_release(),
         refusal: None,
-        missing_capabilities: preflight::missing_capabilities().unwrap_or_default(),
+        missing_capabilities: missing.into_iter().map(Word::from).collect(),
         btf: preflight::has_btf(),
         cgroup2: match &hierarchy {
             Some(Hierarchy::At(path)) => Some(escape(path.as_os_str().as_bytes())),
@@ -114,7 +68,7 @@ fn check(global: &Global, device: Option<&str>) -> (Report, Option<anyhow::Error
         programs: Vec::new(),
     };
     let refusal = Kernel::examine(global.forced()).and_then(|kernel| {
-        report.prototypes = kernel.prototypes();
+        report.prototypes = kernel.prototypes().into_iter().map(prototype).collect();
         report.offsets = kernel.members().found();
         report.absent = kernel.members().absent();
         let programs = kernel.start(LIMITS, None)?;
@@ -123,7 +77,7 @@ fn check(global: &Global, device: Option<&str>) -> (Report, Option<anyhow::Error
         if let Some(device) = device {
             report.proof.extend(device::prove(&kernel, device)?);
         }
-        let broken: Vec<&str> = report.proof.iter().filter(|proof| !proof.holds).map(|proof| proof.what).collect();
+        let broken: Vec<&str> = report.proof.iter().filter(|proof| !proof.holds).map(|proof| &*proof.what).collect();
         if broken.is_empty() {
             return Ok(());
         }
@@ -135,9 +89,10 @@ fn check(global: &Global, device: Option<&str>) -> (Report, Option<anyhow::Error
     (report, refusal)
 }
 
-fn fill(report: &mut Report, programs: &Programs) {
+fn fill(report: &mut Document, programs: &Programs) {
     report.purposes = programs.hooks.iter().map(purpose).collect();
-    report.lacking = programs.hooks.iter().filter(|hook| !hook.attached).map(|hook| hook.effect_if_missing).collect();
+    let lacking = programs.hooks.iter().filter(|hook| !hook.attached).map(|hook| hook.effect_if_missing.into());
+    report.lacking = lacking.collect();
     report.load_ms = u64::try_from(programs.load.took.as_millis()).ok();
     let verified = programs.load.verified.iter();
     report.programs = verified
@@ -145,12 +100,17 @@ fn fill(report: &mut Report, programs: &Programs) {
         .collect();
 }
 
+fn prototype(found: attach::Prototype) -> Prototype {
+    let attach::Prototype { kind, target, found, is_known } = found;
+    Prototype { kind: kind.into(), target: target.into(), found, is_known }
+}
+
 fn purpose(hook: &HookState) -> Purpose {
     Purpose {
-        purpose: hook.purpose,
+        purpose: hook.purpose.into(),
         attached: hook.attached,
         kind: hook.kind.clone(),
-        backend: hook.backend.map(|backend| backend.name()),
+        backend: hook.backend.map(|backend| backend.name().into()),
         others: hook
             .refused
             .iter()
@@ -159,7 +119,7 @@ fn purpose(hook: &HookState) -> Purpose {
     }
 }
 
-fn text(report: &Report) -> String {
+fn text(report: &Document) -> String {
     let mut lines = vec![format!("{:<15} {}", "kernel", report.kernel)];
     let mut line = |name: &str, text: String| lines.push(format!("{name:<15} {text}"));
     line(
@@ -175,7 +135,7 @@ fn text(report: &Report) -> String {
     let cgroup2 = report.cgroup2.clone().or_else(|| report.cgroup2_branch.as_ref().map(branch));
     line("cgroup2", cgroup2.unwrap_or_else(|| "not mounted".into()));
     for purpose in &report.purposes {
-        line(purpose.purpose, if purpose.attached { purpose.kind.clone() } else { "not attached".into() });
+        line(&purpose.purpose, if purpose.attached { purpose.kind.clone() } else { "not attached".into() });
         for other in &purpose.others {
             line("", format!("  not {}: {}", other.backend, other.reason));
         }
@@ -196,7 +156,7 @@ fn text(report: &Report) -> String {
         line("loading", format!("{ms} ms{largest}"));
     }
     for lacking in &report.lacking {
-        line("missing", (*lacking).to_owned());
+        line("missing", lacking.to_string());
     }
     lines.join("\n") + "\n"
 }

@@ -32,19 +32,19 @@ pub type Numbers = Lookups<String, u32>;
 #[derive(Clone, Debug)]
 pub struct Users {
     /// For all names together.
-    patience: Duration,
+    timeout: Duration,
     left: Duration,
 }
 
 impl Users {
     /// Waits so long in all; not at all where others must not wait.
-    pub const fn with_timeout(patience: Duration) -> Self {
-        Self { patience, left: patience }
+    pub const fn with_timeout(timeout: Duration) -> Self {
+        Self { timeout, left: timeout }
     }
 
     /// For another interval.
     pub const fn renew(&mut self) {
-        self.left = self.patience;
+        self.left = self.timeout;
     }
 
     /// The name of a user, if the system's name service returned one.

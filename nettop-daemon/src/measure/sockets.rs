@@ -1,10 +1,10 @@
 //! Every socket of the machine, with all processes that hold it.
 
-mod disguise;
 pub mod document;
 pub mod list;
 mod portmap;
 mod select;
+mod warnings;
 
 use std::{collections::HashMap, fs, net::IpAddr, path::Path, time::Instant};
 

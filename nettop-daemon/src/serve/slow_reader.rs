@@ -31,7 +31,7 @@ impl<S> WriteDeadline<S> {
     }
 
     /// Keeps the time of a write that was to be `offered` bytes.
-    fn judge(
+    fn check_rate(
         &mut self,
         context: &mut Context<'_>,
         written: Poll<io::Result<usize>>,
@@ -72,7 +72,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for WriteDeadline<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for WriteDeadline<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.judge(context, written, bytes.len())
+        self.check_rate(context, written, bytes.len())
     }
 
     fn poll_write_vectored(
@@ -81,7 +81,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WriteDeadline<S> {
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
-        self.judge(context, written, parts.iter().map(|part| part.len()).sum())
+        self.check_rate(context, written, parts.iter().map(|part| part.len()).sum())
     }
 
     fn is_write_vectored(&self) -> bool {

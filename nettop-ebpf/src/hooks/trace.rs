@@ -17,7 +17,7 @@ use aya_ebpf::{
 };
 use nettop_common::{
     offsets::ABSENT,
-    trace::{CallStep, EVERYBODY, FOLLOWED, NAMES, NamePattern, Step, TOLD, Thread, kind},
+    trace::{CallStep, EVERYBODY, FOLLOWED, NAMES, NamePattern, REPORTED, Step, Thread, kind},
 };
 
 use crate::{
@@ -93,7 +93,7 @@ fn how(tgid: u32) -> Option<u32> {
 
 #[inline(always)]
 fn follow(tgid: u32) {
-    if TRACED.insert(tgid, TOLD | FOLLOWED, 0).is_err() {
+    if TRACED.insert(tgid, REPORTED | FOLLOWED, 0).is_err() {
         count(|stats| &raw mut stats.traced_full);
     }
 }
@@ -102,7 +102,7 @@ fn follow(tgid: u32) {
 #[inline(always)]
 fn is_traced() -> bool {
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    how(tgid).or_else(|| how(EVERYBODY)).is_some_and(|how| how & TOLD != 0)
+    how(tgid).or_else(|| how(EVERYBODY)).is_some_and(|how| how & REPORTED != 0)
 }
 
 /// `syscall_trace_enter`, after seccomp.

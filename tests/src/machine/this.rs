@@ -1,15 +1,18 @@
 //! The machine that the scenario itself runs on: a guest of `cargo xtask vm`, whose process 1 is a Debian's systemd.
 
-use std::{fs, path::Path, thread::sleep, time::Duration};
-
-use super::Machine;
+use std::{fs, path::Path, process::Command, thread::sleep, time::Duration};
 
 /// Left on the disk by a scenario that reboots the machine, and ends with it: the same scenario runs again after that.
 const STARTED_ANEW: &str = "/var/lib/scenarios/started-anew";
 
 /// The unit may have failed up to its limit: that degrades the machine.
-pub fn forget_failures(machine: &Machine) {
-    let _ = machine.try_run("systemctl", &["reset-failed", "nettopd"]);
+pub fn forget_failures() {
+    let _ = Command::new("systemctl").args(["reset-failed", "nettopd"]).output();
+}
+
+fn systemctl(args: &[&str]) {
+    let output = Command::new("systemctl").args(args).output().unwrap();
+    assert!(output.status.success(), "systemctl {args:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 pub fn has_package() -> bool {
@@ -17,20 +20,20 @@ pub fn has_package() -> bool {
 }
 
 /// Resets the package to what its installation left: emulated, installing it for each scenario takes most of a minute.
-pub fn begin_anew(machine: &Machine) {
-    machine.run("systemctl", &["stop", "nettopd"]);
+pub fn begin_anew() {
+    systemctl(&["stop", "nettopd"]);
     for left in ["/var/lib/nettopd", "/etc/nettopd/conf.d", "/run/systemd/system/nettopd.service.d"] {
         let _ = fs::remove_dir_all(left);
     }
     set_watchdog(true);
-    machine.run("systemctl", &["daemon-reload"]);
-    machine.run("systemctl", &["start", "nettopd"]);
+    systemctl(&["daemon-reload"]);
+    systemctl(&["start", "nettopd"]);
 }
 
 /// An emulated machine may get no CPU for longer than the unit's watchdog waits.
-fn set_watchdog(is_patient: bool) {
+fn set_watchdog(is_long: bool) {
     let folder = Path::new("/run/systemd/system/nettopd.service.d");
-    if is_patient {
+    if is_long {
         fs::create_dir_all(folder).unwrap();
         fs::write(folder.join("emulated.conf"), "[Service]\nWatchdogSec=5min\n").unwrap();
     } else {
@@ -39,10 +42,10 @@ fn set_watchdog(is_patient: bool) {
 }
 
 /// Runs the unit with its own watchdog.
-pub fn run_as_shipped(machine: &Machine) {
+pub fn run_as_shipped() {
     set_watchdog(false);
-    machine.run("systemctl", &["daemon-reload"]);
-    machine.run("systemctl", &["restart", "nettopd"]);
+    systemctl(&["daemon-reload"]);
+    systemctl(&["restart", "nettopd"]);
 }
 
 /// Whether this scenario has rebooted the machine; the next one has not.
@@ -51,10 +54,10 @@ pub fn was_started_anew() -> bool {
 }
 
 /// Reboots the machine, in order.
-pub fn start_anew(machine: &Machine) -> ! {
+pub fn start_anew() -> ! {
     fs::create_dir_all(Path::new(STARTED_ANEW).parent().unwrap()).unwrap();
     fs::write(STARTED_ANEW, "").unwrap();
-    machine.run("systemctl", &["reboot"]);
+    systemctl(&["reboot"]);
     loop {
         sleep(Duration::from_secs(1));
     }

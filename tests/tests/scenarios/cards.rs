@@ -13,6 +13,7 @@ use std::{
 
 use nettop_model::{
     Snapshot,
+    check::Document,
     snapshot::{DeviceReport, DirectionBalance},
 };
 use nettop_tests::{Namespace, Nettopd, amount, nettopd_command};
@@ -286,8 +287,6 @@ fn observe(nettopd: &Nettopd, ends: &[Namespace; 2]) -> Vec<String> {
     while check.try_wait().unwrap().is_none() {
         tcp(nettopd, [&ends[0], &ends[1]], "10.1.0.2");
     }
-    let report: serde_json::Value = serde_json::from_slice(&check.wait_with_output().unwrap().stdout).unwrap();
-    let of_device = |proof: &&serde_json::Value| proof["what"].as_str().unwrap().starts_with("device ");
-    let proof = report["proof"].as_array().unwrap().iter().filter(of_device);
-    proof.map(|proof| proof["found"].as_str().unwrap().to_owned()).collect()
+    let report: Document = serde_json::from_slice(&check.wait_with_output().unwrap().stdout).unwrap();
+    report.proof.into_iter().filter(|proof| proof.what.starts_with("device ")).map(|proof| proof.found).collect()
 }

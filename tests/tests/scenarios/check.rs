@@ -2,7 +2,12 @@
 
 use std::{os::unix::process::CommandExt as _, process::Command};
 
+use nettop_model::check::{Document, SCHEMA};
 use nettop_tests::run_nettopd;
+
+fn document(bytes: &[u8]) -> Document {
+    serde_json::from_slice(bytes).unwrap()
+}
 
 #[test]
 fn missing_capabilities_are_named_with_code_77() {
@@ -26,13 +31,13 @@ fn missing_capabilities_are_named_with_code_77() {
 fn check_shows_what_is_used_and_proves_that_it_counts_right() {
     let output = run_nettopd(&["check", "--format", "json"]);
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(report["schema"], "nettop.check/1");
-    let proof = report["proof"].as_array().unwrap();
-    assert!(proof.len() == 8 && proof.iter().all(|proof| proof["holds"] == true), "{proof:#?}");
-    assert!(report["lacking"].as_array().unwrap().is_empty(), "{report:#}");
-    for program in report["programs"].as_array().unwrap() {
-        assert!(program["verified_instructions"].as_u64().unwrap() <= 100_000, "{program}");
+    let report = document(&output.stdout);
+    assert_eq!(report.schema, SCHEMA);
+    let proof = &report.proof;
+    assert!(proof.len() == 8 && proof.iter().all(|proof| proof.holds), "{proof:#?}");
+    assert!(report.lacking.is_empty(), "{report:#?}");
+    for program in &report.programs {
+        assert!(program.verified_instructions <= 100_000, "{program:?}");
     }
     let text = run_nettopd(&["check"]);
     assert!(String::from_utf8(text.stdout).unwrap().contains("cgroup_skb/egress"));
@@ -41,11 +46,10 @@ fn check_shows_what_is_used_and_proves_that_it_counts_right() {
 #[test]
 fn what_is_hooked_has_a_prototype_that_is_known() {
     let output = run_nettopd(&["check", "--format", "json"]);
-    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let prototypes = report["prototypes"].as_array().unwrap();
-    let found: Vec<_> = prototypes.iter().filter(|hook| !hook["found"].is_null()).collect();
-    assert!(found.len() > 10, "{report:#}");
-    assert!(found.iter().all(|hook| hook["is_known"] == true), "{found:#?}");
+    let report = document(&output.stdout);
+    let found: Vec<_> = report.prototypes.iter().filter(|hook| hook.found.is_some()).collect();
+    assert!(found.len() > 10, "{report:#?}");
+    assert!(found.iter().all(|hook| hook.is_known), "{found:#?}");
 }
 
 #[test]
@@ -54,12 +58,11 @@ fn a_forced_back_end_is_used_or_refused_with_its_reason() {
     for backend in ["tracepoint", "fentry", "kprobe"] {
         let before = loaded();
         let output = run_nettopd(&["check", "--format", "json", "--backend", backend]);
-        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let report = document(&output.stdout);
         let said = String::from_utf8(output.stderr).unwrap();
         if output.status.code() == Some(0) {
-            let used: Vec<_> =
-                report["purposes"].as_array().unwrap().iter().map(|purpose| &purpose["backend"]).collect();
-            assert_eq!(used.iter().filter(|used| **used == backend).count(), 3, "{used:?}");
+            let used: Vec<_> = report.purposes.iter().map(|purpose| purpose.backend.as_deref()).collect();
+            assert_eq!(used.iter().filter(|used| **used == Some(backend)).count(), 3, "{used:?}");
         } else {
             assert_eq!(output.status.code(), Some(69), "{said}");
             assert_eq!(said.lines().count(), 1, "{said}");
@@ -90,9 +93,8 @@ fn the_programs_log_what_they_do_at_level_debug() {
     assert!(!result.contains("something unknown"), "{result}");
     // What is off costs nothing: the same programs are verified to the same length, or longer with it.
     let length = |args: &[&str]| {
-        let report: serde_json::Value = serde_json::from_slice(&run_nettopd(args).stdout).unwrap();
-        let programs = report["programs"].as_array().unwrap().iter();
-        programs.map(|program| program["verified_instructions"].as_u64().unwrap()).sum::<u64>()
+        let report = document(&run_nettopd(args).stdout);
+        report.programs.iter().map(|program| program.verified_instructions).sum::<u32>()
     };
     assert!(length(&["check", "--format", "json"]) <= length(&["check", "-v", "--format", "json"]));
 }
@@ -113,11 +115,9 @@ fn a_device_is_watched_and_one_that_is_not_there_is_refused() {
     talker.wait_until_ready();
     let output = alone.enter(|| run_nettopd(&["check", "--format", "json", "--device", "lo"]));
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let proof = report["proof"].as_array().unwrap();
+    let report = document(&output.stdout);
     for what in ["device sent", "device received"] {
-        let side = proof.iter().find(|proof| proof["what"] == what).unwrap();
-        let found = side["found"].as_str().unwrap();
+        let found = &report.proof.iter().find(|proof| proof.what == what).unwrap().found;
         assert!(
             found.contains("lo: ") && found.contains(" 0 B unattributed") && !found.contains("too little"),
             "{found}"

@@ -252,9 +252,9 @@ fn a_flood_of_connections_loses_nothing_silently() {
     flood(&alone, asleep);
     let after_kib = stream.rss_kib();
     stream.signal(Signal::SIGCONT);
-    sleep(Duration::from_millis(1500));
-    let result = stream.stop();
     let made = (times + asleep) * 4;
+    stream.wait_for_count(made);
+    let result = stream.stop();
     result.misses(made);
     assert_eq!(result.shown + result.lost, result.seen);
     assert_eq!(result.shown, result.count);

@@ -139,12 +139,16 @@ fn a_neighbour_that_does_not_answer_costs_the_sender_its_packets() {
     let nettopd = Nettopd::start(&[]);
     let (a, _b) = nettop_tests::veth_pair();
     a.write("/proc/sys/net/ipv4/neigh/v0/retrans_time_ms", "100");
+    let entry = || a.run("ip", "neigh show 10.0.0.99 dev v0");
     let (pid, _) = Process::run(Some(&a), |_| {
         let socket = UdpSocket::bind("10.0.0.1:0").unwrap();
         for _ in 0..3 {
             let _ = socket.send_to(&[0; 10], "10.0.0.99:4000");
         }
-        std::thread::sleep(Duration::from_millis(1500));
+        // Nothing waits for the address any more.
+        while !entry().contains("FAILED") {
+            std::thread::sleep(Duration::from_millis(20));
+        }
         // Packets reported as sent that failed are made up for.
         for _ in 0..5 {
             socket.send_to(&[0; 10], "10.0.0.2:4000").unwrap();

@@ -265,12 +265,12 @@ fn frames_are_those_who_send_them_from_the_first_on() {
     // One makes the socket and sends; another inherits it and sends as well.
     let maker = Process::start(Some(&a), |parent| {
         let socket = packet_socket(libc::SOCK_RAW);
-        let heir = Process::start(None, |_| {
+        let holder = Process::start(None, |_| {
             send_on(&socket, "v0", &udp_frame(200));
             Moved::default()
         });
-        let pid = heir.pid();
-        heir.finish();
+        let pid = holder.pid();
+        holder.finish();
         send_on(&socket, "v0", &udp_frame(100));
         parent.send_number(pid.into());
         Moved::default()

@@ -24,7 +24,7 @@ use nix::{
 };
 use rusqlite::{Connection, OpenFlags};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LOG_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A process that sends itself datagrams, from one `go` to the next.
 fn talker(namespace: &Namespace) -> Process {
@@ -82,7 +82,7 @@ impl Daemon {
 
     /// Waits until it logs this.
     fn hear(&mut self, what: &str) {
-        let deadline = Instant::now() + LIMIT;
+        let deadline = Instant::now() + LOG_TIMEOUT;
         while !self.all_said.contains(what) {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.said.recv_timeout(left) {

@@ -91,7 +91,6 @@ fn only_selected_packets_are_shown() {
         first.finish();
         second.go();
         second.finish();
-        sleep(Duration::from_millis(200));
         let result = stream.stop();
         let is_sent = |event: &&Record| event.netns == netns && event.direction == "tx" && event.protocol == "udp";
         let mut counts: BTreeMap<(String, u16), u64> = BTreeMap::new();
@@ -183,7 +182,7 @@ fn a_flood_of_packets_loses_nothing_silently() {
     };
     flood();
     let after_kib = stream.rss_kib();
-    sleep(Duration::from_secs(2));
+    stream.wait_for_count(times * 2);
     let result = stream.stop();
     result.misses(times * 2);
     assert_eq!(result.shown + result.lost, result.seen);
@@ -269,7 +268,7 @@ fn a_forwarded_packet_is_nobodys() {
         socket.send_to(b"through", "10.0.1.2:4000").unwrap();
         Moved::default()
     });
-    sleep(Duration::from_millis(300));
+    stream.wait_for(|event| event.device == "w1" && event.protocol == "udp");
     let result = stream.stop();
     let by = |device: &str, direction: &str| {
         let is = |event: &&Record| event.device == device && event.direction == direction && event.protocol == "udp";

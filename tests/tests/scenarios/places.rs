@@ -9,13 +9,12 @@ use std::{
 };
 
 use jiff::Timestamp;
-use nettop_model::{Snapshot, sockets::Document};
+use nettop_model::{Snapshot, check, sockets::Document};
 use nettop_tests::{
     Moved, Process,
     cgroup::{Cgroup, cgroup2},
-    nettopd_command,
-    queue::Exclusive,
-    run_nettopd, skip,
+    egress::Exclusive,
+    nettopd_command, run_nettopd, skip,
 };
 
 /// Runs a shell line by `unshare` with these options; `$NETTOPD` is nettopd.
@@ -123,13 +122,13 @@ fn cgroup2_is_found_wherever_it_is_mounted() {
     let checked = |line: &str| {
         let output = unshared(&["--mount"], line);
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+        serde_json::from_slice::<check::Document>(&output.stdout).unwrap()
     };
     let report = checked(&lines(&odd, ""));
-    assert!(report["cgroup2"].as_str().unwrap().contains("a b"), "{}", report["cgroup2"]);
+    assert!(report.cgroup2.as_ref().unwrap().contains("a b"), "{:?}", report.cgroup2);
     // Below another mount it cannot be reached, and is mounted again.
     let covered = format!("mount -t tmpfs none '{}';", odd.display());
-    assert!(checked(&lines(&odd, &covered))["cgroup2"].is_null());
+    assert!(checked(&lines(&odd, &covered)).cgroup2.is_none());
 }
 
 #[test]

@@ -16,7 +16,7 @@ use nettop_tests::{
 };
 use nix::sched::{CloneFlags, setns};
 
-const PATIENCE: Duration = Duration::from_secs(150);
+const RETIREMENT_TIMEOUT: Duration = Duration::from_secs(150);
 
 /// A program that is ended with the scenario.
 struct Ended(Child);
@@ -61,7 +61,7 @@ fn devices_of_an_unprivileged_user_leave_rows_for_everybody() {
     let mut greedy = Ended(command.spawn().unwrap());
     let netns = format!("/proc/{}/ns/net", greedy.0.id());
     let own = netns_inode("/proc/self/ns/net");
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + RETIREMENT_TIMEOUT;
     // Each device announces itself on both IP layers, with a listener or without.
     let document = loop {
         if greedy.0.try_wait().unwrap().is_some() {
@@ -111,7 +111,7 @@ fn devices_that_are_deleted_leave_with_their_rows() {
         rows.filter(|row| row.device.as_deref() != Some("lo")).count()
     };
     a.ip("link del v0");
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + RETIREMENT_TIMEOUT;
     let after = loop {
         let document = nettopd.settled();
         let has_v0 = devices_of(&document, a.inode()).iter().any(|device| device.device == "v0");
@@ -143,7 +143,7 @@ fn the_last_interval_of_a_device_that_is_deleted_under_traffic_is_its_rows() {
     a.ip("link del v0");
     let pid = sender.pid();
     let moved = sender.finish();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + RETIREMENT_TIMEOUT;
     let after = loop {
         let document = nettopd.settled();
         if devices_of(&document, a.inode()).iter().all(|device| device.device != "v0") {
@@ -205,7 +205,7 @@ fn a_namespace_without_traffic_that_only_a_thread_is_in_has_its_devices() {
     });
     process.wait_until_ready();
     let own = netns_inode("/proc/self/ns/net");
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + RETIREMENT_TIMEOUT;
     let inode = loop {
         let tasks = fs::read_dir(format!("/proc/{}/task", process.pid())).unwrap();
         let inodes = tasks.map(|task| netns_inode(task.unwrap().path().join("ns/net")));
@@ -251,7 +251,7 @@ fn devices_of_a_namespace_that_is_found_late_do_not_bring_what_they_moved_before
         Moved::default()
     });
     visitor.wait_until_ready();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + RETIREMENT_TIMEOUT;
     while devices_of(&nettopd.settled(), inode).is_empty() {
         assert!(Instant::now() < deadline, "it is not found");
     }
@@ -288,7 +288,7 @@ fn totals_of_a_process_with_drops_do_not_fall_when_it_leaves() {
     assert!(rows_of(&document, pid)[0].drops.total > 0, "{:#?} {drops:#?}", rows_of(&document, pid));
     lossy.go();
     lossy.finish();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + RETIREMENT_TIMEOUT;
     let mut before: BTreeMap<Option<u32>, u64> = BTreeMap::new();
     let mut absent = 0;
     // Twice: a row that was given back must not be made again.
@@ -322,7 +322,7 @@ fn a_namespace_that_may_not_be_entered_is_seen_to_end() {
     let sent = 40 * 128;
     drop(crowd);
     drop(ending);
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + RETIREMENT_TIMEOUT;
     let document = loop {
         let document = nettopd.settled();
         if rows_in(ending_inode, &document) == 0 {

@@ -8,8 +8,8 @@ use std::{
 
 use nettop_model::Snapshot;
 use nettop_tests::{
-    Moved, Namespace, Nettopd, Process, amount, app, assert_app, device, pairs::assert_balanced, queue, rows_of, skip,
-    ways, wire,
+    Moved, Namespace, Nettopd, Process, amount, app, assert_app, cgroup::Cgroup, device, egress,
+    pairs::assert_balanced, queue, rows_of, skip, ways, wire,
 };
 
 /// A datagram of `size` bytes over IPv4.
@@ -205,7 +205,7 @@ fn what_is_refused_after_it_was_counted_is_not_sent() {
     if early > 0 {
         nettopd.allow_negative_rest(&a, "v0", "a packet that was reported too early");
     }
-    let cgroup = queue::Cgroup::new();
+    let cgroup = Cgroup::new("refused");
     a.ip("neigh add 10.0.0.2 lladdr 02:00:00:00:00:02 dev v0 nud permanent");
     a.ip("neigh add fd00::2 lladdr 02:00:00:00:00:02 dev v0 nud permanent");
     let sender = Process::start(Some(&a), |parent| {
@@ -215,7 +215,7 @@ fn what_is_refused_after_it_was_counted_is_not_sent() {
             ["[::ffff:10.0.0.2]:7000", "[fd00::2]:7000"].map(|to| socket.send_to(&vec![0; size], to).is_ok())
         };
         assert_eq!(send(100), [true, true]);
-        let refusing = cgroup.refuse_output();
+        let refusing = egress::refuse(&cgroup);
         for _ in 0..REFUSED {
             assert_eq!(send(514), [false, false]);
         }

@@ -104,7 +104,7 @@ fn a_listener_whose_maker_has_ended_is_its_holders() {
         parent.wait_for_parent();
         Moved::default()
     });
-    let heir = u32::try_from(server.wait_until_ready()).unwrap();
+    let holder = u32::try_from(server.wait_until_ready()).unwrap();
     alone.enter(|| {
         let mut client = TcpStream::connect("127.0.0.1:4000").unwrap();
         client.write_all(b"hi").unwrap();
@@ -115,7 +115,7 @@ fn a_listener_whose_maker_has_ended_is_its_holders() {
     let document = nettopd.settled();
     let overflows = drops(&document, &alone, "LISTEN_OVERFLOW");
     assert_eq!(packets(&overflows), netstat(&alone, "TcpExt", "ListenDrops"));
-    assert!(overflows.iter().all(|drop| drop.pid == Some(heir)), "{heir}: {overflows:#?}");
+    assert!(overflows.iter().all(|drop| drop.pid == Some(holder)), "{holder}: {overflows:#?}");
     server.go();
     server.finish();
 }

@@ -4,9 +4,9 @@
 use std::fmt::Write as _;
 
 use super::{
-    image::{self, Guest},
+    image::Guest,
     kernel::{Installed, Kernel},
-    machine::{Machine, filters},
+    machine::Machine,
 };
 
 /// Its scenarios.
@@ -52,7 +52,7 @@ const fn hub(model: &'static str) -> Cable {
 ///
 /// # Errors
 ///
-/// If a program is missing.
+/// Errors of [`Machine::for_kind`].
 pub fn machine(
     kernel: &'static Kernel,
     installed: &Installed,
@@ -62,23 +62,9 @@ pub fn machine(
     if !KERNELS.contains(&kernel.version) {
         return Ok(None);
     }
-    let folder = installed.folder()?;
-    let initrd = folder.join("cards.initrd");
-    image::write(&initrd, guest, &installed.with_cards())?;
-    let mut arguments = filters(filter);
-    arguments.push("cards".into());
-    Ok(Some(Machine {
-        kernel,
-        backend: None,
-        image: installed.image.clone(),
-        initrd,
-        disk: None,
-        devices: devices(),
-        network: Some(network()),
-        log: folder.join("cards.log"),
-        arguments,
-        guests: if filter.iter().all(|filter| filter == SCENARIOS) { GUESTS } else { 1 },
-    }))
+    let machine = Machine::for_kind("cards", kernel, &installed.with_cards(), guest, filter)?;
+    let guests = if filter.iter().all(|filter| filter == SCENARIOS) { GUESTS } else { 1 };
+    Ok(Some(Machine { devices: devices(), network: Some(network()), guests, ..machine }))
 }
 
 /// Arguments of QEMU.

@@ -3,15 +3,15 @@
 use std::{fs::File, process::Command};
 
 use super::{
-    image::{self, Guest},
+    image::Guest,
     kernel::{Installed, Kernel},
-    machine::{Machine, filters},
+    machine::Machine,
 };
 use crate::{command::run, package};
 
 /// Scenarios of the packaged unit, as the guest's init has them.
 pub const SCENARIOS: &str = "systemd::";
-/// Between these lie the last changes in what a kernel lets capabilities do, and in the hooks that are chosen.
+/// A Debian starts slowly, and the unit is the same on all: the oldest lets capabilities do least.
 const KERNELS: [&str; 1] = ["6.1"];
 /// Most of it is never written.
 const DISK_BYTES: u64 = 1 << 30;
@@ -30,25 +30,9 @@ pub fn machine(
     if !KERNELS.contains(&kernel.version) {
         return Ok(None);
     }
-    let folder = installed.folder()?;
-    let (initrd, disk) = (folder.join("systemd.initrd"), folder.join("systemd.disk"));
-    image::write(&initrd, guest, installed)?;
+    let disk = installed.folder()?.join("systemd.disk");
     File::create(&disk)?.set_len(DISK_BYTES)?;
     run(Command::new("mkfs.ext4").args(["-q", "-F", "-d"]).arg(package::clean_root()?).arg(&disk))?;
-    let mut arguments = filters(filter);
-    arguments.push("disk".into());
-    let log = folder.join("systemd.log");
-    let image = installed.image.clone();
-    Ok(Some(Machine {
-        kernel,
-        backend: None,
-        image,
-        initrd,
-        disk: Some(disk),
-        devices: Vec::new(),
-        network: None,
-        log,
-        arguments,
-        guests: 1,
-    }))
+    let machine = Machine::for_kind("systemd", kernel, installed, guest, filter)?;
+    Ok(Some(Machine { disk: Some(disk), ..machine }))
 }

@@ -2,26 +2,22 @@
 
 use std::{
     fs::File,
-    io::{BufRead as _, BufReader, Write as _},
-    process::{Child, Command, Stdio},
-    sync::mpsc::{RecvTimeoutError, channel},
+    process::Command,
+    sync::mpsc::RecvTimeoutError,
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
-
-use super::machine::Machine;
-use crate::command::yielding;
+use super::{
+    console::{Console, END},
+    machine::Machine,
+    qemu::{self, Accelerator, KERNEL_ARGUMENTS, MEMORY_MIB},
+};
 
 /// The guest prints something at least this often: it ends longer tests itself.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(400);
 const GUEST_TIMEOUT: Duration = Duration::from_secs(2400);
 /// The scenarios have the console for themselves.
 const CONSOLE: &str = "systemd.getty_auto=no";
-/// Few messages, a panic ends it, a busy host is no broken timer ("IO-APIC + timer doesn't work!"), and memory is not
-/// cleared twice.
-pub const KERNEL: &str =
-    "console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off no_timer_check init_on_alloc=0 rcupdate.rcu_expedited=1";
 /// Lines that mean the guest is broken.
 const FATAL: [&str; 3] = ["Kernel panic", "rcu: RCU grace-period kthread stack dump", "watchdog: BUG: soft lockup"];
 
@@ -77,19 +73,6 @@ impl Report {
     }
 }
 
-/// An emulated machine, which gives way to what is measured beside it.
-pub fn qemu(memory_mib: u32) -> Command {
-    let mut qemu = Command::new("qemu-system-x86_64");
-    // With a thread per CPU, one may run into a breakpoint that another has just taken out of the kernel's code
-    // ("Oops: int3" where a tracepoint is switched on).
-    // QEMU emulates `rep stosb` and `rep movsb` byte by byte: without these features the kernel clears pages (else a
-    // quarter of its time) and copies by words. Page tables of four levels are traversed faster than those of five.
-    qemu.args(["-accel", "tcg,thread=single", "-cpu", "max,-erms,-fsrm,-la57", "-smp", "2"]);
-    qemu.args(["-m", &memory_mib.to_string()]);
-    qemu.args(["-nodefaults", "-display", "none", "-serial", "stdio", "-nic", "none"]);
-    yielding(&qemu)
-}
-
 /// The same command in a network namespace of its own, after others that set it up.
 fn in_namespace(command: &Command, setup: &str) -> Command {
     let mut unshare = Command::new("unshare");
@@ -103,8 +86,8 @@ fn in_namespace(command: &Command, setup: &str) -> Command {
 /// # Errors
 ///
 /// If QEMU cannot be started.
-pub fn run(machine: &Machine, guest: usize) -> anyhow::Result<Report> {
-    let mut qemu = qemu(1536);
+pub fn run(machine: &Machine, guest: usize, accelerator: Accelerator) -> anyhow::Result<Report> {
+    let mut qemu = qemu::command(accelerator, MEMORY_MIB);
     match &machine.disk {
         Some(disk) => qemu.arg("-drive").arg(format!("file={},format=raw,if=virtio,cache=unsafe", disk.display())),
         None => qemu.arg("-no-reboot"),
@@ -117,38 +100,26 @@ pub fn run(machine: &Machine, guest: usize) -> anyhow::Result<Report> {
         arguments += &format!(" part={guest}/{}", machine.guests);
         log = log.with_extension(format!("{}.log", guest + 1));
     }
-    qemu.arg("-append").arg(format!("{KERNEL} {CONSOLE} rdinit=/init -- {arguments}"));
+    qemu.arg("-append").arg(format!("{KERNEL_ARGUMENTS} {CONSOLE} rdinit=/init -- {arguments}"));
     if let Some(network) = &machine.network {
         qemu = in_namespace(&qemu, network);
     }
-    let mut child = Stopped(qemu.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot run QEMU")?);
-    let stdout = child.0.stdout.take().context("QEMU has no output")?;
-    let mut log = File::create(log)?;
-    let (send, lines) = channel();
-    std::thread::spawn(move || {
-        for line in BufReader::new(stdout).split(b'\n').map_while(std::result::Result::ok) {
-            let line = String::from_utf8_lossy(&line).trim_end().to_owned();
-            let _ = writeln!(log, "{line}");
-            if send.send(line).is_err() {
-                break;
-            }
-        }
-    });
+    let console = Console::start(&mut qemu, Some(File::create(log)?))?;
     // As many times as its scenarios may take longer.
     let silence = if machine.disk.is_some() { 2 * SILENCE_TIMEOUT } else { SILENCE_TIMEOUT };
     let start = Instant::now();
     let mut report = Report { broken: Some("it ended too soon".into()), ..Report::default() };
     let mut output = String::new();
     loop {
-        match lines.recv_timeout(silence) {
+        match console.lines.recv_timeout(silence) {
             Ok(line) => {
                 if FATAL.iter().any(|fatal| line.contains(fatal)) {
                     report.broken = Some(line);
                     break;
                 }
-                if line == "vm: end" {
+                if line == END {
                     report.broken = None;
-                    report.cpu_s = cpu_s(child.0.id()).unwrap_or_default();
+                    report.cpu_s = cpu_s(console.pid()).unwrap_or_default();
                 } else if let Some(note) = line.strip_prefix("vm: note ") {
                     report.notes.push(note.to_owned());
                 } else if let Some(result) = line.strip_prefix("vm: test ").and_then(|line| parse(line, &output)) {
@@ -172,7 +143,7 @@ pub fn run(machine: &Machine, guest: usize) -> anyhow::Result<Report> {
     }
     report.wall_s = start.elapsed().as_secs();
     if report.broken.is_some() {
-        report.notes.push(format!("its last words:\n{output}"));
+        report.notes.push(format!("it printed last:\n{output}"));
     }
     Ok(report)
 }
@@ -198,16 +169,6 @@ fn parse(line: &str, output: &str) -> Option<Result> {
         _ => Outcome::Fail,
     };
     Some(Result { test, outcome, ms: words.next()?.parse().ok()?, output: output.to_owned() })
-}
-
-/// Ended when dropped.
-struct Stopped(Child);
-
-impl Drop for Stopped {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 #[cfg(test)]

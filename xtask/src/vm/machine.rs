@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::kernel::{Kernel, MATRIX};
+use super::{
+    image::{self, Guest},
+    kernel::{Installed, Kernel, MATRIX},
+};
 
 /// A kernel's first machine runs twice as many scenarios as the others. Each guest costs a boot, which takes 5 s.
 const GUESTS_OF_THE_FIRST: usize = 2;
@@ -27,6 +30,42 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// With one guest, and nothing but a kernel and its initrd.
+    fn new(kernel: &'static Kernel, image: &Path, initrd: &Path, log: PathBuf, arguments: Vec<String>) -> Self {
+        Self {
+            kernel,
+            backend: None,
+            image: image.into(),
+            initrd: initrd.into(),
+            disk: None,
+            devices: Vec::new(),
+            network: None,
+            log,
+            arguments,
+            guests: 1,
+        }
+    }
+
+    /// One for scenarios of their own `kind`, which names its files and is a word for the guest's init. Writes its initrd.
+    ///
+    /// # Errors
+    ///
+    /// If a program is missing, or the initrd cannot be written.
+    pub fn for_kind(
+        kind: &str,
+        kernel: &'static Kernel,
+        installed: &Installed,
+        guest: &Guest<'_>,
+        filter: &[String],
+    ) -> anyhow::Result<Self> {
+        let folder = installed.folder()?;
+        let initrd = folder.join(format!("{kind}.initrd"));
+        image::write(&initrd, guest, installed)?;
+        let mut arguments = filters(filter);
+        arguments.push(kind.to_owned());
+        Ok(Self::new(kernel, &installed.image, &initrd, folder.join(format!("{kind}.log")), arguments))
+    }
+
     pub fn name(&self) -> String {
         let kind = match self {
             _ if self.disk.is_some() => Some("systemd"),
@@ -82,19 +121,7 @@ impl Kernel {
             }
             let log = folder.join(format!("{}.log", backend.unwrap_or("none")));
             let guests = if is_first && backend.is_some() && filter.is_empty() { GUESTS_OF_THE_FIRST } else { 1 };
-            let (image, initrd) = (image.into(), initrd.into());
-            Machine {
-                kernel: self,
-                backend,
-                image,
-                initrd,
-                disk: None,
-                devices: Vec::new(),
-                network: None,
-                log,
-                arguments,
-                guests,
-            }
+            Machine { backend, guests, ..Machine::new(self, image, initrd, log, arguments) }
         };
         if self.backends.is_empty() {
             return vec![machine(None)];
@@ -118,6 +145,6 @@ impl Kernel {
 }
 
 /// For the guest's init.
-pub fn filters(filter: &[String]) -> Vec<String> {
+fn filters(filter: &[String]) -> Vec<String> {
     filter.iter().map(|filter| format!("filter={filter}")).collect()
 }

@@ -11,6 +11,7 @@ use std::{
 use super::{
     guest::{self, Report},
     machine::Machine,
+    qemu::Accelerator,
 };
 
 /// For every two CPUs. With four, each gets so little of them that timeouts expire too soon.
@@ -19,7 +20,7 @@ const GUESTS_PER_TWO_CPUS: usize = 3;
 const GUEST_KIB: usize = 2 << 20;
 
 /// Runs all guests and returns a report for each machine.
-pub fn run_all(machines: &[Machine]) -> Vec<anyhow::Result<Report>> {
+pub fn run_all(machines: &[Machine], accelerator: Accelerator) -> Vec<anyhow::Result<Report>> {
     let mut guests: Vec<(usize, usize)> = machines
         .iter()
         .enumerate()
@@ -36,7 +37,7 @@ pub fn run_all(machines: &[Machine]) -> Vec<anyhow::Result<Report>> {
                     let (Some((machine, n)), Some(slot)) = (guests.get(number), reports.get(number)) else { break };
                     let name = machines[*machine].guest_name(*n);
                     eprintln!("xtask: booting {name}");
-                    let report = guest::run(&machines[*machine], *n);
+                    let report = guest::run(&machines[*machine], *n, accelerator);
                     eprintln!("xtask: {name} is off");
                     if let Ok(mut slot) = slot.lock() {
                         *slot = Some(report);

@@ -5,10 +5,11 @@ use std::{thread::sleep, time::Duration};
 use nettop_kernel::Kernel;
 use nettop_model::{
     Filter, Sort,
+    check::Proof,
     snapshot::{BasisReport, DeviceReport, DirectionBalance},
 };
 
-use super::proof::{LIMITS, Proof};
+use super::proof::LIMITS;
 use crate::{
     error::Usage,
     identity::devices::{Measured, source_of_driver},
@@ -91,7 +92,7 @@ pub(super) fn prove(kernel: &Kernel, name: &str) -> anyhow::Result<Vec<Proof>> {
 fn proof(what: &'static str, name: &str, side: &DirectionBalance, basis: &BasisReport, known_by: &str) -> Proof {
     if !basis.is_decided() {
         let reason = basis.reason.as_deref().unwrap_or_default();
-        return Proof { what, holds: true, found: format!("{name}: undecided, {reason}") };
+        return Proof { what: what.into(), holds: true, found: format!("{name}: undecided, {reason}") };
     }
     let counts = format!("{}, {:+} B each, by {known_by}", basis.packets, basis.link_header_bytes);
     let holds = side.pending_bytes == 0 && side.pending_packets == 0;
@@ -106,5 +107,5 @@ fn proof(what: &'static str, name: &str, side: &DirectionBalance, basis: &BasisR
         "{name}: {} B in {} packets, {} of them super-packets' segments not counted, {} B unattributed ({counts}){verdict}",
         side.bytes, side.packets, side.offload_packets, side.unattributed_bytes
     );
-    Proof { what, holds, found }
+    Proof { what: what.into(), holds, found }
 }

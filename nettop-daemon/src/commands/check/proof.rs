@@ -14,21 +14,13 @@ use nettop_kernel::{
     ledger::{Flows, Ledger, Presence, RowReading, accumulate},
     netns,
 };
+use nettop_model::{Word, check::Proof};
 use procfs::process::Process;
-use serde::Serialize;
 
 use crate::sys::escape::escape;
 
 /// Rows are needed for one process only, but all that hold a socket have been given an owner before.
 pub(super) const LIMITS: Limits = Limits { rows: 8192, drops: 64 };
-
-/// One figure.
-#[derive(Serialize, Debug)]
-pub(super) struct Proof {
-    pub what: &'static str,
-    pub holds: bool,
-    pub found: String,
-}
 
 const STREAM_BYTES: usize = 10_000;
 const DATAGRAM_BYTES: usize = 123;
@@ -44,7 +36,7 @@ pub(super) fn prove(mut ledger: Ledger) -> anyhow::Result<Vec<Proof>> {
     let me = std::process::id();
     let reading = ledger.read(|row| row.key.owner >= owner::FIRST && row.owner.key.tgid == me, |_| Presence::Present);
     let Some(row) = reading.rows.first() else {
-        return Ok(vec![Proof { what: "pid", holds: false, found: format!("no row for pid {me}") }]);
+        return Ok(vec![Proof { what: "pid".into(), holds: false, found: format!("no row for pid {me}") }]);
     };
     let mut sum = Flows::default();
     for row in &reading.rows {
@@ -77,7 +69,7 @@ fn compare(row: &RowReading, sum: &Flows) -> Vec<Proof> {
     let name: Vec<u8> = row.owner.comm.iter().copied().take_while(|byte| *byte != 0).collect();
     let key = &row.owner.key;
     let bytes = (STREAM_BYTES + DATAGRAM_BYTES) as u64;
-    let proof = |what, holds, found: String| Proof { what, holds, found };
+    let proof = |what, holds, found: String| Proof { what: Word::Borrowed(what), holds, found };
     let side = |what, way: Direction| {
         let flow = &sum[way as usize];
         let expected = flow.app_bytes == bytes && flow.skb_bytes > bytes;

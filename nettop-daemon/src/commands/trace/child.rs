@@ -62,8 +62,8 @@ impl Command {
 
     fn pass_on(&self, asked: Signal) {
         // The terminal signals its whole foreground group.
-        let is_told = asked == Signal::SIGINT && std::io::stdin().is_terminal();
-        if !is_told && let Ok(pid) = i32::try_from(self.0.id()) {
+        let has_it = asked == Signal::SIGINT && std::io::stdin().is_terminal();
+        if !has_it && let Ok(pid) = i32::try_from(self.0.id()) {
             let _ = kill(Pid::from_raw(pid), asked);
         }
         // A second signal ends nettopd without waiting.

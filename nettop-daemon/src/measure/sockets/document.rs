@@ -24,8 +24,8 @@ use crate::{
         users::Users,
     },
     measure::sockets::{
-        disguise::signs,
         list::{Holder, Listing, Socket},
+        warnings::warnings_of,
     },
     query::selector::ip_version,
     sys::{clock::now, escape::escape_c},
@@ -121,7 +121,7 @@ fn holder_report(holder: &Holder, namer: &mut Namer<'_>) -> HolderReport {
     let key = OwnerKey { start_time_ns: holder.start_time_ns, tgid: holder.tgid, uid: 0 };
     let owner = OwnerReading { key, comm: holder.comm, comm_time_ns: 0, is_kernel_thread: false, exited: false };
     let details = namer.processes.details(&owner);
-    let look = || signs(namer.proc, holder.tgid, &holder.comm);
+    let look = || warnings_of(namer.proc, holder.tgid, &holder.comm);
     let warnings = namer.warnings.entry((holder.tgid, holder.start_time_ns)).or_insert_with(look).clone();
     HolderReport {
         pid: holder.tgid,

@@ -67,7 +67,7 @@ fn write(text: &mut String, args: &HistoryArgs, document: &Document) -> std::fmt
             Some(bytes) => write!(text, "{:>9} ", bytes / KIB.cast_signed())?,
             None => write!(text, "{:>6} {:>7} ", row.drops.unwrap_or(0), row.retransmits.unwrap_or(0))?,
         }
-        write!(text, "{} {}", picture(&row.picture), row.name)?;
+        write!(text, "{} {}", sparkline(&row.picture), row.name)?;
         match &row.unit {
             Some(unit) if is_process => writeln!(text, " ({unit})")?,
             _ => writeln!(text)?,
@@ -116,7 +116,7 @@ fn write_quality(text: &mut String, args: &HistoryArgs, quality: &Quality) -> st
 }
 
 /// A bar for each part, against the highest; `?` where nothing was measured.
-fn picture(parts: &[Option<u64>]) -> String {
+fn sparkline(parts: &[Option<u64>]) -> String {
     const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let highest = parts.iter().flatten().max().copied().unwrap_or(0).max(1);
     let bar = |bytes: u64| {
@@ -137,8 +137,8 @@ mod tests {
 
     #[test]
     fn a_sparkline_distinguishes_zero_from_not_measured() {
-        assert_eq!(picture(&[Some(0), Some(1), None, Some(700), Some(350)]), " ▁?█▄");
-        assert_eq!(picture(&[Some(u64::MAX), Some(0)]), "█ ");
-        assert_eq!(picture(&[]), "");
+        assert_eq!(sparkline(&[Some(0), Some(1), None, Some(700), Some(350)]), " ▁?█▄");
+        assert_eq!(sparkline(&[Some(u64::MAX), Some(0)]), "█ ");
+        assert_eq!(sparkline(&[]), "");
     }
 }

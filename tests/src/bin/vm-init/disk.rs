@@ -14,13 +14,17 @@ use std::{
 use anyhow::Context as _;
 use nix::mount::{MsFlags, mount};
 
-use super::{OF_THE_DISK, Scenarios, is_of, is_wanted, load_modules};
+use crate::{
+    boot::load_modules,
+    lists::{OF_THE_DISK, is_of, is_wanted},
+    scenarios::Scenarios,
+};
 
 const DISK: &str = "/disk";
 /// Of the memory file system that systemd takes over: nothing but Debian is on the disk.
 const CARRIED: &str = "/run/scenarios";
 /// The unit has times of its own, and they add up.
-const LIMIT: Duration = Duration::from_secs(360);
+const SCENARIO_TIMEOUT: Duration = Duration::from_secs(360);
 /// Those that were run before the machine was rebooted.
 const DONE: &str = "/var/lib/scenarios/done";
 
@@ -63,7 +67,7 @@ pub fn run_scenarios(filters: &[&str]) -> anyhow::Result<()> {
         program: Path::new(CARRIED).join("scenarios"),
         environment,
         said: "/tmp/said".into(),
-        limit: LIMIT,
+        limit: SCENARIO_TIMEOUT,
     };
     let done = fs::read_to_string(DONE).unwrap_or_default();
     for test in scenarios.list()?.iter().filter(|test| is_of(test, &OF_THE_DISK) && is_wanted(test, filters)) {

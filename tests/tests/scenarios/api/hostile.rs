@@ -40,11 +40,11 @@ fn a_crowd_of_all_kinds_does_no_harm() {
     drop(crowd);
     // All but this one.
     while daemon.status().is_none_or(|status| status.clients.connected != 1) {
-        assert!(Instant::now() < deadline, "seats stay taken");
+        assert!(Instant::now() < deadline, "clients stay");
         std::thread::sleep(Duration::from_millis(50));
     }
     for _ in 0..40 {
-        assert_eq!(daemon.get("/v1/snapshot").unwrap().status, 200, "all seats are free again");
+        assert_eq!(daemon.get("/v1/snapshot").unwrap().status, 200, "there is room for clients again");
     }
 }
 

@@ -12,7 +12,7 @@ use nettop_model::sockets::ProgramWarning;
 use crate::identity::processes::exe;
 
 /// All that is odd about a process. What /proc does not show is not odd.
-pub fn signs(proc: &Path, tgid: u32, comm: &[u8]) -> Vec<ProgramWarning> {
+pub fn warnings_of(proc: &Path, tgid: u32, comm: &[u8]) -> Vec<ProgramWarning> {
     const DELETED: &[u8] = b" (deleted)";
     let process = proc.join(tgid.to_string());
     let Ok(exe) = exe(&process) else { return Vec::new() };
@@ -21,12 +21,12 @@ pub fn signs(proc: &Path, tgid: u32, comm: &[u8]) -> Vec<ProgramWarning> {
         _ => (exe.as_path(), false),
     };
     let arguments = fs::read(process.join("cmdline")).unwrap_or_default();
-    let signs = [
+    let warnings = [
         (is_deleted, ProgramWarning::Deleted),
         (is_world_writable(&process.join("root"), path), ProgramWarning::WorldWritable),
         (!is_named_after(comm, path, &arguments), ProgramWarning::Renamed),
     ];
-    signs.into_iter().filter(|(holds, _)| *holds).map(|(_, sign)| sign).collect()
+    warnings.into_iter().filter(|(holds, _)| *holds).map(|(_, warning)| warning).collect()
 }
 
 /// Whether any directory on the way, as the process sees it, may be written by everybody.
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_is_the_files_or_the_scripts_is_no_disguise() {
+    fn a_name_that_is_the_files_or_the_scripts_is_fine() {
         let is = |comm: &str, path: &str, arguments: &str| {
             is_named_after(comm.as_bytes(), Path::new(path), arguments.replace(' ', "\0").as_bytes())
         };
