@@ -54,7 +54,7 @@ macro_rules! ticks {
 }
 
 /// Each makes the next version from the one before.
-pub const STEPS: [&str; 5] = [
+pub const STEPS: [&str; 6] = [
     // The columns of the three resolutions differ in what a sum does not hold: peaks.
     "CREATE TABLE boot(id INTEGER PRIMARY KEY, boot_id TEXT NOT NULL UNIQUE, first_seen INTEGER NOT NULL,
          host TEXT NOT NULL, kernel TEXT NOT NULL) STRICT;
@@ -139,6 +139,13 @@ pub const STEPS: [&str; 5] = [
      ALTER TABLE device_1m ADD COLUMN rx_forwarded INTEGER NOT NULL DEFAULT 0;
      ALTER TABLE device_1h ADD COLUMN tx_forwarded INTEGER NOT NULL DEFAULT 0;
      ALTER TABLE device_1h ADD COLUMN rx_forwarded INTEGER NOT NULL DEFAULT 0;",
+    // The same.
+    "ALTER TABLE device_10s ADD COLUMN tx_upper INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE device_10s ADD COLUMN rx_upper INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE device_1m ADD COLUMN tx_upper INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE device_1m ADD COLUMN rx_upper INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE device_1h ADD COLUMN tx_upper INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE device_1h ADD COLUMN rx_upper INTEGER NOT NULL DEFAULT 0;",
 ];
 
 /// What a reader adds to a file of an older version, by the version it came with: temporary tables go before the file's.

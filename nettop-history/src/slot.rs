@@ -44,7 +44,7 @@ pub struct Counters {
     pub rx_app_bytes: u64,
 }
 
-/// The balance of a device: bytes + copied = attributed + kernel + forwarded + unattributed, each way.
+/// The balance of a device: bytes + copied = attributed + kernel + forwarded + upper + unattributed, each way.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 pub struct DeviceBalance {
     pub tx: DirectionBalance,
@@ -59,6 +59,7 @@ pub struct DirectionBalance {
     pub attributed_bytes: u64,
     pub kernel_bytes: u64,
     pub forwarded_bytes: u64,
+    pub upper_bytes: u64,
     pub copied_bytes: u64,
     pub unattributed_bytes: i64,
 }
@@ -156,6 +157,7 @@ impl DirectionBalance {
         self.attributed_bytes += more.attributed_bytes;
         self.kernel_bytes += more.kernel_bytes;
         self.forwarded_bytes += more.forwarded_bytes;
+        self.upper_bytes += more.upper_bytes;
         self.copied_bytes += more.copied_bytes;
         self.unattributed_bytes += more.unattributed_bytes;
     }

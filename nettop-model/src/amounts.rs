@@ -36,8 +36,8 @@ pub struct DeviceBalance {
     pub rx: DirectionBalance,
 }
 
-/// One way: bytes + copied + offload + pending = attributed + kernel + forwarded + link headers + padding + undecided +
-/// unattributed, and packets alike.
+/// One way: bytes + copied + offload + pending = attributed + kernel + forwarded + upper + link headers + padding +
+/// undecided + unattributed, and packets alike.
 #[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DirectionBalance {
     /// By the device's own counter.
@@ -54,6 +54,12 @@ pub struct DirectionBalance {
     pub forwarded_bytes: u64,
     #[serde(default)]
     pub forwarded_packets: u64,
+    /// What devices on this one have counted, as this one counts it, with link headers: of a VLAN on it, of a bridge or bond
+    /// that it is part of.
+    #[serde(default)]
+    pub upper_bytes: u64,
+    #[serde(default)]
+    pub upper_packets: u64,
     /// Of all these, what came around by loopback or was received by several sockets, and the device counted once or never.
     pub copied_bytes: u64,
     pub copied_packets: u64,
@@ -82,6 +88,7 @@ impl DirectionBalance {
         let held = self.attributed_bytes
             + self.kernel_bytes
             + self.forwarded_bytes
+            + self.upper_bytes
             + self.link_header_bytes
             + self.padding_bytes;
         has.wrapping_sub(held).cast_signed() - self.undecided_bytes
@@ -90,7 +97,7 @@ impl DirectionBalance {
     /// The same in packets.
     pub const fn rest_packets(&self) -> i64 {
         let has = self.packets + self.copied_packets + self.offload_packets;
-        let held = self.attributed_packets + self.kernel_packets + self.forwarded_packets;
+        let held = self.attributed_packets + self.kernel_packets + self.forwarded_packets + self.upper_packets;
         has.wrapping_sub(held).cast_signed() - self.undecided_packets
     }
 

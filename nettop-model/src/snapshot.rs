@@ -143,6 +143,12 @@ pub struct DeviceReport {
     pub netns_cookie: u32,
     pub device: String,
     pub ifindex: u32,
+    /// The device below, of a VLAN, macvlan or ipvlan, if it is in this namespace.
+    #[serde(default)]
+    pub lower_ifindex: Option<u32>,
+    /// The bridge, bond, team or VRF that it is part of.
+    #[serde(default)]
+    pub master_ifindex: Option<u32>,
     /// Of hardware, as `ethtool -i` has it.
     pub driver: Option<String>,
     pub tx_basis: BasisReport,

@@ -10,6 +10,7 @@ use nettop_model::Snapshot;
 
 mod books;
 mod items;
+mod stacks;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +18,7 @@ use books::DeviceBooks;
 use items::{
     DeviceId, Item, TRAFFIC, add, device_id, is_given_back, is_of_one_daemon, items, joined, row_identity, traffic,
 };
+use stacks::Stacks;
 
 /// Scenarios' own namespaces: nobody else's traffic can break the balance there.
 /// By inode number, the cookie of its current holder.
@@ -77,6 +79,7 @@ pub struct Invariants {
     dropped_packets: u64,
     sum: Option<Sum>,
     books: DeviceBooks,
+    stacks: Stacks,
     violations: Vec<String>,
 }
 
@@ -100,6 +103,7 @@ impl Invariants {
             dropped_packets: 0,
             sum: None,
             books: DeviceBooks::default(),
+            stacks: Stacks::default(),
             violations: Vec::new(),
         }
     }
@@ -146,6 +150,9 @@ impl Invariants {
         }
         let begins = (self.is_whole && self.is_complete).then_some(self.documents == 1);
         let mut found = self.books.check(document, begins, is_own);
+        if begins.is_some() {
+            found.extend(self.stacks.check(document, is_own));
+        }
         let room = MAX_FAULTS.saturating_sub(self.violations.len());
         found.truncate(room);
         self.violations.append(&mut found);
@@ -162,6 +169,7 @@ impl Invariants {
             Some(before) if before[0] == now[0] => {
                 self.marks.retain(|identity, _| !is_of_one_daemon(identity));
                 self.books = DeviceBooks::default();
+                self.stacks = Stacks::default();
             }
             _ => {
                 let (bystanders, violations) = (take(&mut self.bystanders), take(&mut self.violations));

@@ -283,24 +283,30 @@ impl Devices {
         let is_bond = |device: &Device| device.identity.kind == "bond";
         for of_bonds in [false, true] {
             let veths = self.veths();
-            let found: Vec<(DeviceKey, [Basis; 2], Whole)> = self
+            let found: Vec<(DeviceKey, [Basis; 2], Whole, [bool; 2])> = self
                 .known
                 .iter()
                 .filter(|(key, device)| self.fresh.contains(&key.0) && is_bond(device) == of_bonds)
                 .map(|(key, device)| {
                     let related = self.related(*key, device, &veths);
-                    let of_parts = related.parts.first().filter(|_| of_bonds).map(|part| part.whole);
+                    let part = related.parts.first().filter(|_| of_bonds);
                     let mut basis = rules::basis(device, &related);
                     let measured = self.measured.get(key).filter(|_| device.is_hardware());
                     for (basis, measured) in basis.iter_mut().zip(measured.into_iter().flatten()) {
                         *basis = measured.as_ref().map_or(*basis, |measured| measured.or_source(*basis));
                     }
-                    (*key, basis, of_parts.unwrap_or_else(|| rules::whole(device)))
+                    let whole = part.map_or_else(|| rules::whole(device), |part| part.whole);
+                    (
+                        *key,
+                        basis,
+                        whole,
+                        part.map_or_else(|| rules::counts_tags(device, &basis), |part| part.counts_tags),
+                    )
                 })
                 .collect();
-            for (key, basis, whole) in found {
+            for (key, basis, whole, counts_tags) in found {
                 if let Some(device) = self.known.get_mut(&key) {
-                    (device.basis, device.whole) = (basis, whole);
+                    (device.basis, device.whole, device.counts_tags) = (basis, whole, counts_tags);
                 }
             }
         }

@@ -7,16 +7,20 @@ use std::{
 
 use nettop_common::Direction;
 use nettop_kernel::ledger::{DeviceKey, DeviceReading, Presence};
-use nettop_model::snapshot::{BasisReport, DeviceBalance, DeviceReport, DirectionBalance};
+use nettop_model::snapshot::{DeviceBalance, DeviceReport, DirectionBalance};
 
 use self::{
     calibration::Calibration,
+    report::report,
     sides::{Books, add},
+    stacks::Stacks,
 };
-use crate::identity::devices::{Basis, Counters, Device, Devices, Measured};
+use crate::identity::devices::{Counters, Device, Devices, Measured};
 
 mod calibration;
+mod report;
 mod sides;
+mod stacks;
 
 /// Devices that went, and are remembered in case they come back.
 const MAX_GONE_DEVICES: usize = 4096;
@@ -184,6 +188,7 @@ pub struct Balance {
     /// The latest last. An index may have had several.
     gone: VecDeque<(DeviceKey, Device)>,
     gone_total: DeviceBalance,
+    stacks: Stacks,
 }
 
 impl Balance {
@@ -216,7 +221,7 @@ impl Balance {
         for (key, more) in rows {
             self.waiting.entry(*key).or_default().add(more);
         }
-        let mut reports = BTreeMap::new();
+        let (mut reports, mut moved) = (BTreeMap::new(), BTreeMap::new());
         // What came is compared with what went: a device may have moved.
         let came: Vec<DeviceKey> =
             devices.iter().map(|(key, _)| *key).filter(|key| !self.accounts.contains_key(key)).collect();
@@ -227,10 +232,13 @@ impl Balance {
             }
         }
         for key in self.accounts.keys().copied().collect::<Vec<_>>() {
+            let rows = self.waiting.get(&key).filter(|_| devices.is_fresh(key.0) || devices.present(key).is_none());
+            moved.insert(key, rows.copied().unwrap_or_default());
             if let Some(report) = self.settle(key, length, devices) {
                 reports.insert(key, report);
             }
         }
+        self.stacks.explain(length, &moved, &mut self.accounts, &mut reports);
         self.waiting.retain(|key, _| rows.contains_key(key) && !devices.is_fresh(key.0));
         reports.into_values().collect()
     }
@@ -345,31 +353,6 @@ fn may_be_same(other: &DeviceKey, before: &Device, key: &DeviceKey, device: &Dev
         } else {
             has_its_index && has_its_name && !device.identity.kind.is_empty()
         }
-}
-
-fn report(key: DeviceKey, device: &Device, interval: DeviceBalance, total: DeviceBalance) -> DeviceReport {
-    let [tx_basis, rx_basis] = device.basis.map(|basis| of_basis(&basis));
-    DeviceReport {
-        netns: key.0.inode,
-        netns_cookie: key.0.cookie,
-        device: device.name.clone(),
-        ifindex: key.1,
-        driver: (!device.setup.driver.is_empty()).then(|| device.setup.driver.clone()),
-        tx_basis,
-        rx_basis,
-        interval,
-        total,
-    }
-}
-
-fn of_basis(basis: &Basis) -> BasisReport {
-    BasisReport {
-        packets: basis.packets.word(),
-        bytes: basis.bytes.word(),
-        link_header_bytes: basis.link_header_bytes,
-        known: basis.known.word(),
-        reason: basis.known.reason().map(ToOwned::to_owned),
-    }
 }
 
 #[cfg(test)]

@@ -100,10 +100,8 @@ fn is_part_of_another(from: &Device, to: DeviceKey, to_device: &Device, devices:
 fn uppers(devices: &Devices) -> HashMap<DeviceKey, Vec<u32>> {
     let mut uppers = HashMap::<_, Vec<u32>>::new();
     for ((netns, ifindex), device) in devices.iter() {
-        if let Some(link) = device.identity.link
-            && matches!(device.identity.kind.as_str(), "vlan" | "macvlan" | "macvtap" | "ipvlan" | "ipvtap")
-        {
-            uppers.entry((*netns, link)).or_default().push(*ifindex);
+        if let Some(lower) = device.lower() {
+            uppers.entry((*netns, lower)).or_default().push(*ifindex);
         }
     }
     uppers

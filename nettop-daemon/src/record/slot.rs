@@ -70,6 +70,7 @@ const fn side(side: &snapshot::DirectionBalance) -> DirectionBalance {
         attributed_bytes: side.attributed_bytes + side.link_header_bytes + side.padding_bytes,
         kernel_bytes: side.kernel_bytes,
         forwarded_bytes: side.forwarded_bytes,
+        upper_bytes: side.upper_bytes,
         copied_bytes: side.copied_bytes + side.offload_bytes,
         unattributed_bytes: rest + side.undecided_bytes,
     }

@@ -114,6 +114,9 @@ fn write_side(text: &mut String, name: &str, side: &DirectionBalance, basis: &Ba
     if side.forwarded_bytes > 0 {
         write!(text, " + {} forwarded", side.forwarded_bytes)?;
     }
+    if side.upper_bytes > 0 {
+        write!(text, " + {} counted on devices above", side.upper_bytes)?;
+    }
     for (bytes, what) in [
         (side.copied_bytes, "copies"),
         (side.offload_bytes, "headers of offloaded segments"),

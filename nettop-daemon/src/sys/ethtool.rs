@@ -31,6 +31,8 @@ pub struct Features {
     pub udp_gro: bool,
     /// The device merges what it receives.
     pub lro: bool,
+    /// Tags of VLANs are beside the frame, by direction ([`nettop_common::Direction`]): the hardware puts them in and out.
+    pub vlan_offload: [bool; 2],
 }
 
 /// Asks for devices of one network namespace.
@@ -151,6 +153,7 @@ struct Bits {
     gro: Option<usize>,
     udp_gro: [Option<usize>; 2],
     lro: Option<usize>,
+    vlan_offload: [Option<usize>; 2],
 }
 
 impl Bits {
@@ -166,6 +169,7 @@ impl Bits {
             gro: bit("rx-gro"),
             udp_gro: [bit("rx-gro-list"), bit("rx-udp-gro-forwarding")],
             lro: bit("rx-lro"),
+            vlan_offload: [bit("tx-vlan-hw-insert"), bit("rx-vlan-hw-parse")],
         }
     }
 
@@ -178,6 +182,7 @@ impl Bits {
             gro: is_active(self.gro),
             udp_gro: self.udp_gro.into_iter().any(is_active),
             lro: is_active(self.lro),
+            vlan_offload: self.vlan_offload.map(is_active),
         }
     }
 }

@@ -62,6 +62,7 @@ pub fn insert(connection: &Connection, names: &mut Names, slot: &Slot) -> rusqli
             tx.attributed_bytes.cast_signed(),
             tx.kernel_bytes.cast_signed(),
             tx.forwarded_bytes.cast_signed(),
+            tx.upper_bytes.cast_signed(),
             tx.copied_bytes.cast_signed(),
             tx.unattributed_bytes,
             rx.bytes.cast_signed(),
@@ -69,6 +70,7 @@ pub fn insert(connection: &Connection, names: &mut Names, slot: &Slot) -> rusqli
             rx.attributed_bytes.cast_signed(),
             rx.kernel_bytes.cast_signed(),
             rx.forwarded_bytes.cast_signed(),
+            rx.upper_bytes.cast_signed(),
             rx.copied_bytes.cast_signed(),
             rx.unattributed_bytes,
         ])?;

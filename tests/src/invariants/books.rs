@@ -190,12 +190,20 @@ fn adds_up(device: &DeviceReport, of: &str, way: &str, side: DirectionBalance) -
         side.attributed_bytes,
         side.kernel_bytes,
         side.forwarded_bytes,
+        side.upper_bytes,
         side.link_header_bytes,
         side.padding_bytes,
         side.unattributed_bytes,
     ];
-    let packets =
-        [side.attributed_packets, side.kernel_packets, side.forwarded_packets, 0, 0, side.unattributed_packets];
+    let packets = [
+        side.attributed_packets,
+        side.kernel_packets,
+        side.forwarded_packets,
+        side.upper_packets,
+        0,
+        0,
+        side.unattributed_packets,
+    ];
     let mut found = Vec::new();
     for (what, has, said, undecided) in
         [("bytes", has_bytes, bytes, side.undecided_bytes), ("packets", has_packets, packets, side.undecided_packets)]

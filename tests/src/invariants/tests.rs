@@ -193,6 +193,38 @@ fn what_stays_pending_is_found_and_one_that_passes_is_not() {
 }
 
 #[test]
+fn devices_below_another_have_no_more_than_it_has() {
+    let below = |packets: u64| {
+        move |document: &mut Snapshot| {
+            for (ifindex, packets) in [(2, 1), (3, packets)] {
+                let side = DirectionBalance {
+                    bytes: 114 * packets,
+                    packets,
+                    upper_bytes: 114 * packets,
+                    upper_packets: packets,
+                    ..DirectionBalance::default()
+                };
+                let total = DeviceBalance { tx: side, ..DeviceBalance::default() };
+                let (device, master_ifindex) = (format!("v{ifindex}"), Some(1));
+                let (netns, netns_cookie) = (NETNS, 1);
+                document.devices.push(DeviceReport {
+                    netns,
+                    netns_cookie,
+                    device,
+                    ifindex,
+                    master_ifindex,
+                    total,
+                    ..DeviceReport::default()
+                });
+            }
+        }
+    };
+    // The third and the fourth document have 3 and 4 packets above.
+    assert_eq!(found_in([2], below(2)), [""; 0]);
+    assert_found(&found_in([2], below(3)), "devices below \"lo\" of namespace 77 have [456, 4] of its [300, 3]");
+}
+
+#[test]
 fn who_only_spins_has_nothing() {
     let of_bystander: [fn(&mut Snapshot); 3] = [
         |document| document.rows[0].pid = BYSTANDER,

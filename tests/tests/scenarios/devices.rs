@@ -2,6 +2,7 @@
 //! balance stands next to its own counters.
 
 pub(crate) mod offloads;
+mod stacks;
 
 use std::{
     io::{Read as _, Write as _},
@@ -82,7 +83,8 @@ fn exchange(a: &Namespace, b: &Namespace, net: &'static str) -> (Arc<Snapshot>, 
     finish_at(&nettopd, [client, server])
 }
 
-/// The process has one row, on `upper`, which balances; `lower` carried the same, with `overhead` on each packet.
+/// The process has one row, on `upper`, which balances; `lower` carried the same, with `overhead` on each packet. That is
+/// explained by the upper one, but for tunnels.
 fn assert_stacked(document: &Snapshot, namespace: &Namespace, pid: u32, upper: &str, lower: &str, overhead: u64) {
     let row = owner_row(document, pid);
     assert_eq!(row.device.as_deref(), Some(upper), "{row:#?}");
@@ -96,7 +98,9 @@ fn assert_stacked(document: &Snapshot, namespace: &Namespace, pid: u32, upper: &
     let carried = DATAGRAMS * (SIZE + HEADERS + overhead);
     for (way, side) in ways(device(document, namespace.inode(), lower)) {
         assert_eq!((side.bytes, side.attributed_bytes), (carried, 0));
-        assert_eq!(side.unattributed_bytes, carried, "{lower} {way}: {side:#?}");
+        let explained = if upper == "tun1" { 0 } else { carried };
+        assert_eq!(side.upper_bytes, explained, "{lower} {way}: {side:#?}");
+        assert_eq!(side.unattributed_bytes, carried - explained, "{lower} {way}: {side:#?}");
     }
 }
 

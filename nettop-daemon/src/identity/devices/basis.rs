@@ -121,6 +121,14 @@ pub struct Whole {
     pub large: [bool; 2],
 }
 
+impl Whole {
+    /// Those that two devices in a row get whole.
+    pub fn and(&self, other: &Self) -> Self {
+        let both = |of: [bool; 2], others: [bool; 2]| [of[0] && others[0], of[1] && others[1]];
+        Self { tcp: both(self.tcp, other.tcp), udp: self.udp && other.udp, large: both(self.large, other.large) }
+    }
+}
+
 impl Default for Whole {
     fn default() -> Self {
         Self { tcp: [true; 2], udp: true, large: [false; 2] }

@@ -91,6 +91,8 @@ pub struct Setup {
     pub gso_max_bytes: [u32; 2],
     /// Index of the bridge, bond or team that it is part of.
     pub master: Option<u32>,
+    /// The index of `Identity::link` is one of another namespace (`IFLA_LINK_NETNSID`).
+    pub is_link_elsewhere: bool,
 }
 
 /// One device at one time.
@@ -102,10 +104,18 @@ pub struct Device {
     /// By [`nettop_common::Direction`].
     pub basis: [Basis; 2],
     pub whole: Whole,
+    /// Whether it counts tags of VLANs, by [`nettop_common::Direction`].
+    pub counts_tags: [bool; 2],
     pub counters: Counters,
 }
 
 impl Device {
+    /// Index of the device in its namespace through which it sends.
+    pub fn lower(&self) -> Option<u32> {
+        let has_lower = matches!(self.identity.kind.as_str(), "vlan" | "macvlan" | "macvtap" | "ipvlan" | "ipvtap");
+        self.identity.link.filter(|_| has_lower && !self.setup.is_link_elsewhere)
+    }
+
     /// Whether it is hardware.
     pub fn is_hardware(&self) -> bool {
         self.setup.link_layer == LinkLayer::Ethernet && self.identity.kind.is_empty()

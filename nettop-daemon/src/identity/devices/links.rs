@@ -81,6 +81,7 @@ fn device(link: &LinkMessage, ethtool: &Ethtool) -> Option<(u32, Device)> {
             LinkAttribute::LinkInfo(infos) => device.identity.kind = kind(infos),
             LinkAttribute::Address(it) => device.identity.address.clone_from(it),
             LinkAttribute::Link(it) => device.identity.link = Some(*it),
+            LinkAttribute::LinkNetNsId(_) => device.setup.is_link_elsewhere = true,
             LinkAttribute::Controller(it) => device.setup.master = Some(*it),
             LinkAttribute::Mtu(it) => device.setup.mtu_bytes = *it,
             LinkAttribute::GsoIpv4MaxSize(it) => gso_max_bytes[0] = Some(*it),

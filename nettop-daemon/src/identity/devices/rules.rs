@@ -46,6 +46,17 @@ pub fn whole(device: &Device) -> Whole {
     Whole { tcp: features.tcp_segmentation, udp: features.udp_segmentation, large: [is_large(0), is_large(1)] }
 }
 
+/// Whether a frame's VLAN tag is in its length where the device counts it. The stack takes tags out before any device above
+/// the first receives a frame (`skb_vlan_untag` in `__netif_receive_skb_core`).
+pub fn counts_tags(device: &Device, basis: &[Basis; 2]) -> [bool; 2] {
+    let Some(features) = device.setup.features else { return [false; 2] };
+    let is_first = matches!(device.identity.kind.as_str(), "" | "veth" | "tun" | "netkit");
+    // The MAC's registers have what is on the wire.
+    let is_on_wire = basis.map(|basis| device.is_hardware() && basis.link_header_bytes > HEADER_BYTES);
+    let [tx, rx] = features.vlan_offload.map(|is_beside| !is_beside);
+    [is_on_wire[TX] || tx, is_on_wire[RX] || rx && is_first]
+}
+
 fn hardware(device: &Device, related: &Related<'_>) -> [Basis; 2] {
     let setup = &device.setup;
     if setup.driver.is_empty() {
@@ -176,6 +187,7 @@ mod tests {
             gro: true,
             udp_gro: false,
             lro: false,
+            vlan_offload: [true; 2],
         };
         const OFF: Features = Features { tcp_segmentation: [false; 2], any_tcp_segmentation: false, ..ON };
         let peer = veth_with(ON);

@@ -87,7 +87,7 @@ impl Books {
     }
 }
 
-const fn side_of(balance: &DeviceBalance, way: Direction) -> DirectionBalance {
+pub const fn side_of(balance: &DeviceBalance, way: Direction) -> DirectionBalance {
     match way {
         Direction::Tx => balance.tx,
         Direction::Rx => balance.rx,
@@ -104,6 +104,8 @@ pub fn add(total: &mut DeviceBalance, more: &DeviceBalance) {
         total.kernel_packets += more.kernel_packets;
         total.forwarded_bytes += more.forwarded_bytes;
         total.forwarded_packets += more.forwarded_packets;
+        total.upper_bytes += more.upper_bytes;
+        total.upper_packets += more.upper_packets;
         total.copied_bytes += more.copied_bytes;
         total.copied_packets += more.copied_packets;
         total.offload_bytes += more.offload_bytes;
@@ -329,6 +331,16 @@ impl Predicted {
         self.bytes[0] += more.bytes[0];
         self.bytes[1] += more.bytes[1];
     }
+}
+
+/// What a device on some basis counts at most of the rows of a device above it: bytes and packets.
+pub fn carried(basis: &Basis, whole: &Whole, rows: &DeviceReading, way: Direction) -> [i64; 2] {
+    let limits = Limits::on(basis, whole, rows, way);
+    let side = of_rows(rows, way);
+    let bytes = side.rest_bytes().saturating_neg() - limits.bytes.least
+        + limits.link_header_bytes.most
+        + limits.padding_bytes.most;
+    [bytes, side.rest_packets().saturating_neg() - limits.packets.least]
 }
 
 /// A part of a balance that [`Limits`] bound.
