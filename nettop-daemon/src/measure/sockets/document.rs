@@ -131,6 +131,12 @@ fn holder_report(holder: &Holder, namer: &mut Namer<'_>) -> HolderReport {
         exe: details.exe,
         unit: details.unit,
         container: details.container,
+        container_name: None,
+        image: None,
+        runtime: None,
+        pod: None,
+        pod_container: None,
+        workload: None,
         warnings,
     }
 }
