@@ -4,7 +4,7 @@
 mod device;
 mod proof;
 
-use std::os::unix::ffi::OsStrExt as _;
+use std::{os::unix::ffi::OsStrExt as _, path::Path};
 
 use nettop_kernel::{
     Kernel, Programs, Refusal,
@@ -14,11 +14,13 @@ use nettop_kernel::{
     preflight,
     state::HookState,
 };
+use nettop_model::status::Status;
 use serde::Serialize;
 
 use self::proof::{LIMITS, Proof};
 use crate::{
-    identity::host::kernel_release,
+    client,
+    identity::{containers::places, host::kernel_release},
     query::{format::CheckFormat, global::Global},
     sys::{escape::escape, stdout},
 };
@@ -44,6 +46,7 @@ struct Report {
     /// Those that were not.
     absent: Vec<String>,
     proof: Vec<Proof>,
+    container_names: Vec<ContainerNames>,
     /// What reports will not have.
     lacking: Vec<&'static str>,
     load_ms: Option<u64>,
@@ -63,6 +66,16 @@ struct Purpose {
 struct Other {
     backend: String,
     reason: String,
+}
+
+/// A folder in which a runtime, or the kubelet, has names of containers.
+#[derive(Serialize, Debug)]
+struct ContainerNames {
+    folder: String,
+    /// Whether this process may read it.
+    readable: bool,
+    /// Whether the daemon that runs was refused.
+    closed_to_daemon: bool,
 }
 
 #[derive(Serialize, Debug)]
@@ -109,6 +122,7 @@ fn check(global: &Global, device: Option<&str>) -> (Report, Option<anyhow::Error
         offsets: 0,
         absent: Vec::new(),
         proof: Vec::new(),
+        container_names: container_names(global),
         lacking: Vec::new(),
         load_ms: None,
         programs: Vec::new(),
@@ -133,6 +147,28 @@ fn check(global: &Global, device: Option<&str>) -> (Report, Option<anyhow::Error
     let refusal = refusal.err();
     report.refusal = refusal.as_ref().map(|error| escape(format!("{error:#}").as_bytes()));
     (report, refusal)
+}
+
+/// Those that are there, and what a daemon said of them.
+fn container_names(global: &Global) -> Vec<ContainerNames> {
+    let status = client::socket(global).and_then(|_| client::ask(global, "/v1/status").ok());
+    let status: Option<Status> = status.and_then(|answer| client::read(&answer).ok());
+    let mut closed = status.map(|status| status.container_names_closed).unwrap_or_default();
+    let places = places().into_iter();
+    let mut names: Vec<ContainerNames> = places
+        .map(|(folder, found)| ContainerNames {
+            folder: folder.into(),
+            readable: found.is_ok(),
+            closed_to_daemon: false,
+        })
+        .collect();
+    for place in &mut names {
+        let all = closed.len();
+        closed.retain(|folder| !Path::new(folder).starts_with(&place.folder));
+        place.closed_to_daemon = closed.len() < all;
+    }
+    names.extend(closed.into_iter().map(|folder| ContainerNames { folder, readable: true, closed_to_daemon: true }));
+    names
 }
 
 fn fill(report: &mut Report, programs: &Programs) {
@@ -194,6 +230,14 @@ fn text(report: &Report) -> String {
             format!("; most verified instructions: {} in {}", program.verified_instructions, program.program)
         });
         line("loading", format!("{ms} ms{largest}"));
+    }
+    for ContainerNames { folder, readable, closed_to_daemon } in &report.container_names {
+        let said = match (readable, closed_to_daemon) {
+            (_, true) => "the daemon may not read them: privileged-containers.conf opens it",
+            (false, _) => "not permitted, for the service see privileged-containers.conf",
+            (true, false) => "readable",
+        };
+        line("container names", format!("{folder}: {said}"));
     }
     for lacking in &report.lacking {
         line("missing", (*lacking).to_owned());
