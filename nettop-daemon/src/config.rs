@@ -22,6 +22,7 @@ pub struct Config {
     pub rows: u32,
     pub drop_kinds: u32,
     pub numeric: bool,
+    pub container_names: bool,
     pub backend: BackendChoice,
     pub log_level: LogLevel,
     pub keep_capabilities: Vec<String>,
@@ -39,7 +40,7 @@ pub struct HistoryConfig {
 }
 
 /// Keys that a running daemon takes over; others wait for its next start.
-const LIVE: [&str; 5] = ["interval", "numeric", "log_level", "history.size_mb", "history.keep_days"];
+const LIVE: [&str; 6] = ["interval", "numeric", "container_names", "log_level", "history.size_mb", "history.keep_days"];
 
 /// A key whose value has changed.
 #[derive(Debug, PartialEq, Eq)]
@@ -68,6 +69,7 @@ impl Config {
             rows: settings.rows.unwrap_or(defaults::ROWS),
             drop_kinds: settings.drop_kinds.unwrap_or(defaults::DROP_KINDS),
             numeric: settings.numeric.unwrap_or(false),
+            container_names: settings.container_names.unwrap_or(true),
             backend: settings.backend.unwrap_or_default(),
             log_level: settings.log_level.unwrap_or_default(),
             keep_capabilities: settings.keep_capabilities.unwrap_or_default(),
@@ -104,6 +106,7 @@ impl Config {
     pub fn adopt(&mut self, new: &Self) {
         self.interval = new.interval;
         self.numeric = new.numeric;
+        self.container_names = new.container_names;
         self.log_level = new.log_level;
         self.history.size_mb = new.history.size_mb;
         self.history.keep_days = new.history.keep_days;

@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod cgroup;
+pub mod containers;
 pub mod device_names;
 pub mod devices;
 pub mod host;

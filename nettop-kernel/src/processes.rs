@@ -1,10 +1,16 @@
 //! Who processes are, as the programs saw them: records that come once for each, before its first packet.
 
+use std::{
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
 use aya::maps::{Map, MapData, RingBuf};
 use nettop_common::{
     OwnerKey, ProcessRecord,
     process::{Ancestor, CUT, DELETED},
 };
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// A process when it made its first socket, or executed a program after that. Names are raw bytes.
 #[derive(Clone, Default, Debug, PartialEq, Eq)]
@@ -23,21 +29,79 @@ pub struct Described {
 }
 
 /// The ring of records.
-pub struct Records(RingBuf<MapData>);
+pub struct Records(Arc<Mutex<Ring>>);
+
+struct Ring {
+    records: RingBuf<MapData>,
+    /// Out of the ring already, and not taken.
+    ahead: Vec<Described>,
+}
+
+/// Most records that are looked at before they are taken; others wait in the ring.
+const MAX_AHEAD: usize = 4096;
 
 impl Records {
     pub(super) fn from_map(map: Map) -> anyhow::Result<Self> {
-        Ok(Self(RingBuf::try_from(map)?))
+        Ok(Self(Arc::new(Mutex::new(Ring { records: RingBuf::try_from(map)?, ahead: Vec::new() }))))
     }
 
     /// Takes all that are there now.
     pub fn take(&mut self) -> Vec<Described> {
-        let mut all = Vec::new();
-        while let Some(item) = self.0.next() {
+        let mut ring = lock(&self.0);
+        let mut all = std::mem::take(&mut ring.ahead);
+        while let Some(item) = ring.records.next() {
             all.extend(parse(&item));
         }
         all
     }
+
+    /// Looks at records as they come, on a thread of its own.
+    ///
+    /// # Errors
+    ///
+    /// If the ring's descriptor cannot be duplicated.
+    pub fn arrivals(&self) -> anyhow::Result<Arrivals> {
+        let descriptor = lock(&self.0).records.as_raw_fd();
+        // SAFETY: the ring is there as long as the lock.
+        let descriptor = unsafe { BorrowedFd::borrow_raw(descriptor) }.try_clone_to_owned()?;
+        Ok(Arrivals { ring: Arc::clone(&self.0), descriptor })
+    }
+}
+
+/// Records that nobody has taken yet.
+pub struct Arrivals {
+    ring: Arc<Mutex<Ring>>,
+    descriptor: OwnedFd,
+}
+
+impl Arrivals {
+    /// Waits for records, and shows each once. Returns whether there is room for more.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses to wait.
+    pub fn look(&self, mut see: impl FnMut(&Described)) -> anyhow::Result<bool> {
+        let mut descriptors = [PollFd::new(self.descriptor.as_fd(), PollFlags::POLLIN)];
+        if let Err(error) = poll(&mut descriptors, PollTimeout::NONE)
+            && error != nix::errno::Errno::EINTR
+        {
+            return Err(error.into());
+        }
+        let mut ring = lock(&self.ring);
+        let Ring { records, ahead } = &mut *ring;
+        while ahead.len() < MAX_AHEAD
+            && let Some(item) = records.next()
+        {
+            let seen = ahead.len();
+            ahead.extend(parse(&item));
+            ahead.iter().skip(seen).for_each(&mut see);
+        }
+        Ok(ahead.len() < MAX_AHEAD)
+    }
+}
+
+fn lock(ring: &Mutex<Ring>) -> MutexGuard<'_, Ring> {
+    ring.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn parse(bytes: &[u8]) -> Option<Described> {

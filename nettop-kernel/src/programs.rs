@@ -12,7 +12,7 @@ use super::{
     limits::Limits,
     log::KernelLog,
     mapping::{Mapping, mapped},
-    processes::Records,
+    processes::{Arrivals, Records},
     recursion_misses::{self, Misses},
     state::{HookState, Link, LoadState},
 };
@@ -137,6 +137,15 @@ impl Programs {
     /// If it was taken before.
     pub fn take_events(&mut self) -> anyhow::Result<Events> {
         self.events.take().context("the ring was taken before")
+    }
+
+    /// Records of processes as they come, before they are read.
+    ///
+    /// # Errors
+    ///
+    /// If they were taken, or their descriptor cannot be duplicated.
+    pub fn arrivals(&self) -> anyhow::Result<Arrivals> {
+        self.processes.as_ref().context("the records were taken before")?.arrivals()
     }
 
     /// The records of processes.

@@ -33,6 +33,7 @@ pub struct Document {
     /// Those that were not.
     pub absent: Vec<String>,
     pub proof: Vec<Proof>,
+    pub container_names: Vec<ContainerNames>,
     /// What reports will not have.
     pub lacking: Vec<Word>,
     pub load_ms: Option<u64>,
@@ -84,4 +85,14 @@ pub struct Program {
     pub program: String,
     /// Instructions that the verifier went through.
     pub verified_instructions: u32,
+}
+
+/// A folder in which a runtime, or the kubelet, has names of containers.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone)]
+pub struct ContainerNames {
+    pub folder: String,
+    /// Whether this process may read it.
+    pub readable: bool,
+    /// Whether the daemon that runs was refused.
+    pub closed_to_daemon: bool,
 }

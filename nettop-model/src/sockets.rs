@@ -119,7 +119,26 @@ pub struct HolderReport {
     pub comm: String,
     pub exe: Option<String>,
     pub unit: Option<String>,
+    /// Id of the container, or its name where it has no other (nspawn, LXC).
     pub container: Option<String>,
+    /// Name of the container, as its runtime has it.
+    #[serde(default)]
+    pub container_name: Option<String>,
+    /// Image that it was made of.
+    #[serde(default)]
+    pub image: Option<String>,
+    /// docker, podman, containerd, cri-o, nspawn, lxc, runc, crun; null where the path of the cgroup does not say which.
+    #[serde(default)]
+    pub runtime: Option<Word>,
+    /// Of Kubernetes: namespace/name.
+    #[serde(default)]
+    pub pod: Option<String>,
+    /// Name of the container in the pod.
+    #[serde(default)]
+    pub pod_container: Option<String>,
+    /// Deployment, StatefulSet, DaemonSet or Job of the pod, by the pod's name; null where that does not say it.
+    #[serde(default)]
+    pub workload: Option<String>,
     /// Signs that the program is not what it seems.
     pub warnings: Vec<ProgramWarning>,
 }

@@ -34,6 +34,9 @@ pub struct Status {
     pub history: Option<HistoryStatus>,
     /// Whether sockets can be listed.
     pub lists_sockets: bool,
+    /// Folders with names of containers that could not be read for lack of permission, as far as they were looked for.
+    #[serde(default)]
+    pub container_names_closed: Vec<String>,
     pub clients: Clients,
 }
 

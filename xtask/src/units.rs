@@ -8,8 +8,8 @@ use crate::command::root;
 
 /// Tenths of a point that `systemd-analyze security` may give the unit alone, and with each drop-in.
 const UNIT_EXPOSURE_TENTHS: u32 = 20;
-const DROP_IN_EXPOSURE_TENTHS: [(&str, u32); 2] =
-    [("privileged-identity.conf", 23), ("privileged-namespaces.conf", 27)];
+const DROP_IN_EXPOSURE_TENTHS: [(&str, u32); 3] =
+    [("privileged-containers.conf", 25), ("privileged-identity.conf", 23), ("privileged-namespaces.conf", 27)];
 
 /// Checks the unit alone and with each drop-in.
 ///

@@ -1,6 +1,7 @@
 //! `nettopd check`: what this kernel offers, which back end is used for what, and whether the counters of a connection
 //! of its own are right. Nothing stays attached.
 
+mod container_names;
 mod device;
 mod proof;
 
@@ -15,7 +16,7 @@ use nettop_kernel::{
 };
 use nettop_model::{
     Word,
-    check::{Document, Other, Program, Prototype, Purpose, SCHEMA},
+    check::{ContainerNames, Document, Other, Program, Prototype, Purpose, SCHEMA},
 };
 
 use self::proof::LIMITS;
@@ -63,6 +64,7 @@ fn check(global: &Global, device: Option<&str>) -> (Document, Option<anyhow::Err
         offsets: 0,
         absent: Vec::new(),
         proof: Vec::new(),
+        container_names: container_names::look(global),
         lacking: Vec::new(),
         load_ms: None,
         programs: Vec::new(),
@@ -154,6 +156,14 @@ fn text(report: &Document) -> String {
             format!("; most verified instructions: {} in {}", program.verified_instructions, program.program)
         });
         line("loading", format!("{ms} ms{largest}"));
+    }
+    for ContainerNames { folder, readable, closed_to_daemon } in &report.container_names {
+        let said = match (readable, closed_to_daemon) {
+            (_, true) => "the daemon may not read them: privileged-containers.conf opens it",
+            (false, _) => "not permitted, for the service see privileged-containers.conf",
+            (true, false) => "readable",
+        };
+        line("container names", format!("{folder}: {said}"));
     }
     for lacking in &report.lacking {
         line("missing", lacking.to_string());

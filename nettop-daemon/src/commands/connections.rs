@@ -94,7 +94,7 @@ pub fn run(global: &Global, args: &ConnectionsArgs) -> anyhow::Result<()> {
         clock: Clock::new(args.stream.utc),
         names: Names {
             users: (!args.numeric).then_some(Users::with_timeout(users::INTERVAL_TIMEOUT)),
-            processes: Processes::new("/proc"),
+            processes: Processes::new("/proc").with_timeout(users::INTERVAL_TIMEOUT),
             host,
             devices: Some(DeviceNames::new(&[])?),
         },

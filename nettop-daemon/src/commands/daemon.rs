@@ -22,7 +22,10 @@ use self::logs::Logs;
 use crate::{
     config::{Config, settings::DaemonArgs},
     error::Fault,
-    identity::users::{self, Users},
+    identity::{
+        containers::Containers,
+        users::{self, Users},
+    },
     measure::{View, sampler::Sampler},
     query::global::Global,
     record::{choose::of_service, recorder::Recorder},
@@ -97,7 +100,8 @@ impl Service {
     fn start(kernel: &Kernel, programs: Programs, since: String, config: Config, logs: Logs) -> anyhow::Result<Self> {
         // A snapshot is filtered for each request, not here.
         let (filter, users) = (Filter::default(), users(&config));
-        let view = View { filter, sort: Sort::Packets, only_busy: false, users, since };
+        Containers::of_machine().enable(config.container_names);
+        let view = View { filter, sort: Sort::Packets, only_busy: false, users, names_timeout: Duration::ZERO, since };
         let sampler = Sampler::start(kernel, programs, view, true)?;
         let mut history = of_service(&config);
         if let Some(history) = &mut history {
@@ -226,6 +230,7 @@ impl Service {
         if new.numeric != old.numeric {
             self.sampler.set_users(users(new));
         }
+        Containers::of_machine().enable(new.container_names);
         if new.interval != old.interval {
             self.ticks = ticks(period(new), period(new));
         }

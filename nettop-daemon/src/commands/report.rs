@@ -92,8 +92,8 @@ fn measure(global: &Global, reports: &Reports) -> anyhow::Result<()> {
         let mut history = recorder(reports, &filter)?;
         // Nobody waits for another report.
         let is_only = timing.count == Some(1);
-        let users = Users::with_timeout(if is_only { users::DOCUMENT_TIMEOUT } else { users::INTERVAL_TIMEOUT });
-        let mut sampler = start(global, reports, filter, users, reports.output.shows_drops() || history.is_some())?;
+        let timeout = if is_only { users::DOCUMENT_TIMEOUT } else { users::INTERVAL_TIMEOUT };
+        let mut sampler = start(global, reports, filter, timeout, reports.output.shows_drops() || history.is_some())?;
         if let Some(history) = &mut history {
             history.start(sampler.hooks_missing(), sampler.losses_before());
         }
@@ -144,7 +144,7 @@ fn start(
     global: &Global,
     reports: &Reports,
     filter: Filter,
-    users: Users,
+    timeout: Duration,
     with_drops: bool,
 ) -> anyhow::Result<Sampler> {
     let kernel = Kernel::examine(global.forced())?;
@@ -153,8 +153,8 @@ fn start(
         programs.attach_recovery();
     }
     let only_busy = reports.output.shows_only_busy();
-    let users = (!reports.numeric).then_some(users);
-    let view = View { filter, sort: reports.sort, only_busy, users, since: clock::now() };
+    let users = (!reports.numeric).then_some(Users::with_timeout(timeout));
+    let view = View { filter, sort: reports.sort, only_busy, users, names_timeout: timeout, since: clock::now() };
     Sampler::start(&kernel, programs, view, with_drops)
 }
 

@@ -70,6 +70,9 @@ pub struct Settings {
     /// Do not look up user names
     #[arg(short, long, num_args = 0, default_missing_value = "true")]
     pub numeric: Option<bool>,
+    /// Read no names of containers from the files of their runtimes
+    #[arg(long = "no-container-names", num_args = 0, default_missing_value = "false")]
+    pub container_names: Option<bool>,
     /// As a flag it is that of all commands.
     #[arg(skip)]
     pub backend: Option<BackendChoice>,
@@ -137,6 +140,7 @@ impl Settings {
             rows: self.rows.or(below.rows),
             drop_kinds: self.drop_kinds.or(below.drop_kinds),
             numeric: self.numeric.or(below.numeric),
+            container_names: self.container_names.or(below.container_names),
             backend: self.backend.or(below.backend),
             log_level: self.log_level.or(below.log_level),
             keep_capabilities: self.keep_capabilities.or(below.keep_capabilities),

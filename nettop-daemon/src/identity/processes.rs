@@ -6,6 +6,8 @@ use std::{
     fs, io,
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use nettop_common::{OwnerKey, process::Ancestor};
@@ -14,7 +16,11 @@ use nettop_model::snapshot::Parent;
 use procfs::{ProcResult, process::Process};
 
 use crate::{
-    identity::{cgroup, script::script},
+    identity::{
+        cgroup,
+        containers::{Container, Containers, Names},
+        script::script,
+    },
     sys::escape::{escape, escape_c},
 };
 
@@ -26,12 +32,15 @@ pub struct Details {
     pub cgroup: Option<String>,
     pub unit: Option<String>,
     pub container: Option<String>,
+    /// Of the container, as far as they are known by now.
+    pub names: Arc<Names>,
     pub parents: Vec<Parent>,
+    place: Option<Arc<Container>>,
 }
 
 impl Details {
     /// From what the kernel side recorded. Where systemd does not use cgroup2, that knows no unit.
-    fn of(described: &Described) -> Self {
+    fn of(described: &Described, containers: &Arc<Containers>) -> Self {
         let program = described.program.as_ref().map(|path| escape(path));
         let cgroup = described.cgroup.as_ref().map(|path| String::from_utf8_lossy(path)).filter(|path| path != "/");
         let parent = |ancestor: &Ancestor| Parent {
@@ -43,10 +52,20 @@ impl Details {
         Self {
             exe: program.map(|path| if described.is_deleted { path + " (deleted)" } else { path }),
             script: script(described).map(|path| escape(&path)),
-            unit: cgroup.as_deref().and_then(cgroup::unit).map(|unit| escape(unit.as_bytes())),
-            container: cgroup.as_deref().and_then(cgroup::container).map(|id| escape(id.as_bytes())),
-            cgroup: cgroup.map(|path| escape(path.as_bytes())),
             parents: described.ancestors.iter().map(parent).collect(),
+            ..Self::in_cgroup(cgroup.as_deref(), containers)
+        }
+    }
+
+    /// What the path of the cgroup says.
+    fn in_cgroup(cgroup: Option<&str>, containers: &Arc<Containers>) -> Self {
+        let place = cgroup.and_then(cgroup::place);
+        Self {
+            unit: cgroup.and_then(cgroup::unit).map(|unit| escape(unit.as_bytes())),
+            container: place.as_ref().and_then(|place| place.container.as_deref()).map(|id| escape(id.as_bytes())),
+            cgroup: cgroup.map(|path| escape(path.as_bytes())),
+            place: place.map(|place| containers.find(place)),
+            ..Self::default()
         }
     }
 }
@@ -72,19 +91,37 @@ pub struct Processes {
     older: HashMap<OwnerKey, Details>,
     entries: HashMap<(u32, u64), Entry>,
     generation: u64,
+    containers: Arc<Containers>,
+    /// For the names of all containers of a round together.
+    timeout: Duration,
+    left: Duration,
 }
 
 impl Processes {
     /// Reads below `root`, which is /proc outside of tests.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         let [recorded, older] = [HashMap::new(), HashMap::new()];
-        Self { root: root.into(), recorded, older, entries: HashMap::new(), generation: 0 }
+        Self {
+            root: root.into(),
+            recorded,
+            older,
+            entries: HashMap::new(),
+            generation: 0,
+            containers: Containers::of_machine(),
+            timeout: Duration::ZERO,
+            left: Duration::ZERO,
+        }
+    }
+
+    /// Waits so long for names of containers in each round. Else they are those that are known already.
+    pub fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, left: timeout, ..self }
     }
 
     /// Takes what the kernel side recorded.
     pub fn learn(&mut self, described: Vec<Described>) {
         for described in described {
-            self.recorded.insert(described.key, Details::of(&described));
+            self.recorded.insert(described.key, Details::of(&described, &self.containers));
         }
         if self.recorded.len() >= MAX_PROCESSES {
             self.older = std::mem::take(&mut self.recorded);
@@ -101,6 +138,16 @@ impl Processes {
 
     /// The details of a process; asked again after an exec or a rename.
     pub fn details(&mut self, owner: &OwnerReading) -> Details {
+        let mut details = self.details_without_names(owner);
+        if let Some(place) = &details.place {
+            let begun = (!self.left.is_zero()).then(Instant::now);
+            details.names = self.containers.names(place, self.left);
+            self.left = self.left.saturating_sub(begun.map_or(Duration::ZERO, |begun| begun.elapsed()));
+        }
+        details
+    }
+
+    fn details_without_names(&mut self, owner: &OwnerReading) -> Details {
         let recorded = self.recorded.get(&owner.key).or_else(|| self.older.get(&owner.key));
         if let Some(recorded) = recorded.filter(|recorded| recorded.exe.is_some() && recorded.cgroup.is_some()) {
             return recorded.clone();
@@ -165,6 +212,7 @@ impl Processes {
             is_alive
         });
         self.generation += 1;
+        self.left = self.timeout;
     }
 
     /// Ends a round: forgets processes that it did not ask for.
@@ -172,6 +220,7 @@ impl Processes {
         let generation = self.generation;
         self.entries.retain(|_, entry| entry.generation == generation);
         self.generation += 1;
+        self.left = self.timeout;
     }
 
     /// Compares the start time after reading as well: in between it was the same process.
@@ -190,13 +239,7 @@ impl Processes {
             Err(_) => None,
         };
         let cgroup = cgroup_path(&process).ok().flatten();
-        is_same(&process).then(|| Details {
-            exe,
-            unit: cgroup.as_deref().and_then(cgroup::unit).map(|unit| escape(unit.as_bytes())),
-            container: cgroup.as_deref().and_then(cgroup::container).map(|id| escape(id.as_bytes())),
-            cgroup: cgroup.map(|path| escape(path.as_bytes())),
-            ..Details::default()
-        })
+        is_same(&process).then(|| Details { exe, ..Details::in_cgroup(cgroup.as_deref(), &self.containers) })
     }
 }
 

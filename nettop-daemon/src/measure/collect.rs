@@ -1,5 +1,7 @@
 //! Makes a snapshot of a reading: names beside numbers, filtered and sorted.
 
+use std::time::Duration;
+
 use nettop_common::{Direction, RowKey, owner, tag::evidence};
 use nettop_kernel::{
     boot,
@@ -14,6 +16,7 @@ use nettop_model::{
 
 use crate::{
     identity::{
+        containers::Containers,
         devices::Devices,
         host::{host_name, kernel_release},
         processes::{Details, Processes},
@@ -35,6 +38,8 @@ pub struct View {
     pub only_busy: bool,
     /// Without it, users have no names.
     pub users: Option<Users>,
+    /// How long a report may wait for names of containers.
+    pub names_timeout: Duration,
     /// When counting began.
     pub since: String,
 }
@@ -74,7 +79,7 @@ impl Collector {
             sort: view.sort,
             only_busy: view.only_busy,
             users: view.users,
-            processes: Processes::new("/proc"),
+            processes: Processes::new("/proc").with_timeout(view.names_timeout),
         }
     }
 
@@ -111,6 +116,7 @@ impl Collector {
             users.renew();
         }
         self.processes.learn(std::mem::take(&mut reading.processes));
+        Containers::of_machine().release();
         self.processes.forget(&reading.processes_gone);
         join_families(&mut reading.rows);
         let mut tallies = crate::measure::drops::tallies(drops);
@@ -186,6 +192,12 @@ impl Collector {
             cgroup: details.cgroup,
             unit: details.unit,
             container: details.container,
+            container_name: details.names.container_name.clone(),
+            image: details.names.image.clone(),
+            runtime: details.names.runtime.clone(),
+            pod: details.names.pod.clone(),
+            pod_container: details.names.pod_container.clone(),
+            workload: details.names.workload.clone(),
             parents: details.parents,
             netns: row.key.netns.inode,
             netns_cookie: row.key.netns.cookie,

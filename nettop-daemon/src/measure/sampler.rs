@@ -13,10 +13,12 @@ use nettop_model::{Snapshot, snapshot::HookReport};
 
 use crate::{
     identity::{
+        containers::Containers,
         devices::{Devices, Measured, Queries},
         users::Users,
     },
     measure::{
+        arrivals,
         balance::Balance,
         collect::{Collector, DeviceBooks, View},
         forwarded,
@@ -47,6 +49,7 @@ impl Sampler {
     pub fn start(kernel: &Kernel, programs: Programs, view: View, with_drops: bool) -> anyhow::Result<Self> {
         let devices = Devices::new(|| tasks_elsewhere(&programs))?;
         let hooks = programs.hooks.iter().map(hook_report).collect();
+        arrivals::watch(programs.arrivals()?, Containers::of_machine());
         let mut sampler = Self {
             balance: Balance::new(&devices),
             drops: with_drops.then(|| Drops::new(Reasons::new(kernel.types()))),

@@ -71,7 +71,7 @@ pub fn survey(query: &SocketsQuery, resolve: bool, uids: &[u32], mut listing: Li
         services: if query.numeric { HashMap::new() } else { services() },
         hosts: names(query, resolve, &listing, devices.host()),
         proc: Path::new("/proc"),
-        processes: Processes::new("/proc"),
+        processes: Processes::new("/proc").with_timeout(users::DOCUMENT_TIMEOUT),
         programs,
         warnings: HashMap::new(),
     };

@@ -45,6 +45,9 @@ fn write(text: &mut String, status: &Status) -> std::fmt::Result {
         }
         None => writeln!(text, "history  none is recorded")?,
     }
+    for folder in &status.container_names_closed {
+        writeln!(text, "names    of containers in {folder} may not be read: privileged-containers.conf opens it")?;
+    }
     let clients = &status.clients;
     writeln!(
         text,

@@ -1,6 +1,6 @@
 //! Text for people: nettop.stp's columns in nettop.stp's order, then the devices' balance and the losses.
 
-use std::fmt::Write as _;
+use std::{borrow::Cow, fmt::Write as _};
 
 use nettop_model::{
     Snapshot,
@@ -79,9 +79,14 @@ fn ancestry(row: &RowReport) -> String {
         text += "  ";
         text += what;
     }
-    if let Some(place) = row.container.as_ref().or(row.unit.as_ref()) {
+    let pod = row.pod.as_ref().map(|pod| match &row.pod_container {
+        Some(container) => Cow::Owned(format!("{pod}/{container}")),
+        None => Cow::Borrowed(pod),
+    });
+    let place = [&row.container_name, &row.container, &row.unit].into_iter().flatten().next();
+    if let Some(place) = pod.or(place.map(Cow::Borrowed)) {
         text += "  [";
-        text += place;
+        text += &place;
         text += "]";
     }
     text
@@ -156,6 +161,17 @@ mod tests {
             ..RowReport::default()
         };
         assert_eq!(ancestry(&row), "cron > sh > python3  /srv/export.py  [cron.service]");
+        let contained = RowReport {
+            comm: "nginx".into(),
+            unit: Some("docker-0.scope".into()),
+            container: Some("0".into()),
+            ..RowReport::default()
+        };
+        assert_eq!(ancestry(&contained), "nginx  [0]");
+        let named = RowReport { container_name: Some("web".into()), ..contained };
+        assert_eq!(ancestry(&named), "nginx  [web]");
+        let in_pod = RowReport { pod: Some("shop/web-0".into()), pod_container: Some("nginx".into()), ..named };
+        assert_eq!(ancestry(&in_pod), "nginx  [shop/web-0/nginx]");
         let bare = RowReport { comm: "[kernel]".into(), ..RowReport::default() };
         assert_eq!(ancestry(&bare), "[kernel]");
     }

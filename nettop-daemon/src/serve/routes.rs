@@ -19,10 +19,13 @@ use super::{
     params::{self, Nothing},
     shared::{Broken, Shared},
 };
-use crate::query::{
-    history::HistoryQuery,
-    report::{DropsQuery, Selection, StreamQuery},
-    sockets::SocketsQuery,
+use crate::{
+    identity::containers::Containers,
+    query::{
+        history::HistoryQuery,
+        report::{DropsQuery, Selection, StreamQuery},
+        sockets::SocketsQuery,
+    },
 };
 
 pub(super) type Body = UnsyncBoxBody<Bytes, Broken>;
@@ -169,6 +172,7 @@ fn status(shared: &Shared) -> Result<Bytes, Refused> {
             shed,
         }),
         lists_sockets: shared.sources.iterators.is_some(),
+        container_names_closed: Containers::of_machine().closed(),
         clients: shared.clients.clients(),
     };
     let mut bytes = serde_json::to_vec(&status)

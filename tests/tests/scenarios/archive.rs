@@ -38,6 +38,7 @@ fn it_holds_all_that_an_installation_needs_and_nothing_of_the_machine_that_made_
         "share/doc/nettopd/README.md",
         "share/doc/nettopd/copyright",
         "share/doc/nettopd/examples/nettopd.toml",
+        "share/doc/nettopd/examples/privileged-containers.conf",
         "share/doc/nettopd/examples/privileged-identity.conf",
         "share/doc/nettopd/examples/privileged-namespaces.conf",
         "share/doc/nettopd/service.md",

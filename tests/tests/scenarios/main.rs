@@ -11,6 +11,7 @@ mod cards;
 mod check;
 mod churn;
 mod connections;
+mod containers;
 mod crowds;
 mod devices;
 mod drop_places;

@@ -38,6 +38,7 @@ pub(super) fn prove(kernel: &Kernel, name: &str) -> anyhow::Result<Vec<Proof>> {
         sort: Sort::Packets,
         only_busy: true,
         users: None,
+        names_timeout: Duration::ZERO,
         since: clock::now(),
     };
     let programs = kernel.start(LIMITS, None)?;

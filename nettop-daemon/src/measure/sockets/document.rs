@@ -131,6 +131,12 @@ fn holder_report(holder: &Holder, namer: &mut Namer<'_>) -> HolderReport {
         exe: details.exe,
         unit: details.unit,
         container: details.container,
+        container_name: details.names.container_name.clone(),
+        image: details.names.image.clone(),
+        runtime: details.names.runtime.clone(),
+        pod: details.names.pod.clone(),
+        pod_container: details.names.pod_container.clone(),
+        workload: details.names.workload.clone(),
         warnings,
     }
 }

@@ -43,6 +43,12 @@ struct Line<'a> {
     exe: Text<'a>,
     unit: Text<'a>,
     container: Text<'a>,
+    container_name: Text<'a>,
+    image: Text<'a>,
+    runtime: Text<'a>,
+    pod: Text<'a>,
+    pod_container: Text<'a>,
+    workload: Text<'a>,
 }
 
 /// Every socket, once for each holder.
@@ -97,5 +103,11 @@ fn line<'a>(document: &'a Document, socket: &'a SocketReport, holder: Option<&'a
         exe: Text(holder.and_then(|holder| holder.exe.as_deref())),
         unit: Text(holder.and_then(|holder| holder.unit.as_deref())),
         container: Text(holder.and_then(|holder| holder.container.as_deref())),
+        container_name: Text(holder.and_then(|holder| holder.container_name.as_deref())),
+        image: Text(holder.and_then(|holder| holder.image.as_deref())),
+        runtime: Text(holder.and_then(|holder| holder.runtime.as_deref())),
+        pod: Text(holder.and_then(|holder| holder.pod.as_deref())),
+        pod_container: Text(holder.and_then(|holder| holder.pod_container.as_deref())),
+        workload: Text(holder.and_then(|holder| holder.workload.as_deref())),
     }
 }

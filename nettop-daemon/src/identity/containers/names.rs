@@ -1,0 +1,153 @@
+//! Names of a container, and what runtimes' files say of them.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+
+use crate::sys::escape::escape;
+
+/// Escaped; what is not known is none.
+#[derive(Clone, Default, Debug, PartialEq, Eq)]
+pub struct Names {
+    pub container_name: Option<String>,
+    pub image: Option<String>,
+    pub runtime: Option<Cow<'static, str>>,
+    /// namespace/name
+    pub pod: Option<String>,
+    pub pod_container: Option<String>,
+    pub workload: Option<String>,
+}
+
+impl Names {
+    /// These, and what they leave open from `other`.
+    pub fn or(self, other: &Self) -> Self {
+        Self {
+            container_name: self.container_name.or_else(|| other.container_name.clone()),
+            image: self.image.or_else(|| other.image.clone()),
+            runtime: self.runtime.or_else(|| other.runtime.clone()),
+            pod: self.pod.or_else(|| other.pod.clone()),
+            pod_container: self.pod_container.or_else(|| other.pod_container.clone()),
+            workload: self.workload.or_else(|| other.workload.clone()),
+        }
+    }
+
+    /// By a name that the kubelet gave: `k8s_CONTAINER_POD_NAMESPACE_UID_ATTEMPT`. That of the sandbox is no container.
+    fn of_kubelet(name: &str) -> Option<Self> {
+        let mut parts = name.strip_prefix("k8s_")?.split('_');
+        let [container, pod, namespace] = [parts.next()?, parts.next()?, parts.next()?];
+        let container = shown(container).filter(|name| name != "POD");
+        Some(Self {
+            container_name: container.clone(),
+            pod: pod_name(namespace, pod),
+            pod_container: container,
+            ..Self::default()
+        })
+    }
+
+    fn new(name: &str, image: Option<&str>) -> Self {
+        let name = name.strip_prefix('/').unwrap_or(name);
+        let named = Self::of_kubelet(name).unwrap_or_else(|| Self { container_name: shown(name), ..Self::default() });
+        Self { image: image.and_then(shown), ..named }
+    }
+}
+
+/// No runtime has longer names.
+const MAX_NAME_BYTES: usize = 512;
+
+/// Escaped, if it is a name.
+pub fn shown(name: &str) -> Option<String> {
+    (!name.is_empty() && name.len() <= MAX_NAME_BYTES).then(|| escape(name.as_bytes()))
+}
+
+/// As reports have it.
+pub fn pod_name(namespace: &str, pod: &str) -> Option<String> {
+    Some(format!("{}/{}", shown(namespace)?, shown(pod)?))
+}
+
+/// docker's `config.v2.json`.
+pub fn of_docker(json: &[u8]) -> Option<Names> {
+    #[derive(Deserialize)]
+    struct File {
+        #[serde(rename = "Name")]
+        name: String,
+        #[serde(rename = "Config", default)]
+        config: Config,
+    }
+    #[derive(Deserialize, Default)]
+    struct Config {
+        #[serde(rename = "Image")]
+        image: Option<String>,
+    }
+    let file: File = serde_json::from_slice(json).ok()?;
+    Some(Names::new(&file.name, file.config.image.as_deref()))
+}
+
+/// The bundle of containerd and of cri-o: what a CRI and nerdctl note beside the specification of the OCI.
+pub fn of_bundle(json: &[u8]) -> Option<Names> {
+    #[derive(Deserialize)]
+    struct File {
+        #[serde(default)]
+        annotations: Annotations,
+    }
+    #[derive(Deserialize, Default)]
+    #[serde(default)]
+    struct Annotations {
+        #[serde(rename = "io.kubernetes.cri.container-name")]
+        cri_container: Option<String>,
+        #[serde(rename = "io.kubernetes.cri.sandbox-name")]
+        cri_pod: Option<String>,
+        #[serde(rename = "io.kubernetes.cri.sandbox-namespace")]
+        cri_namespace: Option<String>,
+        #[serde(rename = "io.kubernetes.cri.image-name")]
+        cri_image: Option<String>,
+        #[serde(rename = "io.kubernetes.container.name")]
+        crio_container: Option<String>,
+        #[serde(rename = "io.kubernetes.pod.name")]
+        crio_pod: Option<String>,
+        #[serde(rename = "io.kubernetes.pod.namespace")]
+        crio_namespace: Option<String>,
+        #[serde(rename = "io.kubernetes.cri-o.ImageName")]
+        crio_image: Option<String>,
+        #[serde(rename = "nerdctl/name")]
+        nerdctl: Option<String>,
+    }
+    let said = serde_json::from_slice::<File>(json).ok()?.annotations;
+    let name = |name: Option<String>| name.as_deref().and_then(shown);
+    let pod_container = name(said.cri_container.or(said.crio_container)).filter(|name| name != "POD");
+    let names = Names {
+        container_name: name(said.nerdctl).or_else(|| pod_container.clone()),
+        image: name(said.cri_image.or(said.crio_image)),
+        pod: said
+            .cri_namespace
+            .or(said.crio_namespace)
+            .zip(said.cri_pod.or(said.crio_pod))
+            .and_then(|(namespace, pod)| pod_name(&namespace, &pod)),
+        pod_container,
+        ..Names::default()
+    };
+    (names != Names::default()).then_some(names)
+}
+
+/// `containers.json` of podman and cri-o: all containers of a storage, by id.
+pub fn of_storage(json: &[u8]) -> Vec<(String, Names)> {
+    #[derive(Deserialize)]
+    struct Entry {
+        id: String,
+        #[serde(default)]
+        names: Vec<String>,
+        /// JSON again.
+        #[serde(default)]
+        metadata: String,
+    }
+    #[derive(Deserialize, Default)]
+    struct Metadata {
+        #[serde(rename = "image-name")]
+        image: Option<String>,
+    }
+    let entries: Vec<Entry> = serde_json::from_slice(json).unwrap_or_default();
+    let named = entries.into_iter().filter_map(|entry| {
+        let metadata: Metadata = serde_json::from_str(&entry.metadata).unwrap_or_default();
+        Some((entry.id, Names::new(entry.names.first()?, metadata.image.as_deref())))
+    });
+    named.collect()
+}
