@@ -8,7 +8,7 @@ use nettop_kernel::ledger::accumulate;
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use crate::identity::devices::{Counts, Identity, LinkLayer, Setup};
+use crate::identity::devices::{Basis, Counts, Identity, LinkLayer, Setup};
 
 /// The namespaces that are read, and one that is not.
 const PLACES: [Netns; 3] =
