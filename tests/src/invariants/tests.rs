@@ -213,6 +213,7 @@ fn devices_below_another_have_no_more_than_it_has() {
                     device,
                     ifindex,
                     master_ifindex,
+                    interval: total,
                     total,
                     ..DeviceReport::default()
                 });

@@ -23,11 +23,13 @@ const MODULES: &[&str] = &[
     "gcm",
     "ghash_generic",
     "8021q",
+    "bonding",
     "bridge",
     // The disk of the reset test.
     "ext4",
     "ip_gre",
     "ipv6",
+    "ipvlan",
     "macvlan",
     "mptcp_diag",
     "nf_tables",
@@ -48,12 +50,13 @@ const MODULES: &[&str] = &[
     "veth",
     "virtio_blk",
     "virtio_pci",
+    "vrf",
     "vxlan",
 ];
 
 /// Those of the cards in `cards.rs` and of what stands on them, which only its machine loads.
 const CARD_MODULES: &[&str] =
-    &["8139cp", "bonding", "cdc_ether", "e1000", "e1000e", "virtio_net", "vmxnet3", "wireguard", "xhci_pci"];
+    &["8139cp", "cdc_ether", "e1000", "e1000e", "virtio_net", "vmxnet3", "wireguard", "xhci_pci"];
 
 /// A line of the matrix.
 pub struct Kernel {

@@ -92,9 +92,11 @@ fn ethernet(device: &Device, related: &Related<'_>) -> [Basis; 2] {
         // before.
         "vxlan" | "geneve" | "ip6gretap" | "ip6erspan" => [Basis::new(Once, 0), Basis::new(Buffers, 0)],
         "gretap" | "erspan" => [Basis::new(Once, 0), Basis::new(Buffers, HEADER_BYTES)],
+        // vrf_xmit; vrf_ip_rcv counts from the IP header (6.12).
+        "vrf" => [Basis::new(Once, HEADER_BYTES), Basis::new(Buffers, 0)],
         // dummy_xmit, netkit_xmit, macvlan_start_xmit and macvlan_count_rx, ipvlan_start_xmit and ipvlan_count_rx,
-        // tun_net_xmit and tun_get_user, ifb_xmit, vrf_xmit.
-        "dummy" | "netkit" | "macvlan" | "macvtap" | "ipvlan" | "ipvtap" | "tun" | "ifb" | "vrf" => {
+        // tun_net_xmit and tun_get_user, ifb_xmit.
+        "dummy" | "netkit" | "macvlan" | "macvtap" | "ipvlan" | "ipvtap" | "tun" | "ifb" => {
             [Basis::new(Once, HEADER_BYTES), Basis::new(Buffers, HEADER_BYTES)]
         }
         _ => [Basis::undecided("what this kind of device counts is not known"); 2],

@@ -147,11 +147,12 @@ impl Stacks {
                 if !account.device.basis[way].is_decided() {
                     continue;
                 }
-                let rest = rest(&side_of(&account.total.balance, WAYS[way]))[what];
+                let side = side_of(&account.total.balance, WAYS[way]);
+                let rest = rest(&side)[what];
                 // What was left before all of these readings is nobody's above.
                 let old = self.left.get(lower).and_then(|left| left.iter().map(|(_, left)| left[way][what]).min());
                 let ask = if rest < 0 {
-                    -sum(window, |passed| passed.taken[way][what]).clamp(0, -rest)
+                    -[side.upper_bytes, side.upper_packets][what].cast_signed().min(-rest)
                 } else {
                     let most = sum(window, |passed| passed.carried[way][what]).max(0);
                     (rest - old.unwrap_or(0).max(0)).clamp(0, most)

@@ -1,5 +1,5 @@
 //! What stands on network cards: a packet is in the row of its process on the upper device, which balances; cards below it
-//! count the same, and have no rows.
+//! count the same, and have no rows: it is explained by the upper device.
 
 use super::*;
 use crate::devices::address;
@@ -28,12 +28,13 @@ fn moved(documents: &[Arc<Snapshot>; 2], namespace: &Namespace, name: &str) -> [
         .map(|(before, after)| [after.bytes - before.bytes, after.packets - before.packets])
 }
 
-/// No row has anything of what a card below another device counted.
-fn assert_without_rows(documents: &[Arc<Snapshot>; 2], namespace: &Namespace, name: &str) {
+/// No row has anything of what a card below another device counted; all of it is the upper device's, or nobody's.
+fn assert_without_rows(documents: &[Arc<Snapshot>; 2], namespace: &Namespace, name: &str, is_upper: bool) {
     let [before, after] = documents.each_ref().map(|document| card(document, namespace, name).total);
     for (before, after) in [(before.tx, after.tx), (before.rx, after.rx)] {
-        let unattributed = after.unattributed_bytes - before.unattributed_bytes;
-        assert_eq!(unattributed, after.bytes - before.bytes, "{name}: {after:#?}");
+        let parts = [after.upper_bytes - before.upper_bytes, after.unattributed_bytes - before.unattributed_bytes];
+        let bytes = after.bytes - before.bytes;
+        assert_eq!(parts, if is_upper { [bytes, 0] } else { [0, bytes] }, "{name}: {after:#?}");
         assert_eq!(after.attributed_bytes + after.kernel_bytes, before.attributed_bytes + before.kernel_bytes);
     }
 }
@@ -72,7 +73,7 @@ fn a_bond_of_cards_that_count_alike_balances() {
         assert_explained(documents.each_ref().map(|document| &**document), &ends, ["bond0"; 2], false);
         for (namespace, parts) in ends.iter().zip([["v0", "w0"], ["v1", "w1"]]) {
             let parts = parts.map(|name| {
-                assert_without_rows(&documents, namespace, name);
+                assert_without_rows(&documents, namespace, name, true);
                 moved(&documents, namespace, name)
             });
             println!("{mode}: {parts:?}");
@@ -142,7 +143,7 @@ fn stack(cable: u8, upper: &str, put: impl Fn(&Namespace, &str)) -> [Namespace; 
 fn assert_passed_whole(documents: &[Arc<Snapshot>; 2], ends: &[Namespace; 2], upper: &str, tags: [u64; 2]) {
     assert_explained(documents.each_ref().map(|document| &**document), ends, [upper; 2], false);
     let [v0, v1] = [0, 1].map(|end| {
-        assert_without_rows(documents, &ends[end], NAMES[end]);
+        assert_without_rows(documents, &ends[end], NAMES[end], true);
         moved(documents, &ends[end], NAMES[end]).map(|[bytes, packets]| [bytes - tags[end] * packets, packets])
     });
     assert_eq!(v0, [v1[1], v1[0]]);
@@ -190,7 +191,7 @@ fn wireguard_on_a_card_is_undecided_and_counts_what_docs_say() {
     let bytes = after.total.tx.attributed_bytes - before.total.tx.attributed_bytes;
     assert_eq!(sent, [rows * (bytes / rows).next_multiple_of(PADDED_TO) + rows * SEALED, rows]);
     for (namespace, name) in ends.iter().zip(NAMES) {
-        assert_without_rows(&documents, namespace, name);
+        assert_without_rows(&documents, namespace, name, false);
         let outer = moved(&documents, namespace, "wg0").map(|[bytes, packets]| [bytes + OUTER * packets, packets]);
         assert_eq!(moved(&documents, namespace, name), outer);
     }

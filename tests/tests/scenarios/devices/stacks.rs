@@ -51,14 +51,17 @@ fn on_veth(options: &str, uppers: [&str; 2]) {
     let nettopd = Nettopd::start(&[]);
     let (a, b) = silent_pair();
     if options.starts_with("ipvlan") {
-        // It has the address of the device below.
-        a.ip("link set v0 address 02:00:00:00:01:01");
+        // It has the address of the device below, and is up only if it sees that come up.
+        a.ip("link set v0 address 02:00:00:00:01:01 down");
     }
     for ((namespace, lower), upper) in [(&a, "v0"), (&b, "v1")].into_iter().zip(uppers) {
         if upper != lower && !namespace.try_ip(&format!("link add link {lower} name {upper} type {options}")) {
             return skip(&format!("no {options}"));
         }
     }
+    a.ip("link set v0 up");
+    a.wait_until_up("v0");
+    b.wait_until_up("v1");
     add_addresses_to([&a, &b], uppers);
     let document = transfer(&nettopd, [&a, &b]);
     for ((namespace, lower), upper) in [(&a, "v0"), (&b, "v1")].into_iter().zip(uppers) {
@@ -140,7 +143,6 @@ fn what_a_vlan_on_a_bond_counts_is_explained_on_each_device_below() {
 /// One host behind each of two ports: with the bridge's own traffic, that of both, and between them.
 #[test]
 fn what_a_bridge_counts_is_explained_on_its_ports_and_what_they_pass_on_is_not() {
-    let nettopd = Nettopd::start(&[]);
     let (a, b) = silent_pair();
     let c = Namespace::new();
     c.write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
@@ -157,6 +159,14 @@ fn what_a_bridge_counts_is_explained_on_its_ports_and_what_they_pass_on_is_not()
     }
     c.wait_until_up("w1");
     c.retransmit_late_over("w1");
+    // A frame to a host that the bridge does not know yet leaves in copies.
+    for host in [&b, &c] {
+        Process::run(Some(host), |_| {
+            let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+            Moved { sent: socket.send_to(b"here", "10.1.0.1:9").unwrap() as u64, received: 0 }
+        });
+    }
+    let nettopd = Nettopd::start(&[]);
     transfer(&nettopd, [&a, &b]);
     tcp(&nettopd, [&a, &c], "10.1.0.3");
     let document = tcp(&nettopd, [&b, &c], "10.1.0.3");
