@@ -47,9 +47,12 @@ const MAX_CLOSED: usize = 64;
 pub struct Sources {
     /// Of the file system; another in tests.
     root: PathBuf,
-    storages: Mutex<HashMap<PathBuf, (Stamp, HashMap<String, Names>)>>,
+    storages: Mutex<HashMap<PathBuf, Storage>>,
     closed: Mutex<BTreeSet<String>>,
 }
+
+/// A file as it was, and the containers that it names, by id.
+type Storage = (Stamp, HashMap<String, Names>);
 
 impl Sources {
     pub fn new(root: impl Into<PathBuf>) -> Self {
