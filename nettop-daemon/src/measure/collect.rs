@@ -7,6 +7,7 @@ use nettop_kernel::{
     boot,
     drops::DropsReading,
     ledger::{Flows, Presence, Reading, RowReading, accumulate},
+    processes::Described,
 };
 use nettop_model::{
     Filter, Snapshot, Sort,
@@ -83,6 +84,12 @@ impl Collector {
         }
     }
 
+    /// Takes what was recorded of processes.
+    pub fn learn(&mut self, described: Vec<Described>) {
+        self.processes.learn(described);
+        Containers::of_machine().release();
+    }
+
     /// Whether users have names from now on.
     pub fn set_users(&mut self, users: Option<Users>) {
         self.users = users;
@@ -115,8 +122,7 @@ impl Collector {
         if let Some(users) = &mut self.users {
             users.renew();
         }
-        self.processes.learn(std::mem::take(&mut reading.processes));
-        Containers::of_machine().release();
+        self.learn(std::mem::take(&mut reading.processes));
         self.processes.forget(&reading.processes_gone);
         join_families(&mut reading.rows);
         let mut tallies = crate::measure::drops::tallies(drops);

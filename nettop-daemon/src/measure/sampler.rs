@@ -64,7 +64,9 @@ impl Sampler {
 
     /// The first reading is the base of all later differences.
     fn begin(&mut self) -> anyhow::Result<()> {
-        let reading = self.ledger.read(|_| false, |_| Presence::Present);
+        let mut reading = self.ledger.read(|_| false, |_| Presence::Present);
+        // Each is recorded once.
+        self.collector.learn(std::mem::take(&mut reading.processes));
         let drops = self.drops.as_mut().map(|drops| drops.read(self.ledger.programs(), |_| Presence::Present));
         let drops = drops.unwrap_or_default();
         self.update_devices(&reading.namespaces)?;
