@@ -9,6 +9,7 @@ use bytemuck::Zeroable as _;
 use nettop_common::{
     Ref, SocketTag,
     abi::{AF_INET, AF_INET6, IPPROTO_TCP, SOCK_DONE},
+    log::Hook,
     tag::{SHADOWED, evidence},
 };
 
@@ -93,8 +94,8 @@ pub fn after(context: *mut c_void, tag: &mut SocketTag, sk: *mut bpf_sock) {
 
 /// The current process uses the socket at an address and owns it from now on.
 #[inline(always)]
-pub fn used(sk: u64, then: impl FnOnce(&mut SocketTag, Ref)) {
-    let user = User::current();
+pub fn used(sk: u64, hook: Hook, then: impl FnOnce(&mut SocketTag, Ref)) {
+    let user = User::current(hook);
     with(sk, |tag| {
         if let Some(owner) = tags::record_use(tag, &user) {
             then(tag, owner);
@@ -104,16 +105,16 @@ pub fn used(sk: u64, then: impl FnOnce(&mut SocketTag, Ref)) {
 
 /// The current process took data from the TCP socket at an address.
 #[inline(always)]
-pub fn consumed(sk: u64) {
+pub fn consumed(sk: u64, hook: Hook) {
     if probe::<u16>(sk, &kernel::SOCK_PROTOCOL) != IPPROTO_TCP {
         return;
     }
-    let user = User::current();
+    let user = User::current(hook);
     let now = consumed_by_program(sk);
     let is_in_call = probe::<u32>(sk, &kernel::SOCK_LOCK_OWNED) != 0;
     with(sk, |tag| {
         if is_in_call && let Some(owner) = tags::record_use(tag, &user) {
-            ledger::count_consumed(tag, owner, now);
+            ledger::count_consumed(tag, owner, now, hook);
         } else {
             ledger::skip_consumed(tag, now);
         }
