@@ -1,6 +1,7 @@
 //! Sockets and ports that several processes use.
 
 use super::*;
+use nettop_tests::pairs::finish_at;
 
 #[test]
 fn prefork_workers_on_one_listener_are_billed_for_what_each_took() {
@@ -162,4 +163,35 @@ fn parent_and_child_that_take_turns_are_each_billed_for_their_own() {
     let tx = &rows_of(&document, other)[0].total.tx;
     let data = tx.bytes - 52 * tx.packets;
     assert!(data >= 2000 && data.is_multiple_of(200), "{tx:#?}");
+}
+
+/// Kprobes remember as many sockets as there may be rows. Each socket is used again after all the others.
+#[test]
+fn more_sockets_than_kprobes_remember_are_billed_to_who_uses_them() {
+    const SOCKETS: usize = 400;
+    let (rounds, bytes) = (amount(10, 5), 100);
+    let nettopd = Nettopd::start(&["--rows", "256"]);
+    let alone = Namespace::new();
+    let users = [(); 2].map(|()| {
+        Process::start(Some(&alone), |parent| {
+            let sockets: Vec<_> = (0..SOCKETS).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+            parent.signal_ready();
+            parent.wait_for_parent();
+            let mut moved = Moved::default();
+            for socket in (0..rounds).flat_map(|_| &sockets) {
+                moved.sent += socket.send_to(&[1; 100], socket.local_addr().unwrap()).unwrap() as u64;
+                moved.received += socket.recv(&mut [0; 200]).unwrap() as u64;
+            }
+            moved
+        })
+    });
+    for user in &users {
+        user.wait_until_ready();
+    }
+    users.iter().for_each(Process::go);
+    let (document, pids) = finish_at(&nettopd, users);
+    let on_the_wire = SOCKETS as u64 * rounds * (28 + bytes);
+    for pid in pids {
+        assert_eq!(wire(&document, pid), Moved { sent: on_the_wire, received: on_the_wire }, "{:#?}", document.rows);
+    }
 }
