@@ -168,29 +168,37 @@ fn parent_and_child_that_take_turns_are_each_billed_for_their_own() {
 /// Kprobes remember as many sockets as there may be rows. Each socket is used again after all the others.
 #[test]
 fn more_sockets_than_kprobes_remember_are_billed_to_who_uses_them() {
-    const SOCKETS: usize = 400;
-    let (rounds, bytes) = (amount(10, 5), 100);
+    const SOCKETS: u16 = 400;
+    let rounds = amount(10, 5);
     let nettopd = Nettopd::start(&["--rows", "256"]);
     let alone = Namespace::new();
-    let users = [(); 2].map(|()| {
-        Process::start(Some(&alone), |parent| {
-            let sockets: Vec<_> = (0..SOCKETS).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+    let user = |ports: u16, to: u16, begins: bool| {
+        let user = Process::start(Some(&alone), move |parent| {
+            let bind = |number| UdpSocket::bind(("127.0.0.1", ports + number)).unwrap();
+            let sockets: Vec<_> = (0..SOCKETS).map(bind).collect();
             parent.signal_ready();
             parent.wait_for_parent();
             let mut moved = Moved::default();
-            for socket in (0..rounds).flat_map(|_| &sockets) {
-                moved.sent += socket.send_to(&[1; 100], socket.local_addr().unwrap()).unwrap() as u64;
-                moved.received += socket.recv(&mut [0; 200]).unwrap() as u64;
+            for (number, socket) in (0..rounds).flat_map(|_| (0..SOCKETS).zip(&sockets)) {
+                let receive = || socket.recv(&mut [0; 200]).unwrap() as u64;
+                let send = || socket.send_to(&[1; 100], ("127.0.0.1", to + number)).unwrap() as u64;
+                if begins {
+                    moved.sent += send();
+                    moved.received += receive();
+                } else {
+                    moved.received += receive();
+                    moved.sent += send();
+                }
             }
             moved
-        })
-    });
-    for user in &users {
+        });
         user.wait_until_ready();
-    }
+        user
+    };
+    let users = [user(10_000, 20_000, true), user(20_000, 10_000, false)];
     users.iter().for_each(Process::go);
     let (document, pids) = finish_at(&nettopd, users);
-    let on_the_wire = SOCKETS as u64 * rounds * (28 + bytes);
+    let on_the_wire = u64::from(SOCKETS) * rounds * datagram(100);
     for pid in pids {
         assert_eq!(wire(&document, pid), Moved { sent: on_the_wire, received: on_the_wire }, "{:#?}", document.rows);
     }
