@@ -41,6 +41,14 @@ pub fn next(counter: *mut u64) -> u64 {
     unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(counter, 1) }
 }
 
+/// Reads a word after everything that this CPU wrote before, and before everything that it reads later.
+#[inline(always)]
+pub fn fenced(word: *mut u64) -> u64 {
+    use core::intrinsics::{AtomicOrdering, atomic_xadd};
+    // SAFETY: as in `add`. An atomic operation that returns a value is a full barrier, and BPF has no other.
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(word, 0) }
+}
+
 /// Hands out the next slot that was never used. The counter stops past the last one: it would wrap around.
 #[inline(always)]
 pub fn never_used(counter: *mut u64, slots: u64) -> u32 {

@@ -3,7 +3,9 @@
 use core::ffi::c_void;
 
 use nettop_common::{
-    Direction, Family, Flow, Netns, Ref, Row, RowKey, SocketTag, Wire, owner,
+    Direction, Family, Flow, Netns, Ref, Row, RowKey, SocketTag, Wire,
+    log::Hook,
+    owner,
     row::GSO_MAX_SIZE,
     tag::{BASELINE_KNOWN, evidence},
 };
@@ -16,6 +18,8 @@ pub const MIN_PAYLOAD_BYTES: u32 = 46;
 
 /// One skb on its way through a device.
 pub struct Packet {
+    /// The program that sees it.
+    pub hook: Hook,
     pub ifindex: u32,
     pub family: Family,
     /// IP header and all that follows.
@@ -35,8 +39,9 @@ pub struct Packet {
 impl Packet {
     /// An ordinary packet.
     #[inline(always)]
-    pub const fn ordinary(ifindex: u32, family: Family, bytes: u32) -> Self {
-        Self { ifindex, family, bytes, gso_size: 0, gso_segs: 0, header_bytes: 0, jumbo_bytes: 0, is_udp: false }
+    pub const fn ordinary(hook: Hook, ifindex: u32, family: Family, bytes: u32) -> Self {
+        let (gso_size, gso_segs, header_bytes, jumbo_bytes) = (0, 0, 0, 0);
+        Self { hook, ifindex, family, bytes, gso_size, gso_segs, header_bytes, jumbo_bytes, is_udp: false }
     }
 
     /// The owner for packets that devices may count differently, if it is one.
@@ -88,9 +93,9 @@ pub fn count(
         Some(row) if row.key.ifindex == packet.ifindex && row.key.owner == billed.slot() && is_there(row) => row,
         _ => {
             was_known = false;
-            tags::complete(tag, sk, listens);
+            tags::complete(tag, sk, listens, packet.hook);
             let billed = if sender == Ref::NONE { tags::owner(tag) } else { sender };
-            match bind(tag, billed, packet.ifindex, packet.family as u32) {
+            match bind(tag, billed, packet.ifindex, packet.family as u32, packet.hook) {
                 Some((row, reference)) => {
                     // A listener's row must not be inherited: its children would never come here and be recognized.
                     if !listens {
@@ -134,7 +139,7 @@ fn repeat(netns: Netns, net: u64, way: Direction, packet: &Packet) {
 pub fn count_segment(tag: &SocketTag, packet: &Packet, header_bytes: u32) {
     let (netns, ifindex, family) = (tag.netns, packet.ifindex, packet.family as u32);
     let key = RowKey { owner: owner::UDP_SEGMENTED, netns, ifindex, family };
-    if let Some((row, reference)) = rows::of(&key, tags::net_of(tag), evidence::NONE)
+    if let Some((row, reference)) = rows::of(&key, tags::net_of(tag), evidence::NONE, packet.hook)
         && reference != Ref::NONE
     {
         let flow = &mut row.flows[Direction::Rx as usize];
@@ -148,7 +153,7 @@ fn repeated_row(netns: Netns, net: u64, way: Direction, packet: &Packet) -> Opti
     let owner = packet.repeated_owner(way)?;
     let key = RowKey { owner, netns, ifindex: packet.ifindex, family: packet.family as u32 };
     // Overflow rows hold what moved.
-    let (row, reference) = rows::of(&key, net, evidence::NONE)?;
+    let (row, reference) = rows::of(&key, net, evidence::NONE, packet.hook)?;
     (reference != Ref::NONE).then_some(row)
 }
 
@@ -195,7 +200,7 @@ pub fn count_kernel(netns: Netns, net: u64, way: Direction, packet: &Packet) {
     if packet.gso_size != 0 {
         repeat(netns, net, way, packet);
     }
-    if let Some((row, _)) = rows::of(&key, net, evidence::NONE) {
+    if let Some((row, _)) = rows::of(&key, net, evidence::NONE, packet.hook) {
         add_packet(&mut row.flows[way as usize], packet);
     }
 }
@@ -206,7 +211,7 @@ pub fn count_copy(tag: &SocketTag, packet: &Packet) {
     let (netns, ifindex, family) = (tag.netns, packet.ifindex, packet.family as u32);
     let key = RowKey { owner: owner::COPIES, netns, ifindex, family };
     // Overflow rows hold what moved; a copy did not.
-    if let Some((row, reference)) = rows::of(&key, tags::net_of(tag), evidence::NONE)
+    if let Some((row, reference)) = rows::of(&key, tags::net_of(tag), evidence::NONE, packet.hook)
         && reference != Ref::NONE
     {
         add_packet(&mut row.flows[Direction::Rx as usize], packet);
@@ -215,18 +220,18 @@ pub fn count_copy(tag: &SocketTag, packet: &Packet) {
 
 /// Counts bytes that a program sent or received, on the device of the socket's last packet that way.
 #[inline(always)]
-pub fn count_app(tag: &mut SocketTag, owner: Ref, way: Direction, bytes: u64) {
-    count_app_on(tag, owner, way, bytes, 0);
+pub fn count_app(tag: &mut SocketTag, owner: Ref, way: Direction, bytes: u64, hook: Hook) {
+    count_app_on(tag, owner, way, bytes, 0, hook);
 }
 
 /// The same, with the device to use if none is known.
 #[inline(always)]
-pub fn count_app_on(tag: &mut SocketTag, owner: Ref, way: Direction, bytes: u64, otherwise: u32) {
+pub fn count_app_on(tag: &mut SocketTag, owner: Ref, way: Direction, bytes: u64, otherwise: u32, hook: Hook) {
     let family = tag.family as usize & 1;
     let known = rows::at(tag.rows[family][way as usize]);
     let row = match known {
         Some(row) if row.key.owner == owner.slot() => row,
-        Some(row) => match bind(tag, owner, row.key.ifindex, family as u32) {
+        Some(row) => match bind(tag, owner, row.key.ifindex, family as u32, hook) {
             Some((row, reference)) => {
                 tag.rows[family][way as usize] = reference;
                 row
@@ -235,7 +240,7 @@ pub fn count_app_on(tag: &mut SocketTag, owner: Ref, way: Direction, bytes: u64,
         },
         None => {
             let ifindex = rows::at(tag.rows[family][1 - way as usize]).map_or(otherwise, |row| row.key.ifindex);
-            match bind(tag, owner, ifindex, family as u32) {
+            match bind(tag, owner, ifindex, family as u32, hook) {
                 Some((row, _)) => row,
                 None => return,
             }
@@ -271,13 +276,13 @@ impl Consumed {
 
 /// Counts what a program took from a TCP socket since the last call.
 #[inline(always)]
-pub fn count_consumed(tag: &mut SocketTag, owner: Ref, consumed: Consumed) {
+pub fn count_consumed(tag: &mut SocketTag, owner: Ref, consumed: Consumed, hook: Hook) {
     let before = if consumed.first_seq == tag.first_seq { tag.consumed_bytes } else { 0 };
     let was_baseline_known = tag.flags & BASELINE_KNOWN != 0;
     skip_consumed(tag, consumed);
     let bytes = consumed.bytes.wrapping_sub(before);
     if was_baseline_known && bytes != 0 && bytes <= i32::MAX as u32 {
-        count_app(tag, owner, Direction::Rx, u64::from(bytes));
+        count_app(tag, owner, Direction::Rx, u64::from(bytes), hook);
     }
 }
 
@@ -292,9 +297,9 @@ pub fn skip_consumed(tag: &mut SocketTag, consumed: Consumed) {
 }
 
 #[inline(always)]
-fn bind(tag: &SocketTag, owner: Ref, ifindex: u32, family: u32) -> Option<(&'static mut Row, Ref)> {
+fn bind(tag: &SocketTag, owner: Ref, ifindex: u32, family: u32, hook: Hook) -> Option<(&'static mut Row, Ref)> {
     let key = RowKey { owner: owner.slot(), netns: tag.netns, ifindex, family };
-    rows::of(&key, tags::net_of(tag), tag.evidence)
+    rows::of(&key, tags::net_of(tag), tag.evidence, hook)
 }
 
 #[inline(always)]

@@ -47,26 +47,26 @@ struct Record {
 #[repr(C, packed)]
 struct Words(Field<u64>, Field<u8>);
 
-/// Logs an event, with the cookie of its socket, or 0.
+/// Logs an event. `hook` is a [`nettop_common::log::Hook`] as a number: functions that the verifier checks separately take it along.
 #[inline(always)]
-pub fn write(what: What, cookie: u64, first: u64, second: u64) {
+pub fn write(what: What, hook: u32, first: u64, second: u64) {
     if level_enabled(Level::Debug) {
-        write_log(what as u64, cookie, first, second);
+        write_log(what as u64, hook.into(), 0, first, second);
     }
 }
 
-/// The same, by the socket's address.
+/// The same, with the cookie of the socket at an address.
 #[inline(always)]
-pub fn log_socket_event(what: What, sk: u64, first: u64, second: u64) {
+pub fn log_socket_event(what: What, hook: u32, sk: u64, first: u64, second: u64) {
     if level_enabled(Level::Debug) {
-        write_log(what as u64, probe(sk, &kernel::SOCK_COOKIE), first, second);
+        write_log(what as u64, hook.into(), probe(sk, &kernel::SOCK_COOKIE), first, second);
     }
 }
 
 /// Global, so that the verifier checks it once. A global function must return a number.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn write_log(what: u64, cookie: u64, first: u64, second: u64) -> u32 {
+extern "C" fn write_log(what: u64, hook: u64, cookie: u64, first: u64, second: u64) -> u32 {
     let Some(mut entry) = AYA_LOGS.reserve::<Record>(0) else {
         count(|stats| &raw mut stats.log_lost);
         return 0;
@@ -82,7 +82,7 @@ extern "C" fn write_log(what: u64, cookie: u64, first: u64, second: u64) -> u32 
         file: Field::of(RecordFieldKind::File, ()),
         line: Field::of(RecordFieldKind::Line, 0),
         arguments: Field::of(RecordFieldKind::NumArgs, 2 * VALUES as u32),
-        values: [value(what), value(cookie), value(tgid), value(first), value(second)],
+        values: [value(what), value(hook), value(cookie), value(tgid), value(first), value(second)],
     });
     entry.submit(0);
     0

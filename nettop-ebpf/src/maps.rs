@@ -121,9 +121,18 @@ pub static ASSOCIATIONS: HashMap<AssociationKey, Association> = HashMap::with_ma
 #[map]
 pub static STATS: Array<Stats> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
+/// See `shadow.rs`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Shadow {
+    /// Whose it is. First, as the kernel copies it: nothing else in the entry is of another socket while this is not.
+    pub cookie: u64,
+    pub tag: SocketTag,
+}
+
 /// Tags by socket cookie, for kprobes; one element with the other back ends.
 #[map]
-pub static SHADOWS: LruHashMap<u64, SocketTag> = LruHashMap::with_max_entries(1, 0);
+pub static SHADOWS: LruHashMap<u64, Shadow> = LruHashMap::with_max_entries(1, 0);
 /// Sockets of running calls, by thread, for kprobes. The oldest are evicted: a missed return leaves them.
 #[map]
 pub static CALLS: LruHashMap<u64, u64> = LruHashMap::with_max_entries(1, 0);

@@ -3,7 +3,7 @@
 use nettop_common::{
     Ref, Row, RowKey, Stats,
     abi::{BPF_NOEXIST, EEXIST},
-    log::What,
+    log::{Hook, What},
     owner::{self, OVERFLOW},
     row,
     share::{UNLIMITED, has_room},
@@ -30,10 +30,10 @@ pub fn at(reference: Ref) -> Option<&'static mut Row> {
 
 /// The row for a key. Without room, the overflow row of the device; else the overflow row of all.
 #[inline(always)]
-pub fn of(key: &RowKey, net: u64, found: u32) -> Option<(&'static mut Row, Ref)> {
-    let mut slot = find_or_make_row(key, net);
+pub fn of(key: &RowKey, net: u64, found: u32, hook: Hook) -> Option<(&'static mut Row, Ref)> {
+    let mut slot = find_or_make_row(key, net, hook as u32);
     if slot == row::OVERFLOW && key.owner >= owner::FIRST {
-        slot = find_or_make_row(&RowKey { owner: OVERFLOW, ..*key }, net);
+        slot = find_or_make_row(&RowKey { owner: OVERFLOW, ..*key }, net, hook as u32);
     }
     // SAFETY: as in `at`.
     let row = ROWS.get_ptr_mut(slot).map(|row| unsafe { &mut *row })?;
@@ -48,7 +48,7 @@ pub fn of(key: &RowKey, net: u64, found: u32) -> Option<(&'static mut Row, Ref)>
 /// that the verifier checks it once, and not on each path that leads here.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn find_or_make_row(key: *const RowKey, net: u64) -> u32 {
+extern "C" fn find_or_make_row(key: *const RowKey, net: u64, hook: u32) -> u32 {
     if key.is_null() {
         return row::OVERFLOW;
     }
@@ -77,11 +77,11 @@ extern "C" fn find_or_make_row(key: *const RowKey, net: u64) -> u32 {
             || !has_room(share, counts.reserved_rows, stats.reserved_rows_in_use, u64::from(row::RESERVED))
         {
             add(&raw mut stats.rows_full, 1);
-            log::write(What::RowsFull, 0, key.owner.into(), ROW_LIMIT.load());
+            log::write(What::RowsFull, hook, key.owner.into(), ROW_LIMIT.load());
             return row::OVERFLOW;
         }
     }
-    let slot = make(key, share, is_reserved, stats);
+    let slot = make(key, share, is_reserved, stats, hook);
     if slot != row::OVERFLOW {
         // Only now it is known that no other CPU made the same.
         if is_reserved == 0 {
@@ -99,7 +99,7 @@ extern "C" fn find_or_make_row(key: *const RowKey, net: u64) -> u32 {
 }
 
 #[inline(always)]
-fn make(key: &RowKey, share: u32, is_reserved: u32, stats: &mut Stats) -> u32 {
+fn make(key: &RowKey, share: u32, is_reserved: u32, stats: &mut Stats, hook: u32) -> u32 {
     let slots = ROW_LIMIT.load() + u64::from(row::RESERVED + row::SLACK);
     let slot = match FREE_ROWS.pop() {
         Ok(Some(slot)) => slot,
@@ -121,10 +121,10 @@ fn make(key: &RowKey, share: u32, is_reserved: u32, stats: &mut Stats) -> u32 {
         let _ = FREE_ROWS.push(slot, 0);
         if error != -EEXIST {
             add(&raw mut stats.index_full, 1);
-            log::write(What::RowIndexRefused, 0, key.owner.into(), error.unsigned_abs().into());
+            log::write(What::RowIndexRefused, hook, key.owner.into(), error.unsigned_abs().into());
         }
         return row::OVERFLOW;
     }
-    log::write(What::RowMade, 0, key.owner.into(), slot.into());
+    log::write(What::RowMade, hook, key.owner.into(), slot.into());
     slot
 }

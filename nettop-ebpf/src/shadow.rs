@@ -1,21 +1,27 @@
 //! Shadows of tags, for kprobes: those cannot reach a socket's storage, packet hooks can. In a hash by socket cookie,
 //! packet hooks find a socket's user, and kprobes its rows. Nothing here runs with the other back ends: the verifier
 //! sees a constant and drops it.
+//!
+//! The hash is an LRU: an entry that a program found may be evicted at any time, and be another socket's (`prealloc_lru_pop`,
+//! kernel/bpf/hashtab.c, 5.15 to 7.2). So the entry has its socket's cookie. It is read
+//! as a copy, which counts only if the cookie is still there, and the same is asked after what changed was written.
 
 use core::ffi::c_void;
 
 use aya_ebpf::{Global, bindings::bpf_sock, helpers::generated::bpf_get_socket_cookie};
 use bytemuck::Zeroable as _;
 use nettop_common::{
-    Ref, SocketTag,
+    Direction, Ref, SocketTag,
     abi::{AF_INET, AF_INET6, IPPROTO_TCP, SOCK_DONE},
+    log::Hook,
     tag::{SHADOWED, evidence},
 };
 
 use crate::{
+    atomic::fenced,
     kernel::{self, probe},
     ledger::{self, Consumed},
-    maps::{SHADOWS, count},
+    maps::{SHADOWS, Shadow, count},
     tags,
     task::User,
 };
@@ -42,7 +48,7 @@ pub fn seed(sk: *mut c_void, tag: &mut SocketTag) {
     // SAFETY: a socket of the program's context.
     let cookie = unsafe { bpf_get_socket_cookie(sk) };
     tags::set_flags(tag, SHADOWED);
-    let _ = SHADOWS.insert(cookie, *tag, 0);
+    let _ = SHADOWS.insert(cookie, Shadow { cookie, tag: *tag }, 0);
 }
 
 /// Before a packet is counted: copies the socket's user that kprobes noted.
@@ -57,11 +63,12 @@ pub fn before(context: *mut c_void, tag: &mut SocketTag, sk: *mut bpf_sock) {
     }
     // SAFETY: the context of the program.
     let cookie = unsafe { bpf_get_socket_cookie(context) };
-    if let Some(shadow) = get(cookie)
-        && shadow.evidence == evidence::USER
-    {
-        tag.owner = shadow.owner;
-        tag.evidence = evidence::USER;
+    if let Some(shadow) = get(cookie) {
+        let (owner, found) = (shadow.tag.owner, shadow.tag.evidence);
+        if found == evidence::USER && shadow.is_of(cookie) {
+            tag.owner = owner;
+            tag.evidence = evidence::USER;
+        }
     }
 }
 
@@ -74,12 +81,14 @@ pub fn after(context: *mut c_void, tag: &mut SocketTag, sk: *mut bpf_sock) {
     // SAFETY: the context of the program.
     let cookie = unsafe { bpf_get_socket_cookie(context) };
     if let Some(shadow) = get(cookie) {
-        shadow.owner = tag.owner;
-        shadow.evidence = tag.evidence;
-        shadow.rows = tag.rows;
-        shadow.netns = tag.netns;
-        shadow.family = tag.family;
-        return;
+        shadow.tag.owner = tag.owner;
+        shadow.tag.evidence = tag.evidence;
+        shadow.tag.rows = tag.rows;
+        shadow.tag.netns = tag.netns;
+        shadow.tag.family = tag.family;
+        if shadow.end_writing(cookie) {
+            return;
+        }
     }
     if tag.flags & SHADOWED != 0 {
         // It was evicted: what was taken meanwhile is not known.
@@ -88,13 +97,13 @@ pub fn after(context: *mut c_void, tag: &mut SocketTag, sk: *mut bpf_sock) {
         ledger::skip_consumed(tag, consumed);
     }
     tags::set_flags(tag, SHADOWED);
-    let _ = SHADOWS.insert(cookie, *tag, 0);
+    let _ = SHADOWS.insert(cookie, Shadow { cookie, tag: *tag }, 0);
 }
 
 /// The current process uses the socket at an address and owns it from now on.
 #[inline(always)]
-pub fn used(sk: u64, then: impl FnOnce(&mut SocketTag, Ref)) {
-    let user = User::current();
+pub fn used(sk: u64, hook: Hook, then: impl FnOnce(&mut SocketTag, Ref)) {
+    let user = User::current(hook);
     with(sk, |tag| {
         if let Some(owner) = tags::record_use(tag, &user) {
             then(tag, owner);
@@ -104,16 +113,16 @@ pub fn used(sk: u64, then: impl FnOnce(&mut SocketTag, Ref)) {
 
 /// The current process took data from the TCP socket at an address.
 #[inline(always)]
-pub fn consumed(sk: u64) {
+pub fn consumed(sk: u64, hook: Hook) {
     if probe::<u16>(sk, &kernel::SOCK_PROTOCOL) != IPPROTO_TCP {
         return;
     }
-    let user = User::current();
+    let user = User::current(hook);
     let now = consumed_by_program(sk);
     let is_in_call = probe::<u32>(sk, &kernel::SOCK_LOCK_OWNED) != 0;
     with(sk, |tag| {
         if is_in_call && let Some(owner) = tags::record_use(tag, &user) {
-            ledger::count_consumed(tag, owner, now);
+            ledger::count_consumed(tag, owner, now, hook);
         } else {
             ledger::skip_consumed(tag, now);
         }
@@ -128,16 +137,68 @@ fn with(sk: u64, then: impl FnOnce(&mut SocketTag)) {
         return;
     }
     let cookie: u64 = probe(sk, &kernel::SOCK_COOKIE);
-    if let Some(shadow) = get(cookie) {
-        then(shadow);
-        return;
+    let found = get(cookie);
+    let mut copy = Shadow { cookie, tag: SocketTag::zeroed() };
+    if let Some(shadow) = found.as_deref() {
+        copy.tag = shadow.tag;
     }
-    let mut tag = SocketTag::zeroed();
-    tag.netns = tags::netns_of(sk);
-    tag.family = u8::from(family == AF_INET6);
-    then(&mut tag);
-    if cookie != 0 {
-        let _ = SHADOWS.insert(cookie, tag, 0);
+    let found = found.and_then(|shadow| shadow.is_of(cookie).then_some(shadow));
+    if found.is_none() {
+        copy.tag = SocketTag::zeroed();
+        copy.tag.netns = tags::netns_of(sk);
+        copy.tag.family = u8::from(family == AF_INET6);
+    }
+    let before = copy.tag;
+    then(&mut copy.tag);
+    if let Some(shadow) = found
+        && shadow.is_of(cookie)
+    {
+        shadow.write(cookie, &before, &copy.tag);
+    } else if cookie != 0 {
+        let _ = SHADOWS.insert(cookie, &copy, 0);
+    }
+}
+
+impl Shadow {
+    /// Whether the entry is still this socket's: then what was read before is, as well.
+    #[inline(always)]
+    fn is_of(&mut self, cookie: u64) -> bool {
+        fenced(&raw mut self.cookie) == cookie
+    }
+
+    /// Writes what changed, and nothing else: other CPUs may have changed the rest.
+    #[inline(always)]
+    fn write(&mut self, cookie: u64, before: &SocketTag, after: &SocketTag) {
+        let tag = &mut self.tag;
+        let family = after.family as usize & 1;
+        if after.owner != before.owner || after.evidence != before.evidence {
+            tag.owner = after.owner;
+            tag.evidence = after.evidence;
+        }
+        for way in [Direction::Tx as usize, Direction::Rx as usize] {
+            if after.rows[family][way] != before.rows[family][way] {
+                tag.rows[family][way] = after.rows[family][way];
+            }
+        }
+        if after.consumed_bytes != before.consumed_bytes || after.first_seq != before.first_seq {
+            tag.consumed_bytes = after.consumed_bytes;
+            tag.first_seq = after.first_seq;
+        }
+        if after.flags != before.flags {
+            tags::set_flags(tag, after.flags);
+        }
+        self.end_writing(cookie);
+    }
+
+    /// Whether what was just written went to this socket's entry. An entry that is another's by now is evicted: that
+    /// socket gets a new one, and the loss is counted there (`after`).
+    #[inline(always)]
+    fn end_writing(&mut self, cookie: u64) -> bool {
+        let owner = fenced(&raw mut self.cookie);
+        if owner != cookie {
+            let _ = SHADOWS.remove(owner);
+        }
+        owner == cookie
     }
 }
 
@@ -154,12 +215,10 @@ fn consumed_by_program(sk: u64) -> Consumed {
 }
 
 #[inline(always)]
-fn get(cookie: u64) -> Option<&'static mut SocketTag> {
+fn get(cookie: u64) -> Option<&'static mut Shadow> {
     if cookie == 0 {
         return None;
     }
-    // SAFETY: an entry of this map stays readable and writable while the program runs. If evicted, it may be another
-    // socket's (docs/coverage.md): a copy put back would lose what another CPU wrote beside it, which happens far more
-    // often.
+    // SAFETY: an entry of this map stays readable and writable while the program runs.
     SHADOWS.get_ptr_mut(cookie).map(|shadow| unsafe { &mut *shadow })
 }

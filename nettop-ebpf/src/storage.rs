@@ -7,7 +7,11 @@ use aya_ebpf::{
     helpers::generated::{bpf_get_current_task_btf, bpf_sk_fullsock, bpf_sk_storage_get, bpf_task_storage_get},
     macros::btf_map,
 };
-use nettop_common::{Connection, SocketMeter, SocketTag, log::What, trace::Thread};
+use nettop_common::{
+    Connection, SocketMeter, SocketTag,
+    log::{Hook, What},
+    trace::Thread,
+};
 
 use crate::{log, maps::count};
 
@@ -117,10 +121,10 @@ impl<T: 'static, const FLAGS: usize> SocketStorage<T, FLAGS> {
     /// The tag of a full socket, made zeroed if it has none; `None` if the kernel has no memory for it or the socket is
     /// being freed.
     #[inline(always)]
-    pub fn tag(&self, sk: *mut c_void) -> Option<&'static mut T> {
+    pub fn tag(&self, sk: *mut c_void, hook: Hook) -> Option<&'static mut T> {
         let tag = self.get(sk);
         if tag.is_none() {
-            log::write(What::StorageRefused, 0, 0, 0);
+            log::write(What::StorageRefused, hook as u32, 0, 0);
             count(|stats| &raw mut stats.tags_refused);
         }
         tag
@@ -129,11 +133,11 @@ impl<T: 'static, const FLAGS: usize> SocketStorage<T, FLAGS> {
     /// The same for what may be a request or timewait socket: those have no tag, and that is no loss.
     /// `bpf_sk_storage_get` itself checks for a full socket (net/core/bpf_sk_storage.c).
     #[inline(always)]
-    pub fn tag_if_full(&self, sk: *mut bpf_sock) -> Option<&'static mut T> {
+    pub fn tag_if_full(&self, sk: *mut bpf_sock, hook: Hook) -> Option<&'static mut T> {
         let tag = self.get(sk.cast());
         // SAFETY: a socket of the program's context that is not null.
         if tag.is_none() && !unsafe { bpf_sk_fullsock(sk) }.is_null() {
-            log::write(What::StorageRefused, 0, 0, 0);
+            log::write(What::StorageRefused, hook as u32, 0, 0);
             count(|stats| &raw mut stats.tags_refused);
         }
         tag

@@ -5,7 +5,7 @@ use core::{ffi::c_void, mem::offset_of};
 use nettop_common::{
     Direction, Netns, OwnerKey, Ref, SocketTag,
     abi::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP, SOCK_RAW},
-    log::What,
+    log::{Hook, What},
     owner,
     tag::{BASELINE_KNOWN, CHILD, COPIES, LISTENING, SHARES, evidence},
 };
@@ -19,32 +19,32 @@ use crate::{
 
 /// Makes a process the owner of a socket that it uses. A kernel thread owns nothing. `address` is the task's.
 #[inline(always)]
-pub fn claim_unowned(tag: &mut SocketTag, task: Task, address: u64, found: u32) {
+pub fn claim_unowned(tag: &mut SocketTag, task: Task, address: u64, found: u32, hook: Hook) {
     if owners::get(tag.owner).is_some_and(|owner| task.is(owner)) {
         if tag.evidence < found {
             tag.evidence = found;
         }
     } else if !task.is_kernel_thread() {
-        assign_to(tag, &task.key(), address, found);
+        assign_to(tag, &task.key(), address, found, hook);
     }
 }
 
 /// Makes the running process the owner.
 #[inline(always)]
 pub fn assign_owner(tag: &mut SocketTag, user: &User, found: u32) -> Ref {
-    assign_to(tag, &user.key, task::current_address(), found)
+    assign_to(tag, &user.key, task::current_address(), found, user.hook)
 }
 
 #[inline(always)]
-fn assign_to(tag: &mut SocketTag, key: &OwnerKey, task: u64, found: u32) -> Ref {
+fn assign_to(tag: &mut SocketTag, key: &OwnerKey, task: u64, found: u32, hook: Hook) -> Ref {
     let before = tag.owner;
-    let owner = owners::of(key, task);
+    let owner = owners::of(key, task, hook);
     tag.owner = owner;
     tag.evidence = found;
     // A socket that was never seen has no address yet.
     if before != Ref::NONE {
         let given = u64::from(found) << 32 | u64::from(owner.slot());
-        log::log_socket_event(What::SocketGiven, tag.address, before.slot().into(), given);
+        log::log_socket_event(What::SocketGiven, hook as u32, tag.address, before.slot().into(), given);
     }
     owner
 }
@@ -99,15 +99,15 @@ pub fn record_use(tag: &mut SocketTag, user: &User) -> Option<Ref> {
 
 /// Fills in what a tag may lack at its first packet: namespace, and whether it is a listener's child.
 #[inline(always)]
-pub fn complete(tag: &mut SocketTag, sk: *const c_void, listens: bool) {
+pub fn complete(tag: &mut SocketTag, sk: *const c_void, listens: bool, hook: Hook) {
     address(tag, sk);
-    complete_tag(tag, u32::from(listens));
+    complete_tag(tag, u32::from(listens), hook as u32);
 }
 
 /// Global, so that the verifier checks it once, and not on each path that leads here.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn complete_tag(tag: *mut SocketTag, listens: u32) -> u32 {
+extern "C" fn complete_tag(tag: *mut SocketTag, listens: u32, hook: u32) -> u32 {
     // SAFETY: the verifier admits null, or a whole tag.
     let Some(tag) = (unsafe { tag.as_mut() }) else { return 0 };
     if listens != 0 {
@@ -130,7 +130,7 @@ extern "C" fn complete_tag(tag: *mut SocketTag, listens: u32) -> u32 {
     }
     if owners::get(tag.owner).is_none() {
         if tag.owner != Ref::NONE {
-            log::log_socket_event(What::OwnerRetired, address, tag.owner.slot().into(), 0);
+            log::log_socket_event(What::OwnerRetired, hook, address, tag.owner.slot().into(), 0);
         }
         tag.owner = Ref::NONE;
         tag.evidence = evidence::NONE;

@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_get_current_task_btf};
-use nettop_common::{Netns, Owner, OwnerKey, offsets::ABSENT};
+use nettop_common::{Netns, Owner, OwnerKey, log::Hook, offsets::ABSENT};
 
 use crate::{
     kernel::{self, load, probe, probe_at},
@@ -245,13 +245,16 @@ pub fn is_kernel_thread(task: u64) -> bool {
 pub struct User {
     pub task: Task,
     pub key: OwnerKey,
+    /// Of the program.
+    pub hook: Hook,
 }
 
 impl User {
     #[inline(always)]
-    pub fn current() -> Self {
+    pub fn current(hook: Hook) -> Self {
         let task = Task::current();
-        Self { task, key: OwnerKey { start_time_ns: task.start_time_ns(), tgid: task.tgid(), uid: task.uid() } }
+        let key = OwnerKey { start_time_ns: task.start_time_ns(), tgid: task.tgid(), uid: task.uid() };
+        Self { task, key, hook }
     }
 
     #[inline(always)]

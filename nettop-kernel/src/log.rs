@@ -7,7 +7,7 @@ use aya::{Ebpf, EbpfLoader};
 use aya_log::{EbpfLogger, Level};
 use log::{Log, Metadata, Record};
 use nettop_common::{
-    log::{VALUES, What},
+    log::{Hook, VALUES, What},
     tag::evidence,
 };
 use tracing::level_filters::LevelFilter;
@@ -78,8 +78,9 @@ impl Log for Words {
 
 fn sentence(numbers: &str) -> Option<String> {
     let values: Vec<u64> = numbers.split_ascii_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
-    let [what, cookie, process, first, second] = <[u64; VALUES]>::try_from(values).ok()?;
+    let [what, hook, cookie, process, first, second] = <[u64; VALUES]>::try_from(values).ok()?;
     let what = What::ALL.into_iter().find(|known| *known as u64 == what)?;
+    let hook = Hook::ALL.into_iter().find(|known| u64::from(*known as u32) == hook)?.name();
     let error = || nix::errno::Errno::from_raw(i32::try_from(second).unwrap_or(0));
     let mut sentence = match what {
         What::OwnerMade => format!("owner {second} made for process {first}"),
@@ -99,8 +100,9 @@ fn sentence(numbers: &str) -> Option<String> {
         }
         What::OwnerRetired => format!("a socket's owner {first} was retired"),
     };
+    // Writing to a String does not fail.
+    let _ = write!(sentence, ", in {hook}");
     if cookie != 0 {
-        // Writing to a String does not fail.
         let _ = write!(sentence, ", socket cookie {cookie}");
     }
     if process != 0 {
@@ -114,13 +116,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn hooks_have_the_names_of_programs() {
+        for hook in Hook::ALL {
+            let name = format!("{}\0", hook.name());
+            let has = crate::object::OBJECT.windows(name.len()).any(|symbol| symbol == name.as_bytes());
+            assert!(has, "the object has no program {}", hook.name());
+        }
+    }
+
+    #[test]
     fn numbers_become_sentences_and_nothing_else_does() {
-        assert_eq!(sentence("1 0 42 42 7 ").unwrap(), "owner 7 made for process 42, while process 42 runs");
-        assert_eq!(sentence("6 0 0 7 7 ").unwrap(), "no row for owner 7: the index refuses it (E2BIG)");
-        let given = format!("8 99 43 7 {}", 4_u64 << 32 | 8);
+        assert_eq!(
+            sentence("1 1 0 42 42 7 ").unwrap(),
+            "owner 7 made for process 42, in socket_create, while process 42 runs"
+        );
+        assert_eq!(
+            sentence("6 6 0 0 7 7 ").unwrap(),
+            "no row for owner 7: the index refuses it (E2BIG), in packet_freed"
+        );
+        let given = format!("8 7 99 43 7 {}", 4_u64 << 32 | 8);
         assert!(sentence(&given).unwrap().starts_with("a socket of owner 7 is owner 8's from now on: "));
-        assert!(sentence(&given).unwrap().ends_with(", socket cookie 99, while process 43 runs"));
-        for unknown in ["", "1 2 3", "77 0 0 0 0", "1 0 0 0 x", "1 0 0 0 0 0"] {
+        assert!(sentence(&given).unwrap().ends_with(", in socket_send, socket cookie 99, while process 43 runs"));
+        for unknown in ["", "1 2 3", "77 1 0 0 0 0", "1 0 0 0 0 0", "1 1 0 0 0 x", "1 1 0 0 0 0 0"] {
             assert_eq!(sentence(unknown), None);
         }
     }

@@ -11,6 +11,7 @@ use nettop_common::{
     Association, AssociationKey, ConnectionEvent, Direction, Family, SocketTag,
     abi::{AF_INET, AF_INET6, BPF_NOEXIST, IPPROTO_UDP},
     connection::kind,
+    log::Hook,
 };
 
 use super::{
@@ -46,8 +47,9 @@ fn note(ctx: &SkBuffContext, way: Direction) {
     if sk.is_null() {
         return;
     }
-    let Some(tag) = SOCKETS.tag_if_full(sk) else { return };
-    let packet = packet(ctx);
+    let hook = if way == Direction::Tx { Hook::AssociationTx } else { Hook::AssociationRx };
+    let Some(tag) = SOCKETS.tag_if_full(sk, hook) else { return };
+    let packet = packet(ctx, hook);
     let headers = Headers::of(&|at| word(ctx, at), packet.family);
     if headers.protocol != IPPROTO_UDP {
         return;

@@ -2,7 +2,10 @@
 //! Without it the first packets of a socket would have no owner.
 
 use aya_ebpf::{EbpfContext as _, macros::cgroup_sock, programs::SockContext};
-use nettop_common::tag::{BASELINE_KNOWN, evidence};
+use nettop_common::{
+    log::Hook,
+    tag::{BASELINE_KNOWN, evidence},
+};
 
 use crate::{
     processes, shadow,
@@ -17,11 +20,11 @@ const PASS: i32 = 1;
 pub fn socket_create(ctx: SockContext) -> i32 {
     let task = Task::current();
     if !task.is_kernel_thread()
-        && let Some(tag) = SOCKETS.tag(ctx.as_ptr())
+        && let Some(tag) = SOCKETS.tag(ctx.as_ptr(), Hook::SocketCreate)
     {
         tag.flags = BASELINE_KNOWN;
         tag.netns = task.netns();
-        tags::claim_unowned(tag, task, task::current_address(), evidence::CREATOR);
+        tags::claim_unowned(tag, task, task::current_address(), evidence::CREATOR, Hook::SocketCreate);
         processes::record_new(tag.owner, task::current_address());
         shadow::name(ctx.as_ptr());
     }

@@ -3,6 +3,7 @@
 use nettop_common::{
     Family, PairKey,
     abi::{IPPROTO_TCP, SKB_GSO_DODGY},
+    log::Hook,
 };
 
 use crate::{
@@ -45,7 +46,7 @@ pub fn count(skb: u64, device: u64) {
     };
     let mut protocol: u8 = probe_at(network + protocol_at);
     let bytes = probe::<u32>(skb, &kernel::SKB_LEN).saturating_sub(link_bytes);
-    let mut packet = Packet::ordinary(0, family, bytes);
+    let mut packet = Packet::ordinary(Hook::FrameSent, 0, family, bytes);
     let shared_info = head + u64::from(probe::<u32>(skb, &kernel::SKB_END));
     packet.gso_size = u32::from(probe::<u16>(shared_info, &kernel::SHINFO_GSO_SIZE));
     let mut is_merged = false;

@@ -8,6 +8,7 @@ use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use nettop_common::{
     Direction, Family, Ref, SocketTag,
     abi::{AF_PACKET, IPPROTO_TCP, TCP_TIME_WAIT},
+    log::Hook,
     tag::{STACKED, evidence},
 };
 
@@ -48,7 +49,7 @@ pub fn frame_sent(ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn count(skb: u64, sk: *const c_void, device: u64) {
-    let Some(tag) = SOCKETS.tag(sk.cast_mut()) else { return };
+    let Some(tag) = SOCKETS.tag(sk.cast_mut(), Hook::FrameSent) else { return };
     let socket = tags::address(tag, sk);
     if tag.netns.inode == 0 {
         tag.netns = tags::netns_of(socket);
@@ -74,7 +75,7 @@ fn answer(skb: *const c_void, device: u64) {
 /// [`Ref::NONE`] otherwise, for the socket's owner.
 #[inline(always)]
 fn sender_of(tag: &mut SocketTag, known: Ref, socket: u64) -> Ref {
-    let user = User::current();
+    let user = User::current(Hook::FrameSent);
     let owner = owners::get(known);
     let is_owned = known != Ref::NONE && owner.is_some();
     if owner.is_some_and(|owner| user.is(owner)) {
@@ -129,7 +130,7 @@ fn frame(skb: u64, device: u64) -> Packet {
     let family = if protocol == ETH_P_IPV6_BE { Family::V6 } else { Family::V4 };
     let gso_size: u16 = probe(head + u64::from(probe::<u32>(skb, &kernel::SKB_END)), &kernel::SHINFO_GSO_SIZE);
     let bytes = probe::<u32>(skb, &kernel::SKB_LEN).saturating_sub(link_bytes);
-    let mut packet = Packet::ordinary(probe(device, &kernel::DEVICE_IFINDEX), family, bytes);
+    let mut packet = Packet::ordinary(Hook::FrameSent, probe(device, &kernel::DEVICE_IFINDEX), family, bytes);
     packet.gso_size = u32::from(gso_size);
     if gso_size != 0 {
         let transport = head + u64::from(probe::<u16>(skb, &kernel::SKB_TRANSPORT_HEADER));

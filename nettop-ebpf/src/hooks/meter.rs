@@ -7,7 +7,7 @@ use aya_ebpf::{
     macros::{cgroup_skb, cgroup_sock},
     programs::{SkBuffContext, SockContext},
 };
-use nettop_common::{Direction, Wire, abi::TCP_LISTEN};
+use nettop_common::{Direction, Wire, abi::TCP_LISTEN, log::Hook};
 
 use super::{
     copies,
@@ -19,7 +19,7 @@ use crate::{atomic::add, storage::METERS};
 #[cgroup_sock(sock_create)]
 pub fn meter_birth(ctx: SockContext) -> i32 {
     let sk = ctx.as_ptr();
-    if let Some(meter) = METERS.tag(sk) {
+    if let Some(meter) = METERS.tag(sk, Hook::MeterBirth) {
         meter.socket = sk as u64;
         meter.born_ns = now_ns();
     }
@@ -45,8 +45,9 @@ fn count(ctx: &SkBuffContext, way: Direction) {
     if sk.is_null() {
         return;
     }
-    let Some(meter) = METERS.tag_if_full(sk) else { return };
-    let packet = packet(ctx);
+    let hook = if way == Direction::Tx { Hook::MeterTx } else { Hook::MeterRx };
+    let Some(meter) = METERS.tag_if_full(sk, hook) else { return };
+    let packet = packet(ctx, hook);
     // SAFETY: a checked bpf_sock; the verifier rewrites the load. Only TCP has the state.
     let moved = if unsafe { (*sk).state } == TCP_LISTEN.into() {
         meter.socket = sk as u64;

@@ -7,6 +7,7 @@ use aya_ebpf::{
 use nettop_common::{
     Direction, Family, Ref,
     abi::{IPPROTO_TCP, IPPROTO_UDP, TCP_LISTEN},
+    log::Hook,
     tag::{CHILD, LISTENING},
 };
 
@@ -45,10 +46,11 @@ fn count(ctx: &SkBuffContext, way: Direction) {
     if sk.is_null() {
         return;
     }
-    let Some(tag) = SOCKETS.tag_if_full(sk) else { return };
+    let hook = if way == Direction::Tx { Hook::PacketTx } else { Hook::PacketRx };
+    let Some(tag) = SOCKETS.tag_if_full(sk, hook) else { return };
     // SAFETY: a checked bpf_sock; the verifier rewrites the load. Only TCP has the state.
     let listens = unsafe { (*sk).state } == u32::from(TCP_LISTEN);
-    let packet = packet(ctx);
+    let packet = packet(ctx, hook);
     if way == Direction::Rx {
         if listens {
             copies::note_listener_packet(ctx, packet.family);
@@ -88,11 +90,11 @@ fn is_segment(ctx: &SkBuffContext, family: Family) -> bool {
 }
 
 #[inline(always)]
-pub(super) fn packet(ctx: &SkBuffContext) -> Packet {
+pub(super) fn packet(ctx: &SkBuffContext, hook: Hook) -> Packet {
     // SAFETY: the context is valid for the run.
     let skb = unsafe { &*ctx.skb.skb };
     let family = if skb.protocol == ETH_P_IPV6_BE { Family::V6 } else { Family::V4 };
-    let mut packet = Packet::ordinary(skb.ifindex, family, skb.len);
+    let mut packet = Packet::ordinary(hook, skb.ifindex, family, skb.len);
     packet.gso_size = skb.gso_size;
     if packet.gso_size != 0 {
         let headers = headers(ctx, family);

@@ -14,6 +14,7 @@ use bytemuck::Zeroable as _;
 use nettop_common::{
     Direction, Family, Netns, PacketEvent, Ref,
     abi::{IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, TCP_LISTEN, TCP_NEW_SYN_RECV},
+    log::Hook,
     owner::KERNEL as KERNEL_SLOT,
     packet::found::{KERNEL, NOBODY},
     tag::evidence,
@@ -67,8 +68,8 @@ fn received(ctx: &SkBuffContext) {
     if sk.is_null() {
         return;
     }
-    let Some(tag) = SOCKETS.tag_if_full(sk) else { return };
-    let packet = packet(ctx);
+    let Some(tag) = SOCKETS.tag_if_full(sk, Hook::PacketReceived) else { return };
+    let packet = packet(ctx, Hook::PacketReceived);
     let Packet { ifindex, family, bytes, .. } = packet;
     let segments = packet.wire().packets as u16;
     // SAFETY: a checked bpf_sock; the verifier rewrites the load.

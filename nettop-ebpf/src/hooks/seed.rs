@@ -6,6 +6,7 @@ use aya_ebpf::helpers::generated::{bpf_sock_from_file, bpf_task_pt_regs};
 use nettop_common::{
     Ref,
     abi::{AF_PACKET, IPPROTO_TCP, TCP_LISTEN},
+    log::Hook,
     tag::{BASELINE_KNOWN, evidence},
 };
 
@@ -74,12 +75,12 @@ pub fn seed(ctx: *const TaskFile) -> i32 {
     if !is_inet && load::<u16>(sk, &kernel::SOCK_FAMILY) != AF_PACKET {
         return 0;
     }
-    let Some(tag) = SOCKETS.tag(sk.cast_mut()) else { return 0 };
+    let Some(tag) = SOCKETS.tag(sk.cast_mut(), Hook::Seed) else { return 0 };
     if tag.owner == Ref::NONE {
         // Until packets are counted hardly any program needs the socket's address.
         let address = tags::address(tag, task);
         // SAFETY: a task of the program's context.
-        tags::claim_unowned(tag, unsafe { Task::from_ptr(task) }, address, evidence::HOLDER);
+        tags::claim_unowned(tag, unsafe { Task::from_ptr(task) }, address, evidence::HOLDER, Hook::Seed);
     }
     tags::address(tag, sk);
     if tag.netns.inode == 0 {

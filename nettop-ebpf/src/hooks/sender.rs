@@ -8,6 +8,7 @@ use nettop_common::{
         IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, SKB_DST_NOREF, SOCK_RAW,
         TCP_LISTEN,
     },
+    log::Hook,
     tag::evidence,
 };
 
@@ -25,7 +26,7 @@ pub fn of(ctx: &SkBuffContext, tag: &mut SocketTag, sk: *mut bpf_sock) -> Ref {
     if known == Ref::NONE {
         return Ref::NONE;
     }
-    let user = User::current();
+    let user = User::current(Hook::PacketTx);
     let owner = owners::get(known);
     if owner.as_ref().is_some_and(|owner| user.is(owner)) {
         return known;

@@ -7,6 +7,7 @@ use aya_ebpf::helpers::bpf_probe_read_kernel;
 use nettop_common::{
     Direction, Family,
     abi::{IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, SKB_DST_NOREF, TCP_TIME_WAIT},
+    log::Hook,
 };
 
 use super::{
@@ -72,8 +73,8 @@ pub fn count(skb: *const c_void) {
     let pulled = data.wrapping_sub(network) as u32;
     let shared_info = head + u64::from(load::<u32>(skb, &kernel::SKB_END));
     let gso_size: u16 = probe(shared_info, &kernel::SHINFO_GSO_SIZE);
-    let mut packet =
-        Packet::ordinary(load(skb, &kernel::SKB_IIF), family, load::<u32>(skb, &kernel::SKB_LEN).wrapping_add(pulled));
+    let bytes = load::<u32>(skb, &kernel::SKB_LEN).wrapping_add(pulled);
+    let mut packet = Packet::ordinary(Hook::PacketFreed, load(skb, &kernel::SKB_IIF), family, bytes);
     packet.gso_size = u32::from(gso_size);
     if gso_size != 0 {
         packet.gso_segs = u32::from(probe::<u16>(shared_info, &kernel::SHINFO_GSO_SEGMENTS));
@@ -91,7 +92,7 @@ pub fn count_sent(skb: *const c_void, device: u64) {
     let data: u64 = probe(skb as u64, &kernel::SKB_DATA);
     let link_bytes = network(skb).wrapping_sub(data) as u32;
     let bytes = load::<u32>(skb, &kernel::SKB_LEN).saturating_sub(link_bytes);
-    let packet = Packet::ordinary(probe(device, &kernel::DEVICE_IFINDEX), family, bytes);
+    let packet = Packet::ordinary(Hook::FrameSent, probe(device, &kernel::DEVICE_IFINDEX), family, bytes);
     ledger::count_kernel(kernel::netns(net), net, Direction::Tx, &packet);
 }
 

@@ -13,6 +13,7 @@ use aya_ebpf::{Global, helpers::generated::bpf_skc_to_tcp_sock};
 use nettop_common::{
     Direction,
     abi::{AF_INET, AF_INET6, AF_PACKET, IPPROTO_TCP, SOCK_DONE},
+    log::Hook,
     offsets::ABSENT,
 };
 
@@ -36,15 +37,15 @@ const MSG_ERRQUEUE: i32 = 0x2000;
 
 /// A call sent this many bytes, or failed.
 #[inline(always)]
-fn sent(sk: *const c_void, bytes: i32) {
+fn sent(sk: *const c_void, bytes: i32, hook: Hook) {
     if bytes <= 0 || sk.is_null() {
         return;
     }
-    let user = User::current();
+    let user = User::current(hook);
     if is_inet(sk) {
         used(sk, &user, |tag, owner| {
             if !is_restored(sk) {
-                ledger::count_app(tag, owner, Direction::Tx, bytes as u64);
+                ledger::count_app(tag, owner, Direction::Tx, bytes as u64, hook);
             }
         });
     } else if load::<u16>(sk, &kernel::SOCK_FAMILY) == AF_PACKET {
@@ -54,19 +55,19 @@ fn sent(sk: *const c_void, bytes: i32) {
 
 /// A call received this many bytes, or failed. Plain TCP is counted by [`consumed`], where splice passes too.
 #[inline(always)]
-fn received(sk: *const c_void, bytes: i32, flags: i32) {
+fn received(sk: *const c_void, bytes: i32, flags: i32, hook: Hook) {
     if bytes <= 0 || flags & (MSG_PEEK | MSG_ERRQUEUE) != 0 || sk.is_null() {
         return;
     }
     if !is_inet(sk) {
-        frame::received(sk);
+        frame::received(sk, hook);
         return;
     }
-    let user = User::current();
+    let user = User::current(hook);
     let is_tcp = load::<u16>(sk, &kernel::SOCK_PROTOCOL) == IPPROTO_TCP;
     if !is_tcp || is_layered(sk) {
         used(sk, &user, |tag, owner| {
-            ledger::count_app(tag, owner, Direction::Rx, bytes as u64);
+            ledger::count_app(tag, owner, Direction::Rx, bytes as u64, hook);
             if is_tcp {
                 // TCP's own stream may have moved as many bytes, more, or less.
                 ledger::skip_consumed(tag, consumed_by_program(sk));
@@ -77,9 +78,9 @@ fn received(sk: *const c_void, bytes: i32, flags: i32) {
 
 /// A program took data from a TCP socket. The amount is a difference, so the next call repairs a missed one.
 #[inline(always)]
-fn consumed(sk: *const c_void) {
-    let user = User::current();
-    let Some(tag) = tag(sk) else { return };
+fn consumed(sk: *const c_void, hook: Hook) {
+    let user = User::current(hook);
+    let Some(tag) = tag(sk, hook) else { return };
     let consumed = consumed_by_program(sk);
     // Without the lock it is `tcp_read_sock` in softirq, for kernel users of TCP: `current` is any process.
     let is_in_call = load::<u32>(sk, &kernel::SOCK_LOCK_OWNED) != 0;
@@ -87,7 +88,7 @@ fn consumed(sk: *const c_void) {
         && let Some(owner) = tags::record_use(tag, &user)
         && !is_layered(sk)
     {
-        ledger::count_consumed(tag, owner, consumed);
+        ledger::count_consumed(tag, owner, consumed, hook);
     } else {
         ledger::skip_consumed(tag, consumed);
     }

@@ -4,7 +4,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::Global;
-use nettop_common::{Family, abi::IPPROTO_TCP};
+use nettop_common::{Family, abi::IPPROTO_TCP, log::Hook};
 
 use super::drops::{Freed, is_full};
 use crate::{
@@ -69,7 +69,7 @@ fn count_packet(skb: *const c_void) {
     let link_bytes = network.wrapping_sub(probe::<u64>(skb, &kernel::SKB_DATA)) as u32;
     let gso_size: u16 = probe(head + u64::from(probe::<u32>(skb, &kernel::SKB_END)), &kernel::SHINFO_GSO_SIZE);
     let bytes = probe::<u32>(skb, &kernel::SKB_LEN).wrapping_sub(link_bytes);
-    let mut packet = Packet::ordinary(probe(device, &kernel::DEVICE_IFINDEX), family, bytes);
+    let mut packet = Packet::ordinary(Hook::PacketFreed, probe(device, &kernel::DEVICE_IFINDEX), family, bytes);
     packet.gso_size = u32::from(gso_size);
     let netns = kernel::netns(probe(device, &kernel::DEVICE_NET));
     ledger::take_back(tag, netns, &as_counted(packet, network, transport));

@@ -7,6 +7,7 @@ use aya_ebpf::Global;
 use nettop_common::{
     Direction, Family,
     abi::{AF_PACKET, SOCK_RAW},
+    log::Hook,
     offsets::ABSENT,
 };
 
@@ -38,27 +39,35 @@ pub fn sent(sk: *const c_void, user: &User, bytes: u32) {
     let frame_bytes = bytes.saturating_sub(virtio_bytes(socket));
     used(sk, user, |tag, owner| {
         if ifindex != 0 && bypasses_queue(socket) {
-            ledger::count(tag, owner, sk, false, Direction::Tx, &frame(socket, device, ifindex, frame_bytes));
+            ledger::count(
+                tag,
+                owner,
+                sk,
+                false,
+                Direction::Tx,
+                &frame(socket, device, ifindex, frame_bytes, user.hook),
+            );
         }
-        ledger::count_app_on(tag, owner, Direction::Tx, u64::from(frame_bytes), ifindex);
+        ledger::count_app_on(tag, owner, Direction::Tx, u64::from(frame_bytes), ifindex, user.hook);
     });
 }
 
 /// A call on a non-IP socket received something. Listening is not traffic, but the drops of a slow sniffer are its own.
 #[inline(always)]
-pub fn received(sk: *const c_void) {
+pub fn received(sk: *const c_void, hook: Hook) {
     if load::<u16>(sk, &kernel::SOCK_FAMILY) == AF_PACKET {
-        used(sk, &User::current(), |_, _| {});
+        used(sk, &User::current(hook), |_, _| {});
     }
 }
 
 /// The frame of a call, from the socket's binding; a raw socket's has its link header.
 #[inline(always)]
-fn frame(socket: u64, device: u64, ifindex: u32, bytes: u32) -> Packet {
+fn frame(socket: u64, device: u64, ifindex: u32, bytes: u32, hook: Hook) -> Packet {
     let is_raw = probe::<u16>(socket, &kernel::SOCK_TYPE) == SOCK_RAW;
     let header_bytes = if is_raw { u32::from(probe::<u16>(device, &kernel::DEVICE_HEADER_BYTES)) } else { 0 };
     let is_v6 = probe::<u16>(socket, &kernel::PACKET_PROTOCOL) == ETH_P_IPV6_BE;
-    Packet::ordinary(ifindex, if is_v6 { Family::V6 } else { Family::V4 }, bytes.saturating_sub(header_bytes))
+    let family = if is_v6 { Family::V6 } else { Family::V4 };
+    Packet::ordinary(hook, ifindex, family, bytes.saturating_sub(header_bytes))
 }
 
 /// Whether frames bypass the queue, and so the tracepoint (`PACKET_QDISC_BYPASS`): `__dev_direct_xmit` has none.

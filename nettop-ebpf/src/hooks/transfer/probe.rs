@@ -9,7 +9,7 @@ use aya_ebpf::{
     macros::{kprobe, kretprobe},
     programs::{ProbeContext, RetProbeContext},
 };
-use nettop_common::Direction;
+use nettop_common::{Direction, log::Hook};
 
 use super::{MSG_ERRQUEUE, MSG_PEEK, is_restored_at, is_subflow};
 use crate::{
@@ -32,9 +32,9 @@ pub fn send_leave(ctx: RetProbeContext) -> u32 {
     if let Some(sk) = recall() {
         let sent: i32 = ctx.ret();
         if sent > 0 {
-            shadow::used(sk, |tag, owner| {
+            shadow::used(sk, Hook::SendLeave, |tag, owner| {
                 if !is_restored_at(sk) {
-                    ledger::count_app(tag, owner, Direction::Tx, sent as u64);
+                    ledger::count_app(tag, owner, Direction::Tx, sent as u64, Hook::SendLeave);
                 }
             });
         }
@@ -48,7 +48,8 @@ pub fn udp_consume(ctx: ProbeContext) -> u32 {
     let len: i32 = ctx.arg(2).unwrap_or(0);
     if len > 0 {
         let sk: u64 = ctx.arg(0).unwrap_or(0);
-        shadow::used(sk, |tag, owner| ledger::count_app(tag, owner, Direction::Rx, len as u64));
+        let hook = Hook::UdpConsume;
+        shadow::used(sk, hook, |tag, owner| ledger::count_app(tag, owner, Direction::Rx, len as u64, hook));
     }
     0
 }
@@ -84,7 +85,10 @@ pub fn raw_receive_leave(ctx: RetProbeContext) -> u32 {
     if let Some(sk) = recall() {
         let received: i32 = ctx.ret();
         if received > 0 {
-            shadow::used(sk, |tag, owner| ledger::count_app(tag, owner, Direction::Rx, received as u64));
+            let hook = Hook::RawReceiveLeave;
+            shadow::used(sk, hook, |tag, owner| {
+                ledger::count_app(tag, owner, Direction::Rx, received as u64, hook);
+            });
         }
     }
     0
@@ -95,7 +99,7 @@ pub fn raw_receive_leave(ctx: RetProbeContext) -> u32 {
 pub fn tcp_consume(ctx: ProbeContext) -> u32 {
     let sk: u64 = ctx.arg(0).unwrap_or(0);
     if !is_subflow(sk) {
-        shadow::consumed(sk);
+        shadow::consumed(sk, Hook::TcpConsume);
     }
     0
 }

@@ -2,6 +2,7 @@
 //! the call's result, `tcp_rcv_space_adjust` after TCP data was taken.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use nettop_common::log::Hook;
 
 use super::{consumed, received, sent};
 use crate::recovery_probe::{self, Call};
@@ -10,7 +11,7 @@ use crate::recovery_probe::{self, Call};
 #[btf_tracepoint(function = "sock_send_length")]
 pub fn socket_send(ctx: BtfTracePointContext) -> i32 {
     if recovery_probe::first(Call::Send) {
-        sent(ctx.arg(0), ctx.arg(1));
+        sent(ctx.arg(0), ctx.arg(1), Hook::SocketSend);
     }
     0
 }
@@ -18,7 +19,7 @@ pub fn socket_send(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sock_send_length")]
 pub fn socket_send_again(ctx: BtfTracePointContext) -> i32 {
     if recovery_probe::second(Call::Send) {
-        sent(ctx.arg(0), ctx.arg(1));
+        sent(ctx.arg(0), ctx.arg(1), Hook::SocketSend);
     }
     0
 }
@@ -27,7 +28,7 @@ pub fn socket_send_again(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sock_recv_length")]
 pub fn socket_receive(ctx: BtfTracePointContext) -> i32 {
     if recovery_probe::first(Call::Receive) {
-        received(ctx.arg(0), ctx.arg(1), ctx.arg(2));
+        received(ctx.arg(0), ctx.arg(1), ctx.arg(2), Hook::SocketReceive);
     }
     0
 }
@@ -35,7 +36,7 @@ pub fn socket_receive(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sock_recv_length")]
 pub fn socket_receive_again(ctx: BtfTracePointContext) -> i32 {
     if recovery_probe::second(Call::Receive) {
-        received(ctx.arg(0), ctx.arg(1), ctx.arg(2));
+        received(ctx.arg(0), ctx.arg(1), ctx.arg(2), Hook::SocketReceive);
     }
     0
 }
@@ -44,7 +45,7 @@ pub fn socket_receive_again(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "tcp_rcv_space_adjust")]
 pub fn tcp_receive(ctx: BtfTracePointContext) -> i32 {
     if recovery_probe::first(Call::TcpReceive) {
-        consumed(ctx.arg(0));
+        consumed(ctx.arg(0), Hook::TcpReceive);
     }
     0
 }
@@ -52,7 +53,7 @@ pub fn tcp_receive(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "tcp_rcv_space_adjust")]
 pub fn tcp_receive_again(ctx: BtfTracePointContext) -> i32 {
     if recovery_probe::second(Call::TcpReceive) {
-        consumed(ctx.arg(0));
+        consumed(ctx.arg(0), Hook::TcpReceive);
     }
     0
 }

@@ -7,7 +7,10 @@ use aya_ebpf::{
     macros::{fentry, fexit},
     programs::{FEntryContext, FExitContext},
 };
-use nettop_common::abi::{IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, SOCK_RAW};
+use nettop_common::{
+    abi::{IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, SOCK_RAW},
+    log::Hook,
+};
 
 use super::{consumed, is_subflow, received, sent};
 use crate::kernel::{self, load};
@@ -15,14 +18,14 @@ use crate::kernel::{self, load};
 /// net/ipv4/af_inet.c, also for raw sockets of IPv6 and for SCTP.
 #[fexit(function = "inet_sendmsg")]
 pub fn inet_sendmsg(ctx: FExitContext) -> i32 {
-    sent(socket(&ctx), ctx.arg(3));
+    sent(socket(&ctx), ctx.arg(3), Hook::InetSendmsg);
     0
 }
 
 /// net/ipv6/af_inet6.c. IPv4 through an IPv6 socket passes here once and not above.
 #[fexit(function = "inet6_sendmsg")]
 pub fn inet6_sendmsg(ctx: FExitContext) -> i32 {
-    sent(socket(&ctx), ctx.arg(3));
+    sent(socket(&ctx), ctx.arg(3), Hook::Inet6Sendmsg);
     0
 }
 
@@ -32,7 +35,7 @@ pub fn inet_sendpage(ctx: FExitContext) -> i32 {
     let sk = socket(&ctx);
     let has_sendpage = matches!(load::<u16>(sk, &kernel::SOCK_PROTOCOL), IPPROTO_TCP | IPPROTO_UDP | IPPROTO_UDPLITE);
     if has_sendpage && load::<u16>(sk, &kernel::SOCK_TYPE) != SOCK_RAW {
-        sent(sk, ctx.arg(5));
+        sent(sk, ctx.arg(5), Hook::InetSendpage);
     }
     0
 }
@@ -40,32 +43,32 @@ pub fn inet_sendpage(ctx: FExitContext) -> i32 {
 /// net/packet/af_packet.c, if it is no module.
 #[fexit(function = "packet_sendmsg")]
 pub fn packet_sendmsg(ctx: FExitContext) -> i32 {
-    sent(socket(&ctx), ctx.arg(3));
+    sent(socket(&ctx), ctx.arg(3), Hook::PacketSendmsg);
     0
 }
 
 #[fexit(function = "packet_recvmsg")]
 pub fn packet_recvmsg(ctx: FExitContext) -> i32 {
-    received(socket(&ctx), ctx.arg(4), ctx.arg(3));
+    received(socket(&ctx), ctx.arg(4), ctx.arg(3), Hook::PacketRecvmsg);
     0
 }
 
 #[fexit(function = "inet_recvmsg")]
 pub fn inet_recvmsg(ctx: FExitContext) -> i32 {
-    received(socket(&ctx), ctx.arg(4), ctx.arg(3));
+    received(socket(&ctx), ctx.arg(4), ctx.arg(3), Hook::InetRecvmsg);
     0
 }
 
 #[fexit(function = "inet6_recvmsg")]
 pub fn inet6_recvmsg(ctx: FExitContext) -> i32 {
-    received(socket(&ctx), ctx.arg(4), ctx.arg(3));
+    received(socket(&ctx), ctx.arg(4), ctx.arg(3), Hook::Inet6Recvmsg);
     0
 }
 
 /// net/core/sock.c: raw sockets of IPv6, and families that do not matter here.
 #[fexit(function = "sock_common_recvmsg")]
 pub fn sock_common_recvmsg(ctx: FExitContext) -> i32 {
-    received(socket(&ctx), ctx.arg(4), ctx.arg(3));
+    received(socket(&ctx), ctx.arg(4), ctx.arg(3), Hook::SockCommonRecvmsg);
     0
 }
 
@@ -74,7 +77,7 @@ pub fn sock_common_recvmsg(ctx: FExitContext) -> i32 {
 pub fn tcp_cleanup_rbuf(ctx: FEntryContext) -> i32 {
     let sk: *const c_void = ctx.arg(0);
     if !is_subflow(sk as u64) {
-        consumed(sk);
+        consumed(sk, Hook::TcpCleanupRbuf);
     }
     0
 }

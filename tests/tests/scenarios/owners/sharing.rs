@@ -1,6 +1,7 @@
 //! Sockets and ports that several processes use.
 
 use super::*;
+use nettop_tests::pairs::finish_at;
 
 #[test]
 fn prefork_workers_on_one_listener_are_billed_for_what_each_took() {
@@ -162,4 +163,43 @@ fn parent_and_child_that_take_turns_are_each_billed_for_their_own() {
     let tx = &rows_of(&document, other)[0].total.tx;
     let data = tx.bytes - 52 * tx.packets;
     assert!(data >= 2000 && data.is_multiple_of(200), "{tx:#?}");
+}
+
+/// Kprobes remember as many sockets as there may be rows. Each socket is used again after all the others.
+#[test]
+fn more_sockets_than_kprobes_remember_are_billed_to_who_uses_them() {
+    const SOCKETS: u16 = 400;
+    let rounds = amount(10, 5);
+    let nettopd = Nettopd::start(&["--rows", "256"]);
+    let alone = Namespace::new();
+    let user = |ports: u16, to: u16, begins: bool| {
+        let user = Process::start(Some(&alone), move |parent| {
+            let bind = |number| UdpSocket::bind(("127.0.0.1", ports + number)).unwrap();
+            let sockets: Vec<_> = (0..SOCKETS).map(bind).collect();
+            parent.signal_ready();
+            parent.wait_for_parent();
+            let mut moved = Moved::default();
+            for (number, socket) in (0..rounds).flat_map(|_| (0..SOCKETS).zip(&sockets)) {
+                let receive = || socket.recv(&mut [0; 200]).unwrap() as u64;
+                let send = || socket.send_to(&[1; 100], ("127.0.0.1", to + number)).unwrap() as u64;
+                if begins {
+                    moved.sent += send();
+                    moved.received += receive();
+                } else {
+                    moved.received += receive();
+                    moved.sent += send();
+                }
+            }
+            moved
+        });
+        user.wait_until_ready();
+        user
+    };
+    let users = [user(10_000, 20_000, true), user(20_000, 10_000, false)];
+    users.iter().for_each(Process::go);
+    let (document, pids) = finish_at(&nettopd, users);
+    let on_the_wire = u64::from(SOCKETS) * rounds * datagram(100);
+    for pid in pids {
+        assert_eq!(wire(&document, pid), Moved { sent: on_the_wire, received: on_the_wire }, "{:#?}", document.rows);
+    }
 }
