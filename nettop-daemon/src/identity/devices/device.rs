@@ -103,6 +103,8 @@ pub struct Device {
     pub basis: [Basis; 2],
     pub whole: Whole,
     pub counters: Counters,
+    /// The last list was not whole, and lacks it.
+    pub is_unlisted: bool,
 }
 
 impl Device {
