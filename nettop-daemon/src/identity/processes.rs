@@ -3,9 +3,12 @@
 
 use std::{
     collections::HashMap,
-    fs, io,
+    fs,
+    hash::Hash,
+    io,
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use nettop_common::{OwnerKey, process::Ancestor};
@@ -26,7 +29,8 @@ pub struct Details {
     pub cgroup: Option<String>,
     pub unit: Option<String>,
     pub container: Option<String>,
-    pub parents: Vec<Parent>,
+    /// Shared with reports: a name each.
+    pub parents: Arc<[Parent]>,
 }
 
 impl Details {
@@ -68,7 +72,7 @@ pub struct Processes {
     root: PathBuf,
     /// As the kernel side recorded them.
     recorded: HashMap<OwnerKey, Details>,
-    /// The [`MAX_PROCESSES`] before those, of a stream: that does not hear which are gone.
+    /// Those before, of a stream: that does not hear which are gone.
     older: HashMap<OwnerKey, Details>,
     entries: HashMap<(u32, u64), Entry>,
     generation: u64,
@@ -81,12 +85,13 @@ impl Processes {
         Self { root: root.into(), recorded, older, entries: HashMap::new(), generation: 0 }
     }
 
-    /// Takes what the kernel side recorded.
-    pub fn learn(&mut self, described: Vec<Described>) {
+    /// Takes what the kernel side recorded. `owners` are as many as may be there at a time: if all had to move to the older
+    /// ones, none of those is still there.
+    pub fn learn(&mut self, described: Vec<Described>, owners: usize) {
         for described in described {
             self.recorded.insert(described.key, Details::of(&described));
         }
-        if self.recorded.len() >= MAX_PROCESSES {
+        if self.recorded.len() >= owners.max(MAX_PROCESSES) {
             self.older = std::mem::take(&mut self.recorded);
         }
     }
@@ -97,6 +102,8 @@ impl Processes {
             self.recorded.remove(key);
             self.older.remove(key);
         }
+        shrink(&mut self.recorded);
+        shrink(&mut self.older);
     }
 
     /// The details of a process; asked again after an exec or a rename.
@@ -164,6 +171,7 @@ impl Processes {
             }
             is_alive
         });
+        shrink(&mut self.entries);
         self.generation += 1;
     }
 
@@ -171,6 +179,7 @@ impl Processes {
     pub fn forget_unused(&mut self) {
         let generation = self.generation;
         self.entries.retain(|_, entry| entry.generation == generation);
+        shrink(&mut self.entries);
         self.generation += 1;
     }
 
@@ -197,6 +206,13 @@ impl Processes {
             cgroup: cgroup.map(|path| escape(path.as_bytes())),
             ..Details::default()
         })
+    }
+}
+
+/// Gives back room that a crowd took.
+fn shrink<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
+    if map.len() < map.capacity() / 4 {
+        map.shrink_to(map.len() * 2);
     }
 }
 

@@ -110,7 +110,8 @@ impl Collector {
         if let Some(users) = &mut self.users {
             users.renew();
         }
-        self.processes.learn(std::mem::take(&mut reading.processes));
+        let owners = usize::try_from(reading.stats.next_owner).unwrap_or(usize::MAX);
+        self.processes.learn(std::mem::take(&mut reading.processes), owners);
         self.processes.forget(&reading.processes_gone);
         join_families(&mut reading.rows);
         let mut tallies = crate::measure::drops::tallies(drops);

@@ -164,7 +164,7 @@ mod tests {
             cgroup: None,
             unit: Some("talk.service".into()),
             container: None,
-            parents: Vec::new(),
+            parents: [].into(),
             netns: 1,
             netns_cookie: 2,
             device: Some("eth0".into()),

@@ -36,7 +36,7 @@ fn record(event: &ConnectionEvent, packets: [u64; 2], clock: &Clock, names: &mut
         script: details.script,
         unit: details.unit,
         container: details.container,
-        parents: details.parents,
+        parents: details.parents.to_vec(),
         uid: is_known.then_some(event.owner.uid),
         user,
         protocol: if is_tcp { "tcp" } else { "udp" }.into(),
