@@ -2,6 +2,8 @@
 //!
 //! docs/snapshot.schema.json is generated from these types. Clients of the daemon read the document back into them.
 
+use std::sync::Arc;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -118,7 +120,7 @@ pub struct RowReport {
     /// Those that started it, the parent first, as they were when the process made its first socket, or executed another
     /// program after that. Up to eight.
     #[serde(default)]
-    pub parents: Vec<Parent>,
+    pub parents: Arc<[Parent]>,
     /// Inode number of the network namespace.
     pub netns: u32,
     /// Low half of its cookie: another namespace may have got the inode number since.

@@ -184,7 +184,7 @@ impl Log {
     }
 
     fn write(&mut self, event: &ConnectionEvent, packets: [u64; 2], text: &mut String) {
-        self.names.processes.learn(self.processes.take());
+        self.names.processes.learn(self.processes.take(), 0);
         match self.args.stream.format {
             StreamFormat::Text if self.args.only_accepted() => text::accepted(text, event, &mut self.names),
             StreamFormat::Text => text::line(text, event, packets, &self.clock, &mut self.names),

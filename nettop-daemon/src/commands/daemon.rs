@@ -30,7 +30,7 @@ use crate::{
     query::global::Global,
     record::{choose::of_service, recorder::Recorder},
     serve::{self, Latest},
-    sys::{runtime, signals::Signals},
+    sys::{allocator, runtime, signals::Signals},
 };
 
 /// The latest snapshot, for subscribers. There is none before the first sample.
@@ -172,6 +172,7 @@ impl Service {
                 manager::status(&status);
             }
             self.logs.report_suppressed();
+            allocator::give_back_unused();
         };
         // Also after an error: what was measured is recorded.
         if let Some(history) = self.history.take() {

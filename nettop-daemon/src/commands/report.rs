@@ -14,7 +14,7 @@ use crate::{
     query::{global::Global, report::Reports, unmatched, user::uids},
     record::choose::recorder,
     render::sink::Sink,
-    sys::{clock, runtime, signals::Signals, stdout},
+    sys::{allocator, clock, runtime, signals::Signals, stdout},
 };
 
 /// Reports to the end.
@@ -62,6 +62,8 @@ async fn follow(reports: &Reports, mut lines: Lines) -> anyhow::Result<()> {
                 unmatched::in_report(&reports.selection, &snapshot);
             }
             sink.put(&snapshot)?;
+            drop((line, snapshot));
+            allocator::give_back_unused();
         }
     }
     .await;
@@ -123,6 +125,8 @@ fn measure(global: &Global, reports: &Reports) -> anyhow::Result<()> {
                     unmatched::in_report(&reports.selection, &snapshot);
                 }
                 sink.put(&snapshot)?;
+                drop(snapshot);
+                allocator::give_back_unused();
                 left = if asked_at.is_some() { Some(0) } else { left.map(|left| left - 1) };
             }
             Ok(())

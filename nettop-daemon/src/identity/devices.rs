@@ -1,5 +1,6 @@
 //! Network devices and their own counters, by rtnetlink, in every namespace that can be found.
 
+mod absence;
 mod basis;
 mod device;
 mod drivers;
@@ -34,7 +35,10 @@ pub use self::{
     device::{Counters, Device, Setup},
     measured::Measured,
 };
-use self::{links::dump, rules::Related};
+use self::{
+    links::{Links, dump},
+    rules::Related,
+};
 use crate::identity::namespaces;
 
 /// Source of what a driver counts.
@@ -59,7 +63,7 @@ pub struct Devices {
     late: BTreeSet<Netns>,
     /// Those of them that existed at the last search and the one before, or when nettopd began, and were not read.
     overlooked: HashSet<Netns>,
-    /// Those that existed at the last search.
+    /// Those that existed at the last search, where the kernel lists them.
     existing: Option<HashSet<Netns>>,
     /// What was observed of devices, by direction.
     measured: BTreeMap<DeviceKey, [Option<Measured>; 2]>,
@@ -83,13 +87,8 @@ pub struct Queries<T, E> {
 }
 
 impl Devices {
-    /// How long a namespace that is not found any more may come back.
-    const NAMESPACE_LINGER: Duration = Duration::from_secs(60);
     /// Devices that are gone and whose names are still known.
     const MAX_GONE_DEVICES: usize = 4096;
-
-    /// Rest between queries for existing namespaces, in lengths of a query.
-    const QUERY_REST_FACTOR: u32 = 20;
 
     /// Reads every device that can be found, so that each later difference has a base. `tasks` is as for [`Self::update`].
     ///
@@ -137,75 +136,29 @@ impl Devices {
     ) -> anyhow::Result<()> {
         let mut paths = HashMap::new();
         let mut missed = self.overlooked.clone();
-        missed.extend(wanted.keys().filter(|netns| self.paths.missed(**netns)));
-        let mut existing = None;
+        missed.extend(wanted.keys().filter(|netns| self.paths.misses(**netns) > 0));
         if self.may_enter {
             let others = self.read.iter().filter(|netns| !wanted.contains_key(netns)).map(|netns| (*netns, &[][..]));
             let sought = wanted.iter().map(|(netns, pids)| (*netns, pids.as_slice()));
+            let mut search = None;
             let tasks = || {
                 let reported = (queries.tasks)();
-                existing = reported.as_deref().and_then(existing_namespaces);
+                // In a pid namespace tasks are not reported, and namespaces are.
+                let existing = reported.as_deref().map_or_else(queries.existing, existing_namespaces);
+                search = Some(existing);
                 reported
             };
             paths.clone_from(self.paths.find(sought.chain(others), tasks));
+            self.read_all(paths)?;
+            self.note_overlooked(search);
+        } else {
+            self.read_all(paths)?;
+            self.find_ended(wanted, queries.existing);
         }
-        self.read_all(paths)?;
-        self.note_overlooked(existing);
         self.late = missed.into_iter().filter(|netns| self.fresh.contains(netns)).collect();
-        self.find_ended(wanted, queries.existing);
         self.forget_lost(wanted);
         self.unread = wanted.keys().filter(|netns| !self.read.contains(netns)).copied().collect();
         Ok(())
-    }
-
-    /// Notes namespaces that were there before a search and were not read after it. `existing` is as of a search.
-    fn note_overlooked(&mut self, existing: Option<HashSet<Netns>>) {
-        if let Some(existing) = existing {
-            let before = self.existing.as_ref();
-            let was_there = |netns: &&Netns| before.is_none_or(|before| before.contains(netns));
-            self.overlooked = existing.iter().filter(was_there).copied().collect();
-            self.existing = Some(existing);
-        }
-        self.overlooked.retain(|netns| !self.fresh.contains(netns));
-    }
-
-    /// Finds out which of the namespaces that cannot be entered have ended since their rows were read.
-    fn find_ended(&mut self, wanted: &BTreeMap<Netns, Vec<u32>>, existing: impl FnOnce() -> Option<HashSet<Netns>>) {
-        // None comes back: another has another cookie.
-        self.ended.retain(|netns| wanted.contains_key(netns));
-        let is_closed = |netns: &&Netns| !self.fresh.contains(netns);
-        let rests = self.asked.is_some_and(|(at, took)| at.elapsed() < took * Self::QUERY_REST_FACTOR);
-        if self.may_enter || rests || !wanted.keys().any(|netns| is_closed(&netns)) {
-            return;
-        }
-        let at = Instant::now();
-        if let Some(existing) = existing() {
-            self.ended = wanted.keys().filter(is_closed).filter(|netns| !existing.contains(netns)).copied().collect();
-        }
-        self.asked = Some((Instant::now(), at.elapsed()));
-    }
-
-    /// Forgets namespaces that are not found any more, once no row names them, or some time later.
-    fn forget_lost(&mut self, wanted: &BTreeMap<Netns, Vec<u32>>) {
-        let lost: Vec<Netns> = self.read.iter().filter(|netns| self.is_absent(**netns)).copied().collect();
-        self.lost.retain(|netns, _| lost.contains(netns));
-        for netns in lost {
-            let since = *self.lost.entry(netns).or_insert_with(Instant::now);
-            if !wanted.contains_key(&netns) || since.elapsed() >= Self::NAMESPACE_LINGER {
-                self.store(netns, Vec::new());
-                self.read.remove(&netns);
-                self.fresh.remove(&netns);
-                self.lost.remove(&netns);
-            }
-        }
-    }
-
-    fn is_absent(&self, netns: Netns) -> bool {
-        if self.ended.contains(&netns) {
-            return true;
-        }
-        let has_another = || self.fresh.iter().any(|other| other.inode == netns.inode);
-        !self.fresh.contains(&netns) && self.may_enter && (self.paths.missed(netns) || has_another())
     }
 
     /// Forgets the names of gone devices, except those still needed.
@@ -259,12 +212,13 @@ impl Devices {
     fn read_all(&mut self, mut paths: HashMap<u32, PathBuf>) -> anyhow::Result<()> {
         self.fresh.clear();
         paths.remove(&self.host.inode);
-        self.store(self.host, dump()?);
+        let listed = dump()?;
+        self.store(self.host, listed);
         let paths: Vec<PathBuf> = paths.into_values().collect();
         if !paths.is_empty() {
             for (path, visited) in paths.iter().zip(namespaces::visit(&paths, dump)) {
                 match visited {
-                    Ok((netns, devices)) => self.store(netns, devices),
+                    Ok((netns, listed)) => self.store(netns, listed),
                     Err(error) => tracing::debug!("cannot read the devices of {}: {error:#}", path.display()),
                 }
             }
@@ -346,7 +300,7 @@ impl Devices {
         related
     }
 
-    fn store(&mut self, netns: Netns, devices: Vec<(u32, Device)>) {
+    fn store(&mut self, netns: Netns, Links { devices, is_whole }: Links) {
         self.read.insert(netns);
         self.fresh.insert(netns);
         let all = (netns, 0)..=(netns, u32::MAX);
@@ -363,7 +317,13 @@ impl Devices {
             self.gone.remove(&(netns, ifindex));
             self.known.insert((netns, ifindex), device);
         }
-        self.gone.extend(before);
+        for (key, device) in before {
+            if is_whole || device.is_unlisted {
+                self.gone.insert(key, device);
+            } else {
+                self.known.insert(key, Device { is_unlisted: true, ..device });
+            }
+        }
         while self.gone.len() > Self::MAX_GONE_DEVICES {
             self.gone.pop_first();
         }

@@ -4,7 +4,7 @@
 //! No namespace is held open between readings: that would keep a dead container's devices alive.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     ffi::OsString,
     fs::{self, File},
     os::unix::{ffi::OsStringExt as _, fs::MetadataExt as _},
@@ -95,8 +95,9 @@ fn unescape(text: &[u8]) -> Vec<u8> {
 pub struct Paths {
     /// By inode number.
     known: HashMap<u32, PathBuf>,
-    /// Not found in the last pass. By cookie as well: a namespace may have the inode number of one that is gone.
-    missed: HashSet<Netns>,
+    /// Not found in so many passes, the last included. By cookie as well: a namespace may have the inode number of one
+    /// that is gone.
+    missed: HashMap<Netns, u32>,
     /// When the last pass was made, and how long it took.
     swept: Option<(Instant, Duration)>,
     /// Whether the kernel reports tasks: that costs far less than /proc.
@@ -131,7 +132,7 @@ impl Paths {
                 None => sought.push(netns),
             }
         }
-        let is_new = |netns: &Netns| !self.missed.contains(netns);
+        let is_new = |netns: &Netns| !self.missed.contains_key(netns);
         let is_due = self.swept.is_none_or(|(at, took)| {
             let has_new = sought.iter().any(is_new);
             // With each reading if that costs little: a balance begins when a device is first seen.
@@ -144,16 +145,17 @@ impl Paths {
             let tasks = tasks();
             self.knows_tasks = tasks.is_some();
             self.known.extend(all(tasks));
-            self.missed = sought.into_iter().filter(|netns| !self.known.contains_key(&netns.inode)).collect();
+            let missed = sought.into_iter().filter(|netns| !self.known.contains_key(&netns.inode));
+            self.missed = missed.map(|netns| (netns, self.misses(netns).saturating_add(1))).collect();
             self.swept = Some((Instant::now(), at.elapsed()));
         }
-        self.missed.retain(|netns| !self.known.contains_key(&netns.inode));
+        self.missed.retain(|netns, _| !self.known.contains_key(&netns.inode));
         &self.known
     }
 
-    /// Whether a namespace was not found when it was looked for.
-    pub fn missed(&self, netns: Netns) -> bool {
-        self.missed.contains(&netns)
+    /// How many passes in a row have looked for a namespace in vain.
+    pub fn misses(&self, netns: Netns) -> u32 {
+        self.missed.get(&netns).copied().unwrap_or_default()
     }
 }
 
@@ -212,8 +214,8 @@ mod tests {
         let [gone, next] = [1, 2].map(|cookie| Netns { inode: 1, cookie });
         paths.find([(gone, &[][..])], || None);
         let swept = paths.swept;
-        assert!(paths.missed(gone));
-        assert!(!paths.missed(next), "the next one with its number was not sought yet");
+        assert_eq!(paths.misses(gone), 1);
+        assert_eq!(paths.misses(next), 0, "the next one with its number was not sought yet");
         paths.find([(gone, &[][..])], || None);
         assert_eq!(paths.swept, swept);
     }

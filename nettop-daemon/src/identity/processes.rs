@@ -3,7 +3,9 @@
 
 use std::{
     collections::HashMap,
-    fs, io,
+    fs,
+    hash::Hash,
+    io,
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     sync::Arc,
@@ -34,7 +36,8 @@ pub struct Details {
     pub container: Option<String>,
     /// Of the container, as far as they are known by now.
     pub names: Arc<Names>,
-    pub parents: Vec<Parent>,
+    /// Shared with reports: a name each.
+    pub parents: Arc<[Parent]>,
     place: Option<Arc<Container>>,
 }
 
@@ -87,7 +90,7 @@ pub struct Processes {
     root: PathBuf,
     /// As the kernel side recorded them.
     recorded: HashMap<OwnerKey, Details>,
-    /// The [`MAX_PROCESSES`] before those, of a stream: that does not hear which are gone.
+    /// Those before, of a stream: that does not hear which are gone.
     older: HashMap<OwnerKey, Details>,
     entries: HashMap<(u32, u64), Entry>,
     generation: u64,
@@ -118,12 +121,13 @@ impl Processes {
         Self { timeout, left: timeout, ..self }
     }
 
-    /// Takes what the kernel side recorded.
-    pub fn learn(&mut self, described: Vec<Described>) {
+    /// Takes what the kernel side recorded. `owners` are as many as may be there at a time: if all had to move to the older
+    /// ones, none of those is still there.
+    pub fn learn(&mut self, described: Vec<Described>, owners: usize) {
         for described in described {
             self.recorded.insert(described.key, Details::of(&described, &self.containers));
         }
-        if self.recorded.len() >= MAX_PROCESSES {
+        if self.recorded.len() >= owners.max(MAX_PROCESSES) {
             self.older = std::mem::take(&mut self.recorded);
         }
     }
@@ -134,6 +138,8 @@ impl Processes {
             self.recorded.remove(key);
             self.older.remove(key);
         }
+        shrink(&mut self.recorded);
+        shrink(&mut self.older);
     }
 
     /// The details of a process; asked again after an exec or a rename.
@@ -211,6 +217,7 @@ impl Processes {
             }
             is_alive
         });
+        shrink(&mut self.entries);
         self.generation += 1;
         self.left = self.timeout;
     }
@@ -219,6 +226,7 @@ impl Processes {
     pub fn forget_unused(&mut self) {
         let generation = self.generation;
         self.entries.retain(|_, entry| entry.generation == generation);
+        shrink(&mut self.entries);
         self.generation += 1;
         self.left = self.timeout;
     }
@@ -240,6 +248,13 @@ impl Processes {
         };
         let cgroup = cgroup_path(&process).ok().flatten();
         is_same(&process).then(|| Details { exe, ..Details::in_cgroup(cgroup.as_deref(), &self.containers) })
+    }
+}
+
+/// Gives back room that a crowd took.
+fn shrink<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
+    if map.len() < map.capacity() / 4 {
+        map.shrink_to(map.len() * 2);
     }
 }
 

@@ -302,7 +302,7 @@ impl Balance {
         };
         // It was in another namespace a moment ago: it moved here what it moved since, except what it moved there.
         let went = |(other, account): &(&DeviceKey, &Account)| {
-            let is_there = |now: &Device| now.identity == account.device.identity;
+            let is_there = |now: &Device| now.identity == account.device.identity && !now.is_unlisted;
             devices.place(**other) == Presence::Gone
                 || devices.is_fresh(other.0) && !devices.present(**other).is_some_and(is_there)
         };

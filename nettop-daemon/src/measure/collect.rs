@@ -7,7 +7,6 @@ use nettop_kernel::{
     boot,
     drops::DropsReading,
     ledger::{Flows, Presence, Reading, RowReading, accumulate},
-    processes::Described,
 };
 use nettop_model::{
     Filter, Snapshot, Sort,
@@ -85,8 +84,9 @@ impl Collector {
     }
 
     /// Takes what was recorded of processes.
-    pub fn learn(&mut self, described: Vec<Described>) {
-        self.processes.learn(described);
+    pub fn learn(&mut self, reading: &mut Reading) {
+        let owners = usize::try_from(reading.stats.next_owner).unwrap_or(usize::MAX);
+        self.processes.learn(std::mem::take(&mut reading.processes), owners);
         Containers::of_machine().release();
     }
 
@@ -122,7 +122,7 @@ impl Collector {
         if let Some(users) = &mut self.users {
             users.renew();
         }
-        self.learn(std::mem::take(&mut reading.processes));
+        self.learn(&mut reading);
         self.processes.forget(&reading.processes_gone);
         join_families(&mut reading.rows);
         let mut tallies = crate::measure::drops::tallies(drops);

@@ -66,7 +66,7 @@ impl Sampler {
     fn begin(&mut self) -> anyhow::Result<()> {
         let mut reading = self.ledger.read(|_| false, |_| Presence::Present);
         // Each is recorded once.
-        self.collector.learn(std::mem::take(&mut reading.processes));
+        self.collector.learn(&mut reading);
         let drops = self.drops.as_mut().map(|drops| drops.read(self.ledger.programs(), |_| Presence::Present));
         let drops = drops.unwrap_or_default();
         self.update_devices(&reading.namespaces)?;

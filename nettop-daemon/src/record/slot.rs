@@ -171,7 +171,7 @@ mod tests {
             pod: None,
             pod_container: None,
             workload: None,
-            parents: Vec::new(),
+            parents: [].into(),
             netns: 1,
             netns_cookie: 2,
             device: Some("eth0".into()),

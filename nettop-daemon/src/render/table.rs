@@ -157,7 +157,7 @@ mod tests {
             exe: Some("/usr/bin/python3.11".into()),
             script: Some("/srv/export.py".into()),
             unit: Some("cron.service".into()),
-            parents: vec![parent("sh"), parent("cron")],
+            parents: [parent("sh"), parent("cron")].into(),
             ..RowReport::default()
         };
         assert_eq!(ancestry(&row), "cron > sh > python3  /srv/export.py  [cron.service]");

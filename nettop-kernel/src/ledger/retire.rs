@@ -348,7 +348,7 @@ fn is_alive(owner: &Owner) -> bool {
     let Ok(pid) = i32::try_from(owner.key.tgid) else { return false };
     match Process::new(pid).and_then(|process| process.stat()) {
         Ok(stat) => stat.starttime == boot::start_ticks(owner.key.start_time_ns),
-        // If /proc hides other users' processes (hidepid), EPERM means that it exists.
-        Err(_) => kill(Pid::from_raw(pid), None) == Err(Errno::EPERM),
+        // /proc may hide other users' processes (hidepid), or there is no descriptor left to read it.
+        Err(_) => kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH),
     }
 }

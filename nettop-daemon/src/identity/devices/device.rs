@@ -107,6 +107,8 @@ pub struct Device {
     /// Whether it counts tags of VLANs, by [`nettop_common::Direction`].
     pub counts_tags: [bool; 2],
     pub counters: Counters,
+    /// The last list was not whole, and lacks it.
+    pub is_unlisted: bool,
 }
 
 impl Device {

@@ -16,24 +16,36 @@ use nettop_common::row::GSO_MAX_SIZE;
 use super::device::{Counters, Device, LinkLayer};
 use crate::sys::{escape::escape, ethtool::Ethtool};
 
-/// Asks rtnetlink for all links of the calling thread's namespace.
-pub fn dump() -> anyhow::Result<Vec<(u32, Device)>> {
-    /// If devices come and go all the time, take what is there.
-    const MAX_TRIES: usize = 4;
-    let mut devices = Vec::new();
-    for _ in 0..MAX_TRIES {
-        let is_whole;
-        (devices, is_whole) = dump_once()?;
-        if is_whole {
-            break;
-        }
-    }
-    Ok(devices)
+/// The links of a namespace.
+pub struct Links {
+    pub devices: Vec<(u32, Device)>,
+    /// Whether no device came or went meanwhile: a change makes the kernel skip some, or report them twice
+    /// (`nl_dump_check_consistent`).
+    pub is_whole: bool,
 }
 
-/// The same, and whether no device came or went meanwhile: a change makes the kernel skip some, or report them twice
-/// (`nl_dump_check_consistent`).
-fn dump_once() -> anyhow::Result<(Vec<(u32, Device)>, bool)> {
+impl Links {
+    /// Those of a namespace that is gone.
+    pub const fn none() -> Self {
+        Self { devices: Vec::new(), is_whole: true }
+    }
+}
+
+/// Asks rtnetlink for all links of the calling thread's namespace.
+pub fn dump() -> anyhow::Result<Links> {
+    /// If devices come and go all the time, take what is there.
+    const MAX_TRIES: usize = 4;
+    let mut links = dump_once()?;
+    for _ in 1..MAX_TRIES {
+        if links.is_whole {
+            break;
+        }
+        links = dump_once()?;
+    }
+    Ok(links)
+}
+
+fn dump_once() -> anyhow::Result<Links> {
     let mut socket = Socket::new(NETLINK_ROUTE).context("cannot open a rtnetlink socket")?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
@@ -55,7 +67,7 @@ fn dump_once() -> anyhow::Result<(Vec<(u32, Device)>, bool)> {
             is_whole &= message.flags() & NLM_F_DUMP_INTR == 0;
             let len = (message.length() as usize).next_multiple_of(4).max(size_of::<u32>());
             match NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).map(|message| message.payload) {
-                Ok(NetlinkPayload::Done(_)) => return Ok((devices, is_whole)),
+                Ok(NetlinkPayload::Done(_)) => return Ok(Links { devices, is_whole }),
                 Ok(NetlinkPayload::Error(error)) => {
                     return Err(error.to_io()).context("rtnetlink refused to list links");
                 }

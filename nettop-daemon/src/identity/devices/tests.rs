@@ -1,5 +1,7 @@
 //! What a device counts where another device decides it.
 
+use std::cell::Cell;
+
 use super::*;
 use crate::sys::ethtool::Features;
 
@@ -45,4 +47,61 @@ fn the_other_end_of_a_veth_is_found_where_it_is_now() {
     devices.fresh.remove(&there);
     devices.find_bases();
     assert_eq!(link_header(&devices), 14);
+}
+
+const QUIET: Netns = Netns { inode: 1, cookie: 7 };
+
+/// Devices that look for a namespace without traffic, and may enter those that they find.
+fn seeking() -> Devices {
+    let here = netns::current().unwrap();
+    Devices { may_enter: true, ..Devices::fixed(here, BTreeMap::new()) }
+}
+
+/// Reads until a search was made, of which the kernel reported this.
+fn search(devices: &mut Devices, existing: &[TaskNetns]) -> Presence {
+    let is_made = Cell::new(false);
+    while !is_made.get() {
+        let tasks = || {
+            is_made.set(true);
+            Some(existing.to_vec())
+        };
+        devices.update(&BTreeMap::from([(QUIET, Vec::new())]), Queries { tasks, existing: || None }).unwrap();
+    }
+    devices.place((QUIET, 0))
+}
+
+#[test]
+fn a_namespace_that_exists_is_not_gone_though_no_way_into_it_was_found() {
+    let mut devices = seeking();
+    let exists = TaskNetns { netns: QUIET, tgid: 0, pid: 0 };
+    for _ in 0..3 {
+        assert_eq!(search(&mut devices, &[exists, TaskNetns::END_OF_NAMESPACES]), Presence::Unknown);
+    }
+    assert_eq!(search(&mut devices, &[TaskNetns::END_OF_NAMESPACES]), Presence::Gone);
+}
+
+#[test]
+fn where_no_list_shows_it_a_namespace_is_gone_after_a_second_search() {
+    let mut devices = seeking();
+    assert_eq!(search(&mut devices, &[]), Presence::Unknown);
+    assert_eq!(search(&mut devices, &[]), Presence::Gone);
+}
+
+#[test]
+fn a_device_that_a_list_lacks_is_gone_if_the_list_was_whole_or_the_next_lacks_it_too() {
+    let here = Netns { inode: 1, cookie: 1 };
+    let mut devices = Devices::fixed(here, BTreeMap::from([((here, 2), Device::default())]));
+    let place = |devices: &mut Devices, indexes: &[u32], is_whole| {
+        let listed = indexes.iter().map(|ifindex| (*ifindex, Device::default())).collect();
+        devices.store(here, Links { devices: listed, is_whole });
+        devices.place((here, 2))
+    };
+    for _ in 0..2 {
+        assert_eq!(place(&mut devices, &[], false), Presence::Present);
+        assert_eq!(place(&mut devices, &[2], false), Presence::Present);
+    }
+    assert_eq!(place(&mut devices, &[], false), Presence::Present);
+    assert_eq!(place(&mut devices, &[], false), Presence::Gone);
+    assert_eq!(place(&mut devices, &[2], false), Presence::Present);
+    assert_eq!(place(&mut devices, &[], true), Presence::Gone);
 }

@@ -42,7 +42,7 @@ fn record(event: &ConnectionEvent, packets: [u64; 2], clock: &Clock, names: &mut
         pod: details.names.pod.clone(),
         pod_container: details.names.pod_container.clone(),
         workload: details.names.workload.clone(),
-        parents: details.parents,
+        parents: details.parents.to_vec(),
         uid: is_known.then_some(event.owner.uid),
         user,
         protocol: if is_tcp { "tcp" } else { "udp" }.into(),
