@@ -238,7 +238,11 @@ impl Balance {
                 reports.insert(key, report);
             }
         }
-        self.stacks.explain(length, &moved, &mut self.accounts, &mut reports);
+        let mut stacked = BTreeMap::new();
+        for (key, Account { device, total, .. }) in &mut self.accounts {
+            stacked.insert(*key, stacks::Account { device, total });
+        }
+        self.stacks.explain(length, &moved, &mut stacked, &mut reports);
         self.waiting.retain(|key, _| rows.contains_key(key) && !devices.is_fresh(key.0));
         reports.into_values().collect()
     }

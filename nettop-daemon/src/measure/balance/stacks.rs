@@ -14,10 +14,7 @@ use nettop_common::{Direction, Forwarded};
 use nettop_kernel::ledger::{DeviceKey, DeviceReading};
 use nettop_model::snapshot::{DeviceReport, DirectionBalance};
 
-use super::{
-    Account,
-    sides::{carried, side_of},
-};
+use super::sides::{Books, carried, side_of};
 use crate::identity::devices::{Basis, Device, Whole};
 
 /// Readings, and time, in which a device may count what another has counted. Cards post their counters as late as this.
@@ -45,6 +42,12 @@ struct Passed {
 
 /// Some last readings of one thing.
 type Window<T> = VecDeque<(Duration, T)>;
+
+/// A device, and its balance.
+pub(super) struct Account<'a> {
+    pub(super) device: &'a Device,
+    pub(super) total: &'a mut Books,
+}
 
 /// Knows stacks from reading to reading.
 #[derive(Default)]
@@ -76,7 +79,7 @@ impl Stacks {
         &mut self,
         length: Duration,
         moved: &BTreeMap<DeviceKey, DeviceReading>,
-        accounts: &mut BTreeMap<DeviceKey, Account>,
+        accounts: &mut BTreeMap<DeviceKey, Account<'_>>,
         reports: &mut BTreeMap<DeviceKey, DeviceReport>,
     ) {
         let uppers = uppers(accounts, reports);
@@ -96,20 +99,20 @@ impl Stacks {
         order.sort_by_cached_key(|upper| depth(*upper, &uppers, MAX_DEPTH));
         let mut arrived = BTreeMap::<DeviceKey, Cargo>::new();
         for upper in order {
-            let Some(device) = accounts.get(&upper).map(|account| account.device.clone()) else { continue };
+            let Some(device) = accounts.get(&upper).map(|account| account.device) else { continue };
             let mut cargo = arrived.remove(&upper).unwrap_or_default();
-            cargo.add_own(&device, moved.get(&upper), reports.get(&upper));
+            cargo.add_own(device, moved.get(&upper), reports.get(&upper));
             let below = &lowers[&upper];
             for lower in below {
                 if let Some(account) = accounts.get(lower) {
-                    let passed = Passed { carried: cargo.on(&device, &account.device), ..Passed::default() };
+                    let passed = Passed { carried: cargo.on(device, account.device), ..Passed::default() };
                     push(self.passed.entry(upper).or_default().entry(*lower).or_default(), length, passed);
                 }
             }
             self.take(upper, accounts, reports);
             for lower in below {
                 let cargo = match below.as_slice() {
-                    [_] => cargo.below(&device, accounts.get(lower).map(|account| &account.device)),
+                    [_] => cargo.below(device, accounts.get(lower).map(|account| account.device)),
                     // Which of the packets these were is not known.
                     _ => Cargo { loads: Vec::new(), sums: self.taken_now(upper, *lower) },
                 };
@@ -136,7 +139,7 @@ impl Stacks {
     fn take(
         &mut self,
         upper: DeviceKey,
-        accounts: &mut BTreeMap<DeviceKey, Account>,
+        accounts: &mut BTreeMap<DeviceKey, Account<'_>>,
         reports: &mut BTreeMap<DeviceKey, DeviceReport>,
     ) {
         let Some(passed) = self.passed.get_mut(&upper) else { return };
@@ -194,7 +197,7 @@ impl Stacks {
 type Below = BTreeMap<DeviceKey, Vec<DeviceKey>>;
 
 /// The upper devices of each.
-fn uppers(accounts: &BTreeMap<DeviceKey, Account>, reports: &BTreeMap<DeviceKey, DeviceReport>) -> Below {
+fn uppers(accounts: &BTreeMap<DeviceKey, Account<'_>>, reports: &BTreeMap<DeviceKey, DeviceReport>) -> Below {
     let mut uppers = Below::new();
     for (key, Account { device, .. }) in accounts {
         let lower = device.lower().map(|lower| (*key, (key.0, lower)));
