@@ -11,7 +11,7 @@ use std::{
 use anyhow::Context as _;
 
 use super::machine::Machine;
-use crate::command::yielding;
+use crate::{command::yielding, setup};
 
 /// The guest prints something at least this often: it ends longer tests itself.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(400);
@@ -79,7 +79,7 @@ impl Report {
 
 /// An emulated machine, which gives way to what is measured beside it.
 pub fn qemu(memory_mib: u32) -> Command {
-    let mut qemu = Command::new("qemu-system-x86_64");
+    let mut qemu = Command::new(setup::qemu::program());
     // With a thread per CPU, one may run into a breakpoint that another has just taken out of the kernel's code
     // ("Oops: int3" where a tracepoint is switched on).
     // QEMU emulates `rep stosb` and `rep movsb` byte by byte: without these features the kernel clears pages (else a

@@ -26,7 +26,9 @@ const MODULES: &[&str] = &[
     "bridge",
     // The disk of the reset test.
     "ext4",
+    "geneve",
     "ip_gre",
+    "ipip",
     "ipv6",
     "macvlan",
     "mptcp_diag",
@@ -49,11 +51,12 @@ const MODULES: &[&str] = &[
     "virtio_blk",
     "virtio_pci",
     "vxlan",
+    "wireguard",
 ];
 
 /// Those of the cards in `cards.rs` and of what stands on them, which only its machine loads.
 const CARD_MODULES: &[&str] =
-    &["8139cp", "bonding", "cdc_ether", "e1000", "e1000e", "virtio_net", "vmxnet3", "wireguard", "xhci_pci"];
+    &["8139cp", "bonding", "cdc_ether", "e1000", "e1000e", "igb", "virtio_net", "vmxnet3", "xhci_pci"];
 
 /// A line of the matrix.
 pub struct Kernel {
