@@ -2,6 +2,7 @@
 //! balance stands next to its own counters.
 
 pub(crate) mod offloads;
+pub(crate) mod tunnels;
 
 use std::{
     io::{Read as _, Write as _},

@@ -25,14 +25,22 @@ impl Counts {
     }
 }
 
-/// Whether frames are counted with Ethernet's padding of short ones.
+/// Whether packets are counted with padding.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum Padding {
     #[default]
     Never,
+    /// With Ethernet's, of short frames.
     Always,
-    /// As the sender handed them over.
+    /// With Ethernet's, if the sender handed them over so.
     Maybe,
+    /// To a multiple of [`Self::BLOCK_BYTES`] where the MTU lets it (`calculate_skb_padding`).
+    ToBlocks,
+}
+
+impl Padding {
+    /// `MESSAGE_PADDING_MULTIPLE` of wireguard.
+    pub const BLOCK_BYTES: u32 = 16;
 }
 
 /// How a basis is known.

@@ -6,6 +6,7 @@ use super::{
     basis::{
         Basis,
         Counts::{Buffers, Once, Segments},
+        Padding::ToBlocks,
         Whole,
     },
     device::{Device, LinkLayer},
@@ -14,6 +15,8 @@ use super::{
 };
 
 const HEADER_BYTES: u32 = 14;
+/// `struct message_data` and the authentication tag.
+const SEALED_HEADER_BYTES: u32 = 32;
 const TX: usize = Direction::Tx as usize;
 const RX: usize = Direction::Rx as usize;
 
@@ -97,8 +100,8 @@ fn other(kind: &str) -> [Basis; 2] {
         "ipip" | "sit" | "gre" | "ip6gre" | "ip6tnl" | "vti" | "vti6" | "xfrm" | "tun" | "ipvlan" | "netkit" => {
             [Basis::new(Once, 0), Basis::new(Buffers, 0)]
         }
-        // encrypt_packet pads each packet to 16 bytes, and iptunnel_xmit and update_rx_stats count it with 32 more.
-        "wireguard" => [Basis::undecided("it counts the padding that encryption adds to each packet"); 2],
+        // wg_xmit makes segments, encrypt_packet pads each; iptunnel_xmit and update_rx_stats count it with 32 bytes more.
+        "wireguard" => [Basis::new(Segments, SEALED_HEADER_BYTES).padded(ToBlocks); 2],
         _ => [Basis::undecided("what this kind of device counts is not known"); 2],
     }
 }

@@ -223,6 +223,7 @@ impl Limits {
                 Padding::Never => Range::just(0),
                 Padding::Always if cut_frames == 0 => Range::just(padding_bytes),
                 Padding::Always | Padding::Maybe => Range { least: 0, most: padding_bytes.max(0) },
+                Padding::ToBlocks => Range { least: 0, most: frames.max(0) * i64::from(Padding::BLOCK_BYTES - 1) },
             },
         }
     }
