@@ -12,6 +12,8 @@ pub enum Counts {
     Once,
     /// Every super-packet once.
     Buffers,
+    /// Some super-packets once, and some as the segments that were merged afterwards.
+    Either,
 }
 
 impl Counts {
@@ -21,6 +23,7 @@ impl Counts {
             Self::Segments => "segments",
             Self::Once => "once",
             Self::Buffers => "buffers",
+            Self::Either => "either",
         })
     }
 }

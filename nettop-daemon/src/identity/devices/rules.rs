@@ -5,7 +5,7 @@ use nettop_common::{Direction, row::GSO_MAX_SIZE};
 use super::{
     basis::{
         Basis,
-        Counts::{Buffers, Once, Segments},
+        Counts::{Buffers, Either, Once, Segments},
         Padding::ToBlocks,
         Whole,
     },
@@ -82,8 +82,8 @@ fn ethernet(device: &Device, related: &Related<'_>) -> [Basis; 2] {
         "bridge" | "vlan" | "team" => [Basis::new(Once, HEADER_BYTES), Basis::new(Buffers, 0)],
         // iptunnel_xmit counts from the inner IP header; vxlan_rcv, geneve_rx and __ip6_tnl_rcv as above, ip_tunnel_rcv
         // before.
-        "vxlan" | "geneve" | "ip6gretap" | "ip6erspan" => [Basis::new(Once, 0), Basis::new(Buffers, 0)],
-        "gretap" | "erspan" => [Basis::new(Once, 0), Basis::new(Buffers, HEADER_BYTES)],
+        "vxlan" | "geneve" | "ip6gretap" | "ip6erspan" => [Basis::new(Once, 0), Basis::new(Either, 0)],
+        "gretap" | "erspan" => [Basis::new(Once, 0), Basis::new(Either, HEADER_BYTES)],
         // dummy_xmit, netkit_xmit, macvlan_start_xmit and macvlan_count_rx, ipvlan_start_xmit and ipvlan_count_rx,
         // tun_net_xmit and tun_get_user, ifb_xmit, vrf_xmit.
         "dummy" | "netkit" | "macvlan" | "macvtap" | "ipvlan" | "ipvtap" | "tun" | "ifb" | "vrf" => {
@@ -96,10 +96,10 @@ fn ethernet(device: &Device, related: &Related<'_>) -> [Basis; 2] {
 /// Without link headers.
 fn other(kind: &str) -> [Basis; 2] {
     match kind {
-        // iptunnel_xmit and ip_tunnel_rcv, ip6tnl's and xfrm's own; tun of layer 3.
-        "ipip" | "sit" | "gre" | "ip6gre" | "ip6tnl" | "vti" | "vti6" | "xfrm" | "tun" | "ipvlan" | "netkit" => {
-            [Basis::new(Once, 0), Basis::new(Buffers, 0)]
-        }
+        // iptunnel_xmit; ip_tunnel_rcv, __ip6_tnl_rcv and xfrmi_rcv_cb count before gro_cells_receive merges.
+        "ipip" | "gre" | "ip6gre" | "ip6tnl" | "xfrm" => [Basis::new(Once, 0), Basis::new(Either, 0)],
+        // Their own, which merge nothing afterwards; tun of layer 3.
+        "sit" | "vti" | "vti6" | "tun" | "ipvlan" | "netkit" => [Basis::new(Once, 0), Basis::new(Buffers, 0)],
         // wg_xmit makes segments, encrypt_packet pads each; iptunnel_xmit and update_rx_stats count it with 32 bytes more.
         "wireguard" => [Basis::new(Segments, SEALED_HEADER_BYTES).padded(ToBlocks); 2],
         _ => [Basis::undecided("what this kind of device counts is not known"); 2],
