@@ -68,7 +68,7 @@ pub struct DirectionBalance {
     pub offload_packets: u64,
     /// Link headers, where the device counts them.
     pub link_header_bytes: u64,
-    /// Padding of short frames that the device counted.
+    /// Padding that the device counted: of short frames, or before encryption.
     pub padding_bytes: u64,
     /// The difference on a device whose counting is not known.
     pub undecided_bytes: i64,

@@ -3,6 +3,7 @@
 //! Each step does nothing where its result is there already.
 
 mod musl;
+pub mod qemu;
 
 use std::{
     env, fs,
@@ -81,7 +82,8 @@ pub fn package_tools() -> anyhow::Result<()> {
 /// One line with the remedy.
 pub fn vm_tools() -> anyhow::Result<()> {
     test_tools()?;
-    install(&[("qemu-system-x86_64", "qemu-system-x86"), ("wg", "wireguard-tools"), ("xz", "xz-utils")])
+    install(&[("qemu-system-x86_64", "qemu-system-x86"), ("wg", "wireguard-tools"), ("xz", "xz-utils")])?;
+    qemu::set_up()
 }
 
 /// Builds cargo-deb into target/, where the user's own programs are not touched.

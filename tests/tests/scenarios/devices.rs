@@ -3,6 +3,7 @@
 
 pub(crate) mod offloads;
 mod stacks;
+pub(crate) mod tunnels;
 
 use std::{
     io::{Read as _, Write as _},

@@ -17,7 +17,7 @@ const KERNELS: [&str; 1] = ["6.12"];
 const GUESTS: usize = 3;
 const VIRTIO: &str = "virtio-net-pci,romfile=";
 /// By number.
-const CABLES: [Cable; 9] = [
+const CABLES: [Cable; 10] = [
     hub(VIRTIO),
     hub("e1000,romfile="),
     hub("e1000e,romfile="),
@@ -34,6 +34,7 @@ const CABLES: [Cable; 9] = [
         ],
         queues: Some(1),
     },
+    hub("igb,romfile="),
 ];
 
 /// Two cards, as QEMU calls them, and what joins them: taps on a bridge pass super-packets whole, with virtio's header; a
@@ -70,7 +71,8 @@ pub fn machine(
 /// Arguments of QEMU.
 fn devices() -> Vec<String> {
     let mut arguments = vec!["-device".into(), "qemu-xhci".into()];
-    for (cable, Cable { ends, queues }) in CABLES.iter().enumerate() {
+    // An igb has to be among the first 14: the addresses of its functions lie behind its own (`pcie_sriov_pf_init`).
+    for (cable, Cable { ends, queues }) in CABLES.iter().enumerate().rev() {
         for (end, card) in (1..).zip(ends) {
             let id = format!("c{cable}e{end}");
             arguments.push("-netdev".into());

@@ -27,7 +27,9 @@ const MODULES: &[&str] = &[
     "bridge",
     // The disk of the reset test.
     "ext4",
+    "geneve",
     "ip_gre",
+    "ipip",
     "ipv6",
     "ipvlan",
     "macvlan",
@@ -52,11 +54,11 @@ const MODULES: &[&str] = &[
     "virtio_pci",
     "vrf",
     "vxlan",
+    "wireguard",
 ];
 
 /// Those of the cards in `cards.rs` and of what stands on them, which only its machine loads.
-const CARD_MODULES: &[&str] =
-    &["8139cp", "cdc_ether", "e1000", "e1000e", "virtio_net", "vmxnet3", "wireguard", "xhci_pci"];
+const CARD_MODULES: &[&str] = &["8139cp", "cdc_ether", "e1000", "e1000e", "igb", "virtio_net", "vmxnet3", "xhci_pci"];
 
 /// A line of the matrix.
 pub struct Kernel {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::console::{Console, END};
-use crate::command::yielding;
+use crate::{command::yielding, setup};
 
 /// Few messages, a panic ends it, a busy host is no broken timer ("IO-APIC + timer doesn't work!"), and memory is not
 /// cleared twice.
@@ -56,7 +56,7 @@ impl Accelerator {
 
 /// A machine, which gives way to what is measured beside it.
 pub fn command(accelerator: Accelerator, memory_mib: u32) -> Command {
-    let mut qemu = Command::new("qemu-system-x86_64");
+    let mut qemu = Command::new(setup::qemu::program());
     qemu.args(accelerator.arguments()).args(["-smp", "2"]);
     qemu.args(["-m", &memory_mib.to_string()]);
     qemu.args(["-nodefaults", "-display", "none", "-serial", "stdio", "-nic", "none"]);

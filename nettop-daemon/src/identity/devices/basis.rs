@@ -12,6 +12,8 @@ pub enum Counts {
     Once,
     /// Every super-packet once.
     Buffers,
+    /// Some super-packets once, and some as the segments that were merged afterwards.
+    Either,
 }
 
 impl Counts {
@@ -21,18 +23,27 @@ impl Counts {
             Self::Segments => "segments",
             Self::Once => "once",
             Self::Buffers => "buffers",
+            Self::Either => "either",
         })
     }
 }
 
-/// Whether frames are counted with Ethernet's padding of short ones.
+/// Whether packets are counted with padding.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum Padding {
     #[default]
     Never,
+    /// With Ethernet's, of short frames.
     Always,
-    /// As the sender handed them over.
+    /// With Ethernet's, if the sender handed them over so.
     Maybe,
+    /// To a multiple of [`Self::BLOCK_BYTES`] where the MTU lets it (`calculate_skb_padding`).
+    ToBlocks,
+}
+
+impl Padding {
+    /// `MESSAGE_PADDING_MULTIPLE` of wireguard.
+    pub const BLOCK_BYTES: u32 = 16;
 }
 
 /// How a basis is known.

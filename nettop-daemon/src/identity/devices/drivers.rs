@@ -160,6 +160,7 @@ mod tests {
             Padding::Never => "",
             Padding::Always => ", short frames as 60 B",
             Padding::Maybe => ", short frames as they come",
+            Padding::ToBlocks => ", padded",
         };
         format!("{counts}, {:+} B{padding}", basis.link_header_bytes)
     }

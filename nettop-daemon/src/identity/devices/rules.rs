@@ -5,7 +5,8 @@ use nettop_common::{Direction, row::GSO_MAX_SIZE};
 use super::{
     basis::{
         Basis,
-        Counts::{Buffers, Once, Segments},
+        Counts::{Buffers, Either, Once, Segments},
+        Padding::ToBlocks,
         Whole,
     },
     device::{Device, LinkLayer},
@@ -14,6 +15,8 @@ use super::{
 };
 
 const HEADER_BYTES: u32 = 14;
+/// `struct message_data` and the authentication tag.
+const SEALED_HEADER_BYTES: u32 = 32;
 const TX: usize = Direction::Tx as usize;
 const RX: usize = Direction::Rx as usize;
 
@@ -90,8 +93,8 @@ fn ethernet(device: &Device, related: &Related<'_>) -> [Basis; 2] {
         "bridge" | "vlan" | "team" => [Basis::new(Once, HEADER_BYTES), Basis::new(Buffers, 0)],
         // iptunnel_xmit counts from the inner IP header; vxlan_rcv, geneve_rx and __ip6_tnl_rcv as above, ip_tunnel_rcv
         // before.
-        "vxlan" | "geneve" | "ip6gretap" | "ip6erspan" => [Basis::new(Once, 0), Basis::new(Buffers, 0)],
-        "gretap" | "erspan" => [Basis::new(Once, 0), Basis::new(Buffers, HEADER_BYTES)],
+        "vxlan" | "geneve" | "ip6gretap" | "ip6erspan" => [Basis::new(Once, 0), Basis::new(Either, 0)],
+        "gretap" | "erspan" => [Basis::new(Once, 0), Basis::new(Either, HEADER_BYTES)],
         // vrf_xmit; vrf_ip_rcv counts from the IP header (6.12).
         "vrf" => [Basis::new(Once, HEADER_BYTES), Basis::new(Buffers, 0)],
         // dummy_xmit, netkit_xmit, macvlan_start_xmit and macvlan_count_rx, ipvlan_start_xmit and ipvlan_count_rx,
@@ -106,12 +109,12 @@ fn ethernet(device: &Device, related: &Related<'_>) -> [Basis; 2] {
 /// Without link headers.
 fn other(kind: &str) -> [Basis; 2] {
     match kind {
-        // iptunnel_xmit and ip_tunnel_rcv, ip6tnl's and xfrm's own; tun of layer 3.
-        "ipip" | "sit" | "gre" | "ip6gre" | "ip6tnl" | "vti" | "vti6" | "xfrm" | "tun" | "ipvlan" | "netkit" => {
-            [Basis::new(Once, 0), Basis::new(Buffers, 0)]
-        }
-        // encrypt_packet pads each packet to 16 bytes, and iptunnel_xmit and update_rx_stats count it with 32 more.
-        "wireguard" => [Basis::undecided("it counts the padding that encryption adds to each packet"); 2],
+        // iptunnel_xmit; ip_tunnel_rcv, __ip6_tnl_rcv and xfrmi_rcv_cb count before gro_cells_receive merges.
+        "ipip" | "gre" | "ip6gre" | "ip6tnl" | "xfrm" => [Basis::new(Once, 0), Basis::new(Either, 0)],
+        // Their own, which merge nothing afterwards; tun of layer 3.
+        "sit" | "vti" | "vti6" | "tun" | "ipvlan" | "netkit" => [Basis::new(Once, 0), Basis::new(Buffers, 0)],
+        // wg_xmit makes segments, encrypt_packet pads each; iptunnel_xmit and update_rx_stats count it with 32 bytes more.
+        "wireguard" => [Basis::new(Segments, SEALED_HEADER_BYTES).padded(ToBlocks); 2],
         _ => [Basis::undecided("what this kind of device counts is not known"); 2],
     }
 }

@@ -13,7 +13,7 @@ use crate::identity::devices::{Basis, Counters, Counts, Device, Measured, Paddin
 const AGREEING_WINDOWS: u8 = 3;
 /// Fewer packets decide nothing.
 const MIN_PACKETS: i64 = 500;
-/// A window without a result is given up after so many readings.
+/// A window without a result is given up after so many readings in which something moved.
 const MAX_READINGS: u32 = 60;
 /// Rows are read before devices, and a device may count a packet a little later than rows do: what passes within this is on
 /// its way at either end of a window.
@@ -176,14 +176,19 @@ impl Way {
     }
 
     fn add(&mut self, moved: (i64, i64), now: &Device, rows: &DeviceReading, length: Duration) {
-        let mut first_left = None;
+        let (mut first_left, mut is_idle) = (None, moved == (0, 0));
         for candidate in &mut self.candidates {
             let more = Predicted::on(&candidate.basis, &now.whole, rows, self.direction);
+            is_idle &= more == Predicted::default();
             candidate.predicted.add(&more);
             // What had not made a difference so far does now.
             if candidate.is_left && *first_left.get_or_insert(more) != more {
                 (self.is_decided, self.windows) = (false, 0);
             }
+        }
+        // Such a reading says nothing, and makes nothing doubtful.
+        if is_idle {
+            return;
         }
         self.device = (self.device.0 + moved.0, self.device.1 + moved.1);
         self.readings += 1;

@@ -204,7 +204,7 @@ impl Limits {
         // Each may have come in a super-packet with another, which the device counted once.
         let cut_packets = match (way, basis.packets) {
             (Direction::Tx, _) | (_, Counts::Segments) => 0,
-            (Direction::Rx, Counts::Once | Counts::Buffers) => rows.forwarded_cut.cast_signed(),
+            (Direction::Rx, Counts::Once | Counts::Buffers | Counts::Either) => rows.forwarded_cut.cast_signed(),
         };
         let sum = |of: fn(&Flow) -> u64| {
             let [processes, kernel, copies] =
@@ -217,7 +217,7 @@ impl Limits {
             - if_once(basis.bytes, uncounted.packets);
         let cut_frames = if_once(basis.bytes, cut_packets);
         let link_header_bytes = i64::from(basis.link_header_bytes);
-        Self {
+        let limits = Self {
             packets: Range::from(if_once(basis.packets, uncounted.packets), cut_packets),
             bytes: Range::from(if_once(basis.bytes, uncounted.bytes), cut_frames * MAX_REPEATED_BYTES),
             link_header_bytes: Range::from((frames - cut_frames) * link_header_bytes, cut_frames * link_header_bytes),
@@ -225,8 +225,15 @@ impl Limits {
                 Padding::Never => Range::just(0),
                 Padding::Always if cut_frames == 0 => Range::just(padding_bytes),
                 Padding::Always | Padding::Maybe => Range { least: 0, most: padding_bytes.max(0) },
+                Padding::ToBlocks => Range { least: 0, most: frames.max(0) * i64::from(Padding::BLOCK_BYTES - 1) },
             },
+        };
+        if basis.packets == Counts::Either {
+            // Or all were merged afterwards.
+            let segments = Basis { packets: Counts::Segments, bytes: Counts::Segments, ..*basis };
+            return limits.or(Self::on(&segments, whole, rows, way));
         }
+        limits
     }
 
     /// A basis may have changed within the interval.

@@ -50,22 +50,27 @@ impl Buffer {
         if self.segments == 1 { 46_u64.saturating_sub(self.bytes()) } else { 0 }
     }
 
-    const fn flow(&self) -> Flow {
+    const fn flow(&self, times: u64) -> Flow {
         Flow {
-            skbs: 1,
-            skb_bytes: self.bytes(),
-            gso_packets: self.segments - 1,
-            gso_bytes: (self.segments - 1) * self.header_bytes(),
+            skbs: times,
+            skb_bytes: times * self.bytes(),
+            gso_packets: times * (self.segments - 1),
+            gso_bytes: times * (self.segments - 1) * self.header_bytes(),
             app_bytes: 0,
-            padding_bytes: self.padding_bytes(),
+            padding_bytes: times * self.padding_bytes(),
         }
     }
 
     /// As ledger.rs of the kernel's side counts it.
     pub(super) fn count(&self, rows: &mut DeviceReading, way: Direction) {
+        self.count_times(1, rows, way);
+    }
+
+    /// So many of them.
+    pub(super) fn count_times(&self, times: u64, rows: &mut DeviceReading, way: Direction) {
         let add = |flows: &mut Flows, app_bytes: u64| {
             let mut more = Flows::default();
-            more[way as usize] = Flow { app_bytes, ..self.flow() };
+            more[way as usize] = Flow { app_bytes: times * app_bytes, ..self.flow(times) };
             nettop_kernel::ledger::accumulate(flows, &more);
         };
         add(&mut rows.processes, self.segments * self.segment_bytes);
@@ -86,7 +91,7 @@ impl Buffer {
     /// As the kernel's side counts it where a device sends it that takes some whole, and as the device that received it.
     pub(super) fn forward(&self, rows: &mut DeviceReading, whole: &Whole) {
         let once = Basis::new(Counts::Once, 0);
-        let flow = self.flow();
+        let flow = self.flow(1);
         let mut more = Forwarded { skbs: 1, skb_bytes: flow.skb_bytes, ..Forwarded::default() };
         if !self.is_counted_once(Counts::Once, &once, whole, Direction::Tx) {
             (more.skbs, more.skb_bytes) = (self.segments, flow.skb_bytes + flow.gso_bytes);

@@ -2,7 +2,7 @@
 //! count the same, and have no rows: it is explained by the upper device.
 
 use super::*;
-use crate::devices::address;
+use crate::devices::{address, tunnels::wireguard};
 
 const ETHERNET: u64 = 14;
 /// TSO and GRO on.
@@ -153,26 +153,21 @@ fn assert_passed_whole(documents: &[Arc<Snapshot>; 2], ends: &[Namespace; 2], up
 
 #[test]
 #[ignore = "for a machine with cards; cargo xtask vm 6.12 -- cards:: runs it"]
-fn wireguard_on_a_card_is_undecided_and_counts_what_docs_say() {
+fn wireguard_on_a_card_balances() {
     /// Wireguard's header and authentication tag.
     const SEALED: u64 = 32;
     const PADDED_TO: u64 = 16;
     /// Ethernet, IP and UDP.
     const OUTER: u64 = ETHERNET + 28;
     let nettopd = Nettopd::start(&[]);
-    let keys = [1, 2].map(|end| {
-        let commands = format!("umask 077; wg genkey > /tmp/wg{end}; wg pubkey < /tmp/wg{end}");
-        String::from_utf8(Command::new("sh").args(["-c", &commands]).output().unwrap().stdout).unwrap()
-    });
     let ends = silent_namespaces();
     plug(TAPS, &ends, NAMES);
     set_up(&ends, NAMES, OFFLOADS);
-    for (((host, namespace), name), key) in (1_u8..).zip(&ends).zip(NAMES).zip(keys.iter().rev()) {
-        let other = 3 - host;
+    for ((host, namespace), name) in (1_u8..).zip(&ends).zip(NAMES) {
         address(namespace, name, "10.9.0", host);
-        namespace.ip("link add wg0 type wireguard");
-        let peer = format!("peer {} endpoint 10.9.0.{other}:51820 allowed-ips 10.1.0.0/24,fd00::/64", key.trim());
-        namespace.run("wg", &format!("set wg0 listen-port 51820 private-key /tmp/wg{host} {peer}"));
+    }
+    assert!(wireguard([&ends[0], &ends[1]], "wg0"));
+    for (host, namespace) in (1..).zip(&ends) {
         namespace.ip(&format!("addr add 10.1.0.{host}/24 dev wg0"));
         namespace.write("/proc/sys/net/ipv6/conf/wg0/disable_ipv6", "0");
         namespace.ip(&format!("addr add fd00::{host}/64 dev wg0 nodad"));
@@ -181,15 +176,16 @@ fn wireguard_on_a_card_is_undecided_and_counts_what_docs_say() {
     }
     let before = tcp(&nettopd, [&ends[0], &ends[1]], "10.1.0.2");
     let documents = [before, udp_segments(&nettopd, [&ends[0], &ends[1]], "10.1.0.2", false)];
-    let [before, after] = documents.each_ref().map(|document| card(document, &ends[0], "wg0"));
-    for basis in [&after.tx_basis, &after.rx_basis] {
-        assert_eq!(basis.known, "undecided");
-    }
+    assert_explained(documents.each_ref().map(|document| &**document), &ends, ["wg0"; 2], false);
     let [sent, received] = [moved(&documents, &ends[0], "wg0")[0], moved(&documents, &ends[1], "wg0")[1]];
     assert_eq!(sent, received);
+    let [before, after] = documents.each_ref().map(|document| card(document, &ends[0], "wg0"));
     let rows = after.total.tx.attributed_packets - before.total.tx.attributed_packets;
     let bytes = after.total.tx.attributed_bytes - before.total.tx.attributed_bytes;
-    assert_eq!(sent, [rows * (bytes / rows).next_multiple_of(PADDED_TO) + rows * SEALED, rows]);
+    // All are of one size.
+    let padded = rows * (bytes / rows).next_multiple_of(PADDED_TO);
+    assert_eq!(sent, [padded + rows * SEALED, rows]);
+    assert_eq!(after.total.tx.padding_bytes - before.total.tx.padding_bytes, padded - bytes);
     for (namespace, name) in ends.iter().zip(NAMES) {
         assert_without_rows(&documents, namespace, name, false);
         let outer = moved(&documents, namespace, "wg0").map(|[bytes, packets]| [bytes + OUTER * packets, packets]);

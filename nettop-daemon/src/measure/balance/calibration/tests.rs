@@ -1,5 +1,7 @@
 //! Devices that count as drivers do, with what else passes and is counted late: what is found is right, or nothing is.
 
+mod mixes;
+
 use std::time::Duration;
 
 use nettop_kernel::ledger::DeviceReading;
@@ -144,6 +146,25 @@ proptest! {
             prop_assert_eq!(measured.or_source(basis).known, Known::Source, "{:?}", measured);
         }
     }
+}
+
+/// A card with little traffic is measured as well, however often it is read.
+#[test]
+fn idle_readings_end_no_window() {
+    let (mut way, mut random) = (Way::new(Direction::Tx), Random(5));
+    let idle_readings = 2 * usize::try_from(MAX_READINGS).unwrap();
+    for _ in 0..8 * AGREEING_WINDOWS {
+        let mut rows = DeviceReading::default();
+        let buffers: Vec<Buffer> = (0..100).map(|at| random.buffer(if at % 20 == 0 { 2 } else { 0 })).collect();
+        buffers.iter().for_each(|buffer| buffer.count(&mut rows, Direction::Tx));
+        let basis = Basis::new(Counts::Once, 14);
+        let moved = buffers.iter().map(|buffer| buffer.device(&basis, &Whole::default(), Direction::Tx));
+        let moved = moved.fold((0, 0), |a, b| (a.0 + b.0.cast_signed(), a.1 + b.1.cast_signed()));
+        way.add(moved, &Device::default(), &rows, SECOND);
+        let idle = DeviceReading::default();
+        (0..idle_readings).for_each(|_| way.add((0, 0), &Device::default(), &idle, SECOND));
+    }
+    assert_eq!(way.measured().map(|measured| measured.basis().packets), Some(Counts::Once));
 }
 
 #[test]

@@ -84,6 +84,27 @@ proptest! {
         }
     }
 
+    /// As a tunnel does, whose own GRO merges what it has counted.
+    #[test]
+    fn what_is_merged_after_it_was_counted_leaves_nothing(
+        merged in vec(buffer(), 0..20), whole in vec(buffer(), 0..20), has_header in any::<bool>()
+    ) {
+        let of = |counts| Basis::new(counts, if has_header { LINK_HEADER } else { 0 });
+        let [a, b] = [(&merged, Counts::Segments), (&whole, Counts::Buffers)]
+            .map(|(buffers, counts)| counters(buffers, &of(counts), &Whole::default()));
+        let counters = Counters {
+            rx_bytes: a.rx_bytes + b.rx_bytes,
+            rx_packets: a.rx_packets + b.rx_packets,
+            ..Counters::default()
+        };
+        let buffers: Vec<Buffer> = merged.into_iter().chain(whole).collect();
+        let [before, now] = [Counters::default(), counters]
+            .map(|counters| device_with(of(Counts::Either), Whole::default(), counters));
+        let side = Books::of(&before, &now, &rows(&buffers)).balance.rx;
+        prop_assert_eq!((side.unattributed_bytes, side.pending_bytes), (0, 0), "{:?}", side);
+        prop_assert_eq!((side.unattributed_packets, side.pending_packets), (0, 0), "{:?}", side);
+    }
+
     #[test]
     fn a_basis_that_changes_within_an_interval_leaves_nothing(
         first in vec(buffer(), 0..20), then in vec(buffer(), 0..20), is_on in any::<bool>()

@@ -35,11 +35,16 @@ pub(super) fn uncounted(basis: &Basis, whole: &Whole, rows: &DeviceReading, way:
             Direction::Rx => received(kinds, basis, &mut sum),
         }
     }
-    if way == Direction::Rx && basis.packets == Counts::Buffers {
+    if way == Direction::Rx && has_all_once(basis) {
         sum.remove(&rows.copies[Direction::Rx as usize]);
     }
     forwarded(basis, whole, rows, way, &mut sum);
     sum
+}
+
+/// Whether it may count every super-packet once.
+const fn has_all_once(basis: &Basis) -> bool {
+    matches!(basis.packets, Counts::Buffers | Counts::Either)
 }
 
 /// What segmentation in the device adds.
@@ -65,7 +70,7 @@ fn received(kinds: &SuperPackets, basis: &Basis, sum: &mut Uncounted) {
     let of = |flows: &Flows| flows[Direction::Rx as usize];
     match basis.packets {
         Counts::Segments | Counts::Once => sum.add(&of(&kinds.merged)),
-        Counts::Buffers => {
+        Counts::Buffers | Counts::Either => {
             sum.add(&of(&kinds.all));
             sum.add(&of(&kinds.udp));
             sum.bytes -= of(&kinds.large).app_bytes.cast_signed();
@@ -79,7 +84,7 @@ fn forwarded(basis: &Basis, whole: &Whole, rows: &DeviceReading, way: Direction,
         let forwarded = &forwarded[way as usize];
         // A bond's parts segment what it got whole.
         let is_segmented = way == Direction::Tx && !whole.tcp[family] && !whole.udp;
-        if way == Direction::Rx && basis.packets != Counts::Buffers {
+        if way == Direction::Rx && !has_all_once(basis) {
             sum.packets += forwarded.merged_packets.cast_signed();
             sum.bytes += forwarded.merged_bytes.cast_signed();
         } else if !is_segmented {
