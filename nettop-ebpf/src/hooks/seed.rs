@@ -6,6 +6,7 @@ use aya_ebpf::helpers::generated::{bpf_sock_from_file, bpf_task_pt_regs};
 use nettop_common::{
     Ref,
     abi::{AF_PACKET, IPPROTO_TCP, TCP_LISTEN},
+    owner::UNRECORDED,
     tag::{BASELINE_KNOWN, evidence},
 };
 
@@ -17,7 +18,7 @@ use crate::{
     kernel::{self, load},
     ledger,
     maps::stats,
-    ports, shadow,
+    owners, ports, processes, shadow,
     storage::SOCKETS,
     tags,
     task::Task,
@@ -80,6 +81,9 @@ pub fn seed(ctx: *const TaskFile) -> i32 {
         let address = tags::address(tag, task);
         // SAFETY: a task of the program's context.
         tags::claim_unowned(tag, unsafe { Task::from_ptr(task) }, address, evidence::HOLDER);
+        if let Some(owner) = owners::get(tag.owner).filter(|owner| owner.recorded == UNRECORDED) {
+            processes::record(owner, address);
+        }
     }
     tags::address(tag, sk);
     if tag.netns.inode == 0 {
