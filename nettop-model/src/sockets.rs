@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Word;
+use crate::{Word, snapshot::Parent};
 
 /// Name and major version of the document.
 pub const SCHEMA: &str = "nettop.sockets/1";
@@ -118,8 +118,14 @@ pub struct HolderReport {
     pub fd: u32,
     pub comm: String,
     pub exe: Option<String>,
+    /// What an interpreter runs.
+    #[serde(default)]
+    pub script: Option<String>,
     pub unit: Option<String>,
     pub container: Option<String>,
+    /// Those that started it, the parent first, as they are now; their start times are to a hundredth of a second.
+    #[serde(default)]
+    pub parents: Vec<Parent>,
     /// Signs that the program is not what it seems.
     pub warnings: Vec<ProgramWarning>,
 }

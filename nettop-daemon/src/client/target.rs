@@ -5,7 +5,7 @@ use crate::{
     query::{
         history::HistoryQuery,
         parameters::write,
-        report::{Reports, StreamQuery},
+        report::{Reports, SnapshotQuery, StreamQuery},
         sockets::SocketsQuery,
     },
 };
@@ -18,11 +18,11 @@ pub fn reports(reports: &Reports) -> Option<String> {
         && reports.limits == defaults::LIMITS
         && reports.hidden_families == [false; 2]
         && !is_recorded;
-    let selection = reports.selection.clone();
+    let snapshot = SnapshotQuery { selection: reports.selection.clone(), by: reports.by };
     is_the_daemons.then(|| match reports.once {
-        true => write("/v1/snapshot", selection),
+        true => write("/v1/snapshot", snapshot),
         // Whoever shows it needs all of each line.
-        false => write("/v1/stream", StreamQuery { selection, whole: true }),
+        false => write("/v1/stream", StreamQuery { snapshot, whole: true }),
     })
 }
 

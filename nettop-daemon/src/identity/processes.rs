@@ -10,11 +10,15 @@ use std::{
 
 use nettop_common::{OwnerKey, process::Ancestor};
 use nettop_kernel::{boot::start_ticks, ledger::OwnerReading, processes::Described};
-use nettop_model::snapshot::Parent;
+use nettop_model::{Named, snapshot::Parent};
 use procfs::{ProcResult, process::Process};
 
 use crate::{
-    identity::{cgroup, script::script},
+    identity::{
+        ancestors::{ancestors, script_in_proc},
+        cgroup,
+        script::script,
+    },
     sys::escape::{escape, escape_c},
 };
 
@@ -30,6 +34,11 @@ pub struct Details {
 }
 
 impl Details {
+    /// What it can be selected by.
+    pub fn named(&self) -> Named<'_> {
+        Named { unit: self.unit.as_deref(), container: self.container.as_deref(), ..Named::default() }
+    }
+
     /// From what the kernel side recorded. Where systemd does not use cgroup2, that knows no unit.
     fn of(described: &Described) -> Self {
         let program = described.program.as_ref().map(|path| escape(path));
@@ -72,13 +81,20 @@ pub struct Processes {
     older: HashMap<OwnerKey, Details>,
     entries: HashMap<(u32, u64), Entry>,
     generation: u64,
+    /// Whether /proc is asked for scripts and parents, too.
+    with_parents: bool,
 }
 
 impl Processes {
     /// Reads below `root`, which is /proc outside of tests.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         let [recorded, older] = [HashMap::new(), HashMap::new()];
-        Self { root: root.into(), recorded, older, entries: HashMap::new(), generation: 0 }
+        Self { root: root.into(), recorded, older, entries: HashMap::new(), generation: 0, with_parents: false }
+    }
+
+    /// For one document: reads scripts and parents as well, which may wait for other processes.
+    pub fn with_parents(root: impl Into<PathBuf>) -> Self {
+        Self { with_parents: true, ..Self::new(root) }
     }
 
     /// Takes what the kernel side recorded.
@@ -182,8 +198,14 @@ impl Processes {
         if !is_same(&process) {
             return None;
         }
+        let (mut script, mut parents) = (None, Vec::new());
         let exe = match exe(&folder) {
-            Ok(path) => Some(escape(path.as_os_str().as_bytes())),
+            Ok(path) => {
+                if self.with_parents {
+                    (script, parents) = (script_in_proc(&folder, &path), ancestors(&self.root, &process));
+                }
+                Some(escape(path.as_os_str().as_bytes()))
+            }
             // While it exits, the program goes first (`exit_mm`).
             Err(error) if error.kind() == io::ErrorKind::NotFound => known_exe.cloned(),
             // It may be another by now, which we may not see.
@@ -192,10 +214,11 @@ impl Processes {
         let cgroup = cgroup_path(&process).ok().flatten();
         is_same(&process).then(|| Details {
             exe,
+            script,
             unit: cgroup.as_deref().and_then(cgroup::unit).map(|unit| escape(unit.as_bytes())),
             container: cgroup.as_deref().and_then(cgroup::container).map(|id| escape(id.as_bytes())),
             cgroup: cgroup.map(|path| escape(path.as_bytes())),
-            ..Details::default()
+            parents,
         })
     }
 }

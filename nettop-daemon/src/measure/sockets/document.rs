@@ -129,8 +129,10 @@ fn holder_report(holder: &Holder, namer: &mut Namer<'_>) -> HolderReport {
         fd: holder.fd,
         comm: escape_c(&holder.comm),
         exe: details.exe,
+        script: details.script,
         unit: details.unit,
         container: details.container,
+        parents: details.parents,
         warnings,
     }
 }
