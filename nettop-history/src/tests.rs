@@ -9,8 +9,8 @@ mod versions;
 use std::path::{Path, PathBuf};
 
 use crate::{
-    Ancestor, By, Counters, Device, DeviceBalance, DirectionBalance, DropKind, Dropped, Limits, Order, Origin, Question, Slot,
-    Store, Tick, Who,
+    Ancestor, By, Counters, Device, DeviceBalance, DirectionBalance, DropKind, Dropped, Limits, Order, Origin,
+    Question, Slot, Store, Tick, Who,
 };
 
 /// In memory where there is such a file system: these tests are not about the disk.
@@ -99,7 +99,17 @@ fn slot(ts: i64, moved: &[(u32, u64)]) -> Slot {
 }
 
 fn question(from: i64, to: i64) -> Question {
-    Question { from, to, by: By::Process, order: Order::Bytes, top: 1000, when: None, names: crate::Names::default(), boot: None, columns: 10 }
+    Question {
+        from,
+        to,
+        by: By::Process,
+        order: Order::Bytes,
+        top: 1000,
+        when: None,
+        names: crate::Names::default(),
+        boot: None,
+        columns: 10,
+    }
 }
 
 fn file(folder: &tempfile::TempDir) -> PathBuf {

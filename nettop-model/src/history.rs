@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Word, snapshot::{Parent, Traffic}};
+use crate::{
+    Word,
+    snapshot::{Parent, Traffic},
+};
 
 /// Name and major version of the document.
 pub const SCHEMA: &str = "nettop.history/1";

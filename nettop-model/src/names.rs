@@ -29,12 +29,7 @@ pub struct Named<'a> {
 
 impl<'a> Named<'a> {
     pub fn of(row: &'a RowReport) -> Self {
-        Self {
-            comm: &row.comm,
-            unit: row.unit.as_deref(),
-            container: row.container.as_deref(),
-            ..Self::default()
-        }
+        Self { comm: &row.comm, unit: row.unit.as_deref(), container: row.container.as_deref(), ..Self::default() }
     }
 }
 
@@ -53,7 +48,8 @@ impl Names {
         any(&self.commands, |wanted| comm.starts_with(wanted))
             && any(&self.units, |wanted| unit.is_some_and(|unit| is_unit(unit, wanted)))
             && any(&self.containers, |wanted| {
-                container_name == Some(wanted) || container.is_some_and(|id| !wanted.is_empty() && id.starts_with(wanted))
+                container_name == Some(wanted)
+                    || container.is_some_and(|id| !wanted.is_empty() && id.starts_with(wanted))
             })
             && any(&self.pods, |wanted| {
                 pod.is_some_and(|pod| pod == wanted || pod.rsplit_once('/').is_some_and(|(_, name)| name == wanted))

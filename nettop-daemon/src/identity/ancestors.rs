@@ -1,11 +1,6 @@
 //! Script and ancestors of a process as /proc has them now, for those whom nobody recorded.
 
-use std::{
-    fs::File,
-    io::Read as _,
-    os::unix::ffi::OsStrExt as _,
-    path::Path,
-};
+use std::{fs::File, io::Read as _, os::unix::ffi::OsStrExt as _, path::Path};
 
 use nettop_common::process::ANCESTORS;
 use nettop_kernel::{boot, processes::Described};

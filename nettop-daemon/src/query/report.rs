@@ -94,9 +94,9 @@ pub struct DropsQuery {
 pub struct SnapshotQuery {
     #[command(flatten)]
     pub selection: Selection,
-    /// What rows are about
-    #[arg(long, value_enum, default_value_t)]
-    pub by: By,
+    /// What rows are added up by
+    #[arg(long, value_enum)]
+    pub by: Option<By>,
 }
 
 /// A stream of snapshots.
@@ -172,7 +172,11 @@ impl From<&ReportArgs> for Reports {
             hidden_families: [args.ipv6, args.ipv4],
             numeric: args.numeric,
             sort: args.sort,
-            output: Output::Report { format, columns: Columns { drops, ancestry: args.ancestry, tree: args.tree }, whole: args.whole },
+            output: Output::Report {
+                format,
+                columns: Columns { drops, ancestry: args.ancestry, tree: args.tree },
+                whole: args.whole,
+            },
             limits: Limits { rows: args.rows, drops: args.table.drop_kinds },
             record: Some(args.record.clone()),
         }

@@ -8,7 +8,10 @@ use nettop_model::{By, history::Document};
 
 use super::document::document;
 pub use super::document::utc;
-use crate::{error::Usage, query::history::{HistoryQuery, by}};
+use crate::{
+    error::Usage,
+    query::history::{HistoryQuery, by},
+};
 
 /// What `--at` and `--last-boot` show.
 const MINUTE_S: i64 = 60;

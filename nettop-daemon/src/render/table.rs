@@ -67,7 +67,8 @@ fn write(text: &mut String, snapshot: &Snapshot, wanted: Columns) -> std::fmt::R
             let [before, after] = if COLUMNS[at].0 == "DEV" { ["", blanks.as_str()] } else { [blanks.as_str(), ""] };
             write!(text, "{before}{}{after} ", cells[at])?;
         }
-        let most = if wanted.tree { TREE_COLUMNS.saturating_sub(before_command).max(COMMAND_COLUMNS) } else { usize::MAX };
+        let most =
+            if wanted.tree { TREE_COLUMNS.saturating_sub(before_command).max(COMMAND_COLUMNS) } else { usize::MAX };
         writeln!(text, "{}", cut(command, most))?;
     }
     writeln!(text)?;

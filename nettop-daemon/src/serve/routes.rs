@@ -81,11 +81,12 @@ fn respond(status: StatusCode, body: Body) -> Response<Body> {
 /// What is asked for of snapshots, if it is not all.
 async fn part(shared: &Shared, query: &SnapshotQuery) -> Result<Option<Arc<Part>>, Refused> {
     let SnapshotQuery { selection, by } = query;
-    if selection.is_empty() && *by == By::Process {
+    let by = by.unwrap_or_default();
+    if selection.is_empty() && by == By::Process {
         return Ok(None);
     }
     let filter = params::filter(selection, &shared.sources.users, shared.limits.naming).await?;
-    Ok(Some(Arc::new(Part { filter, by: *by })))
+    Ok(Some(Arc::new(Part { filter, by })))
 }
 
 fn latest(shared: &Shared) -> Result<Arc<Latest>, Refused> {

@@ -44,5 +44,9 @@ pub(super) fn note(connection: &Connection, question: &Question) -> rusqlite::Re
 
 /// The condition that a sample is of one of them.
 pub(super) fn condition(question: &Question) -> &'static str {
-    if question.names.is_empty() || question.by == By::Device { "" } else { "AND process IN (SELECT number FROM wanted)" }
+    if question.names.is_empty() || question.by == By::Device {
+        ""
+    } else {
+        "AND process IN (SELECT number FROM wanted)"
+    }
 }

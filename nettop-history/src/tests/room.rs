@@ -38,7 +38,9 @@ fn dangling(connection: &Connection) -> i64 {
     let ancestors = "SELECT count(*) FROM (SELECT parent FROM process UNION ALL SELECT parent FROM ancestor)
         WHERE parent NOT IN (SELECT id FROM ancestor)";
     let ancestors: i64 = connection.query_row(ancestors, [], |row| row.get(0)).unwrap();
-    ancestors + references.iter().map(missing).sum::<i64>() + connection.query_row(kinds, [], |row| row.get::<_, i64>(0)).unwrap()
+    ancestors
+        + references.iter().map(missing).sum::<i64>()
+        + connection.query_row(kinds, [], |row| row.get::<_, i64>(0)).unwrap()
 }
 
 /// A slot of programs that nobody saw before.

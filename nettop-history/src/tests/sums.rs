@@ -227,7 +227,10 @@ fn what_is_known_of_a_process_stays_known() {
     let whole = slot(BEGIN, &[(2, 5)]);
     let mut bare = slot(BEGIN + 10, &[]);
     let who = super::who(2);
-    bare.samples.insert(Who { exe: None, script: None, unit: None, cgroup: None, parents: Vec::new(), ..who.clone() }, counters(7));
+    bare.samples.insert(
+        Who { exe: None, script: None, unit: None, cgroup: None, parents: Vec::new(), ..who.clone() },
+        counters(7),
+    );
     open(&path).write(&[whole, bare]).unwrap();
     let answer = Reader::open(&path).unwrap().answer(&question(BEGIN, BEGIN + 20)).unwrap();
     let found = &answer.rows[0];
@@ -261,7 +264,8 @@ fn only_processes_of_these_names_are_added_up() {
     slot.samples.insert(contained, counters(1 << 20));
     open(&path).write(&[slot]).unwrap();
     let sent = |by, names: Names| {
-        let answer = Reader::open(&path).unwrap().answer(&Question { by, names, ..question(BEGIN, BEGIN + 10) }).unwrap();
+        let answer =
+            Reader::open(&path).unwrap().answer(&Question { by, names, ..question(BEGIN, BEGIN + 10) }).unwrap();
         let (rows, drops) = (answer.rows.iter(), answer.rows.iter().map(|row| row.drops).sum::<u64>());
         let picture: u64 = answer.rows.iter().flat_map(|row| &row.picture).sum();
         assert_eq!(picture, rows.clone().map(|row| row.counters.bytes()).sum::<u64>());

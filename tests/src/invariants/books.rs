@@ -48,9 +48,10 @@ const UNDER_WAY_MS: u64 = 5000;
 
 /// A device holds in an interval what groups hold.
 fn groups_make_the_device(device: &DeviceReport, way: usize, document: &Snapshot) -> Option<String> {
-    let of_device = document.groups.iter().filter(|group| {
-        (group.netns, group.netns_cookie, group.ifindex.unwrap_or(0)) == device_id(device)
-    });
+    let of_device = document
+        .groups
+        .iter()
+        .filter(|group| (group.netns, group.netns_cookie, group.ifindex.unwrap_or(0)) == device_id(device));
     let [bytes, packets] = of_device.fold([0; 2], |sum, group| {
         let more = amounts(&group.interval)[way];
         [sum[0] + more[0], sum[1] + more[1]]

@@ -251,9 +251,11 @@ fn who_is_older_than_nettopd_and_who_inherits_a_socket_have_script_and_parents()
     let alone = Namespace::new();
     let group = Cgroup::new("older.service");
     // Both send through the socket of the first: each has an owner by use.
-    let script = "exec 3> /dev/udp/127.0.0.1/9\necho $$; read line; printf x >&3\n\
+    let sink = alone.enter(|| UdpSocket::bind("127.0.0.1:0").unwrap());
+    let port = sink.local_addr().unwrap().port();
+    let script = "exec 3> /dev/udp/127.0.0.1/PORT\necho $$; read line; printf x >&3\n\
                   (echo $BASHPID; printf y >&3; read line)\nread line\n";
-    let (mut shell, _folder, path) = service(script, &group, &alone);
+    let (mut shell, _folder, path) = service(&script.replace("PORT", &port.to_string()), &group, &alone);
     let older: u32 = line_of(&mut shell).parse().unwrap();
     let nettopd = Nettopd::start(&[]);
     shell.stdin.as_mut().unwrap().write_all(b"\n").unwrap();

@@ -7,7 +7,9 @@ use std::{
 };
 
 use anyhow::Context as _;
-use nettop_history::{Ancestor, By, Counters, Device, Keep, Limits, Names, Order, Question, Reader, SLOT_S, Slot, Store, Tick, Who};
+use nettop_history::{
+    Ancestor, By, Counters, Device, Keep, Limits, Names, Order, Question, Reader, SLOT_S, Slot, Store, Tick, Who,
+};
 use nettop_tests::history::{Mount, image, origin};
 use rusqlite::Connection;
 
