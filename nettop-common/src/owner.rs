@@ -35,6 +35,15 @@ pub const LIVE: u32 = 1;
 /// `sched_process_exit` has seen the last thread go.
 pub const EXITED: u32 = 2;
 
+/// Whether an owner's [`crate::ProcessRecord`] was made: not since it has this name.
+pub const UNRECORDED: u32 = 0;
+/// By another task, which cannot read the arguments.
+pub const WITHOUT_ARGUMENTS: u32 = 1;
+/// All of it.
+pub const RECORDED: u32 = 2;
+/// It found no room. Tried again with its next socket.
+pub const UNSENT: u32 = 3;
+
 /// Key of the owner index. The start time makes a reused pid another process.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug, Pod, Zeroable)]
@@ -61,7 +70,7 @@ pub struct Owner {
     pub is_kernel_thread: u32,
     /// The limit it counts against, an index of [`crate::share`].
     pub share: u32,
-    /// 1 once its [`crate::ProcessRecord`] was made.
-    pub is_recorded: u32,
+    /// [`UNRECORDED`], [`WITHOUT_ARGUMENTS`], [`RECORDED`], [`UNSENT`].
+    pub recorded: u32,
     pub padding: u32,
 }

@@ -1,4 +1,4 @@
-//! What a process is when it makes its first socket, or executes a program later: a record that the daemon gets once.
+//! What a process is when it makes or uses its first socket, or executes a program later: a record that the daemon gets once.
 
 use bytemuck::{Pod, Zeroable};
 

@@ -1,6 +1,7 @@
 //! Names for what the kernel counts by number: processes, users, units, containers, namespaces, devices.
 
 pub mod address;
+pub mod ancestors;
 pub mod cgroup;
 pub mod containers;
 pub mod device_names;

@@ -5,6 +5,7 @@ pub mod events;
 pub mod format;
 pub mod global;
 pub mod history;
+pub mod names;
 pub mod parameters;
 pub mod report;
 pub mod selector;

@@ -11,3 +11,4 @@ pub mod sockets;
 pub mod status;
 mod table;
 pub mod trace;
+mod tree;

@@ -5,7 +5,7 @@ use nettop_common::{
     Owner, OwnerKey, Ref,
     abi::BPF_NOEXIST,
     log::{Hook, What},
-    owner::{FIRST, LIVE, OVERFLOW},
+    owner::{FIRST, LIVE, OVERFLOW, UNRECORDED},
     row::SLACK,
     share::has_room,
 };
@@ -86,7 +86,7 @@ fn make(key: &OwnerKey, task: u64, hook: u32) -> Ref {
     entry.comm_time_ns = unsafe { bpf_ktime_get_ns() };
     entry.is_kernel_thread = u32::from(task::is_kernel_thread(task));
     entry.share = share_index;
-    entry.is_recorded = 0;
+    entry.recorded = UNRECORDED;
     entry.state = LIVE;
     match OWNER_INDEX.insert(key, slot, BPF_NOEXIST) {
         Ok(()) => {

@@ -7,6 +7,7 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel_str, bpf_probe_read_user};
 use nettop_common::{
     Owner, OwnerKey, ProcessRecord, Ref,
+    owner::{RECORDED, UNSENT, WITHOUT_ARGUMENTS},
     process::{ANCESTORS, Ancestor, CUT, DELETED, NAME_BYTES, NAMES_BYTES},
 };
 
@@ -27,35 +28,43 @@ const ARGUMENT_MASK: u64 = 255;
 const PROGRAM_END: u32 = 1024;
 const CGROUP_END: u32 = (NAMES_BYTES - NAME_BYTES) as u32;
 
-/// Records the process of a new owner.
+/// Records the running process as the owner of a socket that it makes or begins to use.
 #[inline(always)]
-pub fn record_new(owner: Ref, task: u64) {
-    if let Some(owner) = owners::get(owner).filter(|owner| owner.is_recorded == 0) {
-        record(owner, task);
+pub fn record_new(owner: Ref) {
+    if let Some(owner) = owners::get(owner).filter(|owner| owner.recorded != RECORDED) {
+        record(owner, task::current_address());
     }
 }
 
-/// Records a process. `task` is the address of one of its tasks. What finds no room now is tried again with the next socket.
+/// The same with each use: what found no room is not tried again here.
+#[inline(always)]
+pub fn record_user(owner: &mut Owner) {
+    if owner.recorded < RECORDED {
+        record(owner, task::current_address());
+    }
+}
+
+/// Records a process. `task` is the address of one of its tasks.
 #[inline(always)]
 pub fn record(owner: &mut Owner, task: u64) {
     // To the stack: the verifier admits no part of a map value where a function wants a whole one.
     let key = owner.key;
-    // The owner of what found no room is no process.
-    if key.tgid == 0 {
-        owner.is_recorded = 1;
+    // Nor is the owner of what found no room a process.
+    if owner.is_kernel_thread != 0 || key.tgid == 0 {
+        owner.recorded = RECORDED;
         return;
     }
-    owner.is_recorded = send_process_record(&key, task);
+    owner.recorded = send_process_record(&key, task);
 }
 
-/// Returns 1 if it had room. Global, so that the verifier checks it once, and not on each path that leads here.
+/// Returns what is recorded now. Global, so that the verifier checks it once, and not on each path that leads here.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn send_process_record(key: *const OwnerKey, task: u64) -> u32 {
     if key.is_null() {
-        return 0;
+        return UNSENT;
     }
-    let Some(draft) = PROCESS_DRAFT.get_ptr_mut(0) else { return 0 };
+    let Some(draft) = PROCESS_DRAFT.get_ptr_mut(0) else { return UNSENT };
     // SAFETY: the element exists for the life of the map; who works on it is counted.
     let draft = unsafe { &mut *draft };
     // Another task may run here while this one is preempted.
@@ -70,7 +79,11 @@ extern "C" fn send_process_record(key: *const OwnerKey, task: u64) -> u32 {
         count(|stats| &raw mut stats.processes_lost);
     }
     add(&raw mut draft.users, u64::MAX);
-    u32::from(is_sent)
+    match is_sent {
+        false => UNSENT,
+        true if task == task::current_address() => RECORDED,
+        true => WITHOUT_ARGUMENTS,
+    }
 }
 
 #[inline(always)]

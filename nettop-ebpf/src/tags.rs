@@ -13,7 +13,7 @@ use nettop_common::{
 use crate::{
     atomic::{and_word, or_word},
     kernel::{self, probe},
-    log, owners, ports, rows,
+    log, owners, ports, processes, rows,
     task::{self, Task, User},
 };
 
@@ -32,7 +32,9 @@ pub fn claim_unowned(tag: &mut SocketTag, task: Task, address: u64, found: u32, 
 /// Makes the running process the owner.
 #[inline(always)]
 pub fn assign_owner(tag: &mut SocketTag, user: &User, found: u32) -> Ref {
-    assign_to(tag, &user.key, task::current_address(), found, user.hook)
+    let owner = assign_to(tag, &user.key, task::current_address(), found, user.hook);
+    processes::record_new(owner);
+    owner
 }
 
 #[inline(always)]
@@ -82,6 +84,9 @@ pub fn record_use(tag: &mut SocketTag, user: &User) -> Option<Ref> {
     let owner = owners::get(known);
     if owner.as_ref().is_some_and(|owner| user.is(owner)) {
         tag.evidence = evidence::USER;
+        if let Some(owner) = owner {
+            processes::record_user(owner);
+        }
         return Some(known);
     }
     if user.task.is_kernel_thread() {

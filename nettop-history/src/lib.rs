@@ -25,8 +25,10 @@ pub use condition::Condition;
 pub use limits::{Keep, Limits};
 pub use moment::{local_time, moment};
 pub use plan::{Part, Resolution};
-pub use query::{Answer, AnswerRow, Boot, By, Order, Question, Reader};
-pub use slot::{Counters, Device, DeviceBalance, DirectionBalance, DropKind, Dropped, SLOT_S, Slot, Tick, Who};
+pub use query::{Answer, AnswerRow, Boot, By, Names, Order, Question, Reader};
+pub use slot::{
+    Ancestor, Counters, Device, DeviceBalance, DirectionBalance, DropKind, Dropped, SLOT_S, Slot, Tick, Who,
+};
 pub use store::{Origin, Store};
 pub use trouble::Trouble;
 pub use writer::Writer;

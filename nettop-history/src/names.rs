@@ -4,7 +4,7 @@ use std::{collections::HashMap, hash::Hash};
 
 use rusqlite::{Connection, params};
 
-use crate::slot::{Device, DropKind, Who};
+use crate::slot::{Ancestor, Device, DropKind, Who};
 
 /// Entries remembered per kind. A forgotten one gets a new number: readers group by identity.
 const MAX_REMEMBERED_NAMES: usize = 65_536;
@@ -16,12 +16,15 @@ pub struct Names {
     devices: Table<Device>,
     kinds: Table<DropKind>,
     processes: Table<Process>,
+    ancestors: Table<Above>,
 }
 
-/// comm, exe, unit, cgroup, container.
-type Program = (String, Option<String>, Option<String>, Option<String>, Option<String>);
-/// pid, start time, uid, program, device.
-type Process = (u32, Option<i64>, Option<u32>, i64, i64);
+/// comm, exe, unit, cgroup, container, script.
+type Program = (String, Option<String>, Option<String>, Option<String>, Option<String>, Option<String>);
+/// pid, start time, uid, program, device, parent.
+type Process = (u32, Option<i64>, Option<u32>, i64, i64, Option<i64>);
+/// pid, start time, uid, comm, parent.
+type Above = (u32, i64, u32, String, Option<i64>);
 
 struct Table<K> {
     numbers: HashMap<K, i64>,
@@ -60,9 +63,9 @@ impl Names {
             boot,
             programs: Table::read(
                 connection,
-                "SELECT id, comm, exe, unit, cgroup, container FROM program",
+                "SELECT id, comm, exe, unit, cgroup, container, script FROM program",
                 boot,
-                |row| Ok(((row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?), row.get(0)?)),
+                |row| Ok(((row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?), row.get(0)?)),
             )?,
             devices: Table::read(
                 connection,
@@ -94,7 +97,13 @@ impl Names {
             )?,
             processes: Table::read(
                 connection,
-                "SELECT id, pid, start_time_ns, uid, program, device FROM process WHERE boot = ?1",
+                "SELECT id, pid, start_time_ns, uid, program, device, parent FROM process WHERE boot = ?1",
+                boot,
+                |row| Ok(((row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?), row.get(0)?)),
+            )?,
+            ancestors: Table::read(
+                connection,
+                "SELECT id, pid, start_time_ns, uid, comm, parent FROM ancestor WHERE boot = ?1",
                 boot,
                 |row| Ok(((row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?), row.get(0)?)),
             )?,
@@ -108,24 +117,49 @@ impl Names {
 
     /// The number of a process; a new one is inserted.
     pub fn process(&mut self, connection: &Connection, who: &Who, ts: i64) -> rusqlite::Result<i64> {
-        let program = (who.comm.clone(), who.exe.clone(), who.unit.clone(), who.cgroup.clone(), who.container.clone());
-        let program = self.programs.number(program, |(comm, exe, unit, cgroup, container)| {
+        let Who { comm, exe, unit, cgroup, container, script, .. } = who.clone();
+        let program = (comm, exe, unit, cgroup, container, script);
+        let program = self.programs.number(program, |(comm, exe, unit, cgroup, container, script)| {
             insert(
                 connection,
-                "INSERT INTO program(comm, exe, unit, cgroup, container) VALUES(?1, ?2, ?3, ?4, ?5)",
-                params![comm, exe, unit, cgroup, container],
+                "INSERT INTO program(comm, exe, unit, cgroup, container, script) VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
+                params![comm, exe, unit, cgroup, container, script],
             )
         })?;
         let device = self.device(connection, &who.device)?;
+        let parent = self.parent(connection, &who.parents)?;
         let start = who.start_time_ns.map(u64::cast_signed);
         let boot = self.boot;
-        self.processes.number((who.pid, start, who.uid, program, device), |(pid, start, uid, program, device)| {
+        let process = (who.pid, start, who.uid, program, device, parent);
+        self.processes.number(process, |(pid, start, uid, program, device, parent)| {
             insert(
                 connection,
-                "INSERT INTO process(boot, pid, start_time_ns, uid, program, device, last) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-                params![boot, pid, start, uid, program, device, ts],
+                "INSERT INTO process(boot, pid, start_time_ns, uid, program, device, last, parent)
+                 VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                params![boot, pid, start, uid, program, device, ts, parent],
             )
         })
+    }
+
+    /// The number of the first of them, of which each is inserted with the one above it.
+    fn parent(&mut self, connection: &Connection, parents: &[Ancestor]) -> rusqlite::Result<Option<i64>> {
+        let boot = self.boot;
+        let (mut above, mut starter) = (None, None);
+        for ancestor in parents.iter().rev() {
+            if !ancestor.passes_on {
+                starter = Some(&ancestor.comm);
+            }
+            let Ancestor { pid, start_time_ns, uid, comm, .. } = ancestor;
+            let key = (*pid, start_time_ns.cast_signed(), *uid, comm.clone(), above);
+            above = Some(self.ancestors.number(key, |(pid, start, uid, comm, parent)| {
+                insert(
+                    connection,
+                    "INSERT INTO ancestor(boot, pid, start_time_ns, uid, comm, starter, parent) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                    params![boot, pid, start, uid, comm, starter, parent],
+                )
+            })?);
+        }
+        Ok(above)
     }
 
     /// The number of a device.

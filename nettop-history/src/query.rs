@@ -4,6 +4,7 @@ mod boots;
 mod coverage;
 mod names;
 mod reader;
+mod select;
 mod sums;
 
 pub use boots::Boot;
@@ -24,6 +25,22 @@ pub enum By {
     User,
     Device,
     Container,
+    Script,
+    /// The first ancestor that is no shell.
+    Parent,
+    Pod,
+}
+
+/// Which processes are asked about; of each kind one has to match, none is everything.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    /// How the name begins.
+    pub commands: Vec<String>,
+    /// With or without `.service`.
+    pub units: Vec<String>,
+    /// How the id begins.
+    pub containers: Vec<String>,
+    pub pods: Vec<String>,
 }
 
 /// What comes first.
@@ -48,6 +65,8 @@ pub struct Question {
     pub order: Order,
     pub top: usize,
     pub when: Option<Condition>,
+    /// Not by device, which counts for all.
+    pub names: Names,
     /// Only rows of this boot: another's clock may have shown the same times.
     pub boot: Option<i64>,
     /// Number of parts in each row's sparkline.

@@ -163,6 +163,14 @@ fn forget(connection: &Connection, now: i64) -> rusqlite::Result<bool> {
             .execute([])?;
         forgotten += connection
             .prepare_cached(
+                "DELETE FROM ancestor WHERE id NOT IN
+                 (WITH RECURSIVE used(id) AS (SELECT parent FROM process WHERE parent IS NOT NULL
+                      UNION SELECT a.parent FROM used JOIN ancestor a ON a.id = used.id WHERE a.parent IS NOT NULL)
+                  SELECT id FROM used)",
+            )?
+            .execute([])?;
+        forgotten += connection
+            .prepare_cached(
                 "DELETE FROM drop_kind WHERE id NOT IN
                  (SELECT kind FROM drop_10s UNION SELECT kind FROM drop_1m UNION SELECT kind FROM drop_1h)",
             )?

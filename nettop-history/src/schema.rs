@@ -54,7 +54,7 @@ macro_rules! ticks {
 }
 
 /// Each makes the next version from the one before.
-pub const STEPS: [&str; 6] = [
+pub const STEPS: [&str; 7] = [
     // The columns of the three resolutions differ in what a sum does not hold: peaks.
     "CREATE TABLE boot(id INTEGER PRIMARY KEY, boot_id TEXT NOT NULL UNIQUE, first_seen INTEGER NOT NULL,
          host TEXT NOT NULL, kernel TEXT NOT NULL) STRICT;
@@ -146,10 +146,16 @@ pub const STEPS: [&str; 6] = [
      ALTER TABLE device_1m ADD COLUMN rx_upper INTEGER NOT NULL DEFAULT 0;
      ALTER TABLE device_1h ADD COLUMN tx_upper INTEGER NOT NULL DEFAULT 0;
      ALTER TABLE device_1h ADD COLUMN rx_upper INTEGER NOT NULL DEFAULT 0;",
+    // Each ancestor once, with the one above it; `starter` is the first from it on that is no shell.
+    "CREATE TABLE ancestor(id INTEGER PRIMARY KEY, boot INTEGER NOT NULL REFERENCES boot(id), pid INTEGER NOT NULL,
+         start_time_ns INTEGER NOT NULL, uid INTEGER NOT NULL, comm TEXT NOT NULL, starter TEXT,
+         parent INTEGER REFERENCES ancestor(id)) STRICT;
+     ALTER TABLE program ADD COLUMN script TEXT;
+     ALTER TABLE process ADD COLUMN parent INTEGER REFERENCES ancestor(id);",
 ];
 
 /// What a reader adds to a file of an older version, by the version it came with: temporary tables go before the file's.
-const BESIDE: [&str; 3] = [
+const BESIDE: [&str; 6] = [
     "CREATE TEMP TABLE loss(ts INTEGER, cause TEXT, count INTEGER);",
     concat!(
         "CREATE TEMP TABLE gap AS SELECT * FROM (",
@@ -159,6 +165,13 @@ const BESIDE: [&str; 3] = [
         " AS recorded_ms FROM main.session;"
     ),
     concat!(ticks!("tick_10s", "10"), ticks!("tick_1m", "60"), ticks!("tick_1h", "3600")),
+    // Of what is forwarded, or counted above, nobody asks by itself.
+    "",
+    "",
+    "CREATE TEMP TABLE ancestor(id INTEGER PRIMARY KEY, pid INTEGER, start_time_ns INTEGER, uid INTEGER, comm TEXT, starter TEXT,
+         parent INTEGER);
+     CREATE TEMP VIEW program AS SELECT *, NULL AS script FROM main.program;
+     CREATE TEMP VIEW process AS SELECT *, NULL AS parent FROM main.process;",
 ];
 
 /// The version that this program writes.
@@ -173,9 +186,10 @@ const VIEWS: &str = "
 DROP VIEW IF EXISTS talkers;
 CREATE VIEW talkers AS SELECT datetime(s.ts, 'unixepoch', 'localtime') AS time, s.ts, b.host, p.pid, p.uid, g.comm, g.exe, g.unit,
     g.container, d.name AS device, d.netns, s.tx_bytes, s.rx_bytes, s.tx_packets, s.rx_packets, s.tx_app_bytes, s.rx_app_bytes,
-    s.tx_bytes + s.rx_bytes AS bytes, b.boot_id, p.start_time_ns, g.cgroup
+    s.tx_bytes + s.rx_bytes AS bytes, b.boot_id, p.start_time_ns, g.cgroup, g.script,
+    a.comm AS parent, a.starter
     FROM sample_10s s JOIN process p ON p.id = s.process JOIN program g ON g.id = p.program JOIN device d ON d.id = p.device
-    JOIN boot b ON b.id = p.boot;
+    JOIN boot b ON b.id = p.boot LEFT JOIN ancestor a ON a.id = p.parent;
 DROP VIEW IF EXISTS hogs;
 CREATE VIEW hogs AS SELECT datetime(s.ts, 'unixepoch', 'localtime') AS hour, s.ts, p.pid, p.uid, g.comm, g.unit, g.container,
     sum(s.tx_bytes) AS tx_bytes, sum(s.rx_bytes) AS rx_bytes, sum(s.tx_bytes + s.rx_bytes) AS bytes,

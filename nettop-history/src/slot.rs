@@ -18,10 +18,24 @@ pub struct Who {
     pub uid: Option<u32>,
     pub comm: String,
     pub exe: Option<String>,
+    pub script: Option<String>,
     pub unit: Option<String>,
     pub cgroup: Option<String>,
     pub container: Option<String>,
+    /// Those that started it, the parent first.
+    pub parents: Vec<Ancestor>,
     pub device: Device,
+}
+
+/// A process above.
+#[derive(Clone, Default, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ancestor {
+    pub pid: u32,
+    pub start_time_ns: u64,
+    pub uid: u32,
+    pub comm: String,
+    /// A shell or the like: who started it started what it starts.
+    pub passes_on: bool,
 }
 
 /// A device of a namespace; without a name until a packet shows it.

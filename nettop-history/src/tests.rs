@@ -9,8 +9,8 @@ mod versions;
 use std::path::{Path, PathBuf};
 
 use crate::{
-    By, Counters, Device, DeviceBalance, DirectionBalance, DropKind, Dropped, Limits, Order, Origin, Question, Slot,
-    Store, Tick, Who,
+    Ancestor, By, Counters, Device, DeviceBalance, DirectionBalance, DropKind, Dropped, Limits, Order, Origin,
+    Question, Slot, Store, Tick, Who,
 };
 
 /// In memory where there is such a file system: these tests are not about the disk.
@@ -34,11 +34,26 @@ fn who(number: u32) -> Who {
         uid: Some(number % 3),
         comm: format!("talker{}", number % 5),
         exe: Some(format!("/usr/bin/talker{}", number % 5)),
+        script: number.is_multiple_of(2).then(|| "/srv/talk.sh".into()),
         unit: number.is_multiple_of(2).then(|| "talk.service".into()),
         cgroup: Some("/system.slice/talk.service".into()),
         container: None,
+        parents: parents(number),
         device: device(number % 2),
     }
+}
+
+/// A shell of its own, a shell that several have, and cron or sshd.
+fn parents(number: u32) -> Vec<Ancestor> {
+    let parent = |pid: u32, comm: &str, passes_on| Ancestor {
+        pid,
+        start_time_ns: 6_000_000_000 + u64::from(pid),
+        uid: 0,
+        comm: comm.into(),
+        passes_on,
+    };
+    let top = if number.is_multiple_of(2) { parent(10, "cron", false) } else { parent(11, "sshd", false) };
+    vec![parent(2000 + number, "sh", true), parent(20 + number % 2, "bash", true), top]
 }
 
 fn device(number: u32) -> Device {
@@ -84,7 +99,17 @@ fn slot(ts: i64, moved: &[(u32, u64)]) -> Slot {
 }
 
 fn question(from: i64, to: i64) -> Question {
-    Question { from, to, by: By::Process, order: Order::Bytes, top: 1000, when: None, boot: None, columns: 10 }
+    Question {
+        from,
+        to,
+        by: By::Process,
+        order: Order::Bytes,
+        top: 1000,
+        when: None,
+        names: crate::Names::default(),
+        boot: None,
+        columns: 10,
+    }
 }
 
 fn file(folder: &tempfile::TempDir) -> PathBuf {

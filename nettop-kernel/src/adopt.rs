@@ -4,7 +4,9 @@ use std::{
     collections::HashMap,
     fs,
     hash::{DefaultHasher, Hash as _, Hasher as _},
+    mem::offset_of,
     os::fd::{BorrowedFd, OwnedFd, RawFd},
+    sync::atomic::Ordering,
 };
 
 use anyhow::{Context as _, bail};
@@ -12,6 +14,7 @@ use aya::{
     Ebpf,
     maps::{Map, MapData},
 };
+use nettop_common::{Owner, owner};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -156,6 +159,13 @@ impl Kernel {
         if programs.looked_twice() {
             // Their links were made later, and went with the other daemon.
             programs.attach_recovery();
+        }
+        // The other daemon had the records of these.
+        let used = usize::try_from(programs.stats.read(0).map_or(0, |stats| stats.next_owner))?;
+        for slot in (owner::FIRST as usize..programs.owners.len()).take(used) {
+            if let Some(recorded) = programs.owners.word(slot, offset_of!(Owner, recorded)) {
+                recorded.store(owner::UNRECORDED, Ordering::Relaxed);
+            }
         }
         Ok(programs)
     }

@@ -23,6 +23,13 @@ pub fn elapsed() -> Duration {
     Duration::from_nanos(u64::try_from(ns).unwrap_or(0))
 }
 
+/// The kernel's start time for `starttime` of /proc/PID/stat, to a tick.
+pub fn start_ns(ticks: u64) -> u64 {
+    const NS_PER_S: u64 = 1_000_000_000;
+    let shown_ns = ticks.saturating_mul(NS_PER_S / procfs::ticks_per_second().max(1));
+    shown_ns.saturating_add_signed(boot_offset_ns().unwrap_or(0).saturating_neg())
+}
+
 /// `starttime` of /proc/PID/stat for the kernel's start time: `do_task_stat` shifts it by the reader's time namespace
 /// (since 5.5).
 pub fn start_ticks(start_time_ns: u64) -> u64 {

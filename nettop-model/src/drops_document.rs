@@ -38,9 +38,15 @@ pub struct DropsDocument<'a> {
 impl<'a> DropsDocument<'a> {
     /// Of what a filter lets through. Frees that lost nothing are left out unless `all` are wanted.
     pub fn from_snapshot(snapshot: &'a Snapshot, filter: &Filter, all: bool) -> Self {
-        let wanted = snapshot.drops.iter().filter(|drop| filter.admits(drop.pid, drop.uid, drop.device.as_deref()));
+        let processes = filter.names.processes(snapshot);
+        let is_named = |process| processes.as_ref().is_none_or(|processes| processes.contains(&process));
+        let wanted = snapshot.drops.iter().filter(|drop| {
+            filter.admits(drop.pid, drop.uid, drop.device.as_deref()) && is_named((drop.pid, drop.start_time_ns))
+        });
         let (shown, hidden): (Vec<_>, Vec<_>) = wanted.partition(|drop| all || drop.class != Class::Lifecycle);
-        let tcp = snapshot.tcp.iter().filter(|event| filter.admits(event.pid, event.uid, event.device.as_deref()));
+        let tcp = snapshot.tcp.iter().filter(|event| {
+            filter.admits(event.pid, event.uid, event.device.as_deref()) && is_named((event.pid, event.start_time_ns))
+        });
         Self {
             schema: SCHEMA.into(),
             version: Cow::Borrowed(&snapshot.version),

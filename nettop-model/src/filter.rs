@@ -1,6 +1,6 @@
 //! Which part of a document is wanted.
 
-use crate::{Snapshot, snapshot::ForwardedReport};
+use crate::{Names, Snapshot, snapshot::ForwardedReport};
 
 /// Which rows a report shows. Devices and losses are always whole.
 #[derive(Debug, Clone, Default)]
@@ -8,6 +8,7 @@ pub struct Filter {
     pub pids: Vec<u32>,
     pub uids: Vec<u32>,
     pub devices: Vec<String>,
+    pub names: Names,
     /// Indexed by the family, as rows are.
     pub hidden_families: [bool; 2],
 }
@@ -37,7 +38,7 @@ pub fn select(snapshot: &Snapshot, filter: &Filter) -> Snapshot {
     let drops = snapshot.drops.iter().filter(|drop| filter.admits(drop.pid, drop.uid, drop.device.as_deref()));
     let pairs = snapshot.forwarded.iter().filter(|pair| filter.admits_pair(pair));
     let tcp = snapshot.tcp.iter().filter(|event| filter.admits(event.pid, event.uid, event.device.as_deref()));
-    Snapshot {
+    let mut selected = Snapshot {
         schema: snapshot.schema.clone(),
         version: snapshot.version.clone(),
         host: snapshot.host.clone(),
@@ -49,6 +50,8 @@ pub fn select(snapshot: &Snapshot, filter: &Filter) -> Snapshot {
         accounting_since: snapshot.accounting_since.clone(),
         hooks: snapshot.hooks.clone(),
         rows: rows.cloned().collect(),
+        by: None,
+        groups: Vec::new(),
         devices: snapshot.devices.iter().filter(|device| is_shown(&device.device)).cloned().collect(),
         forwarded: pairs.cloned().collect(),
         drops: drops.cloned().collect(),
@@ -59,5 +62,7 @@ pub fn select(snapshot: &Snapshot, filter: &Filter) -> Snapshot {
         gone_devices: snapshot.gone_devices,
         devices_since: snapshot.devices_since.clone(),
         loss: snapshot.loss,
-    }
+    };
+    filter.names.retain(&mut selected);
+    selected
 }

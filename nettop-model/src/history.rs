@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Word, snapshot::Traffic};
+use crate::{
+    Word,
+    snapshot::{Parent, Traffic},
+};
 
 /// Name and major version of the document.
 pub const SCHEMA: &str = "nettop.history/1";
@@ -76,8 +79,13 @@ pub struct Row {
     pub user: Option<String>,
     pub comm: Option<String>,
     pub exe: Option<String>,
+    #[serde(default)]
+    pub script: Option<String>,
     pub unit: Option<String>,
     pub container: Option<String>,
+    /// Those that started it, the parent first, where all of the row have the same.
+    #[serde(default)]
+    pub parents: Vec<Parent>,
     pub device: Option<String>,
     pub processes: Option<usize>,
     pub sum: Traffic,

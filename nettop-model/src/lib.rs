@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod amounts;
+mod by;
 mod changes;
 pub mod check;
 pub mod connections;
@@ -11,6 +12,7 @@ pub mod drops;
 mod drops_document;
 mod filter;
 pub mod history;
+mod names;
 pub mod packets;
 pub mod snapshot;
 pub mod sockets;
@@ -24,11 +26,13 @@ mod schemas;
 
 use std::borrow::Cow;
 
+pub use by::{By, NONE, group, passes_on, starter};
 pub use changes::Known;
 pub use drops_document::DropsDocument;
 pub use filter::{Filter, select};
+pub use names::{Named, Names};
 pub use snapshot::Snapshot;
-pub use sort::{Sort, sort};
+pub use sort::{Sort, sort, sort_groups};
 
 /// One of the few words that a member may be.
 pub type Word = Cow<'static, str>;

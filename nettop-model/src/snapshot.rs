@@ -40,6 +40,11 @@ pub struct Snapshot {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hooks: Vec<HookReport>,
     pub rows: Vec<RowReport>,
+    /// What rows are added up by, if they are: `groups` has them then, and `rows` none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Word>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<GroupReport>,
     /// In lines of a stream, only those that counted something since they were last in a line.
     pub devices: Vec<DeviceReport>,
     /// What was forwarded between pairs of devices, most bytes of the interval first. In lines of a stream, only pairs that
@@ -148,6 +153,31 @@ pub struct Parent {
     /// Name of the thread-group leader, escaped.
     pub comm: String,
     pub uid: u32,
+}
+
+/// What all rows of one name moved through one device of one network namespace.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Default)]
+pub struct GroupReport {
+    /// Of what `by` says; `-` for rows that have none.
+    pub name: String,
+    /// Processes of this name, on any device.
+    pub processes: u64,
+    pub netns: u32,
+    pub netns_cookie: u32,
+    pub device: Option<String>,
+    pub ifindex: Option<u32>,
+    pub interval: Traffic,
+    /// Of rows that were not given back: it falls when one is.
+    pub total: Traffic,
+    pub drops: Count,
+    pub retransmits: Count,
+}
+
+impl GroupReport {
+    /// Whether anything was counted in the interval.
+    pub fn is_busy(&self) -> bool {
+        self.interval != Traffic::default() || self.drops.interval + self.retransmits.interval > 0
+    }
 }
 
 impl RowReport {

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Word;
+use crate::{Word, snapshot::Parent};
 
 /// Name and major version of the document.
 pub const SCHEMA: &str = "nettop.sockets/1";
@@ -118,6 +118,9 @@ pub struct HolderReport {
     pub fd: u32,
     pub comm: String,
     pub exe: Option<String>,
+    /// What an interpreter runs.
+    #[serde(default)]
+    pub script: Option<String>,
     pub unit: Option<String>,
     /// Id of the container, or its name where it has no other (nspawn, LXC).
     pub container: Option<String>,
@@ -139,6 +142,9 @@ pub struct HolderReport {
     /// Deployment, StatefulSet, DaemonSet or Job of the pod, by the pod's name; null where that does not say it.
     #[serde(default)]
     pub workload: Option<String>,
+    /// Those that started it, the parent first, as they are now; their start times are to a hundredth of a second.
+    #[serde(default)]
+    pub parents: Vec<Parent>,
     /// Signs that the program is not what it seems.
     pub warnings: Vec<ProgramWarning>,
 }

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use crate::snapshot::RowReport;
+use crate::snapshot::{GroupReport, RowReport};
 
 /// Columns to sort by: numbers largest first, the others in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,5 +39,24 @@ pub fn sort(rows: &mut [RowReport], by: Sort) {
         Sort::Drops => rows.sort_by_key(|row| Reverse(row.drops.interval)),
         Sort::Retrans => rows.sort_by_key(|row| Reverse(row.retransmits.interval)),
         Sort::Command => rows.sort_by(|a, b| a.comm.cmp(&b.comm)),
+    }
+}
+
+/// The same for groups, which have no pid and no user: those are in order of their names.
+pub fn sort_groups(groups: &mut [GroupReport], by: Sort) {
+    let interval = |group: &GroupReport| group.interval;
+    match by {
+        Sort::Packets => groups.sort_by_key(|group| {
+            let packets = interval(group).tx.packets + interval(group).rx.packets;
+            Reverse((packets, group.total.tx.packets + group.total.rx.packets))
+        }),
+        Sort::Dev => groups.sort_by(|a, b| a.device.cmp(&b.device)),
+        Sort::XmitPk => groups.sort_by_key(|group| Reverse(interval(group).tx.packets)),
+        Sort::RecvPk => groups.sort_by_key(|group| Reverse(interval(group).rx.packets)),
+        Sort::XmitKb => groups.sort_by_key(|group| Reverse(interval(group).tx.bytes)),
+        Sort::RecvKb => groups.sort_by_key(|group| Reverse(interval(group).rx.bytes)),
+        Sort::Drops => groups.sort_by_key(|group| Reverse(group.drops.interval)),
+        Sort::Retrans => groups.sort_by_key(|group| Reverse(group.retransmits.interval)),
+        Sort::Pid | Sort::Uid | Sort::Command => groups.sort_by(|a, b| a.name.cmp(&b.name)),
     }
 }

@@ -89,7 +89,7 @@ const MAX_FAULTS: usize = 20;
 impl Invariants {
     /// `args` are nettopd's.
     pub fn new(args: &[&str], bystanders: Vec<u32>) -> Self {
-        let filters = ["-p", "-u", "-i", "-4", "-6"];
+        let filters = ["-p", "-u", "-i", "-c", "--unit", "--container", "--pod", "-4", "-6"];
         Self {
             is_whole: !args.iter().any(|arg| filters.contains(arg)),
             is_complete: true,
@@ -272,9 +272,14 @@ impl Invariants {
             add(&mut total, traffic(&row.total));
             add(&mut intervals, traffic(&row.interval));
         }
+        for group in &document.groups {
+            add(&mut total, traffic(&group.total));
+            add(&mut intervals, traffic(&group.interval));
+        }
         let now = Sum { total, rows: document.rows.iter().map(row_identity).collect() };
         if let Some(before) = self.sum.take() {
-            let has_more = !is_consecutive || !before.rows.is_subset(&now.rows);
+            // Which rows are in a group is not known.
+            let has_more = !is_consecutive || !document.groups.is_empty() || !before.rows.is_subset(&now.rows);
             for (at, name) in TRAFFIC.iter().enumerate() {
                 let interval = if is_consecutive { intervals[at] } else { 0 };
                 let (expected, found) = (before.total[at] + interval, now.total[at]);

@@ -1,11 +1,13 @@
 //! Questions as paths with parameters, in the same words as on the command line.
 
+use nettop_model::By;
+
 use crate::{
     defaults,
     query::{
         history::HistoryQuery,
         parameters::write,
-        report::{Reports, StreamQuery},
+        report::{Reports, SnapshotQuery, StreamQuery},
         sockets::SocketsQuery,
     },
 };
@@ -18,11 +20,12 @@ pub fn reports(reports: &Reports) -> Option<String> {
         && reports.limits == defaults::LIMITS
         && reports.hidden_families == [false; 2]
         && !is_recorded;
-    let selection = reports.selection.clone();
+    let snapshot =
+        SnapshotQuery { selection: reports.selection.clone(), by: Some(reports.by).filter(|by| *by != By::Process) };
     is_the_daemons.then(|| match reports.once {
-        true => write("/v1/snapshot", selection),
+        true => write("/v1/snapshot", snapshot),
         // Whoever shows it needs all of each line.
-        false => write("/v1/stream", StreamQuery { selection, whole: true }),
+        false => write("/v1/stream", StreamQuery { snapshot, whole: true }),
     })
 }
 
@@ -62,6 +65,10 @@ mod tests {
         assert_eq!(
             of_report(&["--once", "-p", "1", "-p", "2", "-u", "www data", "-i", "lo"]).unwrap(),
             "/v1/snapshot?pid=1&pid=2&user=www+data&interface=lo"
+        );
+        assert_eq!(
+            of_report(&["--once", "--by", "parent", "-c", "curl", "--unit", "a b"]).unwrap(),
+            "/v1/snapshot?command=curl&unit=a+b&by=parent"
         );
         assert_eq!(of_report(&[]).unwrap(), "/v1/stream?whole=1");
         assert_eq!(of_drops(&["--once"]).unwrap(), "/v1/snapshot");

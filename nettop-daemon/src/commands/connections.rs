@@ -163,11 +163,17 @@ impl Lines for Log {
 }
 
 impl Log {
-    fn selects(&self, event: &ConnectionEvent) -> bool {
+    fn selects(&mut self, event: &ConnectionEvent) -> bool {
         let ends = [(event.local, event.local_port), (event.remote, event.remote_port)];
+        let Self { names: Names { processes, .. }, processes: records, .. } = self;
+        let details = || {
+            processes.learn(records.take(), 0);
+            processes.of(&event.owner, event.comm)
+        };
         self.args.selects(event)
             && self.filter.selects_process(&event.owner, &event.comm)
             && self.filter.selects_ends(ends)
+            && self.filter.selects_names(details)
     }
 
     /// Shows the end of a conversation as that of a connection.

@@ -8,12 +8,13 @@ use nettop_kernel::{
     Kernel,
     event_ledger::EventLedger,
     events::{EventKind, EventSpec},
+    processes::Records,
 };
 
 use crate::{
     defaults,
     events::{self, Lines},
-    identity::device_names::DeviceNames,
+    identity::{device_names::DeviceNames, processes::Processes},
     query::{
         events::{Filter, StreamArgs},
         format::StreamFormat,
@@ -58,13 +59,15 @@ pub fn run(global: &Global, args: &PacketsArgs) -> anyhow::Result<()> {
     let in_kernel = EventFilter { ifindex: devices.only_index().unwrap_or(0), ..filter.in_kernel() };
     let mut programs =
         kernel.start(defaults::LIMITS, Some(EventSpec { what: EventKind::Packets, filter: in_kernel }))?;
-    let ring = programs.take_events()?;
+    let (ring, records) = (programs.take_events()?, programs.take_processes()?);
     let log = Log {
         format: args.stream.format,
         filter,
         own,
         clock: Clock::new(args.stream.utc),
         devices,
+        processes: Processes::new("/proc"),
+        records,
         hooks: programs.hook_kinds(&["packets", "drops"]),
     };
     events::run(ring, &mut EventLedger::new(programs), log, args.stream.count)?;
@@ -78,6 +81,9 @@ struct Log {
     own: Vec<own::Connection>,
     clock: Clock,
     devices: DeviceNames,
+    /// Asked only where units or containers are selected.
+    processes: Processes,
+    records: Records,
     /// The hooks that see packets.
     hooks: Vec<(&'static str, String)>,
 }
@@ -101,6 +107,14 @@ impl Lines for Log {
         if self.own.iter().any(|own| own.has(ends)) {
             return false;
         }
+        let Self { filter, processes, records, .. } = self;
+        let details = || {
+            processes.learn(records.take(), 0);
+            processes.of(&event.owner, event.comm)
+        };
+        if !filter.selects_names(details) {
+            return false;
+        }
         let device = self.devices.name(event.netns, event.ifindex, event.owner.tgid);
         if !self.devices.is_wanted((event.netns, event.ifindex)) {
             return false;
@@ -119,6 +133,8 @@ impl Lines for Log {
 
     fn tick(&mut self, _at_end: bool, _most: Option<u64>, _text: &mut String) -> anyhow::Result<u64> {
         self.devices.refresh();
+        self.processes.learn(self.records.take(), 0);
+        self.processes.forget_ended();
         Ok(0)
     }
 }

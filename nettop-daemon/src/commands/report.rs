@@ -4,7 +4,11 @@ use std::time::{Duration, Instant as Moment};
 
 use anyhow::{Context as _, bail};
 use nettop_kernel::Kernel;
-use nettop_model::{Filter, Snapshot, snapshot::RowReport, sort};
+use nettop_model::{
+    Filter, Snapshot, group,
+    snapshot::{GroupReport, RowReport},
+    sort, sort_groups,
+};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::{
@@ -76,11 +80,13 @@ async fn follow(reports: &Reports, mut lines: Lines) -> anyhow::Result<()> {
 fn snapshot_of(reports: &Reports, document: &[u8]) -> anyhow::Result<Snapshot> {
     let mut snapshot: Snapshot = client::read(document)?;
     sort(&mut snapshot.rows, reports.sort);
+    sort_groups(&mut snapshot.groups, reports.sort);
     if reports.numeric {
         snapshot.rows.iter_mut().for_each(|row| row.user = None);
     }
     if reports.output.shows_only_busy() {
         snapshot.rows.retain(RowReport::is_busy);
+        snapshot.groups.retain(GroupReport::is_busy);
     }
     Ok(snapshot)
 }
@@ -124,6 +130,7 @@ fn measure(global: &Global, reports: &Reports) -> anyhow::Result<()> {
                 if !std::mem::replace(&mut has_reported, true) {
                     unmatched::in_report(&reports.selection, &snapshot);
                 }
+                group(&mut snapshot, reports.by, reports.sort);
                 sink.put(&snapshot)?;
                 drop(snapshot);
                 allocator::give_back_unused();
@@ -163,10 +170,6 @@ fn start(
 }
 
 fn filter(reports: &Reports) -> anyhow::Result<Filter> {
-    Ok(Filter {
-        pids: reports.selection.pid.clone(),
-        uids: uids(&reports.selection.user)?,
-        devices: reports.selection.interface.clone(),
-        hidden_families: reports.hidden_families,
-    })
+    let uids = uids(&reports.selection.user)?;
+    Ok(Filter { hidden_families: reports.hidden_families, ..reports.selection.filter(uids) })
 }

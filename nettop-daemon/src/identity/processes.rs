@@ -14,11 +14,12 @@ use std::{
 
 use nettop_common::{OwnerKey, process::Ancestor};
 use nettop_kernel::{boot::start_ticks, ledger::OwnerReading, processes::Described};
-use nettop_model::snapshot::Parent;
+use nettop_model::{Named, snapshot::Parent};
 use procfs::{ProcResult, process::Process};
 
 use crate::{
     identity::{
+        ancestors::{ancestors, script_in_proc},
         cgroup,
         containers::{Container, Containers, Names},
         script::script,
@@ -42,6 +43,17 @@ pub struct Details {
 }
 
 impl Details {
+    /// What it can be selected by.
+    pub fn named(&self) -> Named<'_> {
+        Named {
+            comm: "",
+            unit: self.unit.as_deref(),
+            container: self.container.as_deref(),
+            container_name: self.names.container_name.as_deref(),
+            pod: self.names.pod.as_deref(),
+        }
+    }
+
     /// From what the kernel side recorded. Where systemd does not use cgroup2, that knows no unit.
     fn of(described: &Described, containers: &Arc<Containers>) -> Self {
         let program = described.program.as_ref().map(|path| escape(path));
@@ -98,6 +110,8 @@ pub struct Processes {
     /// For the names of all containers of a round together.
     timeout: Duration,
     left: Duration,
+    /// Whether /proc is asked for scripts and parents, too.
+    with_parents: bool,
 }
 
 impl Processes {
@@ -113,7 +127,13 @@ impl Processes {
             containers: Containers::of_machine(),
             timeout: Duration::ZERO,
             left: Duration::ZERO,
+            with_parents: false,
         }
+    }
+
+    /// For one document: reads scripts and parents as well, which may wait for other processes.
+    pub fn with_parents(root: impl Into<PathBuf>) -> Self {
+        Self { with_parents: true, ..Self::new(root) }
     }
 
     /// Waits so long for names of containers in each round. Else they are those that are known already.
@@ -239,15 +259,26 @@ impl Processes {
         if !is_same(&process) {
             return None;
         }
+        let (mut script, mut parents) = (None, Vec::new());
         let exe = match exe(&folder) {
-            Ok(path) => Some(escape(path.as_os_str().as_bytes())),
+            Ok(path) => {
+                if self.with_parents {
+                    (script, parents) = (script_in_proc(&folder, &path), ancestors(&self.root, &process));
+                }
+                Some(escape(path.as_os_str().as_bytes()))
+            }
             // While it exits, the program goes first (`exit_mm`).
             Err(error) if error.kind() == io::ErrorKind::NotFound => known_exe.cloned(),
             // It may be another by now, which we may not see.
             Err(_) => None,
         };
         let cgroup = cgroup_path(&process).ok().flatten();
-        is_same(&process).then(|| Details { exe, ..Details::in_cgroup(cgroup.as_deref(), &self.containers) })
+        is_same(&process).then(|| Details {
+            exe,
+            script,
+            parents: parents.into(),
+            ..Details::in_cgroup(cgroup.as_deref(), &self.containers)
+        })
     }
 }
 

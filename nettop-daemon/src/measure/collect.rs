@@ -146,7 +146,7 @@ impl Collector {
         self.processes.forget_unused();
         sort(&mut rows, self.sort);
         let is_shown = |name: &String| self.filter.devices.is_empty() || self.filter.devices.contains(name);
-        Snapshot {
+        let mut snapshot = Snapshot {
             schema: SCHEMA.into(),
             version: env!("CARGO_PKG_VERSION").into(),
             host: self.host.clone(),
@@ -158,6 +158,8 @@ impl Collector {
             accounting_since: self.since.clone(),
             hooks: self.hooks.clone(),
             rows,
+            by: None,
+            groups: Vec::new(),
             devices: books.reports.into_iter().filter(|books| is_shown(&books.device)).collect(),
             forwarded: forwarded::reports(&reading.forwarded, devices, &self.filter),
             drops: crate::measure::drops::reports(drops, devices, &self.filter),
@@ -168,7 +170,9 @@ impl Collector {
             gone_devices: books.gone,
             devices_since: Some(self.devices_since.clone()),
             loss: self.loss(&reading, drops, devices, reports_skipped),
-        }
+        };
+        self.filter.names.retain(&mut snapshot);
+        snapshot
     }
 
     fn row(&mut self, row: &RowReading, tally: Tally, devices: &Devices, clock: &Clock) -> Option<RowReport> {

@@ -10,7 +10,10 @@ use std::{collections::HashMap, fs, net::IpAddr, path::Path, time::Instant};
 
 use nettop_common::{Netns, SocketRecord, Wire};
 use nettop_kernel::socket_iterators::SocketIterators;
-use nettop_model::sockets::Document;
+use nettop_model::{
+    Named,
+    sockets::{Document, HolderReport},
+};
 
 use self::{
     document::Namer,
@@ -71,11 +74,25 @@ pub fn survey(query: &SocketsQuery, resolve: bool, uids: &[u32], mut listing: Li
         services: if query.numeric { HashMap::new() } else { services() },
         hosts: names(query, resolve, &listing, devices.host()),
         proc: Path::new("/proc"),
-        processes: Processes::new("/proc").with_timeout(users::DOCUMENT_TIMEOUT),
+        processes: Processes::with_parents("/proc").with_timeout(users::DOCUMENT_TIMEOUT),
         programs,
         warnings: HashMap::new(),
     };
-    Ok(document::document(&listing, &mut namer))
+    let mut document = document::document(&listing, &mut namer);
+    let names = query.names.with(&[]);
+    if !names.is_empty() {
+        let named = |holder: &HolderReport| {
+            names.admits(&Named {
+                comm: &holder.comm,
+                unit: holder.unit.as_deref(),
+                container: holder.container.as_deref(),
+                container_name: holder.container_name.as_deref(),
+                pod: holder.pod.as_deref(),
+            })
+        };
+        document.sockets.retain(|socket| socket.holders.iter().any(named));
+    }
+    Ok(document)
 }
 
 /// What moved most comes first; where nothing was counted, sockets of a kind stand together.

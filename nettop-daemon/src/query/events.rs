@@ -4,9 +4,10 @@ use std::net::IpAddr;
 
 use clap::Args;
 use nettop_common::{EventFilter, OwnerKey, ports};
+use nettop_model::Names;
 
-use super::{format::StreamFormat, user::uids};
-use crate::identity::{address::Address, hosts::resolve};
+use super::{format::StreamFormat, names::NamesArgs, user::uids};
+use crate::identity::{address::Address, hosts::resolve, processes::Details};
 
 /// Which events are shown, and how.
 #[derive(Args, Debug, Clone)]
@@ -20,6 +21,8 @@ pub struct StreamArgs {
     /// Only events of processes whose name begins with this; may be repeated
     #[arg(short, long, value_name = "NAME")]
     pub command: Vec<String>,
+    #[command(flatten)]
+    pub of: NamesArgs,
     /// Only where this host is at one end; may be repeated
     #[arg(long, value_name = "HOST")]
     pub host: Vec<String>,
@@ -41,7 +44,9 @@ pub struct StreamArgs {
 pub struct Filter {
     pids: Vec<u32>,
     uids: Vec<u32>,
-    names: Vec<String>,
+    commands: Vec<String>,
+    /// Without those.
+    names: Names,
     hosts: Vec<IpAddr>,
     ports: Vec<u16>,
 }
@@ -58,7 +63,8 @@ impl Filter {
         Ok(Self {
             pids: args.pid.clone(),
             uids: uids(&args.user)?,
-            names: args.command.clone(),
+            commands: args.command.clone(),
+            names: args.of.with(&[]),
             hosts,
             ports: args.port.clone(),
         })
@@ -83,7 +89,12 @@ impl Filter {
         let comm = comm.split(|byte| *byte == 0).next().unwrap_or_default();
         (self.pids.is_empty() || self.pids.contains(&owner.tgid))
             && (self.uids.is_empty() || owner.tgid != 0 && self.uids.contains(&owner.uid))
-            && (self.names.is_empty() || self.names.iter().any(|name| comm.starts_with(name.as_bytes())))
+            && (self.commands.is_empty() || self.commands.iter().any(|name| comm.starts_with(name.as_bytes())))
+    }
+
+    /// Whether one with this unit and container is. `details` are looked up only if it matters.
+    pub fn selects_names(&self, details: impl FnOnce() -> Details) -> bool {
+        self.names.is_empty() || self.names.admits(&details().named())
     }
 
     /// Whether one of two ends is asked for.

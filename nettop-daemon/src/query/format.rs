@@ -69,6 +69,8 @@ pub struct Columns {
     pub drops: bool,
     /// With each command who started it, what it runs, and where.
     pub ancestry: bool,
+    /// Each process below those that started it.
+    pub tree: bool,
 }
 
 /// What is written of each snapshot.

@@ -7,6 +7,7 @@ use nettop_history::{By, Condition, Keep, Order};
 
 use super::{
     format::Format,
+    names::NamesArgs,
     parameters::{Parameters, Query, Value, texts, word},
 };
 use crate::defaults;
@@ -60,7 +61,7 @@ pub struct HistoryQuery {
     pub last_boot: bool,
     /// What a row is about
     #[arg(long, value_enum, default_value_t)]
-    pub by: ByArg,
+    pub by: nettop_model::By,
     /// What comes first
     #[arg(short, long, value_name = "COLUMN", value_enum, default_value_t)]
     pub sort: OrderArg,
@@ -70,6 +71,11 @@ pub struct HistoryQuery {
     /// Only moments when this held of the host, as 'load > 4' or 'cpu > 20 and io > 10'
     #[arg(long, value_name = "CONDITION")]
     pub when: Option<Condition>,
+    /// Only processes whose name begins with this; may be repeated
+    #[arg(short, long, value_name = "NAME")]
+    pub command: Vec<String>,
+    #[command(flatten)]
+    pub names: NamesArgs,
     /// Do not look up user names
     #[arg(short, long)]
     pub numeric: bool,
@@ -85,10 +91,12 @@ impl Default for HistoryQuery {
             from: None,
             to: None,
             last_boot: false,
-            by: ByArg::default(),
+            by: nettop_model::By::default(),
             sort: OrderArg::default(),
             top: defaults::HISTORY_TOP_ROWS,
             when: None,
+            command: Vec::new(),
+            names: NamesArgs::default(),
             numeric: false,
         }
     }
@@ -99,8 +107,8 @@ impl Query for HistoryQuery {
         &[("at", &AT_EXCLUDES), ("last_boot", &LAST_BOOT_EXCLUDES)];
 
     fn parameters(&mut self) -> Parameters<'_> {
-        let Self { at, from, to, last_boot, by, sort, top, when, numeric } = self;
-        vec![
+        let Self { at, from, to, last_boot, by, sort, top, when, command, names, numeric } = self;
+        let mut parameters: Parameters<'_> = vec![
             ("at", at),
             ("from", from),
             ("to", to),
@@ -110,20 +118,11 @@ impl Query for HistoryQuery {
             ("sort", sort),
             ("last_boot", last_boot),
             ("numeric", numeric),
-        ]
+            ("command", command),
+        ];
+        parameters.extend(names.parameters());
+        parameters
     }
-}
-
-/// What rows are about.
-#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ByArg {
-    #[default]
-    Process,
-    Program,
-    Unit,
-    User,
-    Device,
-    Container,
 }
 
 /// Columns to sort by, largest first.
@@ -141,37 +140,18 @@ pub enum OrderArg {
     Retrans,
 }
 
-impl ByArg {
-    pub const fn of(self) -> By {
-        match self {
-            Self::Process => By::Process,
-            Self::Program => By::Program,
-            Self::Unit => By::Unit,
-            Self::User => By::User,
-            Self::Device => By::Device,
-            Self::Container => By::Container,
-        }
-    }
-
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Process => "process",
-            Self::Program => "program",
-            Self::Unit => "unit",
-            Self::User => "user",
-            Self::Device => "device",
-            Self::Container => "container",
-        }
-    }
-}
-
-impl Value for ByArg {
-    fn from_text(text: &str) -> Result<Self, String> {
-        word(text)
-    }
-
-    fn texts(&self) -> Vec<String> {
-        texts(self)
+/// The history's own word.
+pub const fn by(by: nettop_model::By) -> By {
+    match by {
+        nettop_model::By::Process => By::Process,
+        nettop_model::By::Program => By::Program,
+        nettop_model::By::Unit => By::Unit,
+        nettop_model::By::User => By::User,
+        nettop_model::By::Device => By::Device,
+        nettop_model::By::Container => By::Container,
+        nettop_model::By::Script => By::Script,
+        nettop_model::By::Parent => By::Parent,
+        nettop_model::By::Pod => By::Pod,
     }
 }
 

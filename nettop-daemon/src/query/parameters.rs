@@ -3,6 +3,7 @@
 
 use clap::ValueEnum;
 use nettop_history::Condition;
+use nettop_model::By;
 
 use super::selector::{Selector, names_a_host};
 
@@ -170,6 +171,16 @@ pub fn texts(word: &impl ValueEnum) -> Vec<String> {
     word.to_possible_value().iter().map(|value| value.get_name().to_owned()).collect()
 }
 
+impl Value for By {
+    fn from_text(text: &str) -> Result<Self, String> {
+        word(text)
+    }
+
+    fn texts(&self) -> Vec<String> {
+        texts(self)
+    }
+}
+
 impl Value for Selector {
     fn from_text(text: &str) -> Result<Self, String> {
         if names_a_host(text) {
@@ -192,7 +203,7 @@ mod tests {
     use super::*;
     use crate::query::{
         history::HistoryQuery,
-        report::{DropsQuery, Selection, StreamQuery},
+        report::{DropsQuery, Selection, SnapshotQuery, StreamQuery},
         sockets::SocketsQuery,
     };
 
@@ -211,6 +222,8 @@ mod tests {
     #[test]
     fn flags_and_parameters_ask_the_same() {
         assert_same::<Selection>(&["-p1", "-p", "2", "-u", "www data&x=1", "-i", "eth+0"]);
+        assert_same::<Selection>(&["-c", "curl", "--unit", "cron", "--container", "0123", "--pod", "a/b"]);
+        assert_same::<SnapshotQuery>(&["--by", "parent", "-i", "lo"]);
         assert_same::<DropsQuery>(&["--all", "-i", "lo"]);
         assert_same::<StreamQuery>(&["--whole", "-u", "0"]);
         assert_same::<SocketsQuery>(&["-ln", "-i", "4tcp@10.0.0.1:20-22,80", "-i", "6", "-p", "7", "-c", "a%b"]);
@@ -218,6 +231,7 @@ mod tests {
         assert_same::<HistoryQuery>(&["--at", "-2h", "--by", "unit", "-s", "xmit_kb", "--top", "3", "-n"]);
         assert_same::<HistoryQuery>(&["--from", "now", "--to", "22:10", "--when", "load > 4 and cpu > 1"]);
         assert_same::<HistoryQuery>(&["--last-boot"]);
+        assert_same::<HistoryQuery>(&["-c", "curl", "--unit", "cron", "--unit", "at", "--by", "script"]);
     }
 
     #[test]
@@ -233,6 +247,7 @@ mod tests {
             assert_eq!(names, flags);
         }
         assert_named::<Selection>();
+        assert_named::<SnapshotQuery>();
         assert_named::<DropsQuery>();
         assert_named::<StreamQuery>();
         assert_named::<SocketsQuery>();
@@ -250,11 +265,11 @@ mod tests {
             (refused::<DropsQuery>("all=1&all=1"), "the parameter 'all' cannot be used multiple times"),
             (
                 refused::<DropsQuery>("whole=1"),
-                "there is no parameter 'whole' here; there is pid, user, interface, all",
+                "there is no parameter 'whole' here; there is pid, user, interface, command, unit, container, pod, all",
             ),
             (
                 refused::<HistoryQuery>("by=pid"),
-                "invalid value 'pid' for 'by': give one of process, program, unit, user, device, container",
+                "invalid value 'pid' for 'by': give one of process, program, unit, user, device, container, script, parent, pod",
             ),
             (refused::<HistoryQuery>("top=1&top=2"), "the parameter 'top' cannot be used multiple times"),
             (refused::<HistoryQuery>("to=now&at=now"), "the parameter 'at' cannot be used with 'to'"),

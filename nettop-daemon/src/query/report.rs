@@ -4,11 +4,12 @@ use std::{convert::Infallible, path::PathBuf};
 
 use clap::Args;
 use nettop_kernel::Limits;
-use nettop_model::Sort;
+use nettop_model::{By, Filter, Sort};
 
 use super::{
     format::{Columns, DropsFormat, Format, Output},
     history::RecordArgs,
+    names::NamesArgs,
     parameters::{Parameters, Query},
 };
 use crate::defaults;
@@ -23,6 +24,9 @@ pub struct ReportArgs {
     pub once: bool,
     #[command(flatten)]
     pub selection: Selection,
+    /// Add rows up by what they have in common
+    #[arg(long, value_enum, default_value_t)]
+    pub by: By,
     /// Count IPv4 only
     #[arg(short = '4', long, conflicts_with = "ipv6")]
     pub ipv4: bool,
@@ -38,6 +42,9 @@ pub struct ReportArgs {
     /// Also show who started each process, what it runs, and its unit or container
     #[arg(short = 'e', long)]
     pub ancestry: bool,
+    /// Show each process below those that started it
+    #[arg(long, conflicts_with = "by")]
+    pub tree: bool,
     /// Sort rows by this column
     #[arg(short, long, value_name = "COLUMN", default_value = "packets")]
     pub sort: Sort,
@@ -82,11 +89,21 @@ pub struct DropsQuery {
     pub all: bool,
 }
 
+/// A snapshot.
+#[derive(Args, Debug, Clone, Default)]
+pub struct SnapshotQuery {
+    #[command(flatten)]
+    pub selection: Selection,
+    /// What rows are added up by
+    #[arg(long, value_enum)]
+    pub by: Option<By>,
+}
+
 /// A stream of snapshots.
 #[derive(Args, Debug, Clone, Default)]
 pub struct StreamQuery {
     #[command(flatten)]
-    pub selection: Selection,
+    pub snapshot: SnapshotQuery,
     /// Repeat in each line what has not changed since the one before
     #[arg(long)]
     pub whole: bool,
@@ -101,11 +118,20 @@ impl Query for DropsQuery {
     }
 }
 
+impl Query for SnapshotQuery {
+    fn parameters(&mut self) -> Parameters<'_> {
+        let Self { selection, by } = self;
+        let mut parameters = selection.parameters();
+        parameters.push(("by", by));
+        parameters
+    }
+}
+
 impl Query for StreamQuery {
     fn parameters(&mut self) -> Parameters<'_> {
-        let Self { selection, whole } = self;
+        let Self { snapshot, whole } = self;
         let mut parameters: Parameters<'_> = vec![("whole", whole)];
-        parameters.extend(selection.parameters());
+        parameters.extend(snapshot.parameters());
         parameters
     }
 }
@@ -116,6 +142,7 @@ pub struct Reports {
     pub timing: Timing,
     pub once: bool,
     pub selection: Selection,
+    pub by: By,
     /// Indexed by [`nettop_common::Family`].
     pub hidden_families: [bool; 2],
     pub numeric: bool,
@@ -141,10 +168,15 @@ impl From<&ReportArgs> for Reports {
             timing: args.timing.clone(),
             once: args.once,
             selection: args.selection.clone(),
+            by: args.by,
             hidden_families: [args.ipv6, args.ipv4],
             numeric: args.numeric,
             sort: args.sort,
-            output: Output::Report { format, columns: Columns { drops, ancestry: args.ancestry }, whole: args.whole },
+            output: Output::Report {
+                format,
+                columns: Columns { drops, ancestry: args.ancestry, tree: args.tree },
+                whole: args.whole,
+            },
             limits: Limits { rows: args.rows, drops: args.table.drop_kinds },
             record: Some(args.record.clone()),
         }
@@ -157,6 +189,7 @@ impl From<&DropsArgs> for Reports {
             timing: args.timing.clone(),
             once: args.once,
             selection: args.query.selection.clone(),
+            by: By::Process,
             hidden_families: [false; 2],
             numeric: false,
             sort: Sort::Packets,
@@ -202,19 +235,34 @@ pub struct Selection {
     /// Only this network device; may be repeated
     #[arg(short, long, value_name = "DEVICE")]
     pub interface: Vec<String>,
+    /// Only processes whose name begins with this; may be repeated
+    #[arg(short, long, value_name = "NAME")]
+    pub command: Vec<String>,
+    #[command(flatten)]
+    pub names: NamesArgs,
 }
 
 impl Query for Selection {
     fn parameters(&mut self) -> Parameters<'_> {
-        let Self { pid, user, interface } = self;
-        vec![("pid", pid), ("user", user), ("interface", interface)]
+        let Self { pid, user, interface, command, names } = self;
+        let mut parameters: Parameters<'_> =
+            vec![("pid", pid), ("user", user), ("interface", interface), ("command", command)];
+        parameters.extend(names.parameters());
+        parameters
     }
 }
 
 impl Selection {
     /// Whether everything is selected.
-    pub const fn is_empty(&self) -> bool {
-        self.pid.is_empty() && self.user.is_empty() && self.interface.is_empty()
+    pub fn is_empty(&self) -> bool {
+        let Self { pid, user, interface, command, names } = self;
+        pid.is_empty() && user.is_empty() && interface.is_empty() && names.with(command).is_empty()
+    }
+
+    /// What it lets through, with numbers of its users.
+    pub fn filter(&self, uids: Vec<u32>) -> Filter {
+        let (pids, devices) = (self.pid.clone(), self.interface.clone());
+        Filter { pids, uids, devices, names: self.names.with(&self.command), ..Filter::default() }
     }
 }
 

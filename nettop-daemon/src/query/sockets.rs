@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::{
     format::SocketsFormat,
+    names::NamesArgs,
     parameters::{Parameters, Query},
     report::seconds,
     selector::Selector,
@@ -46,6 +47,8 @@ pub struct SocketsQuery {
     /// Only those that a process holds whose name begins with this; may be repeated
     #[arg(short, long, value_name = "NAME")]
     pub command: Vec<String>,
+    #[command(flatten)]
+    pub names: NamesArgs,
     /// Show users, ports and addresses by number
     #[arg(short, long)]
     pub numeric: bool,
@@ -53,14 +56,16 @@ pub struct SocketsQuery {
 
 impl Query for SocketsQuery {
     fn parameters(&mut self) -> Parameters<'_> {
-        let Self { listening, internet, pid, user, command, numeric } = self;
-        vec![
+        let Self { listening, internet, pid, user, command, names, numeric } = self;
+        let mut parameters: Parameters<'_> = vec![
             ("internet", internet),
             ("pid", pid),
             ("user", user),
             ("command", command),
             ("listening", listening),
             ("numeric", numeric),
-        ]
+        ];
+        parameters.extend(names.parameters());
+        parameters
     }
 }

@@ -3,12 +3,15 @@
 use std::{fs, time::SystemTime};
 
 use anyhow::Context as _;
-use nettop_history::{Boot, Question, Reader, SLOT_S, moment};
-use nettop_model::history::Document;
+use nettop_history::{Boot, Names, Question, Reader, SLOT_S, moment};
+use nettop_model::{By, history::Document};
 
 use super::document::document;
 pub use super::document::utc;
-use crate::{error::Usage, query::history::HistoryQuery};
+use crate::{
+    error::Usage,
+    query::history::{HistoryQuery, by},
+};
 
 /// What `--at` and `--last-boot` show.
 const MINUTE_S: i64 = 60;
@@ -32,14 +35,27 @@ pub fn answer(query: &HistoryQuery, reader: &Reader) -> anyhow::Result<Document>
         boot: boot.as_ref().map(|boot| boot.id),
         from,
         to,
-        by: query.by.of(),
+        by: by(query.by),
         order: query.sort.of(),
         top: query.top,
         when: query.when.clone(),
+        names: names(query)?,
         columns: SPARKLINE_COLUMNS,
     };
     let answer = reader.answer(&question)?;
     Ok(document(query, &answer, boot.as_ref()))
+}
+
+/// # Errors
+///
+/// [`Usage`] if they are to be selected of devices, which count for all processes.
+fn names(query: &HistoryQuery) -> anyhow::Result<Names> {
+    let nettop_model::Names { commands, units, containers, pods } = query.names.with(&query.command);
+    let names = Names { commands, units, containers, pods };
+    if query.by == By::Device && !names.is_empty() {
+        return Err(Usage::new("devices count for all processes: leave out -c, --unit, --container and --pod").into());
+    }
+    Ok(names)
 }
 
 pub fn now() -> i64 {

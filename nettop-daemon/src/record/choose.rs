@@ -34,10 +34,11 @@ pub fn recorder(reports: &Reports, filter: &Filter) -> anyhow::Result<Option<Rec
     let is_whole = filter.pids.is_empty()
         && filter.uids.is_empty()
         && filter.devices.is_empty()
+        && filter.names.is_empty()
         && filter.hidden_families == [false; 2];
     let path = match history {
         Some(_) if !is_whole => {
-            return Err(Usage::new("a history has everything: leave out --history, or -p, -u, -i, -4 and -6").into());
+            return Err(Usage::new("a history has everything: leave out --history, or -p, -u, -i, -c, --unit, --container, --pod, -4 and -6").into());
         }
         Some(path) => path.clone(),
         None => {

@@ -1,15 +1,16 @@
 //! The document `nettop.history/1`.
 
 use jiff::Timestamp;
-use nettop_history::{Answer, AnswerRow, Boot, Counters, Part};
+use nettop_history::{Ancestor, Answer, AnswerRow, Boot, Counters, Part};
 use nettop_model::{
+    By,
     history::{Document, Gap, LastBoot, Others, Quality, Resolution, Row, SCHEMA},
-    snapshot::{Amount, Traffic},
+    snapshot::{Amount, Parent, Traffic},
 };
 
 use crate::{
     identity::users::{self, Users},
-    query::history::{ByArg, HistoryQuery},
+    query::history::HistoryQuery,
 };
 
 /// Puts it together.
@@ -49,12 +50,12 @@ pub fn document(query: &HistoryQuery, answer: &Answer, boot: Option<&Boot>) -> D
     }
 }
 
-fn of_row(by: ByArg, row: &AnswerRow, answer: &Answer, users: &mut Option<Users>) -> Row {
+fn of_row(by: By, row: &AnswerRow, answer: &Answer, users: &mut Option<Users>) -> Row {
     let who = &row.who;
-    let is_process = by == ByArg::Process;
+    let is_process = by == By::Process;
     let user = who.uid.and_then(|uid| users.as_mut().and_then(|users| users.name(uid)));
     let name = match (by, &user) {
-        (ByArg::User, Some(user)) => user.clone(),
+        (By::User, Some(user)) => user.clone(),
         _ => row.name.clone(),
     };
     Row {
@@ -65,18 +66,25 @@ fn of_row(by: ByArg, row: &AnswerRow, answer: &Answer, users: &mut Option<Users>
         user,
         comm: is_process.then(|| who.comm.clone()),
         exe: who.exe.clone(),
+        script: who.script.clone(),
         unit: who.unit.clone(),
         container: who.container.clone(),
+        parents: who.parents.iter().map(parent).collect(),
         device: who.device.name.clone(),
-        processes: (by != ByArg::Device).then_some(row.processes),
+        processes: (by != By::Device).then_some(row.processes),
         sum: traffic(&row.counters),
         tx_peak_bytes: row.tx_peak_bytes,
         rx_peak_bytes: row.rx_peak_bytes,
-        drops: (by != ByArg::Device).then_some(row.drops),
-        retransmits: (by != ByArg::Device).then_some(row.retransmits),
+        drops: (by != By::Device).then_some(row.drops),
+        retransmits: (by != By::Device).then_some(row.retransmits),
         unattributed_bytes: row.unattributed_bytes,
         picture: (0..).zip(&row.picture).map(|(at, bytes)| is_measured(at, row, answer).then_some(*bytes)).collect(),
     }
+}
+
+fn parent(ancestor: &Ancestor) -> Parent {
+    let Ancestor { pid, start_time_ns, uid, comm, .. } = ancestor.clone();
+    Parent { pid, start_time_ns, comm, uid }
 }
 
 /// Whether any of a sparkline's part was measured.

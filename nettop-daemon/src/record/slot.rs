@@ -2,9 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use nettop_history::{Counters, Device, DeviceBalance, DirectionBalance, DropKind, Slot, Who};
+use nettop_history::{Ancestor, Counters, Device, DeviceBalance, DirectionBalance, DropKind, Slot, Who};
 
-use nettop_model::{Snapshot, drops::Class, snapshot};
+use nettop_model::{
+    Snapshot,
+    drops::Class,
+    passes_on,
+    snapshot::{self, Parent},
+};
 
 /// Adds them.
 pub fn add(slot: &mut Slot, snapshot: &Snapshot) {
@@ -23,9 +28,11 @@ pub fn add(slot: &mut Slot, snapshot: &Snapshot) {
             uid: row.uid,
             comm: row.comm.clone(),
             exe: row.exe.clone(),
+            script: row.script.clone(),
             unit: row.unit.clone(),
             cgroup: row.cgroup.clone(),
             container: row.container.clone(),
+            parents: row.parents.iter().map(ancestor).collect(),
             device: Device {
                 netns: row.netns,
                 netns_cookie: row.netns_cookie,
@@ -59,6 +66,11 @@ pub fn add(slot: &mut Slot, snapshot: &Snapshot) {
         slot.devices.entry(key).or_default().add(&books);
     }
     drops(slot, snapshot, &names);
+}
+
+fn ancestor(parent: &Parent) -> Ancestor {
+    let Parent { pid, start_time_ns, comm, uid } = parent.clone();
+    Ancestor { passes_on: passes_on(&comm), pid, start_time_ns, uid, comm }
 }
 
 /// What the device counted otherwise goes with copies, and what is pending now is made up for later.
@@ -207,6 +219,8 @@ mod tests {
             accounting_since: String::new(),
             hooks: vec![],
             rows: vec![row],
+            by: None,
+            groups: Vec::new(),
             devices: vec![],
             forwarded: Vec::new(),
             drops: vec![],

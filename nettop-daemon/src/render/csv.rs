@@ -3,7 +3,7 @@
 use csv::{Writer, WriterBuilder};
 use nettop_model::{
     Snapshot,
-    snapshot::{DeviceReport, RowReport},
+    snapshot::{Count, DeviceReport, GroupReport, RowReport, Traffic},
 };
 use serde::{Serialize, Serializer};
 
@@ -22,6 +22,7 @@ struct Line<'a> {
     user: Text<'a>,
     comm: Text<'a>,
     exe: Text<'a>,
+    script: Text<'a>,
     unit: Text<'a>,
     container: Text<'a>,
     container_name: Text<'a>,
@@ -30,6 +31,8 @@ struct Line<'a> {
     pod: Text<'a>,
     pod_container: Text<'a>,
     workload: Text<'a>,
+    name: Text<'a>,
+    processes: Option<u64>,
     owner: &'a str,
     tx_bytes: Option<u64>,
     tx_packets: Option<u64>,
@@ -68,14 +71,14 @@ struct Line<'a> {
 pub(super) fn csv(snapshot: &Snapshot, with_header: bool) -> anyhow::Result<Vec<u8>> {
     let line = |record| Line { time: &snapshot.time, interval_ms: snapshot.interval_ms, record, ..Line::default() };
     let rows = snapshot.rows.iter().map(|row| of_row(row, line("row")));
+    let groups = snapshot.groups.iter().map(|group| of_group(group, line("group")));
     let devices = snapshot.devices.iter().map(|device| of_device(device, line("device")));
     let loss = snapshot.loss.entries().into_iter();
     let loss = loss.map(|(name, value)| Line { comm: Text(Some(name)), value: Some(value), ..line("loss") });
-    records(rows.chain(devices).chain(loss), with_header)
+    records(rows.chain(groups).chain(devices).chain(loss), with_header)
 }
 
 fn of_row<'a>(row: &'a RowReport, line: Line<'a>) -> Line<'a> {
-    let (tx, rx) = (&row.interval.tx, &row.interval.rx);
     Line {
         netns: Some(row.netns),
         netns_cookie: Some(row.netns_cookie),
@@ -87,6 +90,7 @@ fn of_row<'a>(row: &'a RowReport, line: Line<'a>) -> Line<'a> {
         user: Text(row.user.as_deref()),
         comm: Text(Some(&row.comm)),
         exe: Text(row.exe.as_deref()),
+        script: Text(row.script.as_deref()),
         unit: Text(row.unit.as_deref()),
         container: Text(row.container.as_deref()),
         container_name: Text(row.container_name.as_deref()),
@@ -96,18 +100,42 @@ fn of_row<'a>(row: &'a RowReport, line: Line<'a>) -> Line<'a> {
         pod_container: Text(row.pod_container.as_deref()),
         workload: Text(row.workload.as_deref()),
         owner: &row.owner,
+        ..counted(line, &row.interval, &row.total, [row.drops, row.retransmits])
+    }
+}
+
+fn of_group<'a>(group: &'a GroupReport, line: Line<'a>) -> Line<'a> {
+    Line {
+        netns: Some(group.netns),
+        netns_cookie: Some(group.netns_cookie),
+        device: Text(group.device.as_deref()),
+        ifindex: group.ifindex,
+        name: Text(Some(&group.name)),
+        processes: Some(group.processes),
+        ..counted(line, &group.interval, &group.total, [group.drops, group.retransmits])
+    }
+}
+
+const fn counted<'a>(
+    line: Line<'a>,
+    interval: &Traffic,
+    total: &Traffic,
+    [drops, retransmits]: [Count; 2],
+) -> Line<'a> {
+    let (tx, rx) = (&interval.tx, &interval.rx);
+    Line {
         tx_bytes: Some(tx.bytes),
         tx_packets: Some(tx.packets),
         tx_app_bytes: Some(tx.app_bytes),
         rx_bytes: Some(rx.bytes),
         rx_packets: Some(rx.packets),
         rx_app_bytes: Some(rx.app_bytes),
-        total_tx_bytes: Some(row.total.tx.bytes),
-        total_rx_bytes: Some(row.total.rx.bytes),
-        drops: Some(row.drops.interval),
-        retransmits: Some(row.retransmits.interval),
-        total_drops: Some(row.drops.total),
-        total_retransmits: Some(row.retransmits.total),
+        total_tx_bytes: Some(total.tx.bytes),
+        total_rx_bytes: Some(total.rx.bytes),
+        drops: Some(drops.interval),
+        retransmits: Some(retransmits.interval),
+        total_drops: Some(drops.total),
+        total_retransmits: Some(retransmits.total),
         ..line
     }
 }

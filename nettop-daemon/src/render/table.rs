@@ -4,10 +4,11 @@ use std::{borrow::Cow, fmt::Write as _};
 
 use nettop_model::{
     Snapshot,
-    snapshot::{BasisReport, DeviceBalance, DeviceReport, DirectionBalance, RowReport, Traffic},
+    snapshot::{BasisReport, Count, DeviceBalance, DeviceReport, DirectionBalance, GroupReport, RowReport, Traffic},
 };
-use unicode_width::UnicodeWidthStr as _;
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
+use super::tree::{self, What};
 use crate::query::format::Columns;
 
 const KIB: u64 = 1024;
@@ -24,6 +25,13 @@ const COLUMNS: [(&str, usize); 9] = [
     ("RETRANS", 7),
 ];
 
+type Cells = [String; COLUMNS.len()];
+/// Most columns of the tree, but for commands the least.
+const TREE_COLUMNS: usize = 80;
+const COMMAND_COLUMNS: usize = 24;
+/// Deeper is not shown as deeper.
+const MAX_INDENT: usize = 8;
+
 /// One report. Rows with nothing to show are left out.
 pub(super) fn table(snapshot: &Snapshot, wanted: Columns) -> String {
     let mut text = String::new();
@@ -33,25 +41,35 @@ pub(super) fn table(snapshot: &Snapshot, wanted: Columns) -> String {
 }
 
 fn write(text: &mut String, snapshot: &Snapshot, wanted: Columns) -> std::fmt::Result {
-    let has_drops = |row: &RowReport| wanted.drops && row.drops.interval + row.retransmits.interval > 0;
-    let rows = snapshot.rows.iter().filter(|row| row.interval != Traffic::default() || has_drops(row));
-    let lines: Vec<_> =
-        rows.map(|row| (cells(row), if wanted.ancestry { ancestry(row) } else { row.comm.clone() })).collect();
-    let shown = if wanted.drops { &COLUMNS[..] } else { &COLUMNS[..COLUMNS.len() - 2] };
+    let is_wanted = |interval: &Traffic, drops: u64| *interval != Traffic::default() || wanted.drops && drops > 0;
+    let rows =
+        snapshot.rows.iter().filter(|row| is_wanted(&row.interval, row.drops.interval + row.retransmits.interval));
+    let groups = snapshot.groups.iter();
+    let groups = groups.filter(|group| is_wanted(&group.interval, group.drops.interval + group.retransmits.interval));
+    let command = |row: &RowReport| if wanted.ancestry { ancestry(row) } else { row.comm.clone() };
+    let mut lines: Vec<(Cells, String)> = if wanted.tree {
+        tree::lines(rows).iter().map(|line| of_tree(line, command)).collect()
+    } else {
+        rows.map(|row| (cells(row), command(row))).chain(groups.map(of_group)).collect()
+    };
+    let heading = snapshot.by.as_ref().map_or_else(|| "COMMAND".to_owned(), |by| by.to_uppercase());
+    lines.insert(0, (COLUMNS.map(|(name, _)| name.to_owned()), heading));
+    // Groups have neither pid nor user.
+    let first = if snapshot.by.is_some() { 2 } else { 0 };
+    let last = if wanted.drops { COLUMNS.len() } else { COLUMNS.len() - 2 };
     let widths = std::array::from_fn::<_, { COLUMNS.len() }, _>(|at| {
         lines.iter().map(|(cells, _)| cells[at].width()).max().unwrap_or(0).max(COLUMNS[at].1)
     });
-    let mut line = |cells: &[String], command: &str| {
-        for (at, (name, _)) in shown.iter().enumerate() {
+    let before_command = widths[first..last].iter().map(|width| width + 1).sum();
+    for (cells, command) in &lines {
+        for at in first..last {
             let blanks = " ".repeat(widths[at].saturating_sub(cells[at].width()));
-            let [before, after] = if *name == "DEV" { ["", blanks.as_str()] } else { [blanks.as_str(), ""] };
+            let [before, after] = if COLUMNS[at].0 == "DEV" { ["", blanks.as_str()] } else { [blanks.as_str(), ""] };
             write!(text, "{before}{}{after} ", cells[at])?;
         }
-        writeln!(text, "{command}")
-    };
-    line(&COLUMNS.map(|(name, _)| name.to_owned()), "COMMAND")?;
-    for (cells, command) in &lines {
-        line(cells, command)?;
+        let most =
+            if wanted.tree { TREE_COLUMNS.saturating_sub(before_command).max(COMMAND_COLUMNS) } else { usize::MAX };
+        writeln!(text, "{}", cut(command, most))?;
     }
     writeln!(text)?;
     for device in snapshot.devices.iter().filter(|device| device.interval != DeviceBalance::default()) {
@@ -65,6 +83,36 @@ fn write(text: &mut String, snapshot: &Snapshot, wanted: Columns) -> std::fmt::R
         .map(|(name, value)| format!("{name} {value}"))
         .collect();
     writeln!(text, "loss: {}\n", if losses.is_empty() { "none".into() } else { losses.join(", ") })
+}
+
+/// A line of the tree, further to the right the more are above it.
+fn of_tree(line: &tree::Line<'_>, command: impl Fn(&RowReport) -> String) -> (Cells, String) {
+    let indent = "  ".repeat(line.depth.min(MAX_INDENT));
+    match line.what {
+        What::Row(row) => (cells(row), indent + &command(row)),
+        What::Ancestor(parent) => {
+            let mut cells = Cells::default();
+            cells[0] = parent.pid.to_string();
+            cells[1] = parent.uid.to_string();
+            (cells, indent + &parent.comm)
+        }
+    }
+}
+
+fn of_group(group: &GroupReport) -> (Cells, String) {
+    let device = group.device.clone().unwrap_or_else(|| "-".into());
+    let counted = counted(&group.interval, [group.drops, group.retransmits]);
+    (with(String::new(), String::new(), device, counted), group.name.clone())
+}
+
+/// As much of a text as fits.
+fn cut(text: &str, columns: usize) -> &str {
+    let mut used = 0;
+    let end = text.char_indices().find(|(_, c)| {
+        used += c.width().unwrap_or(0);
+        used > columns
+    });
+    end.map_or(text, |(end, _)| &text[..end])
 }
 
 /// `cron > sh > python3  /srv/export.py  [cron.service]`: who started it, what it runs, and where.
@@ -92,14 +140,21 @@ fn ancestry(row: &RowReport) -> String {
     text
 }
 
-fn cells(row: &RowReport) -> [String; COLUMNS.len()] {
-    let Traffic { tx, rx } = row.interval;
-    let numbers =
-        [tx.packets, rx.packets, tx.bytes / KIB, rx.bytes / KIB, row.drops.interval, row.retransmits.interval];
-    let [xmit_pk, recv_pk, xmit_kb, recv_kb, drops, retransmits] = numbers.map(|number| number.to_string());
+fn cells(row: &RowReport) -> Cells {
     let uid = row.uid.map_or_else(|| "-".into(), |uid| uid.to_string());
     let device = row.device.clone().unwrap_or_else(|| "-".into());
-    [row.pid.to_string(), uid, device, xmit_pk, recv_pk, xmit_kb, recv_kb, drops, retransmits]
+    with(row.pid.to_string(), uid, device, counted(&row.interval, [row.drops, row.retransmits]))
+}
+
+fn counted(interval: &Traffic, [drops, retransmits]: [Count; 2]) -> [String; 6] {
+    let Traffic { tx, rx } = interval;
+    [tx.packets, rx.packets, tx.bytes / KIB, rx.bytes / KIB, drops.interval, retransmits.interval]
+        .map(|number| number.to_string())
+}
+
+fn with(pid: String, uid: String, device: String, counted: [String; 6]) -> Cells {
+    let [xmit_pk, recv_pk, xmit_kb, recv_kb, drops, retransmits] = counted;
+    [pid, uid, device, xmit_pk, recv_pk, xmit_kb, recv_kb, drops, retransmits]
 }
 
 fn write_device(text: &mut String, device: &DeviceReport) -> std::fmt::Result {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use nettop_history::Reader;
 use nettop_kernel::socket_iterators::SocketIterators;
-use nettop_model::{DropsDocument, Filter, Known, Snapshot, select};
+use nettop_model::{By, DropsDocument, Filter, Known, Snapshot, Sort, group, select};
 use serde::Serialize;
 use tokio::{
     sync::{AcquireError, OnceCell, OwnedSemaphorePermit, Semaphore},
@@ -76,6 +76,13 @@ pub struct Latest {
     changes: OnceCell<Bytes>,
 }
 
+/// What is asked for of snapshots.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) filter: Filter,
+    pub(super) by: By,
+}
+
 /// How much of a snapshot is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Extent {
@@ -130,13 +137,14 @@ impl AnswerWorker {
         &self,
         asker: &Asker,
         latest: &Arc<Latest>,
-        filter: Option<Arc<Filter>>,
+        part: Option<Arc<Part>>,
         extent: Extent,
     ) -> Result<Bytes, Refused> {
         let from = Arc::clone(latest);
-        if let Some(filter) = filter {
+        if let Some(part) = part {
             let work = move |draft: &mut Draft, _| {
-                let selected = select(&from.snapshot, &filter);
+                let mut selected = select(&from.snapshot, &part.filter);
+                group(&mut selected, part.by, Sort::Packets);
                 match extent {
                     Extent::Whole => encode(draft, &selected),
                     Extent::Changes => encode(draft, &from.known.changes(selected)),

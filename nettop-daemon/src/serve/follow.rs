@@ -7,11 +7,10 @@ use std::sync::{
 
 use bytes::Bytes;
 use http_body_util::channel::{Channel, Sender};
-use nettop_model::Filter;
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::serve::{
-    answers::{Asker, Extent, Latest},
+    answers::{Asker, Extent, Latest, Part},
     shared::{Broken, Shared},
 };
 
@@ -50,7 +49,7 @@ impl AsRef<[u8]> for Unsent {
 /// The body of a stream that begins with the next interval.
 pub(super) fn start(
     shared: &Arc<Shared>,
-    filter: Option<Arc<Filter>>,
+    part: Option<Arc<Part>>,
     is_whole: bool,
     asker: Asker,
     follower: Arc<Follower>,
@@ -60,7 +59,7 @@ pub(super) fn start(
     // Before the answer's head is sent: who has that misses nothing from then on.
     let mut latests = shared.sources.latest.clone();
     let last = latests.borrow_and_update().as_ref().map(|latest| latest.number);
-    tokio::spawn(follow(Arc::clone(shared), latests, last, sender, (filter, is_whole, asker), follower));
+    tokio::spawn(follow(Arc::clone(shared), latests, last, sender, (part, is_whole, asker), follower));
     body
 }
 
@@ -71,7 +70,7 @@ async fn follow(
     mut latests: watch::Receiver<Option<Arc<Latest>>>,
     mut last: Option<u64>,
     mut sender: Sender<Bytes, Broken>,
-    (filter, is_whole, asker): (Option<Arc<Filter>>, bool, Asker),
+    (part, is_whole, asker): (Option<Arc<Part>>, bool, Asker),
     follower: Arc<Follower>,
 ) {
     let mut extent = Extent::Whole;
@@ -90,7 +89,7 @@ async fn follow(
                 _ = latests.changed() => return cut_off(sender, &follower),
             }
         }
-        match shared.answers.snapshot(&asker, &latest, filter.clone(), extent).await {
+        match shared.answers.snapshot(&asker, &latest, part.clone(), extent).await {
             Ok(bytes) => {
                 drop(latest);
                 if !is_whole {

@@ -47,12 +47,7 @@ const MAX_NAME_BYTES: usize = 256;
 ///
 /// As [`uids`].
 pub(super) async fn filter(selection: &Selection, numbers: &Arc<Numbers>, time: Duration) -> Result<Filter, Refused> {
-    Ok(Filter {
-        pids: selection.pid.clone(),
-        uids: uids(&selection.user, numbers, time).await?,
-        devices: selection.interface.clone(),
-        ..Filter::default()
-    })
+    Ok(selection.filter(uids(&selection.user, numbers, time).await?))
 }
 
 /// Numbers of users, by number or name. A name service that hangs takes `time`, and no thread that others need.

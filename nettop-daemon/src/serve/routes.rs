@@ -9,12 +9,12 @@ use hyper::{
     header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue},
 };
 use nettop_model::{
-    Filter,
+    By,
     status::{HistoryStatus, LastInterval, SCHEMA, Status},
 };
 
 use super::{
-    answers::{Asker, Extent, Latest, Refused},
+    answers::{Asker, Extent, Latest, Part, Refused},
     follow::{self, Follower},
     params::{self, Nothing},
     shared::{Broken, Shared},
@@ -23,7 +23,7 @@ use crate::{
     identity::containers::Containers,
     query::{
         history::HistoryQuery,
-        report::{DropsQuery, Selection, StreamQuery},
+        report::{DropsQuery, SnapshotQuery, StreamQuery},
         sockets::SocketsQuery,
     },
 };
@@ -81,13 +81,15 @@ fn respond(status: StatusCode, body: Body) -> Response<Body> {
     response
 }
 
-/// What is selected, if anything is.
-async fn selected(shared: &Shared, selection: &Selection) -> Result<Option<Arc<Filter>>, Refused> {
-    if selection.is_empty() {
+/// What is asked for of snapshots, if it is not all.
+async fn part(shared: &Shared, query: &SnapshotQuery) -> Result<Option<Arc<Part>>, Refused> {
+    let SnapshotQuery { selection, by } = query;
+    let by = by.unwrap_or_default();
+    if selection.is_empty() && by == By::Process {
         return Ok(None);
     }
     let filter = params::filter(selection, &shared.sources.users, shared.limits.naming).await?;
-    Ok(Some(Arc::new(filter)))
+    Ok(Some(Arc::new(Part { filter, by })))
 }
 
 fn latest(shared: &Shared) -> Result<Arc<Latest>, Refused> {
@@ -95,8 +97,8 @@ fn latest(shared: &Shared) -> Result<Arc<Latest>, Refused> {
 }
 
 async fn snapshot<B>(shared: &Shared, request: &Request<B>, asker: &Asker) -> Result<Bytes, Refused> {
-    let filter = selected(shared, &params::parse(request.uri())?).await?;
-    shared.answers.snapshot(asker, &latest(shared)?, filter, Extent::Whole).await
+    let part = part(shared, &params::parse(request.uri())?).await?;
+    shared.answers.snapshot(asker, &latest(shared)?, part, Extent::Whole).await
 }
 
 async fn drops<B>(shared: &Shared, request: &Request<B>, asker: &Asker) -> Result<Bytes, Refused> {
@@ -134,13 +136,13 @@ async fn stream<B>(
 ) -> Response<Body> {
     let asked = async {
         let query: StreamQuery = params::parse(request.uri())?;
-        Ok((selected(shared, &query.selection).await?, query.whole))
+        Ok((part(shared, &query.snapshot).await?, query.whole))
     };
-    let (filter, is_whole) = match asked.await {
+    let (part, is_whole) = match asked.await {
         Ok(asked) => asked,
         Err(refused) => return refuse(&refused),
     };
-    let body = follow::start(shared, filter, is_whole, asker.clone(), Arc::clone(follower));
+    let body = follow::start(shared, part, is_whole, asker.clone(), Arc::clone(follower));
     let mut response = respond(StatusCode::OK, body.boxed_unsync());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
     response

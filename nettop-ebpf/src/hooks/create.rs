@@ -25,7 +25,7 @@ pub fn socket_create(ctx: SockContext) -> i32 {
         tag.flags = BASELINE_KNOWN;
         tag.netns = task.netns();
         tags::claim_unowned(tag, task, task::current_address(), evidence::CREATOR, Hook::SocketCreate);
-        processes::record_new(tag.owner, task::current_address());
+        processes::record_new(tag.owner);
         shadow::name(ctx.as_ptr());
     }
     PASS

@@ -7,7 +7,7 @@ use aya_ebpf::{
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
-use nettop_common::owner::EXITED;
+use nettop_common::owner::{EXITED, UNRECORDED};
 
 use crate::{owners, processes, task::Task};
 
@@ -25,8 +25,8 @@ pub fn process_rename(ctx: BtfTracePointContext) -> i32 {
         // SAFETY: the helper has no preconditions.
         owner.comm_time_ns = unsafe { bpf_ktime_get_ns() };
         processes::record(owner, task.leader_address());
-        // Of another program the kernel has no arguments yet (`begin_new_exec`): the next socket records it again.
-        owner.is_recorded = 0;
+        // Of another program the kernel has no arguments yet (`begin_new_exec`): its next use of a socket records it again.
+        owner.recorded = UNRECORDED;
     }
     0
 }

@@ -7,6 +7,7 @@ use nettop_common::{
     Ref,
     abi::{AF_PACKET, IPPROTO_TCP, TCP_LISTEN},
     log::Hook,
+    owner::UNRECORDED,
     tag::{BASELINE_KNOWN, evidence},
 };
 
@@ -18,7 +19,7 @@ use crate::{
     kernel::{self, load},
     ledger,
     maps::stats,
-    ports, shadow,
+    owners, ports, processes, shadow,
     storage::SOCKETS,
     tags,
     task::Task,
@@ -81,6 +82,9 @@ pub fn seed(ctx: *const TaskFile) -> i32 {
         let address = tags::address(tag, task);
         // SAFETY: a task of the program's context.
         tags::claim_unowned(tag, unsafe { Task::from_ptr(task) }, address, evidence::HOLDER, Hook::Seed);
+        if let Some(owner) = owners::get(tag.owner).filter(|owner| owner.recorded == UNRECORDED) {
+            processes::record(owner, address);
+        }
     }
     tags::address(tag, sk);
     if tag.netns.inode == 0 {

@@ -1,9 +1,12 @@
 //! Names of the shown rows: read one by one, and folded at once.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension as _, Row, Statement};
 
 use super::{AnswerRow, By};
-use crate::slot::{Device, OTHER, Who};
+use crate::slot::{Ancestor, Device, OTHER, Who};
+
+/// More are not recorded.
+const MAX_ANCESTORS: usize = 8;
 
 /// In the order of numbers: the last name of a process stays.
 pub(super) fn read(connection: &Connection, by: By, rows: &mut [AnswerRow]) -> rusqlite::Result<()> {
@@ -14,11 +17,13 @@ pub(super) fn read(connection: &Connection, by: By, rows: &mut [AnswerRow]) -> r
             format!("SELECT m.shown, {device} FROM member m CROSS JOIN device d ON d.id = m.number ORDER BY m.number")
         }
         _ => format!(
-            "SELECT m.shown, {device}, p.pid, p.start_time_ns, p.uid, g.comm, g.exe, g.unit, g.cgroup, g.container
+            "SELECT m.shown, {device}, p.pid, p.start_time_ns, p.uid, g.comm, g.exe, g.unit, g.cgroup, g.container,
+                 g.script, p.parent
              FROM member m CROSS JOIN process p ON p.id = m.number CROSS JOIN program g ON g.id = p.program
              CROSS JOIN device d ON d.id = p.device ORDER BY m.number"
         ),
     };
+    let mut ancestors = Ancestors::new(connection)?;
     let mut statement = connection.prepare(&query)?;
     let mut found = statement.query([])?;
     while let Some(row) = found.next()? {
@@ -40,6 +45,8 @@ pub(super) fn read(connection: &Connection, by: By, rows: &mut [AnswerRow]) -> r
             unit: row.get(10)?,
             cgroup: row.get(11)?,
             container: row.get(12)?,
+            script: row.get(13)?,
+            parents: ancestors.of(row.get(14)?)?,
             device,
         };
         let is_one_process = by == By::Process && who.pid != 0;
@@ -71,6 +78,48 @@ fn name(by: By, who: &Who) -> String {
         By::Unit => or_none(&who.unit),
         By::User => who.uid.map_or_else(|| "-".into(), |uid| uid.to_string()),
         By::Container => or_none(&who.container),
+        By::Script => or_none(&who.script),
+        By::Parent => or_none(&who.parents.iter().find(|parent| !parent.passes_on).map(|parent| parent.comm.clone())),
+        By::Pod => or_none(&None),
+    }
+}
+
+/// Reads ancestors by their numbers.
+struct Ancestors<'a> {
+    statement: Statement<'a>,
+    /// Many processes have the same.
+    last: (Option<i64>, Vec<Ancestor>),
+}
+
+impl<'a> Ancestors<'a> {
+    fn new(connection: &'a Connection) -> rusqlite::Result<Self> {
+        let query = "SELECT pid, start_time_ns, uid, comm, starter IS NOT comm, parent FROM ancestor WHERE id = ?1";
+        Ok(Self { statement: connection.prepare(query)?, last: (None, Vec::new()) })
+    }
+
+    /// The first has this number.
+    fn of(&mut self, number: Option<i64>) -> rusqlite::Result<Vec<Ancestor>> {
+        if self.last.0 != number {
+            let (mut next, mut ancestors) = (number, Vec::new());
+            // A damaged file may have a circle.
+            while let Some(number) = next.take().filter(|_| ancestors.len() < MAX_ANCESTORS) {
+                let read = |row: &Row<'_>| {
+                    let ancestor = Ancestor {
+                        pid: row.get(0)?,
+                        start_time_ns: row.get::<_, i64>(1)?.cast_unsigned(),
+                        uid: row.get(2)?,
+                        comm: row.get(3)?,
+                        passes_on: row.get(4)?,
+                    };
+                    Ok((ancestor, row.get(5)?))
+                };
+                let Some((ancestor, above)) = self.statement.query_row([number], read).optional()? else { break };
+                ancestors.push(ancestor);
+                next = above;
+            }
+            self.last = (number, ancestors);
+        }
+        Ok(self.last.1.clone())
     }
 }
 
@@ -79,6 +128,10 @@ impl Who {
     fn learn(&mut self, later: Self) {
         self.comm = later.comm;
         self.exe = later.exe.or(self.exe.take());
+        self.script = later.script.or(self.script.take());
+        if !later.parents.is_empty() {
+            self.parents = later.parents;
+        }
         self.unit = later.unit.or(self.unit.take());
         self.cgroup = later.cgroup.or(self.cgroup.take());
         self.container = later.container.or(self.container.take());
@@ -104,6 +157,10 @@ impl Who {
         }
         common(&mut self.uid, other.uid.as_ref());
         common(&mut self.exe, other.exe.as_ref());
+        common(&mut self.script, other.script.as_ref());
+        if self.parents != other.parents {
+            self.parents.clear();
+        }
         common(&mut self.unit, other.unit.as_ref());
         common(&mut self.cgroup, other.cgroup.as_ref());
         common(&mut self.container, other.container.as_ref());

@@ -3,7 +3,7 @@
 
 use rusqlite::{Row, params};
 
-use super::{Answer, AnswerRow, By, Order, Question, Reader, names, selection};
+use super::{Answer, AnswerRow, By, Order, Question, Reader, names, select, selection};
 use crate::{
     plan::Part,
     slot::{Counters, OTHER},
@@ -51,6 +51,7 @@ impl Reader {
     /// Fills the answer's rows, and what is beyond them. Temporary tables end with the transaction.
     pub(super) fn sums(&self, question: &Question, answer: &mut Answer) -> rusqlite::Result<()> {
         self.connection.execute_batch(TABLES)?;
+        select::note(&self.connection, question)?;
         for part in &answer.parts {
             self.add_moved(question, part)?;
         }
@@ -63,7 +64,7 @@ impl Reader {
     /// Adds up a part, by number.
     fn add_moved(&self, question: &Question, part: &Part) -> rusqlite::Result<()> {
         let (suffix, peaks) = (part.resolution.suffix(), part.resolution.peaks());
-        let selection = selection(question, suffix);
+        let selection = selection(question, suffix) + select::condition(question);
         let sums = match question.by {
             By::Device => "0, 0, 0, 0, sum(tx_unattributed + rx_unattributed)",
             _ => "sum(tx_app_bytes), sum(rx_app_bytes), 0, 0, 0",
@@ -97,6 +98,7 @@ impl Reader {
         // Not those with only TCP's events at the end of a connection.
         const ALL: &str =
             "tx_bytes + rx_bytes + tx_packets + rx_packets + tx_app_bytes + rx_app_bytes + drops + retransmits";
+        let by_parent = if question.by == By::Parent { ", p.parent" } else { "" };
         let query = match question.by {
             By::Process => {
                 self.fold_twins(&keys)?;
@@ -113,9 +115,9 @@ impl Reader {
             // By numbers first: few of them need names.
             _ => format!(
                 "CREATE TEMP TABLE grouped AS SELECT {named}, {sums} FROM
-                     (SELECT p.program, p.uid, p.pid, {sums} FROM moved m CROSS JOIN process p ON p.id = m.number
-                      WHERE {of_boot} GROUP BY p.program, p.uid, p.pid = 0) p
-                 CROSS JOIN program g ON g.id = p.program GROUP BY key4 HAVING sum({ALL}) > 0"
+                     (SELECT p.program, p.uid, p.pid, p.parent, {sums} FROM moved m CROSS JOIN process p ON p.id = m.number
+                      WHERE {of_boot} GROUP BY p.program, p.uid, p.pid = 0 {by_parent}) p
+                 CROSS JOIN program g ON g.id = p.program LEFT JOIN ancestor a ON a.id = p.parent GROUP BY key4 HAVING sum({ALL}) > 0"
             ),
         };
         self.connection.execute_batch(&query)
@@ -234,7 +236,7 @@ impl Reader {
                 "SELECT b.shown, (s.ts - ?3) * ?4 / ?5, s.tx_bytes + s.rx_bytes
                  FROM {table}_{suffix} s CROSS JOIN member b ON b.number = s.{number_of}
                  WHERE s.ts >= ?1 AND s.ts < ?2 {}",
-                selection(question, suffix)
+                selection(question, suffix) + select::condition(question)
             );
             let mut statement = self.connection.prepare(&query)?;
             let mut found = statement.query(params![part.from, part.to, answer.from, columns, length])?;
@@ -289,6 +291,9 @@ const fn numbered(by: By) -> &'static str {
 const fn joins(by: By) -> &'static str {
     match by {
         By::Device => "CROSS JOIN device p ON p.id = m.number",
+        By::Parent => {
+            "CROSS JOIN process p ON p.id = m.number CROSS JOIN program g ON g.id = p.program LEFT JOIN ancestor a ON a.id = p.parent"
+        }
         _ => "CROSS JOIN process p ON p.id = m.number CROSS JOIN program g ON g.id = p.program",
     }
 }
@@ -302,6 +307,9 @@ fn keys(by: By) -> [String; 5] {
         By::Unit => "coalesce(g.unit, '-')",
         By::User => "coalesce(CAST(p.uid AS TEXT), '-')",
         By::Container => "coalesce(g.container, '-')",
+        By::Script => "coalesce(g.script, '-')",
+        By::Parent => "coalesce(a.starter, '-')",
+        By::Pod => "'-'",
     };
     // Drops that are nobody's, and what did not fit in a slot: it has no single unit.
     let name = format!(

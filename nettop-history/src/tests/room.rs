@@ -35,7 +35,12 @@ fn dangling(connection: &Connection) -> i64 {
         connection.query_row(&query, [], |row| row.get(0)).unwrap()
     };
     let kinds = "SELECT count(*) FROM drop_1h WHERE kind NOT IN (SELECT id FROM drop_kind)";
-    references.iter().map(missing).sum::<i64>() + connection.query_row(kinds, [], |row| row.get::<_, i64>(0)).unwrap()
+    let ancestors = "SELECT count(*) FROM (SELECT parent FROM process UNION ALL SELECT parent FROM ancestor)
+        WHERE parent NOT IN (SELECT id FROM ancestor)";
+    let ancestors: i64 = connection.query_row(ancestors, [], |row| row.get(0)).unwrap();
+    ancestors
+        + references.iter().map(missing).sum::<i64>()
+        + connection.query_row(kinds, [], |row| row.get::<_, i64>(0)).unwrap()
 }
 
 /// A slot of programs that nobody saw before.
@@ -68,7 +73,7 @@ fn names_go_with_the_rows_that_bore_them() {
     }
     let connection = Connection::open(&path).unwrap();
     assert_eq!(dangling(&connection), 0);
-    for table in ["program", "process", "device", "drop_kind"] {
+    for table in ["program", "process", "ancestor", "device", "drop_kind"] {
         assert!(count(&connection, table) < 2500, "{} of 4000 in {table}", count(&connection, table));
     }
     assert!(count(&connection, "boot") < 4 && count(&connection, "session") < 4);

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use rusqlite::Connection;
 
 use super::{counters, file, folder, open, origin, question, slot};
-use crate::{By, Counters, Keep, Limits, Reader, Resolution, Slot, Store, Who};
+use crate::{By, Counters, Keep, Limits, Names, Question, Reader, Resolution, Slot, Store, Who};
 
 const BEGIN: i64 = 1_795_000_000;
 
@@ -52,7 +52,9 @@ fn grouped(slots: &[(Slot, bool)], by: By) -> BTreeMap<String, (Counters, usize,
         By::Program => who.exe.clone().unwrap(),
         By::Unit => who.unit.clone().unwrap_or_else(|| "-".into()),
         By::User => who.uid.unwrap().to_string(),
-        By::Container => "-".into(),
+        By::Container | By::Pod => "-".into(),
+        By::Script => who.script.clone().unwrap_or_else(|| "-".into()),
+        By::Parent => who.parents[2].comm.clone(),
     };
     let mut groups: BTreeMap<String, (Counters, BTreeSet<u32>, u64)> = BTreeMap::new();
     for (slot, _) in slots {
@@ -118,7 +120,7 @@ proptest! {
     #[test]
     fn an_answer_adds_up_while_fine_rows_go(
         steps in steps(&[10, 10, 50, 600, 7200, 40_000, 90_000, 1_000_000, -30, -100_000, -2_000_000]),
-        by in prop::sample::select(&[By::Process, By::Program, By::Unit, By::User, By::Container, By::Device][..]),
+        by in prop::sample::select(&[By::Process, By::Program, By::Unit, By::User, By::Container, By::Device, By::Script, By::Parent][..]),
     ) {
         let folder = folder();
         let path = file(&folder);
@@ -133,7 +135,7 @@ proptest! {
         // Still open: the last minute and hour are in the finer tables only.
         let first = slots.iter().map(|(slot, _)| slot.ts).min().unwrap();
         let last = slots.iter().map(|(slot, _)| slot.ts).max().unwrap();
-        let question = crate::Question { by, ..question(first, last + 10) };
+        let question = Question { by, ..question(first, last + 10) };
         let answer = Reader::open(&path).unwrap().answer(&question).unwrap();
         let (sum, books, drops) = given(&slots);
         let mut answered = Counters::default();
@@ -160,7 +162,7 @@ proptest! {
         }
         let bytes: Vec<u64> = answer.rows.iter().map(|row| row.counters.bytes()).collect();
         prop_assert!(bytes.is_sorted_by(|one, next| one >= next), "{:?}", bytes);
-        let first = Reader::open(&path).unwrap().answer(&crate::Question { top: 2, ..question }).unwrap();
+        let first = Reader::open(&path).unwrap().answer(&Question { top: 2, ..question }).unwrap();
         let (shown, rest) = answer.rows.split_at(answer.rows.len().min(2));
         let mut others = Counters::default();
         rest.iter().for_each(|row| others.add(&row.counters));
@@ -210,8 +212,8 @@ fn what_did_not_fit_is_others_by_whatever_it_is_asked() {
     capped.cap(1);
     open(&path).write(&[capped]).unwrap();
     let reader = Reader::open(&path).unwrap();
-    for by in [By::Process, By::Program, By::Unit, By::User, By::Container] {
-        let answer = reader.answer(&crate::Question { by, ..question(BEGIN, BEGIN + 10) }).unwrap();
+    for by in [By::Process, By::Program, By::Unit, By::User, By::Container, By::Script, By::Parent] {
+        let answer = reader.answer(&Question { by, ..question(BEGIN, BEGIN + 10) }).unwrap();
         let others: Vec<u64> =
             answer.rows.iter().filter(|row| row.name == "[other]").map(|row| row.counters.tx_bytes).collect();
         assert_eq!(others, [20], "{by:?}");
@@ -225,7 +227,10 @@ fn what_is_known_of_a_process_stays_known() {
     let whole = slot(BEGIN, &[(2, 5)]);
     let mut bare = slot(BEGIN + 10, &[]);
     let who = super::who(2);
-    bare.samples.insert(Who { exe: None, unit: None, cgroup: None, ..who.clone() }, counters(7));
+    bare.samples.insert(
+        Who { exe: None, script: None, unit: None, cgroup: None, parents: Vec::new(), ..who.clone() },
+        counters(7),
+    );
     open(&path).write(&[whole, bare]).unwrap();
     let answer = Reader::open(&path).unwrap().answer(&question(BEGIN, BEGIN + 20)).unwrap();
     let found = &answer.rows[0];
@@ -247,4 +252,36 @@ fn what_is_recorded_where_minutes_went_before_is_added_to_their_hour() {
     }
     let answer = Reader::open(&path).unwrap().answer(&question(hour, hour + 864_010)).unwrap();
     assert_eq!(answer.rows[0].counters.tx_bytes, 15);
+}
+
+#[test]
+fn only_processes_of_these_names_are_added_up() {
+    let folder = folder();
+    let path = file(&folder);
+    let moved: Vec<(u32, u64)> = (0..10).map(|number| (number, 1 << number)).collect();
+    let mut slot = slot(BEGIN, &moved);
+    let contained = Who { container: Some("0123abcd".into()), ..super::who(20) };
+    slot.samples.insert(contained, counters(1 << 20));
+    open(&path).write(&[slot]).unwrap();
+    let sent = |by, names: Names| {
+        let answer =
+            Reader::open(&path).unwrap().answer(&Question { by, names, ..question(BEGIN, BEGIN + 10) }).unwrap();
+        let (rows, drops) = (answer.rows.iter(), answer.rows.iter().map(|row| row.drops).sum::<u64>());
+        let picture: u64 = answer.rows.iter().flat_map(|row| &row.picture).sum();
+        assert_eq!(picture, rows.clone().map(|row| row.counters.bytes()).sum::<u64>());
+        (rows.map(|row| row.counters.tx_bytes).sum::<u64>(), drops)
+    };
+    let names = |text: &str| vec![text.to_owned(), "no-such".to_owned()];
+    for by in [By::Process, By::Unit, By::Parent] {
+        let select = Names { commands: names("talker1"), ..Names::default() };
+        assert_eq!(sent(by, select), (1 << 1 | 1 << 6, 2));
+        let select = Names { units: names("talk"), ..Names::default() };
+        assert_eq!(sent(by, select), (1 << 20 | 0x155, 5));
+        let select = Names { units: names("talk.service"), commands: names("talker2"), ..Names::default() };
+        assert_eq!(sent(by, select), (1 << 2, 1));
+        let select = Names { containers: names("0123"), ..Names::default() };
+        assert_eq!(sent(by, select), (1 << 20, 0));
+        let select = Names { containers: names("' OR 1 --"), ..Names::default() };
+        assert_eq!(sent(by, select), (0, 0));
+    }
 }

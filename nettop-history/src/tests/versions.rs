@@ -31,7 +31,7 @@ fn a_file_of_an_older_version_is_brought_up_to_date() {
             .unwrap();
         let tables: Vec<String> = connection
             .prepare("SELECT name FROM main.sqlite_schema WHERE type = 'table' AND name NOT IN ('session', 'tick_10s', 'tick_1m', 'tick_1h')
-                AND name NOT LIKE 'device_1%'")
+                AND name NOT IN ('process', 'program') AND name NOT LIKE 'device_1%'")
             .unwrap()
             .query_map([], |row| row.get(0))
             .unwrap()
@@ -42,7 +42,9 @@ fn a_file_of_an_older_version_is_brought_up_to_date() {
         }
         // Without the columns that came later.
         connection
-            .execute_batch("INSERT INTO main.tick_10s(ts, measured_ms, readings, late_ms, clock_step_ms, lost) SELECT ts, measured_ms, readings, late_ms, clock_step_ms, lost FROM new.tick_10s")
+            .execute_batch("INSERT INTO main.program SELECT id, comm, exe, unit, cgroup, container FROM new.program;
+                INSERT INTO main.process SELECT id, boot, pid, start_time_ns, uid, program, device, last FROM new.process;
+                INSERT INTO main.tick_10s(ts, measured_ms, readings, late_ms, clock_step_ms, lost) SELECT ts, measured_ms, readings, late_ms, clock_step_ms, lost FROM new.tick_10s")
             .unwrap();
         // Added up, though it is no loss, until the fourth version.
         if version > 1 {
@@ -81,6 +83,9 @@ fn a_file_of_an_older_version_is_brought_up_to_date() {
         assert_eq!(answer.rows.iter().map(|row| row.counters.tx_bytes).sum::<u64>(), 5 + 6);
         assert_eq!(answer.gaps, gaps);
         check_losses(&answer, 0);
+        assert!(answer.rows.iter().all(|row| row.who.parents.is_empty() && row.who.script.is_none()));
+        let by_parent = crate::Question { by: crate::By::Parent, ..question(BEGIN, BEGIN + 100) };
+        assert_eq!(Reader::open(&old).unwrap().answer(&by_parent).unwrap().rows[0].name, "-");
         let selected = Reader::open(&old).unwrap().answer(&while_lost()).unwrap().selected_ms;
         assert_eq!(selected, if version > 1 { 10_000 } else { 0 }, "version {version}");
         assert_eq!(Reader::open(&old).unwrap().last_boot("next").unwrap().unwrap().last, BEGIN + 80);

@@ -46,6 +46,22 @@ pub struct DeviceBooks {
 /// Longer than a packet waits for a neighbour's address (three probes, a second apart) or in a queue.
 const UNDER_WAY_MS: u64 = 5000;
 
+/// A device holds in an interval what groups hold.
+fn groups_make_the_device(device: &DeviceReport, way: usize, document: &Snapshot) -> Option<String> {
+    let of_device = document
+        .groups
+        .iter()
+        .filter(|group| (group.netns, group.netns_cookie, group.ifindex.unwrap_or(0)) == device_id(device));
+    let [bytes, packets] = of_device.fold([0; 2], |sum, group| {
+        let more = amounts(&group.interval)[way];
+        [sum[0] + more[0], sum[1] + more[1]]
+    });
+    let (name, side) = ways(&device.interval)[way];
+    let held = [side.attributed_bytes + side.kernel_bytes, side.attributed_packets + side.kernel_packets];
+    (held != [bytes, packets])
+        .then(|| format!("groups hold {bytes} bytes in {packets} packets {name}, the device {held:?}: {device:?}"))
+}
+
 impl DeviceBooks {
     /// Devices may have gone, with their rows.
     pub fn forget(&mut self, gone: &HashSet<DeviceId>) {
@@ -72,7 +88,9 @@ impl DeviceBooks {
     ) -> Vec<String> {
         let mut found = Vec::new();
         self.elapsed_ms += document.interval_ms;
-        if let Some(begins) = begins {
+        // Groups have what their rows had.
+        let is_grouped = document.by.is_some();
+        if let Some(begins) = begins.filter(|_| !is_grouped) {
             self.take_rows(document, begins);
         }
         let rows = self.sums();
@@ -81,7 +99,9 @@ impl DeviceBooks {
             for (way, (name, total)) in ways(&device.total).into_iter().enumerate() {
                 found.extend(adds_up(device, "interval", name, ways(&device.interval)[way].1));
                 found.extend(adds_up(device, "total", name, total));
-                if begins.is_some() {
+                if begins.is_some() && is_grouped {
+                    found.extend(groups_make_the_device(device, way, document));
+                } else if begins.is_some() {
                     found.extend(self.rows_make_the_device(device, way, &rows));
                 }
                 if is_own(device.netns, device.netns_cookie) {

@@ -132,8 +132,17 @@ fn three_hundred_kills_lose_nothing_that_was_written() {
 
 /// Gaps that `nettopd history` reports.
 fn gaps_of(path: &Path, from: i64, to: i64) -> Vec<(i64, i64)> {
-    let question =
-        Question { from, to, by: By::Process, order: Order::Bytes, top: 1, when: None, boot: None, columns: 1 };
+    let question = Question {
+        from,
+        to,
+        by: By::Process,
+        order: Order::Bytes,
+        top: 1,
+        when: None,
+        names: nettop_history::Names::default(),
+        boot: None,
+        columns: 1,
+    };
     Reader::open(path).unwrap().answer(&question).unwrap().gaps
 }
 

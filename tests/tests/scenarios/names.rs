@@ -3,7 +3,7 @@
 use std::{
     ffi::OsStr,
     fs,
-    io::Write as _,
+    io::{Read as _, Write as _},
     net::UdpSocket,
     os::{
         fd::AsRawFd as _,
@@ -220,4 +220,85 @@ fn more_processes_than_the_ring_holds_lose_names_and_no_bytes() {
     let unnamed = rows.iter().filter(|row| row.exe.is_none()).count() as u64;
     let lost = document.loss.processes_unrecorded;
     assert!(0 < unnamed && unnamed <= lost && lost <= PROCESSES - 1000, "{unnamed} unnamed, {lost} lost");
+}
+
+/// A shell of a service that runs this script, once it has its input.
+fn service(script: &str, group: &Cgroup, alone: &Namespace) -> (Child, tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("serve");
+    fs::write(&path, script).unwrap();
+    let mut shell = Command::new(BASH);
+    // It becomes the script in the group, and is the only one of its name here.
+    shell.args(["-c", &format!("echo $$ > {}/cgroup.procs; exec {BASH} {}", group.path().display(), path.display())]);
+    shell.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let child = alone.inside(shell).spawn().unwrap();
+    let path = path.display().to_string();
+    (child, folder, path)
+}
+
+/// Reads one line of what a child prints.
+fn line_of(child: &mut Child) -> String {
+    let (mut line, mut byte) = (String::new(), [0]);
+    let output = child.stdout.as_mut().unwrap();
+    while output.read_exact(&mut byte).is_ok() && byte != [b'\n'] {
+        line.push(char::from(byte[0]));
+    }
+    line
+}
+
+#[test]
+fn who_is_older_than_nettopd_and_who_inherits_a_socket_have_script_and_parents() {
+    let alone = Namespace::new();
+    let group = Cgroup::new("older.service");
+    // Both send through the socket of the first: each has an owner by use.
+    let sink = alone.enter(|| UdpSocket::bind("127.0.0.1:0").unwrap());
+    let port = sink.local_addr().unwrap().port();
+    let script = "exec 3> /dev/udp/127.0.0.1/PORT\necho $$; read line; printf x >&3\n\
+                  (echo $BASHPID; printf y >&3; read line)\nread line\n";
+    let (mut shell, _folder, path) = service(&script.replace("PORT", &port.to_string()), &group, &alone);
+    let older: u32 = line_of(&mut shell).parse().unwrap();
+    let nettopd = Nettopd::start(&[]);
+    shell.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    let worker: u32 = line_of(&mut shell).parse().unwrap();
+    let document = nettopd.settled();
+    for (pid, parent) in [(older, std::process::id()), (worker, older)] {
+        let row = row(&document, pid);
+        let unit = group.path().file_name().unwrap().to_str();
+        assert_eq!((row.exe.as_deref(), row.script.as_deref()), (Some(BASH), Some(path.as_str())), "{row:#?}");
+        assert_eq!((row.unit.as_deref(), row.parents[0].pid), (unit, parent), "{row:#?}");
+    }
+    assert_eq!(document.loss.processes_unrecorded, 0);
+    drop(shell.stdin.take());
+    shell.wait().unwrap();
+}
+
+#[test]
+fn rows_are_added_up_and_selected_by_what_processes_have_in_common() {
+    let alone = Namespace::new();
+    let [first, second] = ["n1.service", "n2.service"].map(Cgroup::new);
+    let by_parent = Nettopd::start(&["--by", "parent"]);
+    let by_script = Nettopd::start(&["--by", "script"]);
+    let name = |group: &Cgroup| group.path().file_name().unwrap().to_str().unwrap().to_owned();
+    let selected = Nettopd::start(&["--unit", &name(&first)]);
+    let programs = Programs::new(SEND);
+    let (_, pids) = programs.run(3, &first, &alone);
+    programs.run(5, &second, &alone);
+    let documents = [&by_parent, &by_script].map(Nettopd::settled);
+    let sent = |document: &Snapshot, name: &str| -> (u64, u64) {
+        let mut groups = document.groups.iter().filter(|group| group.netns == alone.inode() && group.name == name);
+        let group = groups.next().unwrap_or_else(|| panic!("no {name} in {:#?}", document.groups));
+        assert!(groups.next().is_none() && document.rows.is_empty());
+        (group.total.tx.app_bytes, group.processes)
+    };
+    let me = fs::read_to_string("/proc/self/comm").unwrap();
+    assert_eq!(sent(&documents[0], me.trim_end()).0, 16);
+    assert_eq!(sent(&documents[1], text(&programs.script).unwrap()), (8, 8));
+    let rest = documents[1].groups.iter().filter(|group| group.netns == alone.inode() && group.name == "-");
+    assert_eq!(rest.map(|group| group.total.tx.app_bytes).sum::<u64>(), 8);
+    let document = selected.settled();
+    let mut found: Vec<u32> = document.rows.iter().map(|row| row.pid).collect();
+    found.sort_unstable();
+    let mut expected = pids;
+    expected.sort_unstable();
+    assert_eq!(found, expected);
 }

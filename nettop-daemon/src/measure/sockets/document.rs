@@ -129,6 +129,7 @@ fn holder_report(holder: &Holder, namer: &mut Namer<'_>) -> HolderReport {
         fd: holder.fd,
         comm: escape_c(&holder.comm),
         exe: details.exe,
+        script: details.script,
         unit: details.unit,
         container: details.container,
         container_name: details.names.container_name.clone(),
@@ -137,6 +138,7 @@ fn holder_report(holder: &Holder, namer: &mut Namer<'_>) -> HolderReport {
         pod: details.names.pod.clone(),
         pod_container: details.names.pod_container.clone(),
         workload: details.names.workload.clone(),
+        parents: details.parents.to_vec(),
         warnings,
     }
 }

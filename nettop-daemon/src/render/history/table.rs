@@ -5,12 +5,13 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use nettop_history::local_time;
 use nettop_model::{
+    By,
     history::{Document, Others, Quality, Row},
     snapshot::Traffic,
 };
 use unicode_width::UnicodeWidthStr as _;
 
-use crate::query::history::{ByArg, HistoryArgs};
+use crate::query::history::HistoryArgs;
 
 const KIB: u64 = 1024;
 
@@ -40,7 +41,7 @@ fn write(text: &mut String, args: &HistoryArgs, document: &Document) -> std::fmt
         )?;
     }
     writeln!(text, "{} to {}, by {}", local(&document.from), local(&document.to), args.query.by.name())?;
-    let is_process = args.query.by == ByArg::Process;
+    let is_process = args.query.by == By::Process;
     let columns = document.rows.first().map_or(0, |row| row.picture.len());
     let users = document.rows.iter().map(user).map(|user| user.width()).max().unwrap_or(0).max(8);
     if is_process {
@@ -48,7 +49,7 @@ fn write(text: &mut String, args: &HistoryArgs, document: &Document) -> std::fmt
     }
     let (transmit, receive) = ("XMIT_KB", "RECV_KB");
     write!(text, "{transmit:>9} {receive:>9} {:>9} {:>9} {:>9} ", "XMIT_PK", "RECV_PK", "PEAK_KB/S")?;
-    if args.query.by == ByArg::Device {
+    if args.query.by == By::Device {
         write!(text, "{:>9} ", "UNATTR_KB")?;
     } else {
         write!(text, "{:>6} {:>7} ", "DROPS", "RETRANS")?;

@@ -7,7 +7,9 @@ use std::{
 };
 
 use anyhow::Context as _;
-use nettop_history::{By, Counters, Device, Keep, Limits, Order, Question, Reader, SLOT_S, Slot, Store, Tick, Who};
+use nettop_history::{
+    Ancestor, By, Counters, Device, Keep, Limits, Names, Order, Question, Reader, SLOT_S, Slot, Store, Tick, Who,
+};
 use nettop_tests::history::{Mount, image, origin};
 use rusqlite::Connection;
 
@@ -74,6 +76,7 @@ fn measure(folder: &Path) -> anyhow::Result<()> {
                 order: Order::Bytes,
                 top: 20,
                 when: None,
+                names: Names::default(),
                 boot: None,
                 columns: 24,
             };
@@ -89,6 +92,18 @@ fn measure(folder: &Path) -> anyhow::Result<()> {
     println!("  a minute (--at): {:.1} ms (median of 101; goal 10)", ms(ask(60, SLOT_S, 101)?));
     println!("  an hour: {:.1} ms, a day: {:.0} ms (medians)", ms(ask(3600, SLOT_S, 21)?), ms(ask(DAY, SLOT_S, 5)?));
     Ok(())
+}
+
+/// Each has a shell of its own, below one of some daemons.
+fn parents(number: u64) -> Vec<Ancestor> {
+    let parent = |pid: u64, comm: &str, passes_on| Ancestor {
+        pid: u32::try_from(pid).unwrap_or(0),
+        start_time_ns: pid * 1_000_000,
+        uid: 33,
+        comm: comm.into(),
+        passes_on,
+    };
+    vec![parent(10_000 + number, "sh", true), parent(100 + number % 40, "worker", false), parent(1, "systemd", false)]
 }
 
 /// 80 of 500 processes, most of which move little.
@@ -107,7 +122,9 @@ fn slot(ts: i64, chance: &mut Chance) -> Slot {
             exe: Some(format!("/usr/lib/worker/worker{}", number % 40)),
             unit: Some(format!("worker{}.service", number % 40)),
             cgroup: Some(format!("/system.slice/worker{}.service", number % 40)),
+            script: None,
             container: None,
+            parents: parents(number),
             device: device.clone(),
         };
         let mut bytes = || 1 << chance.below(24);
