@@ -49,6 +49,10 @@ impl Tree {
 
     /// nettopd, to which arguments are to be added.
     fn nettopd(&self) -> Command {
+        // A guest may have no /var/lib.
+        for folder in ["/var/lib", "/var/log", "/run"] {
+            fs::create_dir_all(folder).unwrap();
+        }
         let root = self.0.path().display();
         let mounts = ["var/lib", "var/log", "run"].map(|folder| format!("mount --bind {root}/{folder} /{folder}"));
         let mut command = Command::new("unshare");
