@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, os::unix::fs::MetadataExt as _, time::Duration};
 
-use nettop_model::Snapshot;
+use nettop_model::{Snapshot, snapshot::RowReport};
 use nettop_tests::machine::{Machine, eventually};
 
 const HISTORY: &str = "/var/lib/nettopd/history.db";
@@ -53,6 +53,47 @@ fn it_is_ready_confined_and_counts_right() {
     let count = ["-readonly", HISTORY, "select count(*) > 0 from talkers"];
     assert_eq!(machine.run_as("nobody", "nettopd", "sqlite3", &count).stdout, b"1\n");
     assert!(!machine.run_as("nobody", "nogroup", "sqlite3", &count).status.success());
+}
+
+/// A scope that is called as docker's, in which something is sent, and a row of it.
+fn of_container<'a>(machine: &Machine, id: &str, document: &'a mut Option<Snapshot>) -> Option<&'a RowReport> {
+    let send = "use Socket; socket(S, PF_INET, SOCK_DGRAM, 0); send(S, 'x', 0, sockaddr_in(9, INADDR_LOOPBACK));";
+    machine.run("systemd-run", &["--scope", "--quiet", &format!("--unit=docker-{id}.scope"), "perl", "-e", send]);
+    let report = machine.run("nettopd", &["--once", "--format", "json"]);
+    *document = Some(serde_json::from_str(&report).unwrap());
+    document.as_ref()?.rows.iter().find(|row| row.container.as_deref() == Some(id))
+}
+
+#[test]
+fn names_of_containers_are_closed_to_it_until_a_drop_in_opens_them() {
+    const ID: &str = "2403ccfe427f1dc7b6120dccb9ac58c2f8456950380d587a9f33ea7f00dd303d";
+    let machine = Machine::with_package();
+    // As docker makes them.
+    let line = format!(
+        "rm -rf /var/lib/docker; cd /var/lib && mkdir -p -m 0710 docker docker/containers docker/containers/{ID} && umask 077 && \
+         echo '{{\"Name\":\"/web\"}}' > docker/containers/{ID}/config.v2.json"
+    );
+    machine.run("sh", &["-c", &line]);
+    let mut document = None;
+    let mut name = || Some(of_container(&machine, ID, &mut document)?.container_name.clone());
+    assert!(eventually(Duration::from_secs(60), || name() == Some(None)), "the container is not seen");
+    let is_closed =
+        || machine.run("nettopd", &["status"]).contains("names    of containers in /var/lib/docker may not");
+    assert!(eventually(Duration::from_secs(60), is_closed), "status does not say that it is closed");
+    let checked = String::from_utf8(machine.try_run("nettopd", &["check"]).stdout).unwrap();
+    assert!(checked.contains("/var/lib/docker: the daemon may not read them: privileged-containers.conf"), "{checked}");
+
+    let drop_ins = machine.path("/run/systemd/system/nettopd.service.d");
+    fs::create_dir_all(&drop_ins).unwrap();
+    fs::write(drop_ins.join("containers.conf"), include_str!("../../../packaging/privileged-containers.conf")).unwrap();
+    machine.run("systemctl", &["daemon-reload"]);
+    machine.run("systemctl", &["restart", "nettopd"]);
+    assert!(
+        eventually(Duration::from_secs(60), || name() == Some(Some("web".into()))),
+        "{:?}",
+        document.map(|d| d.rows)
+    );
+    assert!(!machine.run("nettopd", &["status"]).contains("may not be read"));
 }
 
 #[test]

@@ -4,12 +4,12 @@
 use std::{
     fs::File,
     io::{self, Read as _},
-    os::{fd::OwnedFd, unix::fs::MetadataExt as _},
-    path::Path,
+    os::unix::fs::MetadataExt as _,
+    path::{Component, Path},
 };
 
 use nix::{
-    fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2},
+    fcntl::{OFlag, open, openat},
     sys::stat::Mode,
 };
 
@@ -28,12 +28,17 @@ pub type Stamp = (u64, u64, u64, i64, i64);
 ///
 /// If it is not there, may not be read, or is no regular file of at most `max_bytes`.
 pub fn find(root: &Path, path: &Path, max_bytes: u64) -> io::Result<Found> {
-    let root = open(root, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
-    let how = OpenHow::new()
-        .flags(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC)
-        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    let file: OwnedFd = openat2(&root, path, how)?;
-    let file = File::from(file);
+    let folder = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut at = open(root, folder, Mode::empty())?;
+    // Not openat2 with RESOLVE_BENEATH: RestrictSUIDSGID= of systemd has it fail with ENOSYS.
+    let mut parts = path.components().peekable();
+    while let Some(part) = parts.next() {
+        let Component::Normal(name) = part else { return Err(io::ErrorKind::InvalidInput.into()) };
+        let is_last = parts.peek().is_none();
+        let file = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        at = openat(&at, name, OFlag::O_NOFOLLOW | if is_last { file } else { folder }, Mode::empty())?;
+    }
+    let file = File::from(at);
     let is = file.metadata()?;
     if !is.is_file() || is.len() > max_bytes {
         return Err(io::ErrorKind::InvalidData.into());

@@ -103,7 +103,8 @@ impl Sources {
 
     fn docker(&self, id: &str, home: Option<&Path>) -> Option<Names> {
         let file = Path::new("containers").join(id).join("config.v2.json");
-        self.roots(home, DOCKER_OF_USER, &DOCKER).iter().find_map(|root| of_docker(&self.read(root, &file)?))
+        let roots = self.roots(home, DOCKER_OF_USER, &DOCKER);
+        roots.iter().find_map(|(root, below)| of_docker(&self.read(root, &below.join(&file))?))
     }
 
     fn containerd(&self, id: &str, home: Option<&Path>) -> Option<Names> {
@@ -132,11 +133,11 @@ impl Sources {
     }
 
     fn podman(&self, id: &str, home: Option<&Path>) -> Option<Names> {
-        self.roots(home, STORAGE_OF_USER, &STORAGE).iter().find_map(|root| {
+        self.roots(home, STORAGE_OF_USER, &STORAGE).iter().find_map(|(root, below)| {
             STORAGES.iter().find_map(|storage| {
                 ["containers.json", "volatile-containers.json"]
                     .iter()
-                    .find_map(|file| self.in_storage(root, &Path::new(storage).join(file), id))
+                    .find_map(|file| self.in_storage(root, &below.join(storage).join(file), id))
             })
         })
     }
@@ -182,10 +183,11 @@ impl Sources {
         self.root.join(path.trim_start_matches('/'))
     }
 
-    fn roots(&self, home: Option<&Path>, of_user: &str, of_root: &[&str]) -> Vec<PathBuf> {
+    /// With the part below in which no links are followed: all of a home, which is its user's.
+    fn roots(&self, home: Option<&Path>, of_user: &'static str, of_root: &[&str]) -> Vec<(PathBuf, &'static Path)> {
         match home {
-            Some(home) => vec![self.root.join(home.strip_prefix("/").unwrap_or(home)).join(of_user)],
-            None => of_root.iter().map(|root| self.at(root)).collect(),
+            Some(home) => vec![(self.root.join(home.strip_prefix("/").unwrap_or(home)), Path::new(of_user))],
+            None => of_root.iter().map(|root| (self.at(root), Path::new(""))).collect(),
         }
     }
 

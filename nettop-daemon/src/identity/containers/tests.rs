@@ -106,6 +106,13 @@ fn a_user_has_containers_in_his_home() {
     let uid = user.uid;
     let path = format!("/user.slice/user-{uid}.slice/user@{uid}.service/user.slice/libpod-ID.scope/container");
     assert_eq!(names_of(&root.containers(), &path), named("mine", "", "podman"));
+    // Another's files are not read for him.
+    let storage = root.path().join(&home).join(".local/share/containers");
+    fs::rename(&storage, root.path().join("elsewhere")).unwrap();
+    symlink(root.path().join("elsewhere"), &storage).unwrap();
+    assert_eq!(names_of(&root.containers(), &path), named("", "", "podman"));
+    fs::remove_file(&storage).unwrap();
+    fs::rename(root.path().join("elsewhere"), &storage).unwrap();
     assert_eq!(names_of(&root.containers(), "/machine.slice/libpod-ID.scope"), named("", "", "podman"));
 }
 
