@@ -15,7 +15,7 @@ use nix::{
     unistd::{ForkResult, Gid, Pid, Uid, fork, setgid, setuid},
 };
 
-use crate::Namespace;
+use crate::{Namespace, bystander::Busy};
 
 /// Who owns nothing.
 const NOBODY: u32 = 65_534;
@@ -103,6 +103,7 @@ impl Process {
 
     /// Waits for a number.
     pub fn wait_until_ready(&self) -> u64 {
+        let _busy = Busy::begin();
         let mut number = [0; 8];
         (&self.channel).read_exact(&mut number).expect("the process ended too soon");
         u64::from_ne_bytes(number)
