@@ -7,7 +7,7 @@ use nix::{
     unistd::{Gid, Uid, setgid, setuid},
 };
 
-use crate::{Moved, Namespace, Parent, child::Child};
+use crate::{Moved, Namespace, Parent, bystander::Busy, child::Child};
 
 /// Who owns nothing.
 const NOBODY: u32 = 65_534;
@@ -42,6 +42,7 @@ impl Process {
 
     /// Waits for a number.
     pub fn wait_until_ready(&self) -> u64 {
+        let _busy = Busy::begin();
         self.0.wait_until_ready()
     }
 
