@@ -368,4 +368,22 @@ mod tests {
         fs::write(folder.join("exe"), "").unwrap();
         assert_eq!(details().exe, None);
     }
+
+    #[test]
+    fn what_was_recorded_of_a_living_owner_stays_however_many_there_are() {
+        let described = |tgid| Described {
+            key: OwnerKey { tgid, ..KEY },
+            program: Some(b"/usr/bin/x".into()),
+            cgroup: Some(b"/".into()),
+            ..Described::default()
+        };
+        let first_after = |owners: usize| {
+            let mut processes = Processes::new("/nonexistent");
+            let all = 1..=u32::try_from(2 * MAX_PROCESSES).unwrap();
+            all.for_each(|tgid| processes.learn(vec![described(tgid)], owners));
+            processes.of(&described(1).key, [0; 16]).exe
+        };
+        assert_eq!(first_after(2 * MAX_PROCESSES).as_deref(), Some("/usr/bin/x"));
+        assert_eq!(first_after(0), None, "a stream has an end");
+    }
 }

@@ -47,6 +47,8 @@ enum Gone {
 struct Slot {
     quiet: u8,
     gone: Gone,
+    /// It may go, as of this reading.
+    due: bool,
     /// Of an owner: the first step is done. Rows have a state for it.
     leaving: bool,
     /// Seconds since the ledger began: an [`Instant`] would be most of the daemon's memory.
@@ -166,7 +168,7 @@ impl Retirement {
         };
         let mut back = Vec::new();
         let mut of_owners = vec![Rows::default(); owners];
-        let mut with_owner = Vec::new();
+        let (mut with_place, mut with_owner) = (Vec::new(), Vec::new());
         for slot in row::FIRST as usize..self.rows.len() {
             let state = self.rows[slot];
             let Some(row) = programs.rows.read(slot).filter(|row| row.state != row::FREE) else { continue };
@@ -179,15 +181,25 @@ impl Retirement {
             }
             let is_pressed = pressure.on_row(&row, &share_of(programs, row.share));
             let is_due = due(&state, is_pressed, now_s);
+            self.rows[slot].due = is_due;
             if let Some(rows) = of_owners.get_mut(row.key.owner as usize) {
                 rows.any = true;
                 rows.stay |= !is_due;
             }
             match state.gone {
-                Gone::Presence if is_due => take_out(programs, slot, &row),
+                Gone::Presence if is_due => with_place.push((slot, row)),
                 Gone::Owner if is_due => with_owner.push((slot, row)),
                 _ => {}
             }
+        }
+        // Reports join both IP versions: a total of which one half leaves would fall.
+        with_place.retain(|(_, row)| {
+            let other = RowKey { family: row.key.family ^ 1, ..row.key };
+            let other = programs.row_index.get(&bytemuck::cast(other), 0).ok();
+            other.is_none_or(|slot| self.rows.get(slot as usize).is_some_and(|other| other.due))
+        });
+        for (slot, row) in with_place {
+            take_out(programs, slot, &row);
         }
         self.run_owners(programs, &of_owners, &pressure);
         for (slot, row) in with_owner {

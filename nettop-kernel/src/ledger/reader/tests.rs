@@ -297,6 +297,26 @@ fn is_no_less(now: &Flows, before: &Flows) -> bool {
     now.iter().zip(before).all(|(now, before)| *now >= before)
 }
 
+#[test]
+fn both_ip_versions_of_a_row_leave_together() {
+    let mut world = World::new();
+    let busy = Socket { place: RowKey { family: 1, ..world.sockets[0].place }, ..world.sockets[0] };
+    world.sockets[2] = busy;
+    let read_later = |world: &mut World| {
+        world.ledger.retirement.age(Duration::from_secs(61));
+        world.read().rows.len()
+    };
+    let count = |world: &mut World, socket| world.apply(Step::Count { socket, way: Direction::Rx, packets: 1 });
+    count(&mut world, 0);
+    world.is_there[0] = false;
+    for _ in 0..5 {
+        count(&mut world, 2);
+        assert_eq!(read_later(&mut world), 2);
+    }
+    let left = [0; 5].map(|_| read_later(&mut world));
+    assert!(left.iter().all(|rows| [0, 2].contains(rows)) && left.ends_with(&[0]), "{left:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
