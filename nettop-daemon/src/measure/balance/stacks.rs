@@ -60,7 +60,7 @@ pub(super) struct Stacks {
 
 /// Packets of a device's rows, and what they get on their way down.
 #[derive(Clone, Copy)]
-struct Load {
+struct KnownPackets {
     rows: DeviceReading,
     whole: Whole,
     tags: u32,
@@ -68,8 +68,8 @@ struct Load {
 
 /// What a device passes on: packets that are known in detail, and sums in its own counting.
 #[derive(Clone, Default)]
-struct Cargo {
-    loads: Vec<Load>,
+struct Traffic {
+    known: Vec<KnownPackets>,
     sums: Amounts,
 }
 
@@ -97,26 +97,26 @@ impl Stacks {
         }
         let mut order: Vec<DeviceKey> = lowers.keys().copied().collect();
         order.sort_by_cached_key(|upper| depth(*upper, &uppers, MAX_DEPTH));
-        let mut arrived = BTreeMap::<DeviceKey, Cargo>::new();
+        let mut arrived = BTreeMap::<DeviceKey, Traffic>::new();
         for upper in order {
             let Some(device) = accounts.get(&upper).map(|account| account.device) else { continue };
-            let mut cargo = arrived.remove(&upper).unwrap_or_default();
-            cargo.add_own(device, moved.get(&upper), reports.get(&upper));
+            let mut traffic = arrived.remove(&upper).unwrap_or_default();
+            traffic.add_own(device, moved.get(&upper), reports.get(&upper));
             let below = &lowers[&upper];
             for lower in below {
                 if let Some(account) = accounts.get(lower) {
-                    let passed = Passed { carried: cargo.on(device, account.device), ..Passed::default() };
+                    let passed = Passed { carried: traffic.on(device, account.device), ..Passed::default() };
                     push(self.passed.entry(upper).or_default().entry(*lower).or_default(), length, passed);
                 }
             }
             self.take(upper, accounts, reports);
             for lower in below {
-                let cargo = match below.as_slice() {
-                    [_] => cargo.below(device, accounts.get(lower).map(|account| account.device)),
+                let traffic = match below.as_slice() {
+                    [_] => traffic.below(device, accounts.get(lower).map(|account| account.device)),
                     // Which of the packets these were is not known.
-                    _ => Cargo { loads: Vec::new(), sums: self.taken_now(upper, *lower) },
+                    _ => Traffic { known: Vec::new(), sums: self.taken_now(upper, *lower) },
                 };
-                arrived.entry(*lower).or_default().join(cargo);
+                arrived.entry(*lower).or_default().join(traffic);
             }
         }
         for (lower, left) in &mut self.left {
@@ -217,14 +217,14 @@ fn depth(key: DeviceKey, uppers: &Below, left: usize) -> usize {
     above.map(|upper| 1 + depth(*upper, uppers, left - 1)).max().unwrap_or(0)
 }
 
-impl Cargo {
+impl Traffic {
     /// What a device adds: its rows, and the rest of its counters. What it forwards, devices below it forward as well, but
     /// it was received only by the topmost.
     fn add_own(&mut self, device: &Device, rows: Option<&DeviceReading>, report: Option<&DeviceReport>) {
         if let Some(rows) = rows.filter(|rows| !rows.is_empty()) {
             let mut rows = *rows;
             rows.forwarded.iter_mut().for_each(|of_family| of_family[Direction::Tx as usize] = Forwarded::default());
-            self.loads.push(Load { rows, whole: device.whole, tags: 0 });
+            self.known.push(KnownPackets { rows, whole: device.whole, tags: 0 });
         }
         if let Some(report) = report {
             let rests = each(|way| rest(&side_of(&report.interval, way)));
@@ -243,10 +243,10 @@ impl Cargo {
             let link_header_bytes = i64::from(basis.link_header_bytes + tag_bytes(tags));
             let more_bytes = link_header_bytes - i64::from(upper.basis[at].link_header_bytes);
             let mut amounts = [sum_bytes + sum_packets * more_bytes, sum_packets];
-            for load in &self.loads {
-                let link_header_bytes = basis.link_header_bytes + tag_bytes(load.tags + tags);
-                let whole = load.whole.and(&lower.whole);
-                let carried = carried(&Basis { link_header_bytes, ..*basis }, &whole, &load.rows, way);
+            for known in &self.known {
+                let link_header_bytes = basis.link_header_bytes + tag_bytes(known.tags + tags);
+                let whole = known.whole.and(&lower.whole);
+                let carried = carried(&Basis { link_header_bytes, ..*basis }, &whole, &known.rows, way);
                 amounts = [amounts[0] + carried[0], amounts[1] + carried[1]];
             }
             amounts
@@ -256,17 +256,17 @@ impl Cargo {
     /// As it leaves a device for the only one below. Sums are that one's own: they are in its counters.
     fn below(&self, upper: &Device, lower: Option<&Device>) -> Self {
         let tags = u32::from(upper.identity.kind == "vlan");
-        let loads = self.loads.iter().map(|load| Load {
-            whole: lower.map_or(load.whole, |lower| load.whole.and(&lower.whole)),
-            tags: load.tags + tags,
-            ..*load
+        let known = self.known.iter().map(|known| KnownPackets {
+            whole: lower.map_or(known.whole, |lower| known.whole.and(&lower.whole)),
+            tags: known.tags + tags,
+            ..*known
         });
-        let sums = lower.map(|lower| Self { loads: Vec::new(), ..self.clone() }.on(upper, lower)).unwrap_or_default();
-        Self { loads: loads.collect(), sums }
+        let sums = lower.map(|lower| Self { known: Vec::new(), ..self.clone() }.on(upper, lower)).unwrap_or_default();
+        Self { known: known.collect(), sums }
     }
 
     fn join(&mut self, other: Self) {
-        self.loads.extend(other.loads);
+        self.known.extend(other.known);
         self.sums = self.sums.map_with(other.sums, |sum, more| sum + more);
     }
 }

@@ -170,11 +170,11 @@ fn a_tag_is_counted_where_the_driver_puts_it_in() {
     let upper = device_of("vlan", Sent::default());
     let mut rows = DeviceReading::default();
     (rows.processes[0].skbs, rows.processes[0].skb_bytes) = (3, 300);
-    let mut cargo = Cargo { loads: Vec::new(), sums: [[42, 1], [28, 1]] };
-    cargo.add_own(&upper, Some(&rows), None);
-    assert_eq!(cargo.on(&upper, &lower), [[3 * 118 + 46, 4], [28, 1]]);
-    let below = cargo.below(&upper, Some(&lower));
-    assert_eq!((below.loads[0].tags, below.sums), (1, [[46, 1], [28, 1]]));
+    let mut traffic = Traffic { known: Vec::new(), sums: [[42, 1], [28, 1]] };
+    traffic.add_own(&upper, Some(&rows), None);
+    assert_eq!(traffic.on(&upper, &lower), [[3 * 118 + 46, 4], [28, 1]]);
+    let below = traffic.below(&upper, Some(&lower));
+    assert_eq!((below.known[0].tags, below.sums), (1, [[46, 1], [28, 1]]));
 }
 
 proptest! {
