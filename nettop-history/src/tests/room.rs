@@ -50,6 +50,7 @@ fn new_programs(ts: i64, number: u32) -> Slot {
         let name = format!("{ts}-{index}-{}", "x".repeat(60));
         let mut who = Who { comm: name.clone(), unit: Some(name.clone()), ..super::who(index) };
         who.device.name = Some(name.clone());
+        who.parents[0].start_time_ns = ts.unsigned_abs();
         slot.samples.insert(who.clone(), counters(1000));
         let kind = DropKind { reason: name, class: "routing".into(), ..DropKind::default() };
         slot.drops.insert((kind, who), Dropped { packets: 1, bytes: 1 });

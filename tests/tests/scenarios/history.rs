@@ -146,7 +146,7 @@ fn answers(path: &Path) {
     assert!(!quality.gaps.is_empty(), "it ran for 13 s of 2 min");
     assert!((12_000..15_000).contains(&quality.measured_ms), "{}", quality.measured_ms);
     assert!(loud.picture.iter().any(Option::is_none), "what was not measured is not 0");
-    for by in ["program", "unit", "user", "device", "container"] {
+    for by in ["program", "unit", "user", "device", "container", "script", "parent"] {
         assert!(!ask(path, &["--by", by]).rows.is_empty(), "{by}");
     }
     assert!(ask(path, &["--when", "load < 0"]).rows.is_empty());
