@@ -259,11 +259,13 @@ impl Processes {
         if !is_same(&process) {
             return None;
         }
-        let (mut script, mut parents) = (None, Vec::new());
+        // Whoever may not see its program may see whose child it is.
+        let parents = if self.with_parents { ancestors(&self.root, &process) } else { Vec::new() };
+        let mut script = None;
         let exe = match exe(&folder) {
             Ok(path) => {
                 if self.with_parents {
-                    (script, parents) = (script_in_proc(&folder, &path), ancestors(&self.root, &process));
+                    script = script_in_proc(&folder, &path);
                 }
                 Some(escape(path.as_os_str().as_bytes()))
             }
