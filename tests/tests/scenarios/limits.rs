@@ -42,7 +42,8 @@ fn history_of(path: &Path, processes: u64) {
     connection
         .execute(
             "WITH RECURSIVE number(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM number WHERE n + 1 < ?1)
-             INSERT INTO process(id, boot, pid, start_time_ns, uid, program, device, last) SELECT 1000000 + n, 1, 10 + n % 4000000, n, n % 7, 1 + n % 20, 1, 0 FROM number",
+             INSERT INTO process(id, boot, pid, start_time_ns, uid, program, device, last)
+             SELECT 1000000 + n, 1, 10 + n % 4000000, n, n % 7, 1 + n % 20, 1, 0 FROM number",
             params![processes.cast_signed()],
         )
         .unwrap();
