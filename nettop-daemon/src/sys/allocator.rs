@@ -40,7 +40,7 @@ pub fn give_back_unused() {
     }
 }
 
-#[cfg(all(test, target_env = "gnu"))]
+#[cfg(test)]
 mod tests {
     use std::fs;
 
