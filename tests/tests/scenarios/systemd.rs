@@ -58,7 +58,11 @@ fn it_is_ready_confined_and_counts_right() {
 /// A scope that is called as docker's, in which something is sent, and a row of it.
 fn of_container<'a>(machine: &Machine, id: &str, document: &'a mut Option<Snapshot>) -> Option<&'a RowReport> {
     let send = "use Socket; socket(S, PF_INET, SOCK_DGRAM, 0); send(S, 'x', 0, sockaddr_in(9, INADDR_LOOPBACK));";
-    machine.run("systemd-run", &["--scope", "--quiet", &format!("--unit=docker-{id}.scope"), "perl", "-e", send]);
+    let unit = format!("docker-{id}.scope");
+    // The last one of this name goes some time after its process.
+    let is_free = || machine.property(&unit, "LoadState") == "not-found";
+    assert!(eventually(Duration::from_secs(60), is_free), "{unit} stays");
+    machine.run("systemd-run", &["--scope", "--quiet", &format!("--unit={unit}"), "perl", "-e", send]);
     let report = machine.run("nettopd", &["--once", "--format", "json"]);
     *document = Some(serde_json::from_str(&report).unwrap());
     document.as_ref()?.rows.iter().find(|row| row.container.as_deref() == Some(id))
