@@ -6,7 +6,9 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use nettop_model::Snapshot;
+use nettop_model::{Snapshot, snapshot::DeviceReport};
+
+use crate::ways;
 
 mod books;
 mod items;
@@ -21,12 +23,37 @@ use items::{
 use stacks::Stacks;
 
 /// Scenarios' own namespaces: nobody else's traffic can break the balance there.
-/// By inode number, the cookie of its current holder.
-static OWN: Mutex<BTreeMap<u32, u32>> = Mutex::new(BTreeMap::new());
+/// By inode number, its current holder.
+static OWN: Mutex<BTreeMap<u32, Own>> = Mutex::new(BTreeMap::new());
+
+struct Own {
+    cookie: u32,
+    /// It can be entered.
+    is_held: bool,
+}
 
 /// Marks a namespace as the scenario's own.
 pub fn own(netns: u32, cookie: u32) {
-    OWN.lock().unwrap_or_else(PoisonError::into_inner).insert(netns, cookie);
+    OWN.lock().unwrap_or_else(PoisonError::into_inner).insert(netns, Own { cookie, is_held: true });
+}
+
+/// Notes that nobody holds a namespace any more.
+pub fn release(netns: u32) {
+    if let Some(own) = OWN.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&netns) {
+        own.is_held = false;
+    }
+}
+
+/// Whether the counters of devices in the scenario's own namespaces are older than its rows.
+pub fn is_behind(document: &Snapshot) -> bool {
+    let own = OWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_pending = |device: &DeviceReport| {
+        ways(&device.total).iter().any(|(_, side)| side.pending_bytes > 0 || side.pending_packets > 0)
+    };
+    let is_held = |device: &DeviceReport| {
+        own.get(&device.netns).is_some_and(|own| own.is_held && own.cookie == device.netns_cookie)
+    };
+    document.devices.iter().any(|device| is_held(device) && is_pending(device))
 }
 
 /// Leaves out what a document has of namespaces whose inode number a scenario's own has by now.
@@ -34,7 +61,7 @@ pub fn forget_dead_namespaces(document: &mut Snapshot) {
     let own = OWN.lock().unwrap_or_else(PoisonError::into_inner);
     let lives = |netns: Option<u32>, cookie: Option<u32>| {
         let owns = netns.and_then(|netns| own.get(&netns));
-        owns.is_none_or(|own| cookie.is_none_or(|cookie| cookie == *own))
+        owns.is_none_or(|own| cookie.is_none_or(|cookie| cookie == own.cookie))
     };
     document.rows.retain(|row| lives(Some(row.netns), Some(row.netns_cookie)));
     document.devices.retain(|device| lives(Some(device.netns), Some(device.netns_cookie)));
@@ -44,7 +71,8 @@ pub fn forget_dead_namespaces(document: &mut Snapshot) {
 }
 
 fn is_own(netns: u32, cookie: u32) -> bool {
-    OWN.lock().unwrap_or_else(PoisonError::into_inner).get(&netns) == Some(&cookie)
+    let own = OWN.lock().unwrap_or_else(PoisonError::into_inner);
+    own.get(&netns).is_some_and(|own| own.cookie == cookie)
 }
 
 /// What was last seen of an item.

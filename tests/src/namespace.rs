@@ -38,6 +38,7 @@ pub fn retransmit_late() {
 /// A network namespace with its loopback device up.
 pub struct Namespace {
     holder: Child,
+    inode: u32,
 }
 
 /// An interface's own counters.
@@ -49,6 +50,12 @@ pub struct Counters {
     pub rx_packets: u64,
 }
 
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        invariants::release(self.inode);
+    }
+}
+
 impl Namespace {
     #[expect(clippy::new_without_default, reason = "making a namespace is no default")]
     pub fn new() -> Self {
@@ -58,8 +65,9 @@ impl Namespace {
             ready.wait_for_parent();
         });
         holder.wait_until_ready();
-        let namespace = Self { holder };
-        invariants::own(namespace.inode(), namespace.cookie());
+        let inode = netns_inode(format!("/proc/{}/ns/net", holder.pid()));
+        let namespace = Self { holder, inode };
+        invariants::own(inode, namespace.cookie());
         // No noise but what a scenario asks for.
         namespace.write("/proc/sys/net/ipv6/conf/default/router_solicitations", "0");
         namespace.write("/proc/sys/net/ipv6/conf/default/accept_ra", "0");
@@ -79,8 +87,8 @@ impl Namespace {
     }
 
     /// Inode number, as reports have it.
-    pub fn inode(&self) -> u32 {
-        netns_inode(format!("/proc/{}/ns/net", self.pid()))
+    pub const fn inode(&self) -> u32 {
+        self.inode
     }
 
     /// The part of its cookie that reports have: the next one with its inode number has another.

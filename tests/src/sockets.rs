@@ -30,6 +30,19 @@ pub fn tcp_info(stream: &TcpStream) -> libc::tcp_info {
     info
 }
 
+/// Waits until the other end has acknowledged all that was sent.
+pub fn wait_until_acknowledged(stream: &TcpStream) {
+    loop {
+        let mut queued: libc::c_int = 0;
+        // SAFETY: SIOCOUTQ, which is TIOCOUTQ by number, writes one int.
+        check(unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, &raw mut queued) } as isize);
+        if queued == 0 {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
 /// Sends until a retransmission. Returns how much.
 pub fn send_until_sent_again(stream: &mut TcpStream) -> u64 {
     const BLOCK: u64 = 1 << 20;

@@ -5,7 +5,6 @@ mod namespaces;
 use std::{
     io::{Read as _, Write as _},
     net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
-    os::fd::AsRawFd as _,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -16,7 +15,7 @@ use nettop_model::{
 };
 use nettop_tests::{
     Moved, Namespace, Nettopd, Process, Sniffer, amount, app, assert_app, assert_app_bytes, device, drops::snmp, join,
-    kernel, rows_of, veth_pair, ways, wire,
+    kernel, rows_of, sockets::wait_until_acknowledged, veth_pair, ways, wire,
 };
 
 /// Not a multiple of anything: segments and buffers end ragged.
@@ -37,15 +36,7 @@ fn read_all(stream: &mut TcpStream) -> u64 {
 /// TIME_WAIT, and be the kernel's.
 fn send_all(stream: &mut TcpStream, bytes: &[u8]) {
     stream.write_all(bytes).unwrap();
-    loop {
-        let mut queued: libc::c_int = 0;
-        // SAFETY: SIOCOUTQ, which is TIOCOUTQ by number, writes one int.
-        assert_eq!(unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, &raw mut queued) }, 0);
-        if queued == 0 {
-            break;
-        }
-        sleep(Duration::from_millis(1));
-    }
+    wait_until_acknowledged(stream);
     stream.shutdown(Shutdown::Write).unwrap();
 }
 

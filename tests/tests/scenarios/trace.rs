@@ -76,9 +76,10 @@ impl Trace {
         (self.lines.join().unwrap(), said, code)
     }
 
-    /// Those with text in between.
+    /// Those of steps. Losses are in the summary as well.
     fn records(lines: &[String]) -> Vec<Record> {
-        lines.iter().skip(1).map(|line| serde_json::from_str(line).unwrap()).collect()
+        let is_step = |line: &&String| !line.starts_with(r#"{"event":"lost","#);
+        lines.iter().skip(1).filter(is_step).map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 }
 

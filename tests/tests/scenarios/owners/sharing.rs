@@ -1,7 +1,7 @@
 //! Sockets and ports that several processes use.
 
 use super::*;
-use nettop_tests::pairs::finish_at;
+use nettop_tests::{pairs::finish_at, sockets::wait_until_acknowledged};
 
 #[test]
 fn prefork_workers_on_one_listener_are_billed_for_what_each_took() {
@@ -128,10 +128,15 @@ fn parent_and_child_that_take_turns_are_each_billed_for_their_own() {
     let one = Process::start(Some(&alone), move |parent| {
         let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         stream.set_nodelay(true).unwrap();
+        // Nor does one wait for acknowledgements that a busy machine delays.
+        let send = |mut stream: &TcpStream, size: usize| {
+            stream.write_all(&vec![0; size]).unwrap();
+            wait_until_acknowledged(stream);
+        };
         let turns = |parent: &nettop_tests::Parent, size: usize| {
             for _ in 0..10 {
                 parent.wait_for_parent();
-                (&stream).write_all(&vec![0; size]).unwrap();
+                send(&stream, size);
                 parent.signal_ready();
             }
             Moved::default()
@@ -140,7 +145,7 @@ fn parent_and_child_that_take_turns_are_each_billed_for_their_own() {
         parent.send_number(child.pid().into());
         for _ in 0..10 {
             parent.wait_for_parent();
-            (&stream).write_all(&[0; 100]).unwrap();
+            send(&stream, 100);
             child.go();
             child.wait_until_ready();
             parent.signal_ready();
