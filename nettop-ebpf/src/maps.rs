@@ -104,6 +104,9 @@ pub static PROCESS_DRAFT: PerCpuArray<Draft> = PerCpuArray::with_max_entries(1, 
 pub struct Draft {
     /// Programs at work on it.
     pub users: u64,
+    /// How far the path is that is being read: the next directory, and its mount. Or the next cgroup or ancestor.
+    pub at: u64,
+    pub mount: u64,
     /// Bytes of names so far.
     pub used: u32,
     pub record: ProcessRecord,

@@ -27,6 +27,9 @@ const ARGUMENT_MASK: u64 = 255;
 /// The components of both paths end before these.
 const PROGRAM_END: u32 = 1024;
 const CGROUP_END: u32 = (NAMES_BYTES - NAME_BYTES) as u32;
+/// What a step on the way up says.
+const LAST: u32 = 0;
+const MORE: u32 = 1;
 
 /// Records the running process as the owner of a socket that it makes or begins to use.
 #[inline(always)]
@@ -57,28 +60,29 @@ pub fn record(owner: &mut Owner, task: u64) {
     owner.recorded = send_process_record(&key, task);
 }
 
-/// Returns what is recorded now. Global, so that the verifier checks it once, and not on each path that leads here.
+/// Returns what is recorded now. Global, as are the steps below, so that the verifier checks it once, and not on each path
+/// that leads here.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn send_process_record(key: *const OwnerKey, task: u64) -> u32 {
     if key.is_null() {
         return UNSENT;
     }
-    let Some(draft) = PROCESS_DRAFT.get_ptr_mut(0) else { return UNSENT };
-    // SAFETY: the element exists for the life of the map; who works on it is counted.
-    let draft = unsafe { &mut *draft };
+    let Some(draft) = draft() else { return UNSENT };
     // Another task may run here while this one is preempted.
     let is_used = next(&raw mut draft.users) != 0;
     if !is_used {
         // SAFETY: the verifier admits null, or a whole key.
         draft.record.key = unsafe { key.read_volatile() };
-        fill(draft, task);
+        fill(task);
     }
-    let is_sent = !is_used && send(draft);
+    let is_sent = !is_used && send();
     if !is_sent {
         count(|stats| &raw mut stats.processes_lost);
     }
-    add(&raw mut draft.users, u64::MAX);
+    if let Some(draft) = self::draft() {
+        add(&raw mut draft.users, u64::MAX);
+    }
     match is_sent {
         false => UNSENT,
         true if task == task::current_address() => RECORDED,
@@ -86,20 +90,46 @@ extern "C" fn send_process_record(key: *const OwnerKey, task: u64) -> u32 {
     }
 }
 
+/// The draft of this CPU, looked up by each function: a global one takes no pointer into it, and may be called in between.
 #[inline(always)]
-fn fill(draft: &mut Draft, task: u64) {
+fn draft() -> Option<&'static mut Draft> {
+    // SAFETY: the element exists for the life of the map; who works on it is counted.
+    PROCESS_DRAFT.get_ptr_mut(0).map(|draft| unsafe { &mut *draft })
+}
+
+#[inline(always)]
+fn fill(task: u64) {
+    let Some(draft) = draft() else { return };
     draft.record.flags = 0;
     draft.record.padding = 0;
     draft.used = 0;
-    append_program(draft, task);
-    let program = used(draft);
-    append_cgroup(draft, task);
-    let cgroup = used(draft);
+    begin_program(draft, task);
+    walk(MAX_STEPS, append_directory);
+    let Some(draft) = self::draft() else { return };
+    draft.record.program_bytes = used(draft);
+    begin_cgroup(draft, task);
+    walk(MAX_CGROUPS, append_cgroup);
+    let Some(draft) = self::draft() else { return };
+    let names = used(draft);
+    draft.record.cgroup_bytes = names.wrapping_sub(draft.record.program_bytes);
     append_arguments(draft, task);
-    draft.record.program_bytes = program;
-    draft.record.cgroup_bytes = cgroup.wrapping_sub(program);
-    draft.record.argument_bytes = used(draft).wrapping_sub(cgroup);
-    draft.record.ancestors = add_ancestors(draft, task);
+    draft.record.argument_bytes = used(draft).wrapping_sub(names);
+    draft.record.ancestors = 0;
+    draft.at = probe(task, &kernel::TASK_GROUP_LEADER);
+    walk(ANCESTORS, add_ancestor);
+}
+
+/// Takes so many steps, or fewer if one says that it was the last.
+#[inline(always)]
+fn walk(steps: usize, step: extern "C" fn() -> u32) {
+    for _ in 0..steps {
+        if step() == LAST {
+            return;
+        }
+    }
+    if let Some(draft) = draft() {
+        draft.record.flags |= CUT;
+    }
 }
 
 /// Bytes of names so far. From memory: to the verifier any number, the same wherever it comes from, so that it follows each
@@ -122,57 +152,67 @@ fn append(draft: &mut Draft, name: u64) {
     unsafe { (&raw mut draft.used).write_volatile(at + bytes.max(0) as u32) };
 }
 
-/// `d_path`: up the tree, and at the root of a mount on from where it is mounted.
 #[inline(always)]
-fn append_program(draft: &mut Draft, task: u64) {
+fn begin_program(draft: &mut Draft, task: u64) {
     let file: u64 = probe(probe(task, &kernel::TASK_MM), &kernel::MM_EXE_FILE);
-    let (mut entry, mut mount): (u64, u64) = (probe(file, &kernel::FILE_DENTRY), probe(file, &kernel::FILE_MOUNT));
-    if probe::<u64>(entry, &kernel::DENTRY_HASHED) == 0 {
+    (draft.at, draft.mount) = (probe(file, &kernel::FILE_DENTRY), probe(file, &kernel::FILE_MOUNT));
+    if probe::<u64>(draft.at, &kernel::DENTRY_HASHED) == 0 {
         draft.record.flags |= DELETED;
     }
-    for _ in 0..MAX_STEPS {
-        let of = mount.wrapping_sub(kernel::MOUNT_VFSMOUNT.load());
-        let upper: u64 = probe(of, &kernel::MOUNT_PARENT);
-        let is_root = entry == probe(mount, &kernel::VFSMOUNT_ROOT);
-        if entry == 0 || is_root && upper == of {
-            return;
-        }
-        if is_root {
-            entry = probe(of, &kernel::MOUNT_MOUNTPOINT);
-            mount = upper.wrapping_add(kernel::MOUNT_VFSMOUNT.load());
-        } else {
-            append(draft, probe(entry, &kernel::DENTRY_NAME));
-            let parent: u64 = probe(entry, &kernel::DENTRY_PARENT);
-            // A file that has no place in a tree, as memfd's.
-            if parent == entry {
-                return;
-            }
-            entry = parent;
-            if used(draft) >= PROGRAM_END {
-                break;
-            }
-        }
+}
+
+/// `d_path`: up the tree, and at the root of a mount on from where it is mounted.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn append_directory() -> u32 {
+    let Some(draft) = draft() else { return LAST };
+    let (entry, mount) = (draft.at, draft.mount);
+    let of = mount.wrapping_sub(kernel::MOUNT_VFSMOUNT.load());
+    let upper: u64 = probe(of, &kernel::MOUNT_PARENT);
+    let is_root = entry == probe(mount, &kernel::VFSMOUNT_ROOT);
+    if entry == 0 || is_root && upper == of {
+        return LAST;
+    }
+    if is_root {
+        draft.at = probe(of, &kernel::MOUNT_MOUNTPOINT);
+        draft.mount = upper.wrapping_add(kernel::MOUNT_VFSMOUNT.load());
+        return MORE;
+    }
+    append(draft, probe(entry, &kernel::DENTRY_NAME));
+    draft.at = probe(entry, &kernel::DENTRY_PARENT);
+    // A file that has no place in a tree, as memfd's.
+    if draft.at == entry {
+        return LAST;
+    }
+    if used(draft) < PROGRAM_END {
+        return MORE;
     }
     draft.record.flags |= CUT;
+    LAST
 }
 
 #[inline(always)]
-fn append_cgroup(draft: &mut Draft, task: u64) {
+fn begin_cgroup(draft: &mut Draft, task: u64) {
     let cgroup: u64 = probe(probe(task, &kernel::TASK_CGROUPS), &kernel::CSS_SET_CGROUP);
-    let mut node: u64 = probe(cgroup, &kernel::CGROUP_NODE);
-    for _ in 0..MAX_CGROUPS {
-        // One of the two is absent, and zero.
-        let parent = probe::<u64>(node, &kernel::KERNFS_PARENT) | probe::<u64>(node, &kernel::KERNFS_RCU_PARENT);
-        if parent == 0 {
-            return;
-        }
-        append(draft, probe(node, &kernel::KERNFS_NAME));
-        if used(draft) >= CGROUP_END {
-            break;
-        }
-        node = parent;
+    draft.at = probe(cgroup, &kernel::CGROUP_NODE);
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn append_cgroup() -> u32 {
+    let Some(draft) = draft() else { return LAST };
+    let node = draft.at;
+    // One of the two is absent, and zero.
+    draft.at = probe::<u64>(node, &kernel::KERNFS_PARENT) | probe::<u64>(node, &kernel::KERNFS_RCU_PARENT);
+    if draft.at == 0 {
+        return LAST;
+    }
+    append(draft, probe(node, &kernel::KERNFS_NAME));
+    if used(draft) < CGROUP_END {
+        return MORE;
     }
     draft.record.flags |= CUT;
+    LAST
 }
 
 /// Of the running process alone: the memory of others is out of reach.
@@ -193,28 +233,30 @@ fn append_arguments(draft: &mut Draft, task: u64) {
     }
 }
 
-#[inline(always)]
-fn add_ancestors(draft: &mut Draft, task: u64) -> u32 {
-    let mut process: u64 = probe(task, &kernel::TASK_GROUP_LEADER);
-    for number in 0..ANCESTORS {
-        process = probe(probe(process, &kernel::TASK_REAL_PARENT), &kernel::TASK_GROUP_LEADER);
-        let tgid: u32 = probe(process, &kernel::TASK_TGID);
-        if tgid == 0 {
-            return number as u32;
-        }
-        draft.record.above[number] = Ancestor {
-            start_time_ns: probe(process, &kernel::TASK_START_BOOTTIME),
-            comm: probe(process, &kernel::TASK_COMM),
-            tgid,
-            uid: probe(probe(process, &kernel::TASK_CRED), &kernel::CRED_UID),
-        };
-    }
-    ANCESTORS as u32
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn add_ancestor() -> u32 {
+    let Some(draft) = draft() else { return LAST };
+    let process: u64 = probe(probe(draft.at, &kernel::TASK_REAL_PARENT), &kernel::TASK_GROUP_LEADER);
+    let tgid: u32 = probe(process, &kernel::TASK_TGID);
+    let Some(ancestor) = draft.record.above.get_mut(draft.record.ancestors as usize).filter(|_| tgid != 0) else {
+        return LAST;
+    };
+    *ancestor = Ancestor {
+        start_time_ns: probe(process, &kernel::TASK_START_BOOTTIME),
+        comm: probe(process, &kernel::TASK_COMM),
+        tgid,
+        uid: probe(probe(process, &kernel::TASK_CRED), &kernel::CRED_UID),
+    };
+    draft.record.ancestors += 1;
+    draft.at = process;
+    if (draft.record.ancestors as usize) < ANCESTORS { MORE } else { LAST }
 }
 
 /// Sends what is filled of the draft.
 #[inline(always)]
-fn send(draft: &Draft) -> bool {
+fn send() -> bool {
+    let Some(draft) = draft() else { return false };
     let record = &draft.record;
     let names = (record.program_bytes + record.cgroup_bytes + record.argument_bytes) as usize;
     let bytes = size_of::<ProcessRecord>() + (names & (2 * NAMES_BYTES - 1)).min(NAMES_BYTES);
