@@ -27,7 +27,8 @@ pub use moment::{local_time, moment};
 pub use plan::{Part, Resolution};
 pub use query::{Answer, AnswerRow, Boot, By, Names, Order, Question, Reader};
 pub use slot::{
-    Ancestor, Counters, Device, DeviceBalance, DirectionBalance, DropKind, Dropped, SLOT_S, Slot, Tick, Who,
+    Ancestor, ContainerNames, Counters, Device, DeviceBalance, DirectionBalance, DropKind, Dropped, SLOT_S, Slot, Tick,
+    Who,
 };
 pub use store::{Origin, Store};
 pub use trouble::Trouble;

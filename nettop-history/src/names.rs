@@ -4,7 +4,7 @@ use std::{collections::HashMap, hash::Hash};
 
 use rusqlite::{Connection, params};
 
-use crate::slot::{Ancestor, Device, DropKind, Who};
+use crate::slot::{Ancestor, ContainerNames, Device, DropKind, Who};
 
 /// Entries remembered per kind. A forgotten one gets a new number: readers group by identity.
 const MAX_REMEMBERED_NAMES: usize = 65_536;
@@ -17,6 +17,8 @@ pub struct Names {
     kinds: Table<DropKind>,
     processes: Table<Process>,
     ancestors: Table<Above>,
+    /// As they are in the file.
+    containers: HashMap<String, ContainerNames>,
 }
 
 /// comm, exe, unit, cgroup, container, script.
@@ -107,6 +109,7 @@ impl Names {
                 boot,
                 |row| Ok(((row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?), row.get(0)?)),
             )?,
+            containers: HashMap::new(),
         })
     }
 
@@ -139,6 +142,28 @@ impl Names {
                 params![boot, pid, start, uid, program, device, ts, parent],
             )
         })
+    }
+
+    /// Notes what a container is called. What is not known now may have been known before.
+    pub fn container(&mut self, connection: &Connection, id: &str, names: &ContainerNames) -> rusqlite::Result<()> {
+        if self.containers.get(id) == Some(names) {
+            return Ok(());
+        }
+        let ContainerNames { name, image, runtime, pod, pod_container, workload } = names;
+        connection
+            .prepare_cached(
+                "INSERT INTO container VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT(id) DO UPDATE SET
+                     name = coalesce(excluded.name, name), image = coalesce(excluded.image, image),
+                     runtime = coalesce(excluded.runtime, runtime), pod = coalesce(excluded.pod, pod),
+                     pod_container = coalesce(excluded.pod_container, pod_container),
+                     workload = coalesce(excluded.workload, workload)",
+            )?
+            .execute(params![id, name, image, runtime, pod, pod_container, workload])?;
+        if self.containers.len() >= MAX_REMEMBERED_NAMES {
+            self.containers.clear();
+        }
+        self.containers.insert(id.to_owned(), names.clone());
+        Ok(())
     }
 
     /// The number of the first of them, of which each is inserted with the one above it.

@@ -13,7 +13,7 @@ pub use reader::Reader;
 use crate::{
     condition::Condition,
     plan::{Part, Resolution, plan},
-    slot::{Counters, Who},
+    slot::{ContainerNames, Counters, Who},
 };
 
 /// What rows are about.
@@ -38,8 +38,9 @@ pub struct Names {
     pub commands: Vec<String>,
     /// With or without `.service`.
     pub units: Vec<String>,
-    /// How the id begins.
+    /// A name, or how an id begins.
     pub containers: Vec<String>,
+    /// `namespace/name`, or the name alone.
     pub pods: Vec<String>,
 }
 
@@ -104,6 +105,8 @@ pub struct Answer {
 pub struct AnswerRow {
     /// Of one process; else only what all have in common.
     pub who: Who,
+    /// Of its container, if all are in the same.
+    pub container: ContainerNames,
     /// Its name in the grouping that was asked for.
     pub name: String,
     pub processes: usize,

@@ -163,6 +163,11 @@ fn forget(connection: &Connection, now: i64) -> rusqlite::Result<bool> {
             .execute([])?;
         forgotten += connection
             .prepare_cached(
+                "DELETE FROM container WHERE id NOT IN (SELECT container FROM program WHERE container IS NOT NULL)",
+            )?
+            .execute([])?;
+        forgotten += connection
+            .prepare_cached(
                 "DELETE FROM ancestor WHERE id NOT IN
                  (WITH RECURSIVE used(id) AS (SELECT parent FROM process WHERE parent IS NOT NULL
                       UNION SELECT a.parent FROM used JOIN ancestor a ON a.id = used.id WHERE a.parent IS NOT NULL)

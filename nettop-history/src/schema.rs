@@ -54,7 +54,7 @@ macro_rules! ticks {
 }
 
 /// Each makes the next version from the one before.
-pub const STEPS: [&str; 7] = [
+pub const STEPS: [&str; 8] = [
     // The columns of the three resolutions differ in what a sum does not hold: peaks.
     "CREATE TABLE boot(id INTEGER PRIMARY KEY, boot_id TEXT NOT NULL UNIQUE, first_seen INTEGER NOT NULL,
          host TEXT NOT NULL, kernel TEXT NOT NULL) STRICT;
@@ -152,10 +152,13 @@ pub const STEPS: [&str; 7] = [
          parent INTEGER REFERENCES ancestor(id)) STRICT;
      ALTER TABLE program ADD COLUMN script TEXT;
      ALTER TABLE process ADD COLUMN parent INTEGER REFERENCES ancestor(id);",
+    // By id: a name that is known later is that of all rows.
+    "CREATE TABLE container(id TEXT PRIMARY KEY, name TEXT, image TEXT, runtime TEXT, pod TEXT, pod_container TEXT, workload TEXT)
+         STRICT, WITHOUT ROWID;",
 ];
 
 /// What a reader adds to a file of an older version, by the version it came with: temporary tables go before the file's.
-const BESIDE: [&str; 6] = [
+const BESIDE: [&str; 7] = [
     "CREATE TEMP TABLE loss(ts INTEGER, cause TEXT, count INTEGER);",
     concat!(
         "CREATE TEMP TABLE gap AS SELECT * FROM (",
@@ -172,6 +175,7 @@ const BESIDE: [&str; 6] = [
          parent INTEGER);
      CREATE TEMP VIEW program AS SELECT *, NULL AS script FROM main.program;
      CREATE TEMP VIEW process AS SELECT *, NULL AS parent FROM main.process;",
+    "CREATE TEMP TABLE container(id TEXT PRIMARY KEY, name TEXT, image TEXT, runtime TEXT, pod TEXT, pod_container TEXT, workload TEXT);",
 ];
 
 /// The version that this program writes.
@@ -187,21 +191,23 @@ DROP VIEW IF EXISTS talkers;
 CREATE VIEW talkers AS SELECT datetime(s.ts, 'unixepoch', 'localtime') AS time, s.ts, b.host, p.pid, p.uid, g.comm, g.exe, g.unit,
     g.container, d.name AS device, d.netns, s.tx_bytes, s.rx_bytes, s.tx_packets, s.rx_packets, s.tx_app_bytes, s.rx_app_bytes,
     s.tx_bytes + s.rx_bytes AS bytes, b.boot_id, p.start_time_ns, g.cgroup, g.script,
-    a.comm AS parent, a.starter
+    a.comm AS parent, a.starter, c.name AS container_name, c.image, c.runtime, c.pod, c.pod_container, c.workload
     FROM sample_10s s JOIN process p ON p.id = s.process JOIN program g ON g.id = p.program JOIN device d ON d.id = p.device
-    JOIN boot b ON b.id = p.boot LEFT JOIN ancestor a ON a.id = p.parent;
+    JOIN boot b ON b.id = p.boot LEFT JOIN ancestor a ON a.id = p.parent LEFT JOIN container c ON c.id = g.container;
 DROP VIEW IF EXISTS hogs;
 CREATE VIEW hogs AS SELECT datetime(s.ts, 'unixepoch', 'localtime') AS hour, s.ts, p.pid, p.uid, g.comm, g.unit, g.container,
     sum(s.tx_bytes) AS tx_bytes, sum(s.rx_bytes) AS rx_bytes, sum(s.tx_bytes + s.rx_bytes) AS bytes,
-    max(s.tx_peak) / 10 AS tx_peak_bytes_per_s, max(s.rx_peak) / 10 AS rx_peak_bytes_per_s, b.boot_id, p.start_time_ns
+    max(s.tx_peak) / 10 AS tx_peak_bytes_per_s, max(s.rx_peak) / 10 AS rx_peak_bytes_per_s, b.boot_id, p.start_time_ns,
+    c.name AS container_name, c.pod
     FROM sample_1h s JOIN process p ON p.id = s.process JOIN program g ON g.id = p.program JOIN boot b ON b.id = p.boot
+    LEFT JOIN container c ON c.id = g.container
     GROUP BY s.ts, p.boot, p.pid, p.start_time_ns, p.uid, g.id;
 DROP VIEW IF EXISTS drops;
 CREATE VIEW drops AS SELECT datetime(s.ts, 'unixepoch', 'localtime') AS time, s.ts, k.reason, k.class, k.location, k.protocol,
     nullif(p.pid, 0) AS pid, p.uid, nullif(g.comm, '') AS comm, g.unit, g.container, d.name AS device, s.packets, s.bytes,
-    b.boot_id, p.start_time_ns
+    b.boot_id, p.start_time_ns, c.name AS container_name, c.pod
     FROM drop_10s s JOIN drop_kind k ON k.id = s.kind JOIN process p ON p.id = s.process JOIN program g ON g.id = p.program
-    JOIN device d ON d.id = p.device JOIN boot b ON b.id = p.boot;
+    JOIN device d ON d.id = p.device JOIN boot b ON b.id = p.boot LEFT JOIN container c ON c.id = g.container;
 DROP VIEW IF EXISTS devices;
 CREATE VIEW devices AS SELECT datetime(s.ts, 'unixepoch', 'localtime') AS time, s.*, d.name, d.netns
     FROM device_10s s JOIN device d ON d.id = s.device;

@@ -1,6 +1,6 @@
 //! What is recorded of 10 s: plain numbers and names, all differences.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Length of a slot, and the finest resolution there is. Slots begin at multiples of it.
 pub const SLOT_S: i64 = 10;
@@ -25,6 +25,19 @@ pub struct Who {
     /// Those that started it, the parent first.
     pub parents: Vec<Ancestor>,
     pub device: Device,
+}
+
+/// Names of a container: the latest count for all that it ever did.
+#[derive(Clone, Default, Debug, PartialEq, Eq)]
+pub struct ContainerNames {
+    pub name: Option<String>,
+    pub image: Option<String>,
+    pub runtime: Option<String>,
+    /// namespace/name
+    pub pod: Option<String>,
+    /// The container's in the pod.
+    pub pod_container: Option<String>,
+    pub workload: Option<String>,
 }
 
 /// A process above.
@@ -130,6 +143,8 @@ pub struct Slot {
     pub samples: HashMap<Who, Counters>,
     pub devices: HashMap<Device, DeviceBalance>,
     pub drops: HashMap<(DropKind, Who), Dropped>,
+    /// By id.
+    pub containers: HashMap<String, ContainerNames>,
     /// The writer's number for the slot, rising: it finds the slot by it.
     pub flush: i64,
     /// By cause.
@@ -213,5 +228,8 @@ impl Slot {
                 sum.bytes += dropped.bytes;
             }
         }
+        let whose = self.samples.keys().chain(self.drops.keys().map(|(_, who)| who));
+        let named: HashSet<&String> = whose.filter_map(|who| who.container.as_ref()).collect();
+        self.containers.retain(|id, _| named.contains(id));
     }
 }

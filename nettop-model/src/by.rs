@@ -69,10 +69,10 @@ impl By {
             Self::Unit => row.unit.as_ref(),
             Self::User => return row.user.clone().or(row.uid.map(|uid| uid.to_string())).unwrap_or_else(none),
             Self::Device => row.device.as_ref(),
-            Self::Container => row.container_name.as_ref().or(row.container.as_ref()),
+            Self::Container => row.names.container_name.as_ref().or(row.container.as_ref()),
             Self::Script => row.script.as_ref(),
             Self::Parent => starter(&row.parents).map(|parent| &parent.comm),
-            Self::Pod => row.pod.as_ref(),
+            Self::Pod => row.names.pod.as_ref(),
         };
         name.cloned().unwrap_or_else(none)
     }

@@ -1,10 +1,12 @@
 //! Connections, as they are accepted, opened, closed, or fail: a line for each, `nettop.connections/1`.
 //! docs/connections.schema.json is generated from these types.
 
+use std::sync::Arc;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Word, snapshot::Parent};
+use crate::{ContainerNames, Word, snapshot::Parent};
 
 /// Name and major version of the stream.
 pub const SCHEMA: &str = "nettop.connections/1";
@@ -25,24 +27,8 @@ pub struct Record {
     pub unit: Option<String>,
     /// Id of the container, or its name where it has no other (nspawn, LXC).
     pub container: Option<String>,
-    /// Name of the container, as its runtime has it.
-    #[serde(default)]
-    pub container_name: Option<String>,
-    /// Image that it was made of.
-    #[serde(default)]
-    pub image: Option<String>,
-    /// docker, podman, containerd, cri-o, nspawn, lxc, runc, crun; null where the path of the cgroup does not say which.
-    #[serde(default)]
-    pub runtime: Option<Word>,
-    /// Of Kubernetes: namespace/name.
-    #[serde(default)]
-    pub pod: Option<String>,
-    /// Name of the container in the pod.
-    #[serde(default)]
-    pub pod_container: Option<String>,
-    /// Deployment, StatefulSet, DaemonSet or Job of the pod, by the pod's name; null where that does not say it.
-    #[serde(default)]
-    pub workload: Option<String>,
+    #[serde(flatten)]
+    pub names: Arc<ContainerNames>,
     /// Those that started the process, the parent first.
     pub parents: Vec<Parent>,
     pub uid: Option<u32>,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Word,
+    ContainerNames, Word,
     snapshot::{Parent, Traffic},
 };
 
@@ -82,7 +82,10 @@ pub struct Row {
     #[serde(default)]
     pub script: Option<String>,
     pub unit: Option<String>,
+    /// Its id, where all of the row have the same.
     pub container: Option<String>,
+    #[serde(flatten)]
+    pub names: ContainerNames,
     /// Those that started it, the parent first, where all of the row have the same.
     #[serde(default)]
     pub parents: Vec<Parent>,

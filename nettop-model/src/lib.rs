@@ -8,6 +8,7 @@ mod by;
 mod changes;
 pub mod check;
 pub mod connections;
+mod container;
 pub mod drops;
 mod drops_document;
 mod filter;
@@ -28,6 +29,7 @@ use std::borrow::Cow;
 
 pub use by::{By, NONE, group, passes_on, starter};
 pub use changes::Known;
+pub use container::ContainerNames;
 pub use drops_document::DropsDocument;
 pub use filter::{Filter, select};
 pub use names::{Named, Names};

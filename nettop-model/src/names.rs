@@ -33,8 +33,8 @@ impl<'a> Named<'a> {
             comm: &row.comm,
             unit: row.unit.as_deref(),
             container: row.container.as_deref(),
-            container_name: row.container_name.as_deref(),
-            pod: row.pod.as_deref(),
+            container_name: row.names.container_name.as_deref(),
+            pod: row.names.pod.as_deref(),
         }
     }
 }

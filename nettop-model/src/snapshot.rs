@@ -11,7 +11,7 @@ pub use crate::amounts::{
     Amount, Count, DeviceBalance, DirectionBalance, DropAmount, DropAmounts, ForwardedAmount, Traffic,
 };
 use crate::{
-    Word,
+    ContainerNames, Word,
     drops::{DropReport, TcpReport},
 };
 
@@ -104,24 +104,8 @@ pub struct RowReport {
     pub unit: Option<String>,
     /// Id of the container, or its name where it has no other (nspawn, LXC).
     pub container: Option<String>,
-    /// Name of the container, as its runtime has it.
-    #[serde(default)]
-    pub container_name: Option<String>,
-    /// Image that it was made of.
-    #[serde(default)]
-    pub image: Option<String>,
-    /// docker, podman, containerd, cri-o, nspawn, lxc, runc, crun; null where the path of the cgroup does not say which.
-    #[serde(default)]
-    pub runtime: Option<Word>,
-    /// Of Kubernetes: namespace/name.
-    #[serde(default)]
-    pub pod: Option<String>,
-    /// Name of the container in the pod.
-    #[serde(default)]
-    pub pod_container: Option<String>,
-    /// Deployment, StatefulSet, DaemonSet or Job of the pod, by the pod's name; null where that does not say it.
-    #[serde(default)]
-    pub workload: Option<String>,
+    #[serde(flatten)]
+    pub names: Arc<ContainerNames>,
     /// Those that started it, the parent first, as they were when the process made its first socket, or executed another
     /// program after that. Up to eight.
     #[serde(default)]

@@ -1,9 +1,11 @@
 //! The document `nettop.sockets/1`. docs/sockets.schema.json is generated from these types.
 
+use std::sync::Arc;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Word, snapshot::Parent};
+use crate::{ContainerNames, Word, snapshot::Parent};
 
 /// Name and major version of the document.
 pub const SCHEMA: &str = "nettop.sockets/1";
@@ -124,24 +126,8 @@ pub struct HolderReport {
     pub unit: Option<String>,
     /// Id of the container, or its name where it has no other (nspawn, LXC).
     pub container: Option<String>,
-    /// Name of the container, as its runtime has it.
-    #[serde(default)]
-    pub container_name: Option<String>,
-    /// Image that it was made of.
-    #[serde(default)]
-    pub image: Option<String>,
-    /// docker, podman, containerd, cri-o, nspawn, lxc, runc, crun; null where the path of the cgroup does not say which.
-    #[serde(default)]
-    pub runtime: Option<Word>,
-    /// Of Kubernetes: namespace/name.
-    #[serde(default)]
-    pub pod: Option<String>,
-    /// Name of the container in the pod.
-    #[serde(default)]
-    pub pod_container: Option<String>,
-    /// Deployment, StatefulSet, DaemonSet or Job of the pod, by the pod's name; null where that does not say it.
-    #[serde(default)]
-    pub workload: Option<String>,
+    #[serde(flatten)]
+    pub names: Arc<ContainerNames>,
     /// Those that started it, the parent first, as they are now; their start times are to a hundredth of a second.
     #[serde(default)]
     pub parents: Vec<Parent>,

@@ -18,7 +18,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use self::{names::Names, sources::places};
+use nettop_model::ContainerNames;
+
+pub use self::sources::places;
 use self::{names::shown, sources::Sources};
 use crate::identity::cgroup::Place;
 
@@ -57,12 +59,12 @@ struct Known {
 pub struct Container {
     place: Place,
     /// By the path alone.
-    by_path: Arc<Names>,
+    by_path: Arc<ContainerNames>,
     answer: Mutex<Answer>,
 }
 
 struct Answer {
-    names: Arc<Names>,
+    names: Arc<ContainerNames>,
     at: Option<Instant>,
     is_found: bool,
     is_asked: bool,
@@ -120,7 +122,7 @@ impl Containers {
     }
 
     /// What it is called, as far as that is known; waits up to `timeout` for a first answer.
-    pub fn names(self: &Arc<Self>, container: &Arc<Container>, timeout: Duration) -> Arc<Names> {
+    pub fn names(self: &Arc<Self>, container: &Arc<Container>, timeout: Duration) -> Arc<ContainerNames> {
         if !self.is_enabled.load(Ordering::Relaxed) {
             return Arc::clone(&container.by_path);
         }
@@ -141,10 +143,10 @@ impl Containers {
             known.by_place.retain(|_, container| container.strong_count() > 0);
             known.most = 2 * known.by_place.len() + 64;
         }
-        let by_path = Arc::new(Names {
+        let by_path = Arc::new(ContainerNames {
             container_name: place.container.as_deref().filter(|_| !place.has_id()).and_then(shown),
             runtime: place.runtime.map(Into::into),
-            ..Names::default()
+            ..ContainerNames::default()
         });
         let answer = Answer { names: Arc::clone(&by_path), at: None, is_found: false, is_asked: false };
         let container = Arc::new(Container { by_path, answer: Mutex::new(answer), place: place.clone() });
@@ -188,7 +190,7 @@ impl Containers {
         while let Some(container) = known.queues[queue].pop_front() {
             drop(known);
             let names = self.sources.look_up(&container.place);
-            let is_found = names != Names::default();
+            let is_found = names != ContainerNames::default();
             known = lock(&self.known);
             let mut answer = lock(&container.answer);
             // Of a container that is gone, what was known stays.

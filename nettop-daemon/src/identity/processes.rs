@@ -14,14 +14,14 @@ use std::{
 
 use nettop_common::{OwnerKey, process::Ancestor};
 use nettop_kernel::{boot::start_ticks, ledger::OwnerReading, processes::Described};
-use nettop_model::{Named, snapshot::Parent};
+use nettop_model::{ContainerNames, Named, snapshot::Parent};
 use procfs::{ProcResult, process::Process};
 
 use crate::{
     identity::{
         ancestors::{ancestors, script_in_proc},
         cgroup,
-        containers::{Container, Containers, Names},
+        containers::{Container, Containers},
         script::script,
     },
     sys::escape::{escape, escape_c},
@@ -36,7 +36,7 @@ pub struct Details {
     pub unit: Option<String>,
     pub container: Option<String>,
     /// Of the container, as far as they are known by now.
-    pub names: Arc<Names>,
+    pub names: Arc<ContainerNames>,
     /// Shared with reports: a name each.
     pub parents: Arc<[Parent]>,
     place: Option<Arc<Container>>,

@@ -86,8 +86,8 @@ pub fn survey(query: &SocketsQuery, resolve: bool, uids: &[u32], mut listing: Li
                 comm: &holder.comm,
                 unit: holder.unit.as_deref(),
                 container: holder.container.as_deref(),
-                container_name: holder.container_name.as_deref(),
-                pod: holder.pod.as_deref(),
+                container_name: holder.names.container_name.as_deref(),
+                pod: holder.names.pod.as_deref(),
             })
         };
         document.sockets.retain(|socket| socket.holders.iter().any(named));

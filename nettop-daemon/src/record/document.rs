@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use nettop_history::{Ancestor, Answer, AnswerRow, Boot, Counters, Part};
 use nettop_model::{
-    By,
+    By, ContainerNames,
     history::{Document, Gap, LastBoot, Others, Quality, Resolution, Row, SCHEMA},
     snapshot::{Amount, Parent, Traffic},
 };
@@ -69,6 +69,7 @@ fn of_row(by: By, row: &AnswerRow, answer: &Answer, users: &mut Option<Users>) -
         script: who.script.clone(),
         unit: who.unit.clone(),
         container: who.container.clone(),
+        names: container(&row.container),
         parents: who.parents.iter().map(parent).collect(),
         device: who.device.name.clone(),
         processes: (by != By::Device).then_some(row.processes),
@@ -79,6 +80,18 @@ fn of_row(by: By, row: &AnswerRow, answer: &Answer, users: &mut Option<Users>) -
         retransmits: (by != By::Device).then_some(row.retransmits),
         unattributed_bytes: row.unattributed_bytes,
         picture: (0..).zip(&row.picture).map(|(at, bytes)| is_measured(at, row, answer).then_some(*bytes)).collect(),
+    }
+}
+
+fn container(names: &nettop_history::ContainerNames) -> ContainerNames {
+    let names = names.clone();
+    ContainerNames {
+        container_name: names.name,
+        image: names.image,
+        runtime: names.runtime.map(Into::into),
+        pod: names.pod,
+        pod_container: names.pod_container,
+        workload: names.workload,
     }
 }
 

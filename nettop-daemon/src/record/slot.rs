@@ -2,7 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use nettop_history::{Ancestor, Counters, Device, DeviceBalance, DirectionBalance, DropKind, Slot, Who};
+use nettop_history::{
+    Ancestor, ContainerNames, Counters, Device, DeviceBalance, DirectionBalance, DropKind, Slot, Who,
+};
 
 use nettop_model::{
     Snapshot,
@@ -40,6 +42,11 @@ pub fn add(slot: &mut Slot, snapshot: &Snapshot) {
                 name: row.device.clone(),
             },
         };
+        if let Some(id) = &row.container
+            && *row.names != nettop_model::ContainerNames::default()
+        {
+            slot.containers.insert(id.clone(), container(&row.names));
+        }
         if is_mentioned {
             names.insert(process, who.clone());
         }
@@ -66,6 +73,18 @@ pub fn add(slot: &mut Slot, snapshot: &Snapshot) {
         slot.devices.entry(key).or_default().add(&books);
     }
     drops(slot, snapshot, &names);
+}
+
+fn container(names: &nettop_model::ContainerNames) -> ContainerNames {
+    let names = names.clone();
+    ContainerNames {
+        name: names.container_name,
+        image: names.image,
+        runtime: names.runtime.map(Into::into),
+        pod: names.pod,
+        pod_container: names.pod_container,
+        workload: names.workload,
+    }
 }
 
 fn ancestor(parent: &Parent) -> Ancestor {
@@ -159,6 +178,8 @@ fn device(netns: Option<u32>, cookie: Option<u32>, ifindex: Option<u32>, name: O
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]
@@ -177,12 +198,7 @@ mod tests {
             cgroup: None,
             unit: Some("talk.service".into()),
             container: None,
-            container_name: None,
-            image: None,
-            runtime: None,
-            pod: None,
-            pod_container: None,
-            workload: None,
+            names: Arc::default(),
             parents: [].into(),
             netns: 1,
             netns_cookie: 2,

@@ -93,12 +93,12 @@ fn of_row<'a>(row: &'a RowReport, line: Line<'a>) -> Line<'a> {
         script: Text(row.script.as_deref()),
         unit: Text(row.unit.as_deref()),
         container: Text(row.container.as_deref()),
-        container_name: Text(row.container_name.as_deref()),
-        image: Text(row.image.as_deref()),
-        runtime: Text(row.runtime.as_deref()),
-        pod: Text(row.pod.as_deref()),
-        pod_container: Text(row.pod_container.as_deref()),
-        workload: Text(row.workload.as_deref()),
+        container_name: Text(row.names.container_name.as_deref()),
+        image: Text(row.names.image.as_deref()),
+        runtime: Text(row.names.runtime.as_deref()),
+        pod: Text(row.names.pod.as_deref()),
+        pod_container: Text(row.names.pod_container.as_deref()),
+        workload: Text(row.names.workload.as_deref()),
         owner: &row.owner,
         ..counted(line, &row.interval, &row.total, [row.drops, row.retransmits])
     }

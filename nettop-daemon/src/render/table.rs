@@ -127,11 +127,11 @@ fn ancestry(row: &RowReport) -> String {
         text += "  ";
         text += what;
     }
-    let pod = row.pod.as_ref().map(|pod| match &row.pod_container {
+    let pod = row.names.pod.as_ref().map(|pod| match &row.names.pod_container {
         Some(container) => Cow::Owned(format!("{pod}/{container}")),
         None => Cow::Borrowed(pod),
     });
-    let place = [&row.container_name, &row.container, &row.unit].into_iter().flatten().next();
+    let place = [&row.names.container_name, &row.container, &row.unit].into_iter().flatten().next();
     if let Some(place) = pod.or(place.map(Cow::Borrowed)) {
         text += "  [";
         text += &place;
@@ -200,7 +200,9 @@ fn write_side(text: &mut String, name: &str, side: &DirectionBalance, basis: &Ba
 
 #[cfg(test)]
 mod tests {
-    use nettop_model::snapshot::Parent;
+    use std::sync::Arc;
+
+    use nettop_model::{ContainerNames, snapshot::Parent};
 
     use super::*;
 
@@ -223,9 +225,11 @@ mod tests {
             ..RowReport::default()
         };
         assert_eq!(ancestry(&contained), "nginx  [0]");
-        let named = RowReport { container_name: Some("web".into()), ..contained };
+        let web = ContainerNames { container_name: Some("web".into()), ..ContainerNames::default() };
+        let named = RowReport { names: Arc::new(web.clone()), ..contained };
         assert_eq!(ancestry(&named), "nginx  [web]");
-        let in_pod = RowReport { pod: Some("shop/web-0".into()), pod_container: Some("nginx".into()), ..named };
+        let of_pod = ContainerNames { pod: Some("shop/web-0".into()), pod_container: Some("nginx".into()), ..web };
+        let in_pod = RowReport { names: Arc::new(of_pod), ..named };
         assert_eq!(ancestry(&in_pod), "nginx  [shop/web-0/nginx]");
         let bare = RowReport { comm: "[kernel]".into(), ..RowReport::default() };
         assert_eq!(ancestry(&bare), "[kernel]");

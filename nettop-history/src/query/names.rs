@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension as _, Row, Statement};
 
 use super::{AnswerRow, By};
-use crate::slot::{Ancestor, Device, OTHER, Who};
+use crate::slot::{Ancestor, ContainerNames, Device, OTHER, Who};
 
 /// More are not recorded.
 const MAX_ANCESTORS: usize = 8;
@@ -18,9 +18,9 @@ pub(super) fn read(connection: &Connection, by: By, rows: &mut [AnswerRow]) -> r
         }
         _ => format!(
             "SELECT m.shown, {device}, p.pid, p.start_time_ns, p.uid, g.comm, g.exe, g.unit, g.cgroup, g.container,
-                 g.script, p.parent
+                 g.script, p.parent, c.name, c.image, c.runtime, c.pod, c.pod_container, c.workload
              FROM member m CROSS JOIN process p ON p.id = m.number CROSS JOIN program g ON g.id = p.program
-             CROSS JOIN device d ON d.id = p.device ORDER BY m.number"
+             CROSS JOIN device d ON d.id = p.device LEFT JOIN container c ON c.id = g.container ORDER BY m.number"
         ),
     };
     let mut ancestors = Ancestors::new(connection)?;
@@ -49,21 +49,37 @@ pub(super) fn read(connection: &Connection, by: By, rows: &mut [AnswerRow]) -> r
             parents: ancestors.of(row.get(14)?)?,
             device,
         };
+        let container = ContainerNames {
+            name: row.get(15)?,
+            image: row.get(16)?,
+            runtime: row.get(17)?,
+            pod: row.get(18)?,
+            pod_container: row.get(19)?,
+            workload: row.get(20)?,
+        };
         let is_one_process = by == By::Process && who.pid != 0;
         if is_first || is_one_process {
-            shown.name = name(by, &who);
+            shown.name = name(by, &who, &container);
         }
         match (is_first, is_one_process) {
-            (true, _) => shown.who = who,
-            (false, true) => shown.who.learn(who),
-            (false, false) => shown.who.keep_common(&who),
+            (true, _) => (shown.who, shown.container) = (who, container),
+            (false, true) => {
+                if who.container.is_some() {
+                    shown.container = container;
+                }
+                shown.who.learn(who);
+            }
+            (false, false) => {
+                shown.who.keep_common(&who);
+                shown.container.keep_common(&container);
+            }
         }
     }
     Ok(())
 }
 
 /// As SQL distinguishes the groups.
-fn name(by: By, who: &Who) -> String {
+fn name(by: By, who: &Who, container: &ContainerNames) -> String {
     let or_none = |name: &Option<String>| name.clone().unwrap_or_else(|| "-".into());
     match by {
         // Drops that are nobody's.
@@ -77,10 +93,10 @@ fn name(by: By, who: &Who) -> String {
         },
         By::Unit => or_none(&who.unit),
         By::User => who.uid.map_or_else(|| "-".into(), |uid| uid.to_string()),
-        By::Container => or_none(&who.container),
+        By::Container => or_none(if container.name.is_some() { &container.name } else { &who.container }),
         By::Script => or_none(&who.script),
         By::Parent => or_none(&who.parents.iter().find(|parent| !parent.passes_on).map(|parent| parent.comm.clone())),
-        By::Pod => or_none(&None),
+        By::Pod => or_none(&container.pod),
     }
 }
 
@@ -147,11 +163,6 @@ impl Who {
 
     /// Keeps what another has as well.
     fn keep_common(&mut self, other: &Self) {
-        fn common<T: PartialEq>(mine: &mut Option<T>, theirs: Option<&T>) {
-            if mine.as_ref() != theirs {
-                *mine = None;
-            }
-        }
         if (self.pid, self.start_time_ns) != (other.pid, other.start_time_ns) {
             (self.pid, self.start_time_ns) = (0, None);
         }
@@ -165,6 +176,24 @@ impl Who {
         common(&mut self.cgroup, other.cgroup.as_ref());
         common(&mut self.container, other.container.as_ref());
         self.keep_common_device(&other.device);
+    }
+}
+
+impl ContainerNames {
+    /// Keeps what another has as well.
+    fn keep_common(&mut self, other: &Self) {
+        common(&mut self.name, other.name.as_ref());
+        common(&mut self.image, other.image.as_ref());
+        common(&mut self.runtime, other.runtime.as_ref());
+        common(&mut self.pod, other.pod.as_ref());
+        common(&mut self.pod_container, other.pod_container.as_ref());
+        common(&mut self.workload, other.workload.as_ref());
+    }
+}
+
+fn common<T: PartialEq>(mine: &mut Option<T>, theirs: Option<&T>) {
+    if mine.as_ref() != theirs {
+        *mine = None;
     }
 }
 

@@ -20,8 +20,9 @@ pub(super) fn note(connection: &Connection, question: &Question) -> rusqlite::Re
     let kinds = [
         (&names.commands, "substr(g.comm, 1, length(?)) = ?"),
         (&names.units, "g.unit IN (?, ? || '.service')"),
-        (&names.containers, "(? <> '' AND substr(g.container, 1, length(?)) = ?)"),
-        (&names.pods, "? IS NULL"),
+        (&names.containers, "(c.name = ? OR ? <> '' AND substr(g.container, 1, length(?)) = ?)"),
+        // The namespace may be left out.
+        (&names.pods, "(c.pod = ? OR substr(c.pod, -1 - length(?)) = '/' || ?)"),
     ];
     let (mut conditions, mut values) = (Vec::new(), Vec::new());
     for (wanted, condition) in kinds.into_iter().filter(|(wanted, _)| !wanted.is_empty()) {
@@ -35,7 +36,8 @@ pub(super) fn note(connection: &Connection, question: &Question) -> rusqlite::Re
     }
     connection.execute_batch("CREATE TEMP TABLE wanted(number INTEGER PRIMARY KEY)")?;
     let query = format!(
-        "INSERT INTO wanted SELECT p.id FROM program g JOIN process p ON p.program = g.id WHERE {}",
+        "INSERT INTO wanted SELECT p.id FROM program g JOIN process p ON p.program = g.id
+         LEFT JOIN container c ON c.id = g.container WHERE {}",
         conditions.join(" AND ")
     );
     connection.execute(&query, params_from_iter(values))?;

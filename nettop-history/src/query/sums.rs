@@ -117,7 +117,8 @@ impl Reader {
                 "CREATE TEMP TABLE grouped AS SELECT {named}, {sums} FROM
                      (SELECT p.program, p.uid, p.pid, p.parent, {sums} FROM moved m CROSS JOIN process p ON p.id = m.number
                       WHERE {of_boot} GROUP BY p.program, p.uid, p.pid = 0 {by_parent}) p
-                 CROSS JOIN program g ON g.id = p.program LEFT JOIN ancestor a ON a.id = p.parent GROUP BY key4 HAVING sum({ALL}) > 0"
+                 CROSS JOIN program g ON g.id = p.program LEFT JOIN ancestor a ON a.id = p.parent
+                 LEFT JOIN container c ON c.id = g.container GROUP BY key4 HAVING sum({ALL}) > 0"
             ),
         };
         self.connection.execute_batch(&query)
@@ -294,6 +295,9 @@ const fn joins(by: By) -> &'static str {
         By::Parent => {
             "CROSS JOIN process p ON p.id = m.number CROSS JOIN program g ON g.id = p.program LEFT JOIN ancestor a ON a.id = p.parent"
         }
+        By::Container | By::Pod => {
+            "CROSS JOIN process p ON p.id = m.number CROSS JOIN program g ON g.id = p.program LEFT JOIN container c ON c.id = g.container"
+        }
         _ => "CROSS JOIN process p ON p.id = m.number CROSS JOIN program g ON g.id = p.program",
     }
 }
@@ -306,10 +310,10 @@ fn keys(by: By) -> [String; 5] {
         By::Program => "coalesce(g.exe, nullif(g.comm, ''), '-')",
         By::Unit => "coalesce(g.unit, '-')",
         By::User => "coalesce(CAST(p.uid AS TEXT), '-')",
-        By::Container => "coalesce(g.container, '-')",
+        By::Container => "coalesce(c.name, g.container, '-')",
         By::Script => "coalesce(g.script, '-')",
         By::Parent => "coalesce(a.starter, '-')",
-        By::Pod => "'-'",
+        By::Pod => "coalesce(c.pod, '-')",
     };
     // Drops that are nobody's, and what did not fit in a slot: it has no single unit.
     let name = format!(

@@ -80,6 +80,9 @@ pub fn insert(connection: &Connection, names: &mut Names, slot: &Slot) -> rusqli
         let (kind, process) = (names.kind(connection, kind)?, names.process(connection, who, ts)?);
         statement.execute(params![ts, kind, process, dropped.packets.cast_signed(), dropped.bytes.cast_signed()])?;
     }
+    for (id, container) in &slot.containers {
+        names.container(connection, id, container)?;
+    }
     for (cause, count) in &slot.losses {
         connection
             .prepare_cached("INSERT INTO loss VALUES(?1, ?2, ?3) ON CONFLICT(ts, cause) DO UPDATE SET count = count + excluded.count")?

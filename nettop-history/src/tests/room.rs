@@ -5,7 +5,7 @@ use std::fs;
 use rusqlite::Connection;
 
 use super::{counters, file, folder, open, origin, question, slot};
-use crate::{DropKind, Dropped, Keep, Limits, Reader, Resolution, Slot, Store, Who};
+use crate::{ContainerNames, DropKind, Dropped, Keep, Limits, Reader, Resolution, Slot, Store, Who};
 
 const BEGIN: i64 = 1_795_000_000 / 3600 * 3600;
 
@@ -51,6 +51,8 @@ fn new_programs(ts: i64, number: u32) -> Slot {
         let mut who = Who { comm: name.clone(), unit: Some(name.clone()), ..super::who(index) };
         who.device.name = Some(name.clone());
         who.parents[0].start_time_ns = ts.unsigned_abs();
+        who.container = Some(name.clone());
+        slot.containers.insert(name.clone(), ContainerNames { name: Some(name.clone()), ..ContainerNames::default() });
         slot.samples.insert(who.clone(), counters(1000));
         let kind = DropKind { reason: name, class: "routing".into(), ..DropKind::default() };
         slot.drops.insert((kind, who), Dropped { packets: 1, bytes: 1 });
@@ -74,7 +76,7 @@ fn names_go_with_the_rows_that_bore_them() {
     }
     let connection = Connection::open(&path).unwrap();
     assert_eq!(dangling(&connection), 0);
-    for table in ["program", "process", "ancestor", "device", "drop_kind"] {
+    for table in ["program", "container", "process", "ancestor", "device", "drop_kind"] {
         assert!(count(&connection, table) < 2500, "{} of 4000 in {table}", count(&connection, table));
     }
     assert!(count(&connection, "boot") < 4 && count(&connection, "session") < 4);

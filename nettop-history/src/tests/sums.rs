@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use rusqlite::Connection;
 
 use super::{counters, file, folder, open, origin, question, slot};
-use crate::{By, Counters, Keep, Limits, Names, Question, Reader, Resolution, Slot, Store, Who};
+use crate::{By, ContainerNames, Counters, Keep, Limits, Names, Question, Reader, Resolution, Slot, Store, Who};
 
 const BEGIN: i64 = 1_795_000_000;
 
@@ -262,6 +262,9 @@ fn only_processes_of_these_names_are_added_up() {
     let mut slot = slot(BEGIN, &moved);
     let contained = Who { container: Some("0123abcd".into()), ..super::who(20) };
     slot.samples.insert(contained, counters(1 << 20));
+    let names =
+        ContainerNames { name: Some("front".into()), pod: Some("shop/front-1".into()), ..ContainerNames::default() };
+    slot.containers.insert("0123abcd".into(), names);
     open(&path).write(&[slot]).unwrap();
     let sent = |by, names: Names| {
         let answer =
@@ -281,7 +284,41 @@ fn only_processes_of_these_names_are_added_up() {
         assert_eq!(sent(by, select), (1 << 2, 1));
         let select = Names { containers: names("0123"), ..Names::default() };
         assert_eq!(sent(by, select), (1 << 20, 0));
-        let select = Names { containers: names("' OR 1 --"), ..Names::default() };
-        assert_eq!(sent(by, select), (0, 0));
+        for nobody in ["' OR 1 --", "fron", "123"] {
+            let select = Names { containers: names(nobody), ..Names::default() };
+            assert_eq!(sent(by, select), (0, 0));
+        }
+        let select = Names { containers: names("front"), ..Names::default() };
+        assert_eq!(sent(by, select), (1 << 20, 0));
+        for (pod, bytes) in [("shop/front-1", 1 << 20), ("front-1", 1 << 20), ("ront-1", 0), ("shop", 0)] {
+            let select = Names { pods: names(pod), ..Names::default() };
+            assert_eq!(sent(by, select), (bytes, 0), "{pod}");
+        }
+    }
+}
+
+#[test]
+fn a_container_has_the_names_that_were_known_last() {
+    let folder = folder();
+    let path = file(&folder);
+    let write = |ts: i64, names: ContainerNames| {
+        let mut slot = slot(ts, &[(1, 5)]);
+        slot.samples.insert(Who { container: Some("0123abcd".into()), ..super::who(20) }, counters(7));
+        slot.containers.insert("0123abcd".into(), names);
+        open(&path).write(&[slot]).unwrap();
+    };
+    let text = |text: &str| Some(text.to_owned());
+    // By the path alone; then what the runtime says; then by a daemon that may not read it.
+    let by_path = ContainerNames { runtime: text("docker"), ..ContainerNames::default() };
+    write(BEGIN, by_path.clone());
+    let named = ContainerNames { name: text("web"), image: text("nginx"), pod: text("shop/web-0"), ..by_path.clone() };
+    write(BEGIN + 10, named.clone());
+    write(BEGIN + 20, by_path);
+    for (by, name) in [(By::Container, "web"), (By::Pod, "shop/web-0")] {
+        let answer = Reader::open(&path).unwrap().answer(&Question { by, ..question(BEGIN, BEGIN + 30) }).unwrap();
+        let rows: Vec<_> = answer.rows.iter().map(|row| (row.name.as_str(), row.counters.tx_bytes)).collect();
+        assert_eq!(rows, [(name, 21), ("-", 15)]);
+        assert_eq!(answer.rows[0].container, named);
+        assert_eq!(answer.rows[1].container, ContainerNames::default());
     }
 }

@@ -42,8 +42,8 @@ fn a_file_of_an_older_version_is_brought_up_to_date() {
         }
         // Without the columns that came later.
         connection
-            .execute_batch("INSERT INTO main.program SELECT id, comm, exe, unit, cgroup, container FROM new.program;
-                INSERT INTO main.process SELECT id, boot, pid, start_time_ns, uid, program, device, last FROM new.process;
+            .execute_batch("INSERT INTO main.program(id, comm, exe, unit, cgroup, container) SELECT id, comm, exe, unit, cgroup, container FROM new.program;
+                INSERT INTO main.process(id, boot, pid, start_time_ns, uid, program, device, last) SELECT id, boot, pid, start_time_ns, uid, program, device, last FROM new.process;
                 INSERT INTO main.tick_10s(ts, measured_ms, readings, late_ms, clock_step_ms, lost) SELECT ts, measured_ms, readings, late_ms, clock_step_ms, lost FROM new.tick_10s")
             .unwrap();
         // Added up, though it is no loss, until the fourth version.
@@ -86,6 +86,8 @@ fn a_file_of_an_older_version_is_brought_up_to_date() {
         assert!(answer.rows.iter().all(|row| row.who.parents.is_empty() && row.who.script.is_none()));
         let by_parent = crate::Question { by: crate::By::Parent, ..question(BEGIN, BEGIN + 100) };
         assert_eq!(Reader::open(&old).unwrap().answer(&by_parent).unwrap().rows[0].name, "-");
+        let by_pod = crate::Question { by: crate::By::Pod, ..question(BEGIN, BEGIN + 100) };
+        assert_eq!(Reader::open(&old).unwrap().answer(&by_pod).unwrap().rows[0].name, "-");
         let selected = Reader::open(&old).unwrap().answer(&while_lost()).unwrap().selected_ms;
         assert_eq!(selected, if version > 1 { 10_000 } else { 0 }, "version {version}");
         assert_eq!(Reader::open(&old).unwrap().last_boot("next").unwrap().unwrap().last, BEGIN + 80);

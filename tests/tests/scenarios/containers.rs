@@ -80,12 +80,12 @@ fn row(document: &Snapshot, pid: u32) -> &RowReport {
 fn names(row: &RowReport) -> [Option<&str>; 7] {
     [
         row.container.as_deref(),
-        row.container_name.as_deref(),
-        row.image.as_deref(),
-        row.runtime.as_deref(),
-        row.pod.as_deref(),
-        row.pod_container.as_deref(),
-        row.workload.as_deref(),
+        row.names.container_name.as_deref(),
+        row.names.image.as_deref(),
+        row.names.runtime.as_deref(),
+        row.names.pod.as_deref(),
+        row.names.pod_container.as_deref(),
+        row.names.workload.as_deref(),
     ]
 }
 
@@ -114,7 +114,9 @@ fn containers_have_the_names_that_their_runtimes_leave_on_disk() {
         symlink("x", tree.path(&format!("var/log/containers/{pod}_shop_{name}-{id}.log"))).unwrap();
     }
 
-    let nettopd = Nettopd::start_by(tree.nettopd(), &["--rows", "4096"]);
+    let history = tree.path("history.db");
+    let history = history.to_str().unwrap();
+    let nettopd = Nettopd::start_by(tree.nettopd(), &["--rows", "4096", "--history", history]);
     let alone = Namespace::new();
     let system = Cgroup::new("system.slice");
     let kubepods = Cgroup::new("kubepods");
@@ -153,6 +155,23 @@ fn containers_have_the_names_that_their_runtimes_leave_on_disk() {
     ]) {
         assert_eq!(names(row(&document, pid)), expected);
     }
+    nettopd.stop(Signal::SIGTERM);
+    let asked = |args: &[&str]| {
+        let mut command = nettopd_command();
+        command.args(["history", "--history", history, "--format", "json"]).args(args);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice::<nettop_model::history::Document>(&output.stdout).unwrap().rows
+    };
+    for select in [&["--pod", &name][..], &["--pod", pod], &[]] {
+        let rows = asked(&[&["--by", "pod"], select].concat());
+        let of_pod = rows.iter().find(|row| row.name == name).unwrap();
+        assert_eq!((of_pod.processes, of_pod.sum.tx.app_bytes), (Some(2), 2), "{of_pod:#?}");
+        assert_eq!(of_pod.names.workload.as_deref(), Some("cart"));
+        assert!(rows.len() == 1 || select.is_empty(), "{rows:#?}");
+    }
+    let rows = asked(&["--container", "etl"]);
+    assert_eq!((rows.len(), rows[0].names.image.as_deref()), (1, Some("localhost/etl:1")), "{rows:#?}");
 }
 
 /// Shows who opened and closed a file.

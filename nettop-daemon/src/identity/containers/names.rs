@@ -1,54 +1,27 @@
-//! Names of a container, and what runtimes' files say of them.
+//! What runtimes' files say of a container's names. All are escaped.
 
-use std::borrow::Cow;
-
+use nettop_model::ContainerNames;
 use serde::Deserialize;
 
 use crate::sys::escape::escape;
 
-/// Escaped; what is not known is none.
-#[derive(Clone, Default, Debug, PartialEq, Eq)]
-pub struct Names {
-    pub container_name: Option<String>,
-    pub image: Option<String>,
-    pub runtime: Option<Cow<'static, str>>,
-    /// namespace/name
-    pub pod: Option<String>,
-    pub pod_container: Option<String>,
-    pub workload: Option<String>,
+/// By a name that the kubelet gave: `k8s_CONTAINER_POD_NAMESPACE_UID_ATTEMPT`. That of the sandbox is no container.
+fn of_kubelet(name: &str) -> Option<ContainerNames> {
+    let mut parts = name.strip_prefix("k8s_")?.split('_');
+    let [container, pod, namespace] = [parts.next()?, parts.next()?, parts.next()?];
+    let container = shown(container).filter(|name| name != "POD");
+    Some(ContainerNames {
+        container_name: container.clone(),
+        pod: pod_name(namespace, pod),
+        pod_container: container,
+        ..ContainerNames::default()
+    })
 }
 
-impl Names {
-    /// These, and what they leave open from `other`.
-    pub fn or(self, other: &Self) -> Self {
-        Self {
-            container_name: self.container_name.or_else(|| other.container_name.clone()),
-            image: self.image.or_else(|| other.image.clone()),
-            runtime: self.runtime.or_else(|| other.runtime.clone()),
-            pod: self.pod.or_else(|| other.pod.clone()),
-            pod_container: self.pod_container.or_else(|| other.pod_container.clone()),
-            workload: self.workload.or_else(|| other.workload.clone()),
-        }
-    }
-
-    /// By a name that the kubelet gave: `k8s_CONTAINER_POD_NAMESPACE_UID_ATTEMPT`. That of the sandbox is no container.
-    fn of_kubelet(name: &str) -> Option<Self> {
-        let mut parts = name.strip_prefix("k8s_")?.split('_');
-        let [container, pod, namespace] = [parts.next()?, parts.next()?, parts.next()?];
-        let container = shown(container).filter(|name| name != "POD");
-        Some(Self {
-            container_name: container.clone(),
-            pod: pod_name(namespace, pod),
-            pod_container: container,
-            ..Self::default()
-        })
-    }
-
-    fn new(name: &str, image: Option<&str>) -> Self {
-        let name = name.strip_prefix('/').unwrap_or(name);
-        let named = Self::of_kubelet(name).unwrap_or_else(|| Self { container_name: shown(name), ..Self::default() });
-        Self { image: image.and_then(shown), ..named }
-    }
+fn named(name: &str, image: Option<&str>) -> ContainerNames {
+    let name = name.strip_prefix('/').unwrap_or(name);
+    let plain = || ContainerNames { container_name: shown(name), ..ContainerNames::default() };
+    ContainerNames { image: image.and_then(shown), ..of_kubelet(name).unwrap_or_else(plain) }
 }
 
 /// No runtime has longer names.
@@ -65,7 +38,7 @@ pub fn pod_name(namespace: &str, pod: &str) -> Option<String> {
 }
 
 /// docker's `config.v2.json`.
-pub fn of_docker(json: &[u8]) -> Option<Names> {
+pub fn of_docker(json: &[u8]) -> Option<ContainerNames> {
     #[derive(Deserialize)]
     struct File {
         #[serde(rename = "Name")]
@@ -79,11 +52,11 @@ pub fn of_docker(json: &[u8]) -> Option<Names> {
         image: Option<String>,
     }
     let file: File = serde_json::from_slice(json).ok()?;
-    Some(Names::new(&file.name, file.config.image.as_deref()))
+    Some(named(&file.name, file.config.image.as_deref()))
 }
 
 /// The bundle of containerd and of cri-o: what a CRI and nerdctl note beside the specification of the OCI.
-pub fn of_bundle(json: &[u8]) -> Option<Names> {
+pub fn of_bundle(json: &[u8]) -> Option<ContainerNames> {
     #[derive(Deserialize)]
     struct File {
         #[serde(default)]
@@ -114,7 +87,7 @@ pub fn of_bundle(json: &[u8]) -> Option<Names> {
     let said = serde_json::from_slice::<File>(json).ok()?.annotations;
     let name = |name: Option<String>| name.as_deref().and_then(shown);
     let pod_container = name(said.cri_container.or(said.crio_container)).filter(|name| name != "POD");
-    let names = Names {
+    let names = ContainerNames {
         container_name: name(said.nerdctl).or_else(|| pod_container.clone()),
         image: name(said.cri_image.or(said.crio_image)),
         pod: said
@@ -123,13 +96,13 @@ pub fn of_bundle(json: &[u8]) -> Option<Names> {
             .zip(said.cri_pod.or(said.crio_pod))
             .and_then(|(namespace, pod)| pod_name(&namespace, &pod)),
         pod_container,
-        ..Names::default()
+        ..ContainerNames::default()
     };
-    (names != Names::default()).then_some(names)
+    (names != ContainerNames::default()).then_some(names)
 }
 
 /// `containers.json` of podman and cri-o: all containers of a storage, by id.
-pub fn of_storage(json: &[u8]) -> Vec<(String, Names)> {
+pub fn of_storage(json: &[u8]) -> Vec<(String, ContainerNames)> {
     #[derive(Deserialize)]
     struct Entry {
         id: String,
@@ -147,7 +120,7 @@ pub fn of_storage(json: &[u8]) -> Vec<(String, Names)> {
     let entries: Vec<Entry> = serde_json::from_slice(json).unwrap_or_default();
     let named = entries.into_iter().filter_map(|entry| {
         let metadata: Metadata = serde_json::from_str(&entry.metadata).unwrap_or_default();
-        Some((entry.id, Names::new(entry.names.first()?, metadata.image.as_deref())))
+        Some((entry.id, named(entry.names.first()?, metadata.image.as_deref())))
     });
     named.collect()
 }

@@ -7,11 +7,12 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use nettop_model::ContainerNames;
 use nix::unistd::{Uid, User};
 
 use super::{
     disk::{self, Stamp},
-    names::{Names, of_bundle, of_docker, of_storage, pod_name, shown},
+    names::{of_bundle, of_docker, of_storage, pod_name, shown},
     workload::workload,
 };
 use crate::{
@@ -52,7 +53,7 @@ pub struct Sources {
 }
 
 /// A file as it was, and the containers that it names, by id.
-type Storage = (Stamp, HashMap<String, Names>);
+type Storage = (Stamp, HashMap<String, ContainerNames>);
 
 impl Sources {
     pub fn new(root: impl Into<PathBuf>) -> Self {
@@ -65,8 +66,8 @@ impl Sources {
     }
 
     /// What is known of a container or pod by now.
-    pub fn look_up(&self, place: &Place) -> Names {
-        let mut names = Names::default();
+    pub fn look_up(&self, place: &Place) -> ContainerNames {
+        let mut names = ContainerNames::default();
         if let Some(uid) = &place.pod_uid {
             names = self.kubelet(uid, place.container.as_deref());
         }
@@ -79,8 +80,8 @@ impl Sources {
         names
     }
 
-    fn runtimes(&self, place: &Place, id: &str) -> Names {
-        type Ask = fn(&Sources, &str, Option<&Path>) -> Option<Names>;
+    fn runtimes(&self, place: &Place, id: &str) -> ContainerNames {
+        type Ask = fn(&Sources, &str, Option<&Path>) -> Option<ContainerNames>;
         const RUNTIMES: [(&str, Ask); 4] = [
             ("docker", Sources::docker),
             ("containerd", Sources::containerd),
@@ -94,20 +95,20 @@ impl Sources {
                 if place.runtime.is_none_or(|known| known == runtime)
                     && let Some(names) = ask(self, id, home)
                 {
-                    return Names { runtime: Some(runtime.into()), ..names };
+                    return ContainerNames { runtime: Some(runtime.into()), ..names };
                 }
             }
         }
-        Names::default()
+        ContainerNames::default()
     }
 
-    fn docker(&self, id: &str, home: Option<&Path>) -> Option<Names> {
+    fn docker(&self, id: &str, home: Option<&Path>) -> Option<ContainerNames> {
         let file = Path::new("containers").join(id).join("config.v2.json");
         let roots = self.roots(home, DOCKER_OF_USER, &DOCKER);
         roots.iter().find_map(|(root, below)| of_docker(&self.read(root, &below.join(&file))?))
     }
 
-    fn containerd(&self, id: &str, home: Option<&Path>) -> Option<Names> {
+    fn containerd(&self, id: &str, home: Option<&Path>) -> Option<ContainerNames> {
         if home.is_some() {
             return None;
         }
@@ -121,7 +122,7 @@ impl Sources {
         })
     }
 
-    fn crio(&self, id: &str, home: Option<&Path>) -> Option<Names> {
+    fn crio(&self, id: &str, home: Option<&Path>) -> Option<ContainerNames> {
         if home.is_some() {
             return None;
         }
@@ -132,7 +133,7 @@ impl Sources {
         })
     }
 
-    fn podman(&self, id: &str, home: Option<&Path>) -> Option<Names> {
+    fn podman(&self, id: &str, home: Option<&Path>) -> Option<ContainerNames> {
         self.roots(home, STORAGE_OF_USER, &STORAGE).iter().find_map(|(root, below)| {
             STORAGES.iter().find_map(|storage| {
                 ["containers.json", "volatile-containers.json"]
@@ -143,7 +144,7 @@ impl Sources {
     }
 
     /// Read once while it stays as it is.
-    fn in_storage(&self, root: &Path, file: &Path, id: &str) -> Option<Names> {
+    fn in_storage(&self, root: &Path, file: &Path, id: &str) -> Option<ContainerNames> {
         let found = self.find(root, file, MAX_STORAGE_BYTES)?;
         let path = root.join(file);
         let mut storages = lock(&self.storages);
@@ -158,13 +159,13 @@ impl Sources {
     }
 
     /// By `pods/NAMESPACE_POD_UID/CONTAINER` and `containers/POD_NAMESPACE_CONTAINER-ID.log`.
-    fn kubelet(&self, uid: &str, id: Option<&str>) -> Names {
+    fn kubelet(&self, uid: &str, id: Option<&str>) -> ContainerNames {
         let logs = self.at(LOGS);
         let folder = self.list(&logs.join("pods")).into_iter().find_map(|name| {
             let of_pod = name.strip_suffix(uid)?.strip_suffix('_')?;
             Some((name.clone(), of_pod.split_once('_').and_then(|(namespace, pod)| pod_name(namespace, pod))?))
         });
-        let Some((folder, pod)) = folder else { return Names::default() };
+        let Some((folder, pod)) = folder else { return ContainerNames::default() };
         let linked = id.and_then(|id| {
             let links = self.list(&logs.join("containers"));
             let link = links.iter().find_map(|name| name.strip_suffix(".log")?.strip_suffix(id)?.strip_suffix('-'))?;
@@ -176,7 +177,12 @@ impl Sources {
             _ => None,
         };
         let container = linked.or_else(only);
-        Names { container_name: container.clone(), pod: Some(pod), pod_container: container, ..Names::default() }
+        ContainerNames {
+            container_name: container.clone(),
+            pod: Some(pod),
+            pod_container: container,
+            ..ContainerNames::default()
+        }
     }
 
     fn at(&self, path: &str) -> PathBuf {

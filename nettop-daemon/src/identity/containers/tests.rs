@@ -2,9 +2,10 @@
 
 use std::{fs, os::unix::fs::symlink, path::Path, sync::Arc, time::Duration};
 
+use nettop_model::ContainerNames;
 use nix::{sys::stat::Mode, unistd::mkfifo};
 
-use super::{Containers, Names};
+use super::Containers;
 use crate::identity::cgroup::{Place, place};
 
 const ID: &str = "2403ccfe427f1dc7b6120dccb9ac58c2f8456950380d587a9f33ea7f00dd303d";
@@ -38,18 +39,18 @@ fn at(path: &str) -> Place {
     place(&path.replace("ID", ID).replace("POD_", &POD.replace('-', "_")).replace("POD", POD)).unwrap()
 }
 
-fn names_of(containers: &Arc<Containers>, path: &str) -> Names {
+fn names_of(containers: &Arc<Containers>, path: &str) -> ContainerNames {
     let container = containers.find(at(path));
     (*containers.names(&container, FOR_EVER)).clone()
 }
 
-fn named(name: &str, image: &str, runtime: &'static str) -> Names {
+fn named(name: &str, image: &str, runtime: &'static str) -> ContainerNames {
     let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    Names {
+    ContainerNames {
         container_name: text(name),
         image: text(image),
         runtime: (!runtime.is_empty()).then(|| runtime.into()),
-        ..Names::default()
+        ..ContainerNames::default()
     }
 }
 
@@ -129,18 +130,18 @@ fn pods_have_names_by_the_kubelets_logs_alone_and_images_by_the_runtime() {
     fs::create_dir_all(root.path().join("var/log/containers")).unwrap();
     let link = root.path().join(format!("var/log/containers/web-7d4b9c6f5d-x2x7k_shop_nginx-{ID}.log"));
     symlink("/nonexistent", link).unwrap();
-    let of_logs = Names {
+    let of_logs = ContainerNames {
         container_name: Some("nginx".into()),
         pod: Some("shop/web-7d4b9c6f5d-x2x7k".into()),
         pod_container: Some("nginx".into()),
         workload: Some("web".into()),
-        ..Names::default()
+        ..ContainerNames::default()
     };
     assert_eq!(names_of(&root.containers(), CGROUPFS), of_logs);
-    let of_containerd = Names { runtime: Some("containerd".into()), ..of_logs.clone() };
+    let of_containerd = ContainerNames { runtime: Some("containerd".into()), ..of_logs.clone() };
     assert_eq!(names_of(&root.containers(), SYSTEMD), of_containerd);
     // In no container of its own.
-    let of_pod = Names { container_name: None, pod_container: None, ..of_logs };
+    let of_pod = ContainerNames { container_name: None, pod_container: None, ..of_logs };
     assert_eq!(names_of(&root.containers(), "/kubepods/burstable/podPOD"), of_pod);
 
     let annotated = |prefix: [&str; 4]| {
@@ -157,7 +158,7 @@ fn pods_have_names_by_the_kubelets_logs_alone_and_images_by_the_runtime() {
         &format!("run/k3s/containerd/io.containerd.runtime.v2.task/k8s.io/{ID}/config.json"),
         &annotated(keys.each_ref().map(String::as_str)),
     );
-    let expected = Names { image: image.clone(), ..of_containerd.clone() };
+    let expected = ContainerNames { image: image.clone(), ..of_containerd.clone() };
     assert_eq!(names_of(&root.containers(), SYSTEMD), expected);
     assert_eq!(names_of(&root.containers(), CGROUPFS), expected);
 
@@ -169,7 +170,7 @@ fn pods_have_names_by_the_kubelets_logs_alone_and_images_by_the_runtime() {
         "io.kubernetes.cri-o.ImageName",
     ];
     root.write(&format!("var/lib/containers/storage/overlay-containers/{ID}/userdata/config.json"), &annotated(keys));
-    let expected = Names { image, runtime: Some("cri-o".into()), ..of_containerd };
+    let expected = ContainerNames { image, runtime: Some("cri-o".into()), ..of_containerd };
     assert_eq!(names_of(&root.containers(), "/kubepods/burstable/podPOD/crio-ID"), expected);
 
     let root = Root::new();

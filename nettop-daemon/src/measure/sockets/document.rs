@@ -132,12 +132,7 @@ fn holder_report(holder: &Holder, namer: &mut Namer<'_>) -> HolderReport {
         script: details.script,
         unit: details.unit,
         container: details.container,
-        container_name: details.names.container_name.clone(),
-        image: details.names.image.clone(),
-        runtime: details.names.runtime.clone(),
-        pod: details.names.pod.clone(),
-        pod_container: details.names.pod_container.clone(),
-        workload: details.names.workload.clone(),
+        names: details.names,
         parents: details.parents.to_vec(),
         warnings,
     }

@@ -103,11 +103,11 @@ fn line<'a>(document: &'a Document, socket: &'a SocketReport, holder: Option<&'a
         exe: Text(holder.and_then(|holder| holder.exe.as_deref())),
         unit: Text(holder.and_then(|holder| holder.unit.as_deref())),
         container: Text(holder.and_then(|holder| holder.container.as_deref())),
-        container_name: Text(holder.and_then(|holder| holder.container_name.as_deref())),
-        image: Text(holder.and_then(|holder| holder.image.as_deref())),
-        runtime: Text(holder.and_then(|holder| holder.runtime.as_deref())),
-        pod: Text(holder.and_then(|holder| holder.pod.as_deref())),
-        pod_container: Text(holder.and_then(|holder| holder.pod_container.as_deref())),
-        workload: Text(holder.and_then(|holder| holder.workload.as_deref())),
+        container_name: Text(holder.and_then(|holder| holder.names.container_name.as_deref())),
+        image: Text(holder.and_then(|holder| holder.names.image.as_deref())),
+        runtime: Text(holder.and_then(|holder| holder.names.runtime.as_deref())),
+        pod: Text(holder.and_then(|holder| holder.names.pod.as_deref())),
+        pod_container: Text(holder.and_then(|holder| holder.names.pod_container.as_deref())),
+        workload: Text(holder.and_then(|holder| holder.names.workload.as_deref())),
     }
 }

@@ -177,13 +177,13 @@ fn write_details(text: &mut String, socket: &SocketReport) {
             number(tcp.segments_received),
         );
     }
-    for HolderReport { pid, fd, comm, exe, unit, container, container_name, pod, .. } in &socket.holders {
+    for HolderReport { pid, fd, comm, exe, unit, container, names, .. } in &socket.holders {
         let exe = exe.as_deref().unwrap_or("?");
         let _ = write!(text, "{:INDENT_COLUMNS$}{comm}({pid}) fd {fd}: {exe}", "");
         for (what, name) in [
             ("unit", unit.as_ref()),
-            ("container", container_name.as_ref().or(container.as_ref())),
-            ("pod", pod.as_ref()),
+            ("container", names.container_name.as_ref().or(container.as_ref())),
+            ("pod", names.pod.as_ref()),
         ] {
             if let Some(name) = name {
                 let _ = write!(text, ", {what} {name}");
