@@ -51,11 +51,11 @@ pub fn seed(sk: *mut c_void, tag: &mut SocketTag) {
     let _ = SHADOWS.insert(cookie, Shadow { cookie, tag: *tag }, 0);
 }
 
-/// Before a packet is counted: copies the socket's user that kprobes noted.
+/// Before a packet is counted: copies the socket's user that kprobes noted. Returns the owner by then.
 #[inline(always)]
-pub fn before(context: *mut c_void, tag: &mut SocketTag, sk: *mut bpf_sock) {
+pub fn before(context: *mut c_void, tag: &mut SocketTag, sk: *mut bpf_sock) -> Ref {
     if SHADOW.load() == 0 {
-        return;
+        return Ref::NONE;
     }
     // A connection starts with its listener's tag (`BPF_F_CLONE`), and has no shadow yet.
     if tag.address != sk as u64 {
@@ -70,19 +70,23 @@ pub fn before(context: *mut c_void, tag: &mut SocketTag, sk: *mut bpf_sock) {
             tag.evidence = evidence::USER;
         }
     }
+    tag.owner
 }
 
-/// After a packet was counted: passes the socket's rows on.
+/// After a packet was counted: passes the socket's rows on, and its owner if that is not the one `known` before, or no
+/// user is. A kprobe on another CPU may have noted one meanwhile.
 #[inline(always)]
-pub fn after(context: *mut c_void, tag: &mut SocketTag, sk: *mut bpf_sock) {
+pub fn after(context: *mut c_void, tag: &mut SocketTag, sk: *mut bpf_sock, known: Ref) {
     if SHADOW.load() == 0 {
         return;
     }
     // SAFETY: the context of the program.
     let cookie = unsafe { bpf_get_socket_cookie(context) };
     if let Some(shadow) = get(cookie) {
-        shadow.tag.owner = tag.owner;
-        shadow.tag.evidence = tag.evidence;
+        if shadow.tag.evidence != evidence::USER || tag.owner != known {
+            shadow.tag.owner = tag.owner;
+            shadow.tag.evidence = tag.evidence;
+        }
         shadow.tag.rows = tag.rows;
         shadow.tag.netns = tag.netns;
         shadow.tag.family = tag.family;

@@ -58,7 +58,7 @@ fn count(ctx: &SkBuffContext, way: Direction) {
             return;
         }
     }
-    shadow::before(ctx.as_ptr(), tag, sk);
+    let known = shadow::before(ctx.as_ptr(), tag, sk);
     let sender = if way == Direction::Tx { sender::of(ctx, tag, sk) } else { Ref::NONE };
     let is_new = ledger::count(tag, sender, sk.cast(), listens, way, &packet);
     if way == Direction::Rx && copies::is_copy(ctx, tag, tag.address, packet.family) {
@@ -68,7 +68,7 @@ fn count(ctx: &SkBuffContext, way: Direction) {
         let ip_bytes = if packet.family == Family::V4 { IPV4_HEADER_BYTES } else { IPV6_HEADER_BYTES };
         ledger::count_segment(tag, &packet, ip_bytes + UDP_HEADER_BYTES);
     }
-    shadow::after(ctx.as_ptr(), tag, sk);
+    shadow::after(ctx.as_ptr(), tag, sk, known);
     if listens && way == Direction::Rx {
         // SAFETY: the context of the program.
         ports::note_listener(tag, unsafe { bpf_get_socket_cookie(ctx.as_ptr()) });
