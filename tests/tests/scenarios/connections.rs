@@ -15,6 +15,7 @@ use std::{
 use nettop_model::{connections::Record, sockets::Document};
 use nettop_tests::{
     Moved, Namespace, Parent, Process, Stream, amount,
+    cgroup::Cgroup,
     drops::{LOSSY, nft_drop},
     nettopd_command,
     pairs::{read_all, send_until_sent_again, set_option, socket, tcp_info},
@@ -299,7 +300,12 @@ fn the_end_of_a_connection_has_the_names_that_its_beginning_had() {
         read_all(listener.accept().unwrap().0)
     });
     server.wait_until_ready();
+    let system = Cgroup::new("system.slice");
+    let id = "0123456789abcdef".repeat(4);
+    let group = system.child(&format!("docker-{id}.scope"));
+    let procs = group.path().join("cgroup.procs");
     let client = Process::start(Some(&alone), |parent| {
+        std::fs::write(procs, std::process::id().to_string()).unwrap();
         let stream = TcpStream::connect("127.0.0.1:4000").unwrap();
         parent.signal_ready();
         parent.wait_for_parent();
@@ -323,5 +329,7 @@ fn the_end_of_a_connection_has_the_names_that_its_beginning_had() {
             continue;
         };
         assert_eq!(found.exe.as_deref(), exe.to_str(), "{event}");
+        assert_eq!(found.container.as_deref(), Some(id.as_str()), "{event}");
+        assert_eq!(found.unit, Some(format!("docker-{id}.scope")), "{event}");
     }
 }
