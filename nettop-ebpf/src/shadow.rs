@@ -74,7 +74,7 @@ pub fn before(context: *mut c_void, tag: &mut SocketTag, sk: *mut bpf_sock) -> R
 }
 
 /// After a packet was counted: passes the socket's rows on, and its owner if that is not the one `known` before, or no
-/// user is. A kprobe on another CPU may have noted one meanwhile.
+/// user is. One that a kprobe on another CPU has noted meanwhile stays.
 #[inline(always)]
 pub fn after(context: *mut c_void, tag: &mut SocketTag, sk: *mut bpf_sock, known: Ref) {
     if SHADOW.load() == 0 {
@@ -83,7 +83,7 @@ pub fn after(context: *mut c_void, tag: &mut SocketTag, sk: *mut bpf_sock, known
     // SAFETY: the context of the program.
     let cookie = unsafe { bpf_get_socket_cookie(context) };
     if let Some(shadow) = get(cookie) {
-        if shadow.tag.evidence != evidence::USER || tag.owner != known {
+        if shadow.tag.evidence != evidence::USER || tag.owner != known && shadow.tag.owner == known {
             shadow.tag.owner = tag.owner;
             shadow.tag.evidence = tag.evidence;
         }

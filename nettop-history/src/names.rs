@@ -17,7 +17,7 @@ pub struct Names {
     kinds: Table<DropKind>,
     processes: Table<Process>,
     ancestors: Table<Above>,
-    /// As they are in the file.
+    /// As they were noted last.
     containers: HashMap<String, ContainerNames>,
 }
 
@@ -144,25 +144,34 @@ impl Names {
         })
     }
 
-    /// Notes what a container is called. What is not known now may have been known before.
-    pub fn container(&mut self, connection: &Connection, id: &str, names: &ContainerNames) -> rusqlite::Result<()> {
+    /// Notes what a container is called. What is not known now may have been known before. Without rows in this slot it is
+    /// noted only if it had some.
+    pub fn container(
+        &mut self,
+        connection: &Connection,
+        id: &str,
+        names: &ContainerNames,
+        has_rows: bool,
+    ) -> rusqlite::Result<()> {
         if self.containers.get(id) == Some(names) {
             return Ok(());
         }
+        if has_rows {
+            connection.prepare_cached("INSERT OR IGNORE INTO container(id) VALUES(?1)")?.execute([id])?;
+        }
         let ContainerNames { name, image, runtime, pod, pod_container, workload } = names;
-        connection
-            .prepare_cached(
-                "INSERT INTO container VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT(id) DO UPDATE SET
-                     name = coalesce(excluded.name, name), image = coalesce(excluded.image, image),
-                     runtime = coalesce(excluded.runtime, runtime), pod = coalesce(excluded.pod, pod),
-                     pod_container = coalesce(excluded.pod_container, pod_container),
-                     workload = coalesce(excluded.workload, workload)",
-            )?
-            .execute(params![id, name, image, runtime, pod, pod_container, workload])?;
+        let mut update = connection.prepare_cached(
+            "UPDATE container SET name = coalesce(?2, name), image = coalesce(?3, image), runtime = coalesce(?4, runtime),
+                 pod = coalesce(?5, pod), pod_container = coalesce(?6, pod_container), workload = coalesce(?7, workload)
+             WHERE id = ?1",
+        )?;
+        let is_noted = update.execute(params![id, name, image, runtime, pod, pod_container, workload])? > 0;
         if self.containers.len() >= MAX_REMEMBERED_NAMES {
             self.containers.clear();
         }
-        self.containers.insert(id.to_owned(), names.clone());
+        if is_noted {
+            self.containers.insert(id.to_owned(), names.clone());
+        }
         Ok(())
     }
 

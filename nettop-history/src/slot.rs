@@ -143,7 +143,7 @@ pub struct Slot {
     pub samples: HashMap<Who, Counters>,
     pub devices: HashMap<Device, DeviceBalance>,
     pub drops: HashMap<(DropKind, Who), Dropped>,
-    /// By id.
+    /// By id, whether they have rows or not.
     pub containers: HashMap<String, ContainerNames>,
     /// The writer's number for the slot, rising: it finds the slot by it.
     pub flush: i64,
@@ -228,8 +228,11 @@ impl Slot {
                 sum.bytes += dropped.bytes;
             }
         }
+    }
+
+    /// Containers whose processes are in its rows.
+    pub(crate) fn containers_in_rows(&self) -> HashSet<&String> {
         let whose = self.samples.keys().chain(self.drops.keys().map(|(_, who)| who));
-        let named: HashSet<&String> = whose.filter_map(|who| who.container.as_ref()).collect();
-        self.containers.retain(|id, _| named.contains(id));
+        whose.filter_map(|who| who.container.as_ref()).collect()
     }
 }

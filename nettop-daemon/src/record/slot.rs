@@ -18,6 +18,12 @@ pub fn add(slot: &mut Slot, snapshot: &Snapshot) {
     let mut names = HashMap::new();
     let mentioned = mentioned(snapshot);
     for row in &snapshot.rows {
+        // Of silent ones too: their names may be known only now.
+        if let Some(id) = &row.container
+            && *row.names != nettop_model::ContainerNames::default()
+        {
+            slot.containers.insert(id.clone(), container(&row.names));
+        }
         let process = (row.pid, row.start_time_ns);
         let is_mentioned = mentioned.contains(&process);
         let has_traffic = row.interval != snapshot::Traffic::default();
@@ -42,11 +48,6 @@ pub fn add(slot: &mut Slot, snapshot: &Snapshot) {
                 name: row.device.clone(),
             },
         };
-        if let Some(id) = &row.container
-            && *row.names != nettop_model::ContainerNames::default()
-        {
-            slot.containers.insert(id.clone(), container(&row.names));
-        }
         if is_mentioned {
             names.insert(process, who.clone());
         }

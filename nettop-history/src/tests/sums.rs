@@ -308,8 +308,25 @@ fn a_container_has_the_names_that_were_known_last() {
         open(&path).write(&[slot]).unwrap();
     };
     let text = |text: &str| Some(text.to_owned());
-    // By the path alone; then what the runtime says; then by a daemon that may not read it.
+    // Not at all; known when it is silent; by the path alone; then what the runtime says; then by a daemon that may not read it.
     let by_path = ContainerNames { runtime: text("docker"), ..ContainerNames::default() };
+    let mut unnamed = slot(BEGIN - 20, &[]);
+    for id in ["silent", "unknown"] {
+        unnamed.samples.insert(Who { container: text(id), ..super::who(30) }, counters(1));
+    }
+    let mut silent = slot(BEGIN - 10, &[]);
+    for id in ["silent", "stranger"] {
+        let names = ContainerNames { name: text(&format!("{id} one")), ..ContainerNames::default() };
+        silent.containers.insert(id.into(), names);
+    }
+    open(&path).write(&[unnamed, silent]).unwrap();
+    let before = Question { by: By::Container, ..question(BEGIN - 20, BEGIN) };
+    let names: BTreeSet<String> =
+        Reader::open(&path).unwrap().answer(&before).unwrap().rows.into_iter().map(|row| row.name).collect();
+    assert_eq!(names, BTreeSet::from(["silent one".to_owned(), "unknown".to_owned()]));
+    let noted: i64 =
+        Connection::open(&path).unwrap().query_row("SELECT count(*) FROM container", [], |row| row.get(0)).unwrap();
+    assert_eq!(noted, 2, "of a stranger there is no row");
     write(BEGIN, by_path.clone());
     let named = ContainerNames { name: text("web"), image: text("nginx"), pod: text("shop/web-0"), ..by_path.clone() };
     write(BEGIN + 10, named.clone());

@@ -106,7 +106,7 @@ fn card<'a>(document: &'a Snapshot, namespace: &Namespace, name: &str) -> &'a De
 
 /// What is left of a direction, but for packets in rows that the card's driver threw away.
 fn rest(side: &DirectionBalance, lost_packets: u64) -> [u64; 4] {
-    let is_lost = side.pending_packets <= lost_packets;
+    let is_lost = side.pending_packets > 0 && side.pending_packets <= lost_packets;
     let pending = if is_lost { [0; 2] } else { [side.pending_bytes, side.pending_packets] };
     [side.unattributed_bytes, side.unattributed_packets, pending[0], pending[1]]
 }
