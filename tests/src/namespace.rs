@@ -14,21 +14,24 @@ use nix::sched::{CloneFlags, setns};
 
 use crate::{amount, child::Child, invariants, sockets};
 
-/// After so long TCP sends something again.
-const RTO_MIN: &str = "2s";
+/// After so long TCP sends something again; in an emulated machine, which may stand still for two seconds, later.
+fn rto_min() -> String {
+    format!("{}s", amount(2, 6))
+}
 
-/// Lets TCP wait two seconds before it sends something again over the caller's lo, not 0.2: a busy machine acknowledges that
+/// Lets TCP wait some seconds before it sends something again over the caller's lo, not 0.2: a busy machine acknowledges that
 /// late, and what is sent again to a connection in TIME_WAIT is answered past every hook.
 pub fn retransmit_late() {
     // Tail loss probes do not wait for `rto_min` before 6.11.
     fs::write("/proc/sys/net/ipv4/tcp_early_retrans", "0").unwrap();
+    let rto_min = rto_min();
     for args in [
         format!(
-            "route change local 127.0.0.1 table local dev lo proto kernel scope host src 127.0.0.1 rto_min {RTO_MIN}"
+            "route change local 127.0.0.1 table local dev lo proto kernel scope host src 127.0.0.1 rto_min {rto_min}"
         ),
         // The kernel's own route of IPv6 cannot be changed.
         "route del local ::1 table local dev lo".to_owned(),
-        format!("route add local ::1 table local dev lo metric 1 rto_min {RTO_MIN}"),
+        format!("route add local ::1 table local dev lo metric 1 rto_min {rto_min}"),
     ] {
         let status = Command::new("ip").args(args.split_whitespace()).status().unwrap();
         assert!(status.success(), "ip {args} failed");
@@ -128,7 +131,7 @@ impl Namespace {
     pub fn retransmit_late_over(&self, device: &str) {
         for family in ["-4", "-6"] {
             for route in self.run("ip", &format!("{family} route show dev {device} proto kernel")).lines() {
-                self.ip(&format!("{family} route change {route} dev {device} proto kernel rto_min {RTO_MIN}"));
+                self.ip(&format!("{family} route change {route} dev {device} proto kernel rto_min {}", rto_min()));
             }
         }
     }
@@ -235,7 +238,7 @@ pub fn routed() -> (Namespace, Namespace, Namespace) {
         host.ip(&format!("addr add {network}.2/24 dev v"));
         host.ip("link set v up");
         host.wait_until_up("v");
-        host.ip(&format!("route add default via {network}.1 rto_min {RTO_MIN}"));
+        host.ip(&format!("route add default via {network}.1 rto_min {}", rto_min()));
     }
     router.write("/proc/sys/net/ipv4/ip_forward", "1");
     (a, router, b)
