@@ -123,6 +123,9 @@ impl Names {
         let Who { comm, exe, unit, cgroup, container, script, .. } = who.clone();
         let program = (comm, exe, unit, cgroup, container, script);
         let program = self.programs.number(program, |(comm, exe, unit, cgroup, container, script)| {
+            connection
+                .prepare_cached("INSERT OR IGNORE INTO container(id) SELECT ?1 WHERE ?1 IS NOT NULL")?
+                .execute([container])?;
             insert(
                 connection,
                 "INSERT INTO program(comm, exe, unit, cgroup, container, script) VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
@@ -144,20 +147,10 @@ impl Names {
         })
     }
 
-    /// Notes what a container is called. What is not known now may have been known before. Without rows in this slot it is
-    /// noted only if it had some.
-    pub fn container(
-        &mut self,
-        connection: &Connection,
-        id: &str,
-        names: &ContainerNames,
-        has_rows: bool,
-    ) -> rusqlite::Result<()> {
+    /// Notes what a container with rows is called. What is not known now may have been known before.
+    pub fn container(&mut self, connection: &Connection, id: &str, names: &ContainerNames) -> rusqlite::Result<()> {
         if self.containers.get(id) == Some(names) {
             return Ok(());
-        }
-        if has_rows {
-            connection.prepare_cached("INSERT OR IGNORE INTO container(id) VALUES(?1)")?.execute([id])?;
         }
         let ContainerNames { name, image, runtime, pod, pod_container, workload } = names;
         let mut update = connection.prepare_cached(
@@ -165,11 +158,10 @@ impl Names {
                  pod = coalesce(?5, pod), pod_container = coalesce(?6, pod_container), workload = coalesce(?7, workload)
              WHERE id = ?1",
         )?;
-        let is_noted = update.execute(params![id, name, image, runtime, pod, pod_container, workload])? > 0;
-        if self.containers.len() >= MAX_REMEMBERED_NAMES {
-            self.containers.clear();
-        }
-        if is_noted {
+        if update.execute(params![id, name, image, runtime, pod, pod_container, workload])? > 0 {
+            if self.containers.len() >= MAX_REMEMBERED_NAMES {
+                self.containers.clear();
+            }
             self.containers.insert(id.to_owned(), names.clone());
         }
         Ok(())

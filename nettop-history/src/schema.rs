@@ -154,7 +154,8 @@ pub const STEPS: [&str; 8] = [
      ALTER TABLE process ADD COLUMN parent INTEGER REFERENCES ancestor(id);",
     // By id: a name that is known later is that of all rows.
     "CREATE TABLE container(id TEXT PRIMARY KEY, name TEXT, image TEXT, runtime TEXT, pod TEXT, pod_container TEXT, workload TEXT)
-         STRICT, WITHOUT ROWID;",
+         STRICT, WITHOUT ROWID;
+     INSERT INTO container(id) SELECT DISTINCT container FROM program WHERE container IS NOT NULL;",
 ];
 
 /// What a reader adds to a file of an older version, by the version it came with: temporary tables go before the file's.

@@ -1,6 +1,6 @@
 //! What is recorded of 10 s: plain numbers and names, all differences.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 /// Length of a slot, and the finest resolution there is. Slots begin at multiples of it.
 pub const SLOT_S: i64 = 10;
@@ -228,11 +228,5 @@ impl Slot {
                 sum.bytes += dropped.bytes;
             }
         }
-    }
-
-    /// Containers whose processes are in its rows.
-    pub(crate) fn containers_in_rows(&self) -> HashSet<&String> {
-        let whose = self.samples.keys().chain(self.drops.keys().map(|(_, who)| who));
-        whose.filter_map(|who| who.container.as_ref()).collect()
     }
 }

@@ -1,6 +1,9 @@
 //! What a snapshot adds to a slot: rows of processes and devices, and drops.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use nettop_history::{
     Ancestor, ContainerNames, Counters, Device, DeviceBalance, DirectionBalance, DropKind, Slot, Who,
@@ -17,10 +20,12 @@ use nettop_model::{
 pub fn add(slot: &mut Slot, snapshot: &Snapshot) {
     let mut names = HashMap::new();
     let mentioned = mentioned(snapshot);
+    let mut seen = HashSet::new();
     for row in &snapshot.rows {
         // Of silent ones too: their names may be known only now.
         if let Some(id) = &row.container
-            && *row.names != nettop_model::ContainerNames::default()
+            // Its processes share them.
+            && seen.insert(Arc::as_ptr(&row.names))
         {
             slot.containers.insert(id.clone(), container(&row.names));
         }
@@ -179,8 +184,6 @@ fn device(netns: Option<u32>, cookie: Option<u32>, ifindex: Option<u32>, name: O
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     #[test]

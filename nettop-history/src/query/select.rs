@@ -36,8 +36,8 @@ pub(super) fn note(connection: &Connection, question: &Question) -> rusqlite::Re
     }
     connection.execute_batch("CREATE TEMP TABLE wanted(number INTEGER PRIMARY KEY)")?;
     let query = format!(
-        "INSERT INTO wanted SELECT p.id FROM program g JOIN process p ON p.program = g.id
-         LEFT JOIN container c ON c.id = g.container WHERE {}",
+        "INSERT INTO wanted SELECT id FROM process WHERE program IN
+         (SELECT g.id FROM program g LEFT JOIN container c ON c.id = g.container WHERE {})",
         conditions.join(" AND ")
     );
     connection.execute(&query, params_from_iter(values))?;

@@ -6,7 +6,7 @@ use crate::{
     names::Names,
     plan::Resolution,
     rollup::{self, DEVICE, DROP, SAMPLE, TICK},
-    slot::{ContainerNames, Slot},
+    slot::Slot,
 };
 
 pub fn insert(connection: &Connection, names: &mut Names, slot: &Slot) -> rusqlite::Result<()> {
@@ -80,13 +80,8 @@ pub fn insert(connection: &Connection, names: &mut Names, slot: &Slot) -> rusqli
         let (kind, process) = (names.kind(connection, kind)?, names.process(connection, who, ts)?);
         statement.execute(params![ts, kind, process, dropped.packets.cast_signed(), dropped.bytes.cast_signed()])?;
     }
-    let in_rows = slot.containers_in_rows();
-    let unnamed = ContainerNames::default();
-    for id in &in_rows {
-        names.container(connection, id, slot.containers.get(*id).unwrap_or(&unnamed), true)?;
-    }
-    for (id, container) in slot.containers.iter().filter(|(id, _)| !in_rows.contains(id)) {
-        names.container(connection, id, container, false)?;
+    for (id, container) in &slot.containers {
+        names.container(connection, id, container)?;
     }
     for (cause, count) in &slot.losses {
         connection

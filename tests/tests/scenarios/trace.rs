@@ -76,10 +76,9 @@ impl Trace {
         (self.lines.join().unwrap(), said, code)
     }
 
-    /// Those of steps. Losses are in the summary as well.
+    /// Those with text in between.
     fn records(lines: &[String]) -> Vec<Record> {
-        let is_step = |line: &&String| !line.starts_with(r#"{"event":"lost","#);
-        lines.iter().skip(1).filter(is_step).map(|line| serde_json::from_str(line).unwrap()).collect()
+        lines.iter().skip(1).map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 }
 
@@ -199,7 +198,9 @@ fn processes_are_found_by_their_names_now_and_later() {
     trace.wait_for("\"arguments\":\"-101");
     trace.wait_for("\"arguments\":\"-102");
     sleep(Duration::from_millis(300));
-    let (lines, ..) = trace.finish(Some(Signal::SIGINT));
+    let (mut lines, ..) = trace.finish(Some(Signal::SIGINT));
+    // The calls are made again and again: what a machine that stood still has lost of them is no matter here.
+    lines.retain(|line| !line.starts_with(r#"{"event":"lost","#));
     let records = Trace::records(&lines);
     let record = |fd: &str| records.iter().find(|record| record.arguments == Some(format!("{fd}, SHUT_RD")));
     assert_eq!(record("-101").unwrap().comm, "trace-me-too");
