@@ -56,6 +56,15 @@ pub fn is_behind(document: &Snapshot) -> bool {
     document.devices.iter().any(|device| is_held(device) && is_pending(device))
 }
 
+/// Whether a namespace of the scenario's own was not found yet: its balance begins only then.
+pub fn lacks_namespaces(document: &Snapshot) -> bool {
+    let own = OWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_found = |netns: u32, cookie: u32| {
+        document.devices.iter().any(|device| (device.netns, device.netns_cookie) == (netns, cookie))
+    };
+    own.iter().any(|(netns, own)| own.is_held && !is_found(*netns, own.cookie))
+}
+
 /// Leaves out what a document has of namespaces whose inode number a scenario's own has by now.
 pub fn forget_dead_namespaces(document: &mut Snapshot) {
     let own = OWN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -139,6 +148,11 @@ impl Invariants {
     /// For documents of daemons of which the first may be missing.
     pub fn of_daemons() -> Self {
         Self { is_complete: false, ..Self::new(&[], Vec::new()) }
+    }
+
+    /// Whether documents show all rows and devices.
+    pub const fn is_whole(&self) -> bool {
+        self.is_whole
     }
 
     /// How often something was broken so far.

@@ -54,7 +54,9 @@ pub use child::Parent;
 pub use documents::{app, assert_app, assert_app_bytes, device, owner_row, rows_of, ways, wire};
 pub use memory::MemoryCgroup;
 pub use moved::Moved;
-pub use namespace::{Counters, Namespace, join, netns_cookie, netns_inode, retransmit_late, routed, veth_pair};
+pub use namespace::{
+    Counters, Namespace, join, netns_cookie, netns_inode, retransmit_late, routed, rto_min, veth_pair,
+};
 pub use nettopd::{Nettopd, nettopd_command, rss_kib, run_nettopd, without_daemon};
 pub use process::{Process, become_nobody, set_name, unshare_as_nobody};
 pub use sniffer::{Frames, Sniffer};

@@ -15,7 +15,7 @@ use nix::sched::{CloneFlags, setns};
 use crate::{amount, child::Child, invariants, sockets};
 
 /// After so long TCP sends something again; in an emulated machine, which may stand still for two seconds, later.
-fn rto_min() -> String {
+pub fn rto_min() -> String {
     format!("{}s", amount(2, 6))
 }
 

@@ -2,11 +2,12 @@
 
 use std::{
     net::UdpSocket,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use nettop_model::{Snapshot, snapshot::DirectionBalance};
-use nettop_tests::{Moved, Namespace, Nettopd, Process, amount, device, drops::nft_drop, kernel, skip, ways};
+use nettop_tests::{Moved, Namespace, Nettopd, Process, amount, device, drops::nft_drop, kernel, rto_min, skip, ways};
 
 use crate::devices::offloads::{GRO, TSO, set_feature, tcp, udp_segments};
 
@@ -44,8 +45,8 @@ fn route(router: &Namespace, name: &str, host: &Namespace, host_device: &str, nu
             ));
         }
     }
-    host.ip(&format!("route add default via 10.{number}.0.1 rto_min 2s"));
-    host.ip(&format!("-6 route add default via fd0{number}::1 rto_min 2s"));
+    host.ip(&format!("route add default via 10.{number}.0.1 rto_min {}", rto_min()));
+    host.ip(&format!("-6 route add default via fd0{number}::1 rto_min {}", rto_min()));
     router.write("/proc/sys/net/ipv4/ip_forward", "1");
     router.write("/proc/sys/net/ipv6/conf/all/forwarding", "1");
 }
@@ -92,6 +93,12 @@ fn assert_passed([a, router, b]: &[Namespace; 3], document: &Snapshot, names: [&
     }
 }
 
+/// Moves data between the hosts once the router's namespace is known, to which no process with a socket leads.
+fn transfer(nettopd: &Nettopd, [a, _, b]: &[Namespace; 3], server: &str) -> Arc<Snapshot> {
+    nettopd.settled();
+    tcp(nettopd, [a, b], server)
+}
+
 fn set_offloads([a, router, b]: &[Namespace; 3], is_tso: bool, is_gro: bool) {
     for (namespace, name) in [(a, "v"), (router, "v0"), (router, "v1"), (b, "v")] {
         assert!(set_feature(namespace, name, TSO, is_tso) && set_feature(namespace, name, GRO, is_gro));
@@ -105,11 +112,9 @@ fn what_a_router_passes_on_is_forwarded_whoever_makes_the_segments() {
         let nettopd = Nettopd::start(&[]);
         let all = routed();
         set_offloads(&all, is_tso, is_gro);
-        nettopd.settled();
         for server in ["10.2.0.2", "fd02::2"] {
             println!("TSO {is_tso}, GRO {is_gro}, {server}");
-            let [a, _, b] = &all;
-            let document = tcp(&nettopd, [a, b], server);
+            let document = transfer(&nettopd, &all, server);
             assert_passed(&all, &document, ["v0", "v1"], server);
         }
     }
@@ -119,10 +124,9 @@ fn what_a_router_passes_on_is_forwarded_whoever_makes_the_segments() {
 fn a_super_packet_that_the_router_has_to_segment_was_received_once() {
     let nettopd = Nettopd::start(&[]);
     let all = routed();
-    let [a, router, b] = &all;
+    let [_, router, _] = &all;
     assert!(set_feature(router, "v0", TSO, false) && set_feature(router, "v1", TSO, false));
-    nettopd.settled();
-    let document = tcp(&nettopd, [a, b], "10.2.0.2");
+    let document = transfer(&nettopd, &all, "10.2.0.2");
     assert_passed(&all, &document, ["v0", "v1"], "10.2.0.2");
     assert!(side(&document, router, "v0", "rx").offload_packets > 0);
     assert_eq!(side(&document, router, "v0", "tx").offload_packets, 0);
@@ -133,6 +137,7 @@ fn datagrams_in_super_packets_are_forwarded() {
     let nettopd = Nettopd::start(&[]);
     let all = routed();
     let [a, _, b] = &all;
+    nettopd.settled();
     for server in ["10.2.0.2", "fd02::2"] {
         let document = udp_segments(&nettopd, [a, b], server, true);
         let [received, sent] =
@@ -156,7 +161,7 @@ fn what_a_bridge_passes_between_its_ports_is_forwarded() {
         host.ip(&format!("neigh add 10.0.0.{other} lladdr 02:00:00:00:0{other}:02 dev v nud permanent"));
         host.retransmit_late_over("v");
     }
-    let document = tcp(&nettopd, [a, b], "10.0.0.2");
+    let document = transfer(&nettopd, &all, "10.0.0.2");
     assert_passed(&all, &document, ["v0", "v1"], "10.0.0.2");
     // A frame to many is sent in copies, and it is not known how often it was received. The bridge takes one itself.
     Process::run(Some(a), |_| {
@@ -191,7 +196,7 @@ fn what_a_container_moves_is_forwarded_by_its_bridge_and_by_the_hosts_device() {
     router.run("nft", "add table ip nat");
     router.run("nft", "add chain ip nat out { type nat hook postrouting priority 100 ; }");
     router.run("nft", "add rule ip nat out oifname v1 masquerade");
-    let document = tcp(&nettopd, [a, b], "10.2.0.2");
+    let document = transfer(&nettopd, &all, "10.2.0.2");
     assert_passed(&all, &document, ["br0", "v1"], "10.2.0.2");
     // Below the bridge it was sent as well. What a port receives is the bridge's.
     assert_eq!(assert_forwarded(&document, router, "v0", "tx"), assert_forwarded(&document, router, "br0", "tx"));
@@ -214,7 +219,7 @@ fn what_leaves_by_a_vlan_was_received_once() {
     }
     route(router, "v0", a, "v", 1);
     route(router, "v.5", b, "v.5", 2);
-    let document = tcp(&nettopd, [a, b], "10.2.0.2");
+    let document = transfer(&nettopd, &all, "10.2.0.2");
     let received = assert_forwarded(&document, router, "v0", "rx");
     assert_eq!(received, of_host(&document, a, "tx"));
     assert_eq!(received, assert_forwarded(&document, router, "v.5", "tx"));
@@ -245,6 +250,7 @@ fn what_is_dropped_on_its_way_or_has_a_socket_here_is_not_forwarded() {
         Moved::default()
     });
     listener.wait_until_ready();
+    nettopd.settled();
     send(a, 1, "10.2.0.2:4002");
     send(a, 64, "10.2.0.2:4001");
     send(router, 64, "10.2.0.2:4002");
@@ -261,8 +267,8 @@ fn what_is_dropped_on_its_way_or_has_a_socket_here_is_not_forwarded() {
 fn pairs_of_devices_are_listed_until_one_of_them_is_gone() {
     let nettopd = Nettopd::start(&[]);
     let all = routed();
-    let [a, router, b] = &all;
-    let document = tcp(&nettopd, [a, b], "10.2.0.2");
+    let [_, router, _] = &all;
+    let document = transfer(&nettopd, &all, "10.2.0.2");
     let found = |document: &Snapshot| {
         let pairs = document.forwarded.iter().filter(|pair| pair.netns == router.inode());
         let named = pairs.map(|pair| {
