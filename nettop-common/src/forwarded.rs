@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use crate::Netns;
 
 /// Most pairs that are counted at a time.
-pub const PAIRS: u32 = 4096;
+pub const MAX_PAIRS: u32 = 4096;
 
 /// Key of the table.
 #[repr(C)]
@@ -38,6 +38,16 @@ pub struct Forwarded {
     pub padding_bytes: u64,
     /// Ordinary packets, which the stack may have made of super-packets: of TCP and of UDP.
     pub ordinary: [u64; 2],
+}
+
+/// Value of the table.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Pod, Zeroable)]
+pub struct Pair {
+    pub traffic: Forwarded,
+    /// The limit it counts against, an index of [`crate::share`].
+    pub share: u32,
+    pub padding: u32,
 }
 
 impl Forwarded {

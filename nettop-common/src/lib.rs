@@ -27,7 +27,7 @@ pub mod trace;
 pub use connection::{Association, AssociationKey, Connection, ConnectionEvent};
 pub use drops::{DropCount, DropKey};
 pub use filter::EventFilter;
-pub use forwarded::{Forwarded, PairKey};
+pub use forwarded::{Forwarded, Pair, PairKey};
 pub use owner::{Owner, OwnerKey};
 pub use packet::PacketEvent;
 pub use ports::{Listener, PortHolder, PortKey};

@@ -22,10 +22,12 @@ pub enum What {
     SocketGiven = 8,
     /// A socket's owner was retired meanwhile (the slot).
     OwnerRetired = 9,
+    /// A socket's row was retired meanwhile (the slot).
+    RowRetired = 10,
 }
 
 impl What {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::OwnerMade,
         Self::OwnersFull,
         Self::OwnerIndexRefused,
@@ -35,6 +37,7 @@ impl What {
         Self::StorageRefused,
         Self::SocketGiven,
         Self::OwnerRetired,
+        Self::RowRetired,
     ];
 }
 

@@ -5,6 +5,9 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::{Netns, Ref};
 
+/// Most ports, and most listeners, that are known at a time.
+pub const MAX_PORTS: u32 = 65_536;
+
 /// An IPv6 address, in network byte order; IPv4 is mapped (`::ffff:a.b.c.d`). All zero: any, of both versions.
 pub type Address = [u32; 4];
 
@@ -31,6 +34,9 @@ pub struct PortHolder {
     pub owner: Ref,
     /// Its address. Others may share the port.
     pub socket: u64,
+    /// The limit the entry counts against, an index of [`crate::share`].
+    pub share: u32,
+    pub padding: u32,
 }
 
 /// A listener that a packet came to. Known by its cookie.
@@ -50,4 +56,7 @@ pub struct Listener {
     /// 1 once it was closed.
     pub has_ended: u16,
     pub port: u16,
+    /// The limit it counts against, an index of [`crate::share`].
+    pub share: u32,
+    pub padding: u32,
 }

@@ -1,4 +1,4 @@
-//! How many rows and owners a user, or a network namespace of root's, has: none may use up what others need.
+//! How much of each table a user, or a network namespace of root's, has: none may use up what others need.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -17,8 +17,10 @@ pub struct Share {
     /// Of the [`crate::row::RESERVED`].
     pub reserved_rows: u32,
     pub owners: u32,
-    /// Keeps the size a multiple of 8.
-    pub padding: u32,
+    pub ports: u32,
+    pub listeners: u32,
+    /// Pairs of devices between which something is forwarded.
+    pub pairs: u32,
 }
 
 /// Index of a user by its number in the initial user namespace.

@@ -12,10 +12,13 @@ pub struct Stats {
     /// Next row never used before; may run past the end of the table.
     pub next_row: u64,
     pub next_owner: u64,
-    /// Without the reserved ones. Counted up when the row is in the index, down by the daemon.
+    /// Without the reserved ones. Counted up when the row is in the index, down when it is taken out.
     pub rows_in_use: u64,
     pub reserved_rows_in_use: u64,
     pub owners_in_use: u64,
+    pub ports_in_use: u64,
+    pub listeners_in_use: u64,
+    pub pairs_in_use: u64,
     /// Requests for a row beyond the limit of the table, or of the share.
     pub rows_full: u64,
     pub owners_full: u64,
@@ -31,7 +34,7 @@ pub struct Stats {
     pub calls_lost: u64,
     /// Shadows of tags that were evicted.
     pub shadows_lost: u64,
-    /// Bound ports and listeners that found no room.
+    /// Bound ports and listeners that found no room in the table, or in their share.
     pub ports_full: u64,
     /// Events that found no room in the ring.
     pub events_lost: u64,
@@ -57,7 +60,7 @@ pub struct Stats {
     pub processes_lost: u64,
     /// Set once a program here had datagrams segmented.
     pub has_udp_segments: u64,
-    /// Forwarded packets of pairs that found no room.
+    /// Forwarded packets of pairs that found no room in the table, or in their share.
     pub forwarded_full: u64,
     /// Socket operations of traced programs by io_uring, which are not reported.
     pub calls_by_io_uring: u64,

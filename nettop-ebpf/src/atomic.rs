@@ -16,6 +16,13 @@ pub fn add_word(counter: *mut u32, n: u32) {
     unsafe { atomic_xadd::<u32, u32, { AtomicOrdering::Relaxed }>(counter, n) };
 }
 
+/// Takes one from a counter, and one from a word, that other CPUs change as well.
+#[inline(always)]
+pub fn take_one(counter: *mut u64, word: *mut u32) {
+    add(counter, u64::MAX);
+    add_word(word, u32::MAX);
+}
+
 /// Sets bits of a word that other CPUs change as well.
 #[inline(always)]
 pub fn or_word(word: *mut u32, bits: u32) {

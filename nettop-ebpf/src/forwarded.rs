@@ -1,28 +1,30 @@
 //! The table of forwarded traffic, and how a packet is added to its pair of devices.
 
 use nettop_common::{
-    Forwarded, PairKey,
+    Pair, PairKey,
     abi::{BPF_NOEXIST, IPPROTO_TCP, IPPROTO_UDP},
+    forwarded::MAX_PAIRS,
+    share::has_room,
 };
 
 use crate::{
-    atomic::add,
+    atomic::{add, add_word},
     ledger::{MIN_PAYLOAD_BYTES, Packet},
-    maps::{FORWARDED, count},
+    maps::{FORWARDED, count, stats},
+    shares,
 };
 
-/// Adds a packet to its pair, which is made if there is room.
+/// Adds a packet to its pair, which is made if there is room. `net` is the namespace's `struct net`.
 #[inline(always)]
-pub fn add_to(key: &PairKey, packet: &Packet, is_merged: bool, protocol: u8) {
+pub fn add_to(key: &PairKey, net: u64, packet: &Packet, is_merged: bool, protocol: u8) {
     if FORWARDED.get_ptr_mut(key).is_none() {
-        // Another CPU may be first.
-        let _ = FORWARDED.insert(key, Forwarded::default(), BPF_NOEXIST);
+        make(key, net);
     }
-    let Some(sum) = FORWARDED.get_ptr_mut(key) else {
+    let Some(pair) = FORWARDED.get_ptr_mut(key) else {
         return count(|stats| &raw mut stats.forwarded_full);
     };
     // SAFETY: the daemon takes out only pairs that are quiet and whose device is gone.
-    let sum = unsafe { &mut *sum };
+    let sum = unsafe { &mut (*pair).traffic };
     add(&raw mut sum.skbs, 1);
     add(&raw mut sum.skb_bytes, u64::from(packet.bytes));
     if packet.bytes < MIN_PAYLOAD_BYTES {
@@ -44,5 +46,19 @@ pub fn add_to(key: &PairKey, packet: &Packet, is_merged: bool, protocol: u8) {
     if is_merged {
         add(&raw mut sum.merged_packets, packets);
         add(&raw mut sum.merged_bytes, bytes);
+    }
+}
+
+#[inline(always)]
+fn make(key: &PairKey, net: u64) {
+    let share = shares::of_namespace(key.netns, net);
+    let (Some(stats), Some(counts)) = (stats(), shares::get(share)) else { return };
+    if !has_room(share, counts.pairs, stats.pairs_in_use, u64::from(MAX_PAIRS)) {
+        return;
+    }
+    if FORWARDED.insert(key, Pair { share, ..Pair::default() }, BPF_NOEXIST).is_ok() {
+        // Else another CPU was first, or the table is full.
+        add(&raw mut stats.pairs_in_use, 1);
+        add_word(&raw mut counts.pairs, 1);
     }
 }

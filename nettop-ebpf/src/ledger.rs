@@ -94,6 +94,9 @@ pub fn count(
         _ => {
             was_known = false;
             tags::complete(tag, sk, listens, packet.hook);
+            if known.is_none() {
+                rows::log_retired(tag.rows[family][way as usize], tag.address, packet.hook);
+            }
             let billed = if sender == Ref::NONE { tags::owner(tag) } else { sender };
             match bind(tag, billed, packet.ifindex, packet.family as u32, packet.hook) {
                 Some((row, reference)) => {
@@ -139,7 +142,7 @@ fn repeat(netns: Netns, net: u64, way: Direction, packet: &Packet) {
 pub fn count_segment(tag: &SocketTag, packet: &Packet, header_bytes: u32) {
     let (netns, ifindex, family) = (tag.netns, packet.ifindex, packet.family as u32);
     let key = RowKey { owner: owner::UDP_SEGMENTED, netns, ifindex, family };
-    if let Some((row, reference)) = rows::of(&key, tags::net_of(tag), evidence::NONE, packet.hook)
+    if let Some((row, reference)) = rows::of(&key, tags::net_of(tag), tag.address, evidence::NONE, packet.hook)
         && reference != Ref::NONE
     {
         let flow = &mut row.flows[Direction::Rx as usize];
@@ -153,7 +156,7 @@ fn repeated_row(netns: Netns, net: u64, way: Direction, packet: &Packet) -> Opti
     let owner = packet.repeated_owner(way)?;
     let key = RowKey { owner, netns, ifindex: packet.ifindex, family: packet.family as u32 };
     // Overflow rows hold what moved.
-    let (row, reference) = rows::of(&key, net, evidence::NONE, packet.hook)?;
+    let (row, reference) = rows::of(&key, net, 0, evidence::NONE, packet.hook)?;
     (reference != Ref::NONE).then_some(row)
 }
 
@@ -200,7 +203,7 @@ pub fn count_kernel(netns: Netns, net: u64, way: Direction, packet: &Packet) {
     if packet.gso_size != 0 {
         repeat(netns, net, way, packet);
     }
-    if let Some((row, _)) = rows::of(&key, net, evidence::NONE, packet.hook) {
+    if let Some((row, _)) = rows::of(&key, net, 0, evidence::NONE, packet.hook) {
         add_packet(&mut row.flows[way as usize], packet);
     }
 }
@@ -211,7 +214,7 @@ pub fn count_copy(tag: &SocketTag, packet: &Packet) {
     let (netns, ifindex, family) = (tag.netns, packet.ifindex, packet.family as u32);
     let key = RowKey { owner: owner::COPIES, netns, ifindex, family };
     // Overflow rows hold what moved; a copy did not.
-    if let Some((row, reference)) = rows::of(&key, tags::net_of(tag), evidence::NONE, packet.hook)
+    if let Some((row, reference)) = rows::of(&key, tags::net_of(tag), tag.address, evidence::NONE, packet.hook)
         && reference != Ref::NONE
     {
         add_packet(&mut row.flows[Direction::Rx as usize], packet);
@@ -239,6 +242,7 @@ pub fn count_app_on(tag: &mut SocketTag, owner: Ref, way: Direction, bytes: u64,
             None => return,
         },
         None => {
+            rows::log_retired(tag.rows[family][way as usize], tag.address, hook);
             let ifindex = rows::at(tag.rows[family][1 - way as usize]).map_or(otherwise, |row| row.key.ifindex);
             match bind(tag, owner, ifindex, family as u32, hook) {
                 Some((row, _)) => row,
@@ -299,7 +303,7 @@ pub fn skip_consumed(tag: &mut SocketTag, consumed: Consumed) {
 #[inline(always)]
 fn bind(tag: &SocketTag, owner: Ref, ifindex: u32, family: u32, hook: Hook) -> Option<(&'static mut Row, Ref)> {
     let key = RowKey { owner: owner.slot(), netns: tag.netns, ifindex, family };
-    rows::of(&key, tags::net_of(tag), tag.evidence, hook)
+    rows::of(&key, tags::net_of(tag), tag.address, tag.evidence, hook)
 }
 
 #[inline(always)]

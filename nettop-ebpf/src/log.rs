@@ -4,6 +4,9 @@
 //! Records are written here and not by the macros of `aya_log_ebpf`. Those need 300 bytes of a stack of 512, search for
 //! the length on every path, and do not report records that did not fit.
 
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use aya_log_common::{ArgumentKind, Level, RecordFieldKind};
 use aya_log_ebpf::macro_support::{AYA_LOGS, level_enabled};
 use nettop_common::log::{VALUES, What};
@@ -47,19 +50,22 @@ struct Record {
 #[repr(C, packed)]
 struct Words(Field<u64>, Field<u8>);
 
-/// Logs an event. `hook` is a [`nettop_common::log::Hook`] as a number: functions that the verifier checks separately take it along.
+/// Logs an event of the socket at an address, 0 if that is not known. `hook` is a [`nettop_common::log::Hook`] as a number:
+/// functions that the verifier checks separately take it along.
 #[inline(always)]
-pub fn write(what: What, hook: u32, first: u64, second: u64) {
+pub fn write(what: What, hook: u32, sk: u64, first: u64, second: u64) {
     if level_enabled(Level::Debug) {
-        write_log(what as u64, hook.into(), 0, first, second);
+        let cookie = if sk == 0 { 0 } else { probe(sk, &kernel::SOCK_COOKIE) };
+        write_log(what as u64, hook.into(), cookie, first, second);
     }
 }
 
-/// The same, with the cookie of the socket at an address.
+/// Has the kernel number the socket of a context, if anything is logged: it does so only for who asks.
 #[inline(always)]
-pub fn log_socket_event(what: What, hook: u32, sk: u64, first: u64, second: u64) {
+pub fn number_socket(context: *mut c_void) {
     if level_enabled(Level::Debug) {
-        write_log(what as u64, hook.into(), probe(sk, &kernel::SOCK_COOKIE), first, second);
+        // SAFETY: the context of a program that has a socket.
+        unsafe { bpf_get_socket_cookie(context) };
     }
 }
 

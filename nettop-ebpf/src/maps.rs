@@ -6,8 +6,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, Queue, RingBuf},
 };
 use nettop_common::{
-    Association, AssociationKey, DropCount, DropKey, Forwarded, Listener, Owner, OwnerKey, PairKey, PortHolder,
-    PortKey, ProcessRecord, Row, RowKey, Share, SocketTag, Stats, forwarded,
+    Association, AssociationKey, DropCount, DropKey, Listener, Owner, OwnerKey, Pair, PairKey, PortHolder, PortKey,
+    ProcessRecord, Row, RowKey, Share, SocketTag, Stats, forwarded,
     process::{NAME_BYTES, NAMES_BYTES},
     share,
     trace::{NAMES, NamePattern},
@@ -34,7 +34,7 @@ pub static ROW_INDEX: HashMap<RowKey, u32> = HashMap::with_max_entries(1, 0);
 #[map]
 pub static FREE_ROWS: Queue<u32> = Queue::with_max_entries(1, 0);
 
-/// Rows and owners of each user, and of each network namespace. Mapped: the daemon counts down.
+/// What each user, and each network namespace, has of the tables. Mapped: the daemon counts down.
 #[map]
 pub static SHARES: Array<Share> = Array::with_max_entries(share::COUNT, BPF_F_MMAPABLE);
 
@@ -79,8 +79,8 @@ pub static DROPS: PerCpuHashMap<DropKey, DropCount> = PerCpuHashMap::with_max_en
 pub static OTHER_DROPS: PerCpuArray<DropCount> = PerCpuArray::with_max_entries(2, 0);
 /// Forwarded traffic, by pair of devices. Not preallocated: most machines forward nothing.
 #[map]
-pub static FORWARDED: HashMap<PairKey, Forwarded> =
-    HashMap::with_max_entries(forwarded::PAIRS, BPF_F_NO_PREALLOC as u32);
+pub static FORWARDED: HashMap<PairKey, Pair> =
+    HashMap::with_max_entries(forwarded::MAX_PAIRS, BPF_F_NO_PREALLOC as u32);
 /// Bound ports, see `ports.rs`. Not preallocated: most machines have few.
 #[map]
 pub static PORTS: HashMap<PortKey, PortHolder> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC as u32);

@@ -29,23 +29,23 @@ pub fn get(owner: Ref) -> Option<&'static mut Owner> {
     (entry.generation == owner.generation()).then_some(entry)
 }
 
-/// The owner for a process, made if needed. `task` is the address of one of its tasks.
+/// The owner for a process, made if needed. `task` is the address of one of its tasks, `sk` that of the socket, for the log.
 #[inline(always)]
-pub fn of(key: &OwnerKey, task: u64, hook: Hook) -> Ref {
-    Ref(find_or_make_owner(key, task, hook as u32))
+pub fn of(key: &OwnerKey, task: u64, sk: u64, hook: Hook) -> Ref {
+    Ref(find_or_make_owner(key, task, sk, hook as u32))
 }
 
 /// Global, so that the verifier checks it once, and not on each path that leads here.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn find_or_make_owner(key: *const OwnerKey, task: u64, hook: u32) -> u64 {
+extern "C" fn find_or_make_owner(key: *const OwnerKey, task: u64, sk: u64, hook: u32) -> u64 {
     if key.is_null() {
         return FULL.0;
     }
     // To the stack: before 6.2 maps take keys only from there.
     // SAFETY: the verifier admits null, or a whole key.
     let key = &unsafe { key.read_volatile() };
-    find(key).unwrap_or_else(|| make(key, task, hook)).0
+    find(key).unwrap_or_else(|| make(key, task, sk, hook)).0
 }
 
 /// The owner for a key, if there is one.
@@ -58,14 +58,14 @@ pub fn find(key: &OwnerKey) -> Option<Ref> {
 }
 
 #[inline(always)]
-fn make(key: &OwnerKey, task: u64, hook: u32) -> Ref {
+fn make(key: &OwnerKey, task: u64, sk: u64, hook: u32) -> Ref {
     let Some(stats) = stats() else { return FULL };
     let share_index = shares::of_process(key.uid, task);
     let Some(share) = shares::get(share_index) else { return FULL };
     let limit = OWNER_LIMIT.load();
     if !has_room(share_index, share.owners, stats.owners_in_use, limit) {
         add(&raw mut stats.owners_full, 1);
-        log::write(What::OwnersFull, hook, key.tgid.into(), 0);
+        log::write(What::OwnersFull, hook, sk, key.tgid.into(), 0);
         return FULL;
     }
     let slot = match FREE_OWNERS.pop() {
@@ -74,7 +74,7 @@ fn make(key: &OwnerKey, task: u64, hook: u32) -> Ref {
     };
     let Some(entry) = OWNERS.get_ptr_mut(slot) else {
         add(&raw mut stats.owners_full, 1);
-        log::write(What::OwnersFull, hook, key.tgid.into(), 0);
+        log::write(What::OwnersFull, hook, sk, key.tgid.into(), 0);
         return FULL;
     };
     // SAFETY: a slot that was just handed out is nobody else's.
@@ -92,7 +92,7 @@ fn make(key: &OwnerKey, task: u64, hook: u32) -> Ref {
         Ok(()) => {
             add(&raw mut stats.owners_in_use, 1);
             add_word(&raw mut share.owners, 1);
-            log::write(What::OwnerMade, hook, key.tgid.into(), slot.into());
+            log::write(What::OwnerMade, hook, sk, key.tgid.into(), slot.into());
             owner
         }
         Err(error) => {
@@ -101,7 +101,7 @@ fn make(key: &OwnerKey, task: u64, hook: u32) -> Ref {
             let _ = FREE_OWNERS.push(slot, 0);
             find(key).unwrap_or_else(|| {
                 add(&raw mut stats.index_full, 1);
-                log::write(What::OwnerIndexRefused, hook, key.tgid.into(), error.unsigned_abs().into());
+                log::write(What::OwnerIndexRefused, hook, sk, key.tgid.into(), error.unsigned_abs().into());
                 FULL
             })
         }

@@ -6,16 +6,17 @@ use nettop_common::{
     Listener, Netns, PortHolder, PortKey, Ref, SocketTag,
     abi::{AF_INET6, BPF_NOEXIST, EEXIST, IPPROTO_SCTP, IPPROTO_TCP, TCP_LISTEN},
     offsets::ABSENT,
-    owner::LIVE,
-    ports::{Address, MAPPED},
+    owner::{FIRST, LIVE},
+    ports::{Address, MAPPED, MAX_PORTS},
+    share::{self, has_room},
     tag::{CHILD, RELEASED},
 };
 
 use crate::{
-    atomic::add_word,
+    atomic::{add, add_word, take_one},
     kernel::{self, probe},
-    maps::{LISTENERS, PORTS, count},
-    owners,
+    maps::{LISTENERS, PORTS, stats},
+    owners, shares,
 };
 
 /// The bit of a socket for IPv6 only.
@@ -30,7 +31,6 @@ static REASON_TCP_CSUM: Global<u32> = Global::new(u32::MAX);
 #[unsafe(no_mangle)]
 static REASON_TCP_LISTEN_OVERFLOW: Global<u32> = Global::new(u32::MAX);
 
-const BPF_ANY: u64 = 0;
 const ANY: Address = [0; 4];
 const ANY_V4: Address = mapped(0);
 
@@ -42,9 +42,45 @@ pub const fn mapped(address: u32) -> Address {
 /// Notes where a socket was bound: if several share a port, the last one has it.
 #[inline(always)]
 pub fn bind(tag: &mut SocketTag) {
-    if record(tag) {
-        let holder = PortHolder { owner: tag.owner, socket: tag.address };
-        count_error(PORTS.insert(key(tag), holder, BPF_ANY));
+    if !record(tag) {
+        return;
+    }
+    let key = key(tag);
+    match PORTS.get_ptr_mut(key) {
+        // SAFETY: an entry stays readable and writable while the program runs. If two write, either may win.
+        Some(known) => unsafe {
+            (*known).owner = tag.owner;
+            (*known).socket = tag.address;
+        },
+        None => insert(key, tag),
+    }
+}
+
+/// Enters a port that is not known, if there is room for one more of its owner's share.
+#[inline(always)]
+fn insert(key: PortKey, tag: &SocketTag) {
+    let share = share_of(tag.owner);
+    let (Some(stats), Some(counts)) = (stats(), shares::get(share)) else { return };
+    if !has_room(share, counts.ports, stats.ports_in_use, u64::from(MAX_PORTS)) {
+        return add(&raw mut stats.ports_full, 1);
+    }
+    match PORTS.insert(key, PortHolder { owner: tag.owner, socket: tag.address, share, padding: 0 }, BPF_NOEXIST) {
+        Ok(()) => {
+            add(&raw mut stats.ports_in_use, 1);
+            add_word(&raw mut counts.ports, 1);
+        }
+        // Another CPU was first.
+        Err(error) if error == -EEXIST => {}
+        Err(_) => add(&raw mut stats.ports_full, 1),
+    }
+}
+
+/// Whose limit a port or a listener counts against. Processes that have no owner share one limit.
+#[inline(always)]
+fn share_of(owner: Ref) -> u32 {
+    match owners::get(owner) {
+        Some(entry) if owner.slot() >= FIRST => entry.share,
+        _ => share::of_user(u32::MAX),
     }
 }
 
@@ -65,7 +101,7 @@ extern "C" fn note_port(tag: *mut SocketTag) -> u32 {
     }
     let key = key(tag);
     if let Some(known) = PORTS.get_ptr_mut(key) {
-        // SAFETY: an entry stays readable and writable while the program runs. If two write, either may win.
+        // SAFETY: as in `bind`.
         let known = unsafe { &mut *known };
         // A process may end after others inherited its listener: the one that takes connections is the holder.
         if known.owner != tag.owner && (known.socket == tag.address || !is_alive(known.owner)) {
@@ -79,8 +115,7 @@ extern "C" fn note_port(tag: *mut SocketTag) -> u32 {
     let is_child =
         is_tcp && !listens && find(tag.netns, IPPROTO_TCP as u8, tag.bound_address, tag.bound_port).is_some();
     if tag.flags & CHILD == 0 && !is_child {
-        let holder = PortHolder { owner: tag.owner, socket: tag.address };
-        count_error(PORTS.insert(key, holder, BPF_NOEXIST));
+        insert(key, tag);
     }
     0
 }
@@ -146,13 +181,6 @@ pub fn current_holder(tag: &SocketTag) -> Option<Ref> {
     unsafe { PORTS.get(key(tag)) }.map(|holder| holder.owner).filter(|owner| is_alive(*owner))
 }
 
-#[inline(always)]
-fn count_error(inserted: Result<(), i32>) {
-    if inserted.is_err_and(|error| error != -EEXIST) {
-        count(|stats| &raw mut stats.ports_full);
-    }
-}
-
 /// The socket is being closed.
 #[inline(always)]
 pub fn forget(tag: &SocketTag) {
@@ -161,8 +189,12 @@ pub fn forget(tag: &SocketTag) {
     }
     let key = key(tag);
     // SAFETY: the value is copied at once.
-    if unsafe { PORTS.get(key) }.is_some_and(|holder| holder.socket == tag.address) {
-        let _ = PORTS.remove(key);
+    let Some(holder) = (unsafe { PORTS.get(key) }.copied()) else { return };
+    if holder.socket == tag.address
+        && PORTS.remove(key).is_ok()
+        && let (Some(stats), Some(counts)) = (stats(), shares::get(holder.share))
+    {
+        take_one(&raw mut stats.ports_in_use, &raw mut counts.ports);
     }
 }
 
@@ -214,26 +246,43 @@ extern "C" fn find_port_owner(key: *const PortKey) -> u64 {
 #[inline(always)]
 pub fn note_listener(tag: &SocketTag, cookie: u64) {
     match LISTENERS.get_ptr_mut(cookie) {
-        // SAFETY: as in `note`.
+        // SAFETY: as in `bind`.
         Some(listener) => unsafe {
             if (*listener).owner != tag.owner {
                 (*listener).owner = tag.owner;
             }
         },
-        None => {
-            // Without a packet there is no drop: earlier drops are older than nettopd.
-            let listener = Listener {
-                owner: tag.owner,
-                netns: tag.netns,
-                socket: tag.address,
-                drops_before: probe(tag.address, &kernel::SOCK_DROPS),
-                freed: 0,
-                drops_at_end: 0,
-                has_ended: 0,
-                port: probe(tag.address, &kernel::SOCK_NUM),
-            };
-            count_error(LISTENERS.insert(cookie, listener, BPF_NOEXIST));
+        None => insert_listener(tag, cookie),
+    }
+}
+
+#[inline(always)]
+fn insert_listener(tag: &SocketTag, cookie: u64) {
+    let share = share_of(tag.owner);
+    let (Some(stats), Some(counts)) = (stats(), shares::get(share)) else { return };
+    if !has_room(share, counts.listeners, stats.listeners_in_use, u64::from(MAX_PORTS)) {
+        return add(&raw mut stats.ports_full, 1);
+    }
+    // Without a packet there is no drop: earlier drops are older than nettopd.
+    let listener = Listener {
+        owner: tag.owner,
+        netns: tag.netns,
+        socket: tag.address,
+        drops_before: probe(tag.address, &kernel::SOCK_DROPS),
+        freed: 0,
+        drops_at_end: 0,
+        has_ended: 0,
+        port: probe(tag.address, &kernel::SOCK_NUM),
+        share,
+        padding: 0,
+    };
+    match LISTENERS.insert(cookie, listener, BPF_NOEXIST) {
+        Ok(()) => {
+            add(&raw mut stats.listeners_in_use, 1);
+            add_word(&raw mut counts.listeners, 1);
         }
+        Err(error) if error == -EEXIST => {}
+        Err(_) => add(&raw mut stats.ports_full, 1),
     }
 }
 
@@ -260,7 +309,7 @@ pub fn end_listener(tag: &SocketTag) {
         return;
     }
     if let Some(listener) = LISTENERS.get_ptr_mut(probe::<u64>(tag.address, &kernel::SOCK_COOKIE)) {
-        // SAFETY: as in `note`.
+        // SAFETY: as in `bind`.
         unsafe {
             (*listener).drops_at_end = probe(tag.address, &kernel::SOCK_DROPS);
             (*listener).has_ended = 1;

@@ -28,12 +28,21 @@ pub fn at(reference: Ref) -> Option<&'static mut Row> {
     (row.generation == reference.generation()).then_some(row)
 }
 
-/// The row for a key. Without room, the overflow row of the device; else the overflow row of all.
+/// Logs that a socket's row is no longer there, if it had one.
 #[inline(always)]
-pub fn of(key: &RowKey, net: u64, found: u32, hook: Hook) -> Option<(&'static mut Row, Ref)> {
-    let mut slot = find_or_make_row(key, net, hook as u32);
+pub fn log_retired(reference: Ref, sk: u64, hook: Hook) {
+    if reference != Ref::NONE {
+        log::write(What::RowRetired, hook as u32, sk, reference.slot().into(), 0);
+    }
+}
+
+/// The row for a key. Without room, the overflow row of the device; else the overflow row of all. `net` is the namespace's
+/// `struct net`, `sk` the address of the socket, for the log.
+#[inline(always)]
+pub fn of(key: &RowKey, net: u64, sk: u64, found: u32, hook: Hook) -> Option<(&'static mut Row, Ref)> {
+    let mut slot = find_or_make_row(key, net, sk, hook as u32);
     if slot == row::OVERFLOW && key.owner >= owner::FIRST {
-        slot = find_or_make_row(&RowKey { owner: OVERFLOW, ..*key }, net, hook as u32);
+        slot = find_or_make_row(&RowKey { owner: OVERFLOW, ..*key }, net, sk, hook as u32);
     }
     // SAFETY: as in `at`.
     let row = ROWS.get_ptr_mut(slot).map(|row| unsafe { &mut *row })?;
@@ -44,11 +53,11 @@ pub fn of(key: &RowKey, net: u64, found: u32, hook: Hook) -> Option<(&'static mu
     Some((row, reference))
 }
 
-/// Slot of the row for a key, [`row::OVERFLOW`] if there is no room. `net` is the namespace's `struct net`. Global, so
-/// that the verifier checks it once, and not on each path that leads here.
+/// Slot of the row for a key, [`row::OVERFLOW`] if there is no room. Global, so that the verifier checks it once, and
+/// not on each path that leads here.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn find_or_make_row(key: *const RowKey, net: u64, hook: u32) -> u32 {
+extern "C" fn find_or_make_row(key: *const RowKey, net: u64, sk: u64, hook: u32) -> u32 {
     if key.is_null() {
         return row::OVERFLOW;
     }
@@ -77,11 +86,11 @@ extern "C" fn find_or_make_row(key: *const RowKey, net: u64, hook: u32) -> u32 {
             || !has_room(share, counts.reserved_rows, stats.reserved_rows_in_use, u64::from(row::RESERVED))
         {
             add(&raw mut stats.rows_full, 1);
-            log::write(What::RowsFull, hook, key.owner.into(), ROW_LIMIT.load());
+            log::write(What::RowsFull, hook, sk, key.owner.into(), ROW_LIMIT.load());
             return row::OVERFLOW;
         }
     }
-    let slot = make(key, share, is_reserved, stats, hook);
+    let slot = make(key, share, is_reserved, stats, sk, hook);
     if slot != row::OVERFLOW {
         // Only now it is known that no other CPU made the same.
         if is_reserved == 0 {
@@ -99,7 +108,7 @@ extern "C" fn find_or_make_row(key: *const RowKey, net: u64, hook: u32) -> u32 {
 }
 
 #[inline(always)]
-fn make(key: &RowKey, share: u32, is_reserved: u32, stats: &mut Stats, hook: u32) -> u32 {
+fn make(key: &RowKey, share: u32, is_reserved: u32, stats: &mut Stats, sk: u64, hook: u32) -> u32 {
     let slots = ROW_LIMIT.load() + u64::from(row::RESERVED + row::SLACK);
     let slot = match FREE_ROWS.pop() {
         Ok(Some(slot)) => slot,
@@ -121,10 +130,10 @@ fn make(key: &RowKey, share: u32, is_reserved: u32, stats: &mut Stats, hook: u32
         let _ = FREE_ROWS.push(slot, 0);
         if error != -EEXIST {
             add(&raw mut stats.index_full, 1);
-            log::write(What::RowIndexRefused, hook, key.owner.into(), error.unsigned_abs().into());
+            log::write(What::RowIndexRefused, hook, sk, key.owner.into(), error.unsigned_abs().into());
         }
         return row::OVERFLOW;
     }
-    log::write(What::RowMade, hook, key.owner.into(), slot.into());
+    log::write(What::RowMade, hook, sk, key.owner.into(), slot.into());
     slot
 }

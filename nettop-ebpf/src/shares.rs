@@ -1,4 +1,4 @@
-//! Whose limit a row or an owner counts against. For slow paths.
+//! Whose limit an entry of a table counts against. For slow paths.
 
 use aya_ebpf::Global;
 use nettop_common::{Netns, Share, share};

@@ -124,7 +124,7 @@ impl<T: 'static, const FLAGS: usize> SocketStorage<T, FLAGS> {
     pub fn tag(&self, sk: *mut c_void, hook: Hook) -> Option<&'static mut T> {
         let tag = self.get(sk);
         if tag.is_none() {
-            log::write(What::StorageRefused, hook as u32, 0, 0);
+            log::write(What::StorageRefused, hook as u32, 0, 0, 0);
             count(|stats| &raw mut stats.tags_refused);
         }
         tag
@@ -137,7 +137,7 @@ impl<T: 'static, const FLAGS: usize> SocketStorage<T, FLAGS> {
         let tag = self.get(sk.cast());
         // SAFETY: a socket of the program's context that is not null.
         if tag.is_none() && !unsafe { bpf_sk_fullsock(sk) }.is_null() {
-            log::write(What::StorageRefused, hook as u32, 0, 0);
+            log::write(What::StorageRefused, hook as u32, 0, 0, 0);
             count(|stats| &raw mut stats.tags_refused);
         }
         tag

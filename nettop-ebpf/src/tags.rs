@@ -40,15 +40,20 @@ pub fn assign_owner(tag: &mut SocketTag, user: &User, found: u32) -> Ref {
 #[inline(always)]
 fn assign_to(tag: &mut SocketTag, key: &OwnerKey, task: u64, found: u32, hook: Hook) -> Ref {
     let before = tag.owner;
-    let owner = owners::of(key, task, hook);
+    let owner = owners::of(key, task, tag.address, hook);
     tag.owner = owner;
     tag.evidence = found;
-    // A socket that was never seen has no address yet.
-    if before != Ref::NONE {
-        let given = u64::from(found) << 32 | u64::from(owner.slot());
-        log::log_socket_event(What::SocketGiven, hook as u32, tag.address, before.slot().into(), given);
+    if owner != before && (before != Ref::NONE || found != evidence::CREATOR) {
+        log_given(tag, before, hook as u32);
     }
     owner
+}
+
+/// Logs that a socket has another owner than before.
+#[inline(always)]
+fn log_given(tag: &SocketTag, before: Ref, hook: u32) {
+    let given = u64::from(tag.evidence) << 32 | u64::from(tag.owner.slot());
+    log::write(What::SocketGiven, hook, tag.address, before.slot().into(), given);
 }
 
 /// The owner of a socket. Read once: another process may use the socket meanwhile.
@@ -130,12 +135,14 @@ extern "C" fn complete_tag(tag: *mut SocketTag, listens: u32, hook: u32) -> u32 
     if listens != 0
         && let Some(holder) = ports::current_holder(tag)
     {
+        let before = tag.owner;
         tag.owner = holder;
         tag.evidence = evidence::USER;
+        log_given(tag, before, hook);
     }
     if owners::get(tag.owner).is_none() {
         if tag.owner != Ref::NONE {
-            log::log_socket_event(What::OwnerRetired, hook, address, tag.owner.slot().into(), 0);
+            log::write(What::OwnerRetired, hook, address, tag.owner.slot().into(), 0);
         }
         tag.owner = Ref::NONE;
         tag.evidence = evidence::NONE;
@@ -145,6 +152,7 @@ extern "C" fn complete_tag(tag: *mut SocketTag, listens: u32, hook: u32) -> u32 
     {
         tag.owner = owner;
         tag.evidence = evidence::LISTENER;
+        log_given(tag, Ref::NONE, hook);
     }
     0
 }

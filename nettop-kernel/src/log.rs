@@ -8,6 +8,7 @@ use aya_log::{EbpfLogger, Level};
 use log::{Log, Metadata, Record};
 use nettop_common::{
     log::{Hook, VALUES, What},
+    owner,
     tag::evidence,
 };
 use tracing::level_filters::LevelFilter;
@@ -95,10 +96,15 @@ fn sentence(numbers: &str) -> Option<String> {
         What::RowIndexRefused => format!("no row for owner {first}: the index refuses it ({:?})", error()),
         What::StorageRefused => "no storage for a socket: the kernel has no memory for it, or frees it".into(),
         What::SocketGiven => {
-            let (owner, evidence) = (second & u64::from(u32::MAX), u32::try_from(second >> 32).unwrap_or(0));
-            format!("a socket of owner {first} is owner {owner}'s from now on: {}", evidence::name(evidence))
+            let (to, evidence) = (second & u64::from(u32::MAX), u32::try_from(second >> 32).unwrap_or(0));
+            let evidence = evidence::name(evidence);
+            match u32::try_from(first) {
+                Ok(owner::KERNEL) => format!("a socket without an owner is owner {to}'s from now on: {evidence}"),
+                _ => format!("a socket of owner {first} is owner {to}'s from now on: {evidence}"),
+            }
         }
         What::OwnerRetired => format!("a socket's owner {first} was retired"),
+        What::RowRetired => format!("a socket's row {first} was retired"),
     };
     // Writing to a String does not fail.
     let _ = write!(sentence, ", in {hook}");

@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use aya::{Ebpf, EbpfError, EbpfLoader};
-use nettop_common::{EventFilter, offsets};
+use nettop_common::{EventFilter, offsets, ports::MAX_PORTS};
 
 use super::{
     events::{self, EventKind, EventSpec},
@@ -17,9 +17,6 @@ pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NETTOP_EBPF"
 
 /// System calls have smaller numbers.
 pub const NUMBERS: u32 = 512;
-
-/// Bound ports, and listeners, known at a time.
-const PORTS: u32 = 65_536;
 
 /// Room for some three thousand records of processes, which are read with each interval.
 const PROCESS_RING_BYTES: u32 = 1 << 20;
@@ -120,8 +117,8 @@ impl Kernel {
             .map_max_entries("SHADOWS", if with_shadows { limits.rows } else { 1 })
             .map_max_entries("CALLS", if with_shadows { CALLS } else { 1 })
             .map_max_entries("DROPS", limits.drops)
-            .map_max_entries("PORTS", PORTS)
-            .map_max_entries("LISTENERS", PORTS)
+            .map_max_entries("PORTS", MAX_PORTS)
+            .map_max_entries("LISTENERS", MAX_PORTS)
             .map_max_entries("EVENTS", spec.map_or(events::PAGE_BYTES, EventSpec::ring_bytes))
             .map_max_entries("PROCESSES", PROCESS_RING_BYTES)
             .map_max_entries("ASSOCIATIONS", spec.map_or(1, EventSpec::associations))

@@ -4,7 +4,7 @@ use std::{mem::offset_of, os::fd::OwnedFd, sync::atomic::Ordering};
 
 use anyhow::Context as _;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, Queue};
-use nettop_common::{DropKey, Forwarded, Listener, Owner, PairKey, Row, RowKey, Share, Stats, share};
+use nettop_common::{DropKey, Listener, Owner, Pair, PairKey, Row, RowKey, Share, Stats, share};
 
 use super::{
     bpf_syscall,
@@ -27,7 +27,7 @@ pub struct Programs {
     pub(super) owner_index: HashMap<MapData, [u64; 2], u32>,
     pub(super) free_rows: Queue<MapData, u32>,
     pub(super) free_owners: Queue<MapData, u32>,
-    pub(super) forwarded: HashMap<MapData, [u32; size_of::<PairKey>() / 4], [u64; size_of::<Forwarded>() / 8]>,
+    pub(super) forwarded: HashMap<MapData, [u32; size_of::<PairKey>() / 4], [u64; size_of::<Pair>() / 8]>,
     pub(super) drops: PerCpuHashMap<MapData, [u64; size_of::<DropKey>() / 8], [u64; 2]>,
     pub(super) other_drops: PerCpuArray<MapData, [u64; 2]>,
     pub(super) listeners: HashMap<MapData, u64, [u64; size_of::<Listener>() / 8]>,
@@ -99,6 +99,17 @@ impl Programs {
             maps: parts.maps,
             links: parts.links,
         })
+    }
+
+    /// Counts that an entry of a table was taken out: in the statistics, and in its share. `in_use` and `of_share` are
+    /// offsets. Never below zero, whatever a daemon that crashed already did.
+    pub(super) fn count_down(&self, in_use: usize, share: u32, of_share: usize) {
+        if let Some(counter) = self.stats.double_word(0, in_use) {
+            let _ = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| count.checked_sub(1));
+        }
+        if let Some(counter) = self.shares.word(share as usize, of_share) {
+            let _ = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| count.checked_sub(1));
+        }
     }
 
     /// Whether recovery probes were ever needed.

@@ -44,8 +44,8 @@ pub fn release(netns: u32) {
     }
 }
 
-/// Whether the counters of devices in the scenario's own namespaces are older than its rows.
-pub fn is_behind(document: &Snapshot) -> bool {
+/// Whether the counters of devices in the scenario's own namespaces are older than its rows, but for these (namespace and name).
+pub fn is_behind(document: &Snapshot, exempt: &[(u32, String)]) -> bool {
     let own = OWN.lock().unwrap_or_else(PoisonError::into_inner);
     let is_pending = |device: &DeviceReport| {
         ways(&device.total).iter().any(|(_, side)| side.pending_bytes > 0 || side.pending_packets > 0)
@@ -53,7 +53,9 @@ pub fn is_behind(document: &Snapshot) -> bool {
     let is_held = |device: &DeviceReport| {
         own.get(&device.netns).is_some_and(|own| own.is_held && own.cookie == device.netns_cookie)
     };
-    document.devices.iter().any(|device| is_held(device) && is_pending(device))
+    let is_exempt =
+        |device: &DeviceReport| exempt.iter().any(|(netns, name)| (*netns, name) == (device.netns, &device.device));
+    document.devices.iter().any(|device| is_held(device) && is_pending(device) && !is_exempt(device))
 }
 
 /// Whether a namespace of the scenario's own was not found yet: its balance begins only then.

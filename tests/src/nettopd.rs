@@ -163,8 +163,10 @@ impl Nettopd {
         // Less than a device's first rest needs to be taken for its own: one that is wrong must be seen.
         let (from, limit) = (Instant::now(), Duration::from_secs(3));
         let is_whole = self.latest.state.lock().unwrap().invariants.is_whole();
-        let is_early =
-            |document: &Snapshot| invariants::is_behind(document) || is_whole && invariants::lacks_namespaces(document);
+        let exempt = self.exempt.lock().unwrap().clone();
+        let is_early = |document: &Snapshot| {
+            invariants::is_behind(document, &exempt) || is_whole && invariants::lacks_namespaces(document)
+        };
         while is_early(&document) && from.elapsed() < limit {
             document = self.after_this();
         }

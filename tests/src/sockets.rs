@@ -19,6 +19,16 @@ pub fn set_option<T>(fd: RawFd, level: i32, name: i32, value: &T) {
     check(unsafe { libc::setsockopt(fd, level, name, std::ptr::from_ref(value).cast(), size) } as isize);
 }
 
+/// Number of a socket, as `ss -e` shows it.
+pub fn cookie(fd: RawFd) -> u64 {
+    let mut cookie = 0_u64;
+    let mut size = libc::socklen_t::try_from(size_of_val(&cookie)).unwrap();
+    let into = (&raw mut cookie).cast();
+    // SAFETY: the kernel writes at most `size` bytes into a live value.
+    check(unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_COOKIE, into, &raw mut size) } as isize);
+    cookie
+}
+
 /// `TCP_INFO` of a connection.
 pub fn tcp_info(stream: &TcpStream) -> libc::tcp_info {
     // SAFETY: all zeros are one.

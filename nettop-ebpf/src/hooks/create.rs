@@ -8,7 +8,7 @@ use nettop_common::{
 };
 
 use crate::{
-    processes, shadow,
+    log, processes, shadow,
     storage::SOCKETS,
     tags,
     task::{self, Task},
@@ -22,6 +22,8 @@ pub fn socket_create(ctx: SockContext) -> i32 {
     if !task.is_kernel_thread()
         && let Some(tag) = SOCKETS.tag(ctx.as_ptr(), Hook::SocketCreate)
     {
+        log::number_socket(ctx.as_ptr());
+        tags::address(tag, ctx.as_ptr());
         tag.flags = BASELINE_KNOWN;
         tag.netns = task.netns();
         tags::claim_unowned(tag, task, task::current_address(), evidence::CREATOR, Hook::SocketCreate);

@@ -77,5 +77,5 @@ pub fn count(skb: u64, device: u64) {
         sent_on: probe(device, &kernel::DEVICE_IFINDEX),
         family: family as u32,
     };
-    forwarded::add_to(&key, &packet, is_merged, protocol);
+    forwarded::add_to(&key, net, &packet, is_merged, protocol);
 }

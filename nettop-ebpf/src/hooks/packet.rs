@@ -15,6 +15,7 @@ use crate::{
     hooks::{copies, sender},
     kernel::{self, probe},
     ledger::{self, Packet},
+    log,
     maps::stats,
     ports, shadow,
     storage::SOCKETS,
@@ -46,6 +47,7 @@ fn count(ctx: &SkBuffContext, way: Direction) {
     if sk.is_null() {
         return;
     }
+    log::number_socket(ctx.as_ptr());
     let hook = if way == Direction::Tx { Hook::PacketTx } else { Hook::PacketRx };
     let Some(tag) = SOCKETS.tag_if_full(sk, hook) else { return };
     // SAFETY: a checked bpf_sock; the verifier rewrites the load. Only TCP has the state.

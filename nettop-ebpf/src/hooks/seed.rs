@@ -80,6 +80,7 @@ pub fn seed(ctx: *const TaskFile) -> i32 {
     if tag.owner == Ref::NONE {
         // Until packets are counted hardly any program needs the socket's address.
         let address = tags::address(tag, task);
+        tags::address(tag, sk);
         // SAFETY: a task of the program's context.
         tags::claim_unowned(tag, unsafe { Task::from_ptr(task) }, address, evidence::HOLDER, Hook::Seed);
         if let Some(owner) = owners::get(tag.owner).filter(|owner| owner.recorded == UNRECORDED) {

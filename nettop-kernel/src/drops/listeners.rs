@@ -1,9 +1,9 @@
 //! Connections that listeners refused, from each listener's own count of drops: a full accept queue has no hook on
 //! every kernel, and its packets are not freed as dropped.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, mem::offset_of};
 
-use nettop_common::Listener;
+use nettop_common::{Listener, Share, Stats};
 
 use crate::{ledger::OwnerReading, programs::Programs};
 
@@ -55,7 +55,10 @@ impl Listeners {
                 self.note(programs, cookie, listener, drops);
             }
             if listener.has_ended != 0 || answer.is_some() && living.is_none() {
-                let _ = programs.listeners.remove(&cookie);
+                if programs.listeners.remove(&cookie).is_ok() {
+                    let (in_use, of_share) = (offset_of!(Stats, listeners_in_use), offset_of!(Share, listeners));
+                    programs.count_down(in_use, listener.share, of_share);
+                }
                 if let Some(known) = self.known.get_mut(&cookie) {
                     known.has_ended = true;
                 }

@@ -2,10 +2,11 @@
 
 use std::{
     collections::HashMap,
+    mem::offset_of,
     time::{Duration, Instant},
 };
 
-use nettop_common::{Forwarded, Netns, PairKey};
+use nettop_common::{Forwarded, Netns, Pair, PairKey, Share, Stats};
 
 use super::Presence;
 use crate::programs::Programs;
@@ -25,6 +26,7 @@ pub struct PairReading {
 
 struct Known {
     total: Forwarded,
+    share: u32,
     quiet: u32,
     moved_at: Instant,
 }
@@ -51,8 +53,9 @@ impl Pairs {
         }
         self.known.retain(|key, _| found.contains_key(key));
         let mut readings = Vec::with_capacity(found.len());
-        for (key, total) in found {
-            let known = self.known.entry(key).or_insert(Known { total: Forwarded::default(), quiet: 0, moved_at: now });
+        for (key, Pair { traffic: total, share, .. }) in found {
+            let unknown = Known { total: Forwarded::default(), share, quiet: 0, moved_at: now };
+            let known = self.known.entry(key).or_insert(unknown);
             let interval = total.since(&known.total);
             let is_busy = interval != Forwarded::default();
             (known.total, known.quiet) = (total, if is_busy { 0 } else { known.quiet.saturating_add(1) });
@@ -65,7 +68,7 @@ impl Pairs {
         readings
     }
 
-    fn pass(programs: &Programs) -> HashMap<PairKey, Forwarded> {
+    fn pass(programs: &Programs) -> HashMap<PairKey, Pair> {
         let entries = programs.forwarded.iter().flatten();
         entries.map(|(key, value)| (bytemuck::cast(key), bytemuck::cast(value))).collect()
     }
@@ -75,8 +78,9 @@ impl Pairs {
         for (key, known) in self.known.iter().filter(|(_, known)| known.quiet >= QUIET_READINGS) {
             let places = [key.received_on, key.sent_on].map(|ifindex| place((key.netns, ifindex)));
             let is_old = now.duration_since(known.moved_at) >= QUIET_NAMESPACE;
-            if places.contains(&Presence::Gone) || is_old && places.contains(&Presence::Unknown) {
-                let _ = programs.forwarded.remove(&bytemuck::cast(*key));
+            let may_go = places.contains(&Presence::Gone) || is_old && places.contains(&Presence::Unknown);
+            if may_go && programs.forwarded.remove(&bytemuck::cast(*key)).is_ok() {
+                programs.count_down(offset_of!(Stats, pairs_in_use), known.share, offset_of!(Share, pairs));
             }
         }
     }

@@ -8,7 +8,7 @@
 use std::{
     collections::HashMap,
     mem::offset_of,
-    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -323,29 +323,14 @@ fn give_back_row(programs: &mut Programs, slot: usize, row: &Row) {
         0 => (offset_of!(Stats, rows_in_use), offset_of!(Share, rows)),
         _ => (offset_of!(Stats, reserved_rows_in_use), offset_of!(Share, reserved_rows)),
     };
-    lower(programs.stats.double_word(0, in_use));
-    lower_word(programs.shares.word(row.share as usize, of_share));
+    programs.count_down(in_use, row.share, of_share);
     give_back(&mut programs.free_rows, slot);
 }
 
 fn give_back_owner(programs: &mut Programs, slot: usize, entry: &Owner) {
     programs.owners.write(slot, freed_owner(entry));
-    lower(programs.stats.double_word(0, offset_of!(Stats, owners_in_use)));
-    lower_word(programs.shares.word(entry.share as usize, offset_of!(Share, owners)));
+    programs.count_down(offset_of!(Stats, owners_in_use), entry.share, offset_of!(Share, owners));
     give_back(&mut programs.free_owners, slot);
-}
-
-/// Never below zero, whatever a crashed daemon already did.
-fn lower(counter: Option<&AtomicU64>) {
-    if let Some(counter) = counter {
-        let _ = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| count.checked_sub(1));
-    }
-}
-
-fn lower_word(counter: Option<&AtomicU32>) {
-    if let Some(counter) = counter {
-        let _ = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| count.checked_sub(1));
-    }
 }
 
 fn give_back(free: &mut aya::maps::Queue<aya::maps::MapData, u32>, slot: usize) {

@@ -83,8 +83,9 @@ fn thousands_of_short_processes_leave_neither_rows_nor_memory_behind() {
     assert_eq!(books.tx.unattributed_bytes, 0);
     let loss = document.loss;
     assert_eq!([loss.rows_full, loss.owners_full, loss.index_full, loss.overflow_tx_bytes], [0; 4], "{loss:#?}");
-    let (first, last) = (rss_kib[0], *rss_kib.last().unwrap());
-    assert!(last < first + 1024, "memory grew from {first} to {last} KiB over {} processes", 20 * batch_size);
+    // What one document needs comes and goes, and a table of the processes that are remembered may double once.
+    let [first, last] = [&rss_kib[..10], &rss_kib[10..]].map(|half| *half.iter().min().unwrap());
+    assert!(last < first + 2048, "memory grew over {} processes: {rss_kib:?} KiB", 20 * batch_size);
 }
 
 #[test]
@@ -186,7 +187,7 @@ fn a_namespace_that_root_made_leaves_room_to_others() {
 fn the_kernels_own_sockets_take_no_port() {
     const IPPROTO_ICMPV6: u8 = 58;
     let nettopd = Nettopd::start(&[]);
-    let known = || ports(nettopd.pid()).into_iter().filter(|transport| *transport == IPPROTO_ICMPV6).count();
+    let known = || ports(nettopd.pid()).into_iter().filter(|port| port.transport == IPPROTO_ICMPV6).count();
     let before = known();
     for _ in 0..8 {
         let namespace = Namespace::new();

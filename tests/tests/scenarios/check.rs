@@ -89,16 +89,15 @@ fn the_programs_log_what_they_do_at_level_debug() {
     let made = of_programs.iter().filter_map(|line| line.split_once("owner ")?.1.split_once(" made for process "));
     let slots: Vec<&str> = made.map(|(slot, _)| slot).collect();
     let has_row = |slot: &&str, hook: &str| {
-        of_programs.iter().any(|line| line.contains(&format!(" made for owner {slot}, in {hook}, while process ")))
+        of_programs.iter().any(|line| line.contains(&format!(" made for owner {slot}, in {hook}, socket cookie ")))
     };
     // The row of what it sends, and of what it receives, is the same: whichever is first makes it.
     let is_proof = |slot: &&str| has_row(slot, "packet_tx") || has_row(slot, "packet_rx");
     assert!(slots.iter().any(is_proof), "{result}");
     let owner_made: Vec<_> = of_programs.iter().filter(|line| line.contains(" made for process ")).collect();
-    let is_known_place =
-        |line: &&&str| line.contains(", in socket_create, while ") || line.contains(", in seed, while ");
+    let is_known_place = |line: &&&str| line.contains(", in socket_create, ") || line.contains(", in seed, ");
     assert!(owner_made.iter().all(is_known_place), "{result}");
-    assert!(owner_made.iter().any(|line| line.contains(", in socket_create, while ")), "{result}");
+    assert!(owner_made.iter().any(|line| line.contains(", in socket_create, socket cookie ")), "{result}");
     assert!(!result.contains("something unknown"), "{result}");
     // What is off costs nothing: the same programs are verified to the same length, or longer with it.
     let length = |args: &[&str]| {

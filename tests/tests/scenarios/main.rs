@@ -26,6 +26,7 @@ mod history_daemon;
 mod history_troubles;
 mod layers;
 mod limits;
+mod log;
 mod meters;
 mod names;
 mod output;

@@ -10,7 +10,7 @@ use std::{
 use aya::maps::{Map, MapData};
 use bytemuck::Zeroable as _;
 use nettop_common::{
-    Direction, DropKey, Flow, Forwarded, Listener, Owner, OwnerKey, PairKey, Ref, Row, RowKey, Sent, Share, Stats,
+    Direction, DropKey, Flow, Listener, Owner, OwnerKey, Pair, PairKey, Ref, Row, RowKey, Sent, Share, Stats,
     abi::BPF_NOEXIST, owner, row, share,
 };
 
@@ -56,7 +56,7 @@ impl Maps {
             ("OWNER_INDEX", hash, size_of::<OwnerKey>(), 4, owners, 0),
             ("FREE_ROWS", queue, 0, 4, rows, 0),
             ("FREE_OWNERS", queue, 0, 4, owners, 0),
-            ("FORWARDED", hash, size_of::<PairKey>(), size_of::<Forwarded>(), 1, 0),
+            ("FORWARDED", hash, size_of::<PairKey>(), size_of::<Pair>(), 1, 0),
             ("DROPS", per_cpu_hash, size_of::<DropKey>(), 16, 1, 0),
             ("OTHER_DROPS", per_cpu_array, 4, 16, 2, 0),
             ("LISTENERS", hash, 8, size_of::<Listener>(), 1, 0),

@@ -1,0 +1,175 @@
+//! The log of the eBPF programs: what it says of a socket whose owner changes, and of tables that are full.
+
+use std::{
+    fs::File,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{TcpListener, TcpStream, UdpSocket},
+    os::fd::AsRawFd as _,
+    process::{Child, Stdio},
+};
+
+use nettop_tests::{Moved, Namespace, Process, nettopd_command, service::Service, sockets::cookie};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::{ForkResult, Pid, fork},
+};
+
+/// nettopd that logs at level `debug` into a file.
+struct Logging {
+    child: Child,
+    output: BufReader<std::process::ChildStdout>,
+    log: tempfile::NamedTempFile,
+}
+
+impl Logging {
+    fn start(args: &[&str]) -> Self {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let mut child = nettopd_command()
+            .args(["-vv", "--standalone", "--no-history", "--format", "ndjson", "0.2"])
+            .args(args)
+            .stdout(Stdio::piped())
+            .stderr(File::create(log.path()).unwrap())
+            .spawn()
+            .unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let mut logging = Self { child, output, log };
+        logging.wait_for_report();
+        logging
+    }
+
+    fn wait_for_report(&mut self) {
+        let mut line = String::new();
+        assert!(self.output.read_line(&mut line).unwrap() > 0, "{}", self.lines().join("\n"));
+    }
+
+    /// What was logged until the next report but one, and all that was before.
+    fn settled(&mut self) -> Vec<String> {
+        self.wait_for_report();
+        self.wait_for_report();
+        self.lines()
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.log.path()).unwrap();
+        text.lines().filter_map(|line| Some(line.split_once("ebpf: ")?.1.to_owned())).collect()
+    }
+}
+
+impl Drop for Logging {
+    fn drop(&mut self) {
+        let _ = kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM);
+        let _ = self.child.wait();
+    }
+}
+
+/// The one line that begins and ends so, whatever numbers are between.
+fn only<'a>(lines: &'a [String], beginning: &str, has: &[&str]) -> &'a str {
+    let is_it = |line: &&String| line.starts_with(beginning) && has.iter().all(|part| line.contains(part));
+    let found: Vec<&String> = lines.iter().filter(is_it).collect();
+    assert_eq!(found.len(), 1, "{beginning:?} {has:?}: {found:?} of\n{}", lines.join("\n"));
+    found[0]
+}
+
+/// The number after these words.
+fn number_after(line: &str, words: &str) -> u32 {
+    let rest = line.split_once(words).unwrap_or_else(|| panic!("no {words:?} in {line}")).1;
+    rest.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_socket_is_followed_by_its_cookie_from_owner_to_owner() {
+    let alone = Namespace::new();
+    let socket = alone.enter(|| UdpSocket::bind("127.0.0.1:0").unwrap());
+    let cookie = format!(", socket cookie {}", cookie(socket.as_raw_fd()));
+    let mut nettopd = Logging::start(&[]);
+    // Older than nettopd: whoever holds it when it is found. This process and its holders are one to another.
+    let lines = nettopd.settled();
+    let seeded = only(&lines, "a socket without an owner is owner ", &["'s from now on: holder, in seed", &cookie]);
+    let first = number_after(seeded, "is owner ");
+    let user = Process::start(Some(&alone), move |parent| {
+        socket.send_to(b"by another process", "127.0.0.1:9").unwrap();
+        parent.signal_ready();
+        parent.wait_for_parent();
+        drop(socket);
+        Moved::default()
+    });
+    user.wait_until_ready();
+    let process = format!(", while process {} runs", user.pid());
+    let lines = nettopd.settled();
+    let given =
+        only(&lines, &format!("a socket of owner {first} is owner "), &["'s from now on: user", &cookie, &process]);
+    let second = number_after(given, &format!("owner {first} is owner "));
+    only(&lines, &format!("owner {second} made for process {}", user.pid()), &[&cookie, &process]);
+    only(&lines, "row ", &[&format!("made for owner {second},"), "in packet_tx", &cookie]);
+}
+
+/// Whoever takes connections has the listener, once its maker has ended.
+#[test]
+fn a_listener_that_is_handed_on_is_logged() {
+    let alone = Namespace::new();
+    let mut nettopd = Logging::start(&[]);
+    let server = Process::start(Some(&alone), |parent| {
+        let listener = TcpListener::bind("127.0.0.1:4000").unwrap();
+        // SAFETY: the process has one thread.
+        if let ForkResult::Parent { .. } = unsafe { fork() }.unwrap() {
+            // SAFETY: ends the process at once.
+            unsafe { libc::_exit(0) }
+        }
+        parent.send_number(cookie(listener.as_raw_fd()));
+        for stream in listener.incoming().take(2) {
+            stream.unwrap().write_all(&[1]).unwrap();
+        }
+        parent.wait_for_parent();
+        Moved::default()
+    });
+    let cookie = format!(", socket cookie {}", server.wait_until_ready());
+    for _ in 0..2 {
+        let connect = || TcpStream::connect("127.0.0.1:4000").unwrap().read_exact(&mut [0]).unwrap();
+        alone.enter(connect);
+    }
+    let lines = nettopd.settled();
+    only(&lines, "a socket of owner ", &["'s from now on: user, in packet_", &cookie]);
+}
+
+#[test]
+fn rows_that_are_refused_are_logged() {
+    let mut nettopd = Logging::start(&["--rows", "64"]);
+    let alone = Namespace::new();
+    let sender = |_| {
+        Process::start(Some(&alone), |parent| {
+            UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"one", "127.0.0.1:9").unwrap();
+            parent.signal_ready();
+            parent.wait_for_parent();
+            Moved::default()
+        })
+    };
+    let senders: Vec<Process> = (0..80).map(sender).collect();
+    for sender in &senders {
+        sender.wait_until_ready();
+    }
+    let lines = nettopd.settled();
+    let is_refusal = |line: &String| {
+        line.starts_with("no row for owner ")
+            && line.contains(": all 64 rows are in use, or the share of its user or namespace is, in packet_")
+            && line.contains(", socket cookie ")
+    };
+    assert!(lines.iter().any(is_refusal), "{}", lines.join("\n"));
+}
+
+#[test]
+fn a_daemon_logs_it_by_its_configuration() {
+    for (level, logs) in [("debug", true), ("info", false)] {
+        let folder = tempfile::tempdir().unwrap();
+        let service = Service::start(folder.path(), true, &format!("interval = 0.2\nlog_level = '{level}'"), &[]);
+        service.wait_for("READY=1");
+        Process::run(None, |_| {
+            UdpSocket::bind("127.0.0.1:0").unwrap();
+            Moved::default()
+        });
+        service.wait_for("STATUS=");
+        service.wait_for("STATUS=");
+        let log = service.log();
+        assert_eq!(log.contains("ebpf: owner "), logs, "{log}");
+        assert_eq!(service.stop(), Some(0));
+    }
+}
