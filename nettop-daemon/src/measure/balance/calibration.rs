@@ -218,7 +218,9 @@ impl Way {
             unknown_packets: fewest / PACKETS_PER_SHORT,
             unknown_bytes: SHORT_PACKET_BYTES,
         };
-        if let Some(best) = self.only(&exactly, &exactly) {
+        if let Some(best) = self.only(&exactly, &exactly)
+            && self.leaves_fewest(&best, &Allowed { under_way: self.under_way, ..exactly })
+        {
             return self.count_window(best, &exactly);
         }
         // Until less is under way than link headers of 4 B, nothing else can be concluded.
@@ -258,6 +260,14 @@ impl Way {
             unknown_packets: times * self.device.0 / PACKETS_PER_UNKNOWN,
             unknown_bytes: (0, unknown_bytes),
         }
+    }
+
+    /// Whether no other that explains the window leaves fewer packets: segments that one way of counting has look like
+    /// unknown packets to another, and a late packet hides that it has them.
+    fn leaves_fewest(&self, best: &Predicted, allowed: &Allowed) -> bool {
+        let left = |predicted: &Predicted| self.device.0.abs_diff(predicted.packets);
+        let explaining = self.candidates.iter().filter(|other| other.explains(self.device, allowed));
+        explaining.map(|other| left(&other.predicted)).all(|of_other| of_other >= left(best))
     }
 
     /// The prediction of the only way that explains the window, though others are allowed more.

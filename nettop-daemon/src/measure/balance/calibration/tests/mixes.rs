@@ -96,3 +96,23 @@ fn no_mix_makes_it_take_one_way_of_counting_for_another() {
     println!("{} of {CASES} decided", decided.get());
     assert!(decided.get() > CASES / 4, "{} decided", decided.get());
 }
+
+/// Small segments that a device counts look like packets in no row to who takes it for one that does not, and a packet that
+/// is late hides that it does.
+#[test]
+fn a_late_packet_does_not_make_segments_unknown_packets() {
+    let tcp = |family: usize, segments: u64, segment_bytes: u64| Buffer {
+        family,
+        segments,
+        segment_bytes,
+        is_udp: false,
+        is_large: false,
+        is_merged: false,
+    };
+    let mix = [(tcp(0, 34, 1), 222), (tcp(1, 3, 1), 9), (tcp(0, 1, 107), 2), (tcp(0, 1, 1), 2)];
+    let whole = Whole { tcp: [false, true], ..Whole::default() };
+    for seed in 0..200 {
+        let (wrong, _) = find(Basis::new(Counts::Segments, 0), whole, Direction::Tx, &mix, seed);
+        assert_eq!(wrong, None, "{seed}");
+    }
+}
