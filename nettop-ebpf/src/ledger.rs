@@ -46,8 +46,8 @@ impl Packet {
 
     /// The owner for packets that devices may count differently, if it is one.
     #[inline(always)]
-    fn repeated_owner(&self, way: Direction) -> Option<u32> {
-        match way {
+    fn repeated_owner(&self, direction: Direction) -> Option<u32> {
+        match direction {
             Direction::Tx if self.bytes + self.jumbo_bytes + LINK_HEADER_BYTES >= GSO_MAX_SIZE => Some(owner::LARGE),
             Direction::Tx if self.is_udp => Some(owner::UDP_SEGMENTED),
             Direction::Rx if self.gso_segs == 0 => Some(owner::MERGED),
@@ -74,13 +74,13 @@ pub fn count(
     sender: Ref,
     sk: *const c_void,
     listens: bool,
-    way: Direction,
+    direction: Direction,
     packet: &Packet,
 ) -> bool {
     // SAFETY: a field of a live value. Volatile: the compiler knows that there are two families, and would remove the
     // mask that the verifier requires.
     let family = unsafe { (&raw const packet.family).cast::<u32>().read_volatile() } as usize & 1;
-    let known = rows::at(tag.rows[family][way as usize]);
+    let known = rows::at(tag.rows[family][direction as usize]);
     let mut was_known = true;
     let billed = if sender == Ref::NONE { tags::owner(tag) } else { sender };
     // All namespaces share the sockets that answer for the kernel. Each packet moves them (`icmp_xmit_lock`,
@@ -95,14 +95,14 @@ pub fn count(
             was_known = false;
             tags::complete(tag, sk, listens, packet.hook);
             if known.is_none() {
-                rows::log_retired(tag.rows[family][way as usize], tag.address, packet.hook);
+                rows::log_retired(tag.rows[family][direction as usize], tag.address, packet.hook);
             }
             let billed = if sender == Ref::NONE { tags::owner(tag) } else { sender };
             match bind(tag, billed, packet.ifindex, packet.family as u32, packet.hook) {
                 Some((row, reference)) => {
                     // A listener's row must not be inherited: its children would never come here and be recognized.
                     if !listens {
-                        tag.rows[family][way as usize] = reference;
+                        tag.rows[family][direction as usize] = reference;
                     }
                     row
                 }
@@ -114,21 +114,21 @@ pub fn count(
         tag.family = packet.family as u8;
     }
     if packet.gso_size != 0 {
-        repeat(tag.netns, tags::net_of(tag), way, packet);
+        repeat(tag.netns, tags::net_of(tag), direction, packet);
     }
-    add_packet(&mut row.flows[way as usize], packet);
+    add_packet(&mut row.flows[direction as usize], packet);
     !was_known
 }
 
 /// Counts a super-packet again if devices may count its kind differently. Before its own row, which is read first: who
 /// sees the packet there sees it here.
 #[inline(always)]
-fn repeat(netns: Netns, net: u64, way: Direction, packet: &Packet) {
-    if let Some(row) = repeated_row(netns, net, way, packet) {
-        let flow = &mut row.flows[way as usize];
+fn repeat(netns: Netns, net: u64, direction: Direction, packet: &Packet) {
+    if let Some(row) = repeated_row(netns, net, direction, packet) {
+        let flow = &mut row.flows[direction as usize];
         add_packet(flow, packet);
         add(&raw mut flow.app_bytes, u64::from(packet.jumbo_bytes));
-        if way == Direction::Tx
+        if direction == Direction::Tx
             && packet.is_udp
             && let Some(stats) = stats()
         {
@@ -152,8 +152,8 @@ pub fn count_segment(tag: &SocketTag, packet: &Packet, header_bytes: u32) {
 }
 
 #[inline(always)]
-fn repeated_row(netns: Netns, net: u64, way: Direction, packet: &Packet) -> Option<&'static mut Row> {
-    let owner = packet.repeated_owner(way)?;
+fn repeated_row(netns: Netns, net: u64, direction: Direction, packet: &Packet) -> Option<&'static mut Row> {
+    let owner = packet.repeated_owner(direction)?;
     let key = RowKey { owner, netns, ifindex: packet.ifindex, family: packet.family as u32 };
     // Overflow rows hold what moved.
     let (row, reference) = rows::of(&key, net, 0, evidence::NONE, packet.hook)?;
@@ -198,13 +198,13 @@ fn add_unsent(row: &mut Row, unsent: &Unsent) {
 
 /// Counts a packet without a socket as the kernel's. `net` is the namespace's `struct net`.
 #[inline(always)]
-pub fn count_kernel(netns: Netns, net: u64, way: Direction, packet: &Packet) {
+pub fn count_kernel(netns: Netns, net: u64, direction: Direction, packet: &Packet) {
     let key = RowKey { owner: owner::KERNEL, netns, ifindex: packet.ifindex, family: packet.family as u32 };
     if packet.gso_size != 0 {
-        repeat(netns, net, way, packet);
+        repeat(netns, net, direction, packet);
     }
     if let Some((row, _)) = rows::of(&key, net, 0, evidence::NONE, packet.hook) {
-        add_packet(&mut row.flows[way as usize], packet);
+        add_packet(&mut row.flows[direction as usize], packet);
     }
 }
 
@@ -223,27 +223,27 @@ pub fn count_copy(tag: &SocketTag, packet: &Packet) {
 
 /// Counts bytes that a program sent or received, on the device of the socket's last packet that way.
 #[inline(always)]
-pub fn count_app(tag: &mut SocketTag, owner: Ref, way: Direction, bytes: u64, hook: Hook) {
-    count_app_on(tag, owner, way, bytes, 0, hook);
+pub fn count_app(tag: &mut SocketTag, owner: Ref, direction: Direction, bytes: u64, hook: Hook) {
+    count_app_on(tag, owner, direction, bytes, 0, hook);
 }
 
 /// The same, with the device to use if none is known.
 #[inline(always)]
-pub fn count_app_on(tag: &mut SocketTag, owner: Ref, way: Direction, bytes: u64, otherwise: u32, hook: Hook) {
+pub fn count_app_on(tag: &mut SocketTag, owner: Ref, direction: Direction, bytes: u64, otherwise: u32, hook: Hook) {
     let family = tag.family as usize & 1;
-    let known = rows::at(tag.rows[family][way as usize]);
+    let known = rows::at(tag.rows[family][direction as usize]);
     let row = match known {
         Some(row) if row.key.owner == owner.slot() => row,
         Some(row) => match bind(tag, owner, row.key.ifindex, family as u32, hook) {
             Some((row, reference)) => {
-                tag.rows[family][way as usize] = reference;
+                tag.rows[family][direction as usize] = reference;
                 row
             }
             None => return,
         },
         None => {
-            rows::log_retired(tag.rows[family][way as usize], tag.address, hook);
-            let ifindex = rows::at(tag.rows[family][1 - way as usize]).map_or(otherwise, |row| row.key.ifindex);
+            rows::log_retired(tag.rows[family][direction as usize], tag.address, hook);
+            let ifindex = rows::at(tag.rows[family][1 - direction as usize]).map_or(otherwise, |row| row.key.ifindex);
             match bind(tag, owner, ifindex, family as u32, hook) {
                 Some((row, _)) => row,
                 None => return,
@@ -253,7 +253,7 @@ pub fn count_app_on(tag: &mut SocketTag, owner: Ref, way: Direction, bytes: u64,
     if row.evidence < tag.evidence {
         row.evidence = tag.evidence;
     }
-    add(&raw mut row.flows[way as usize].app_bytes, bytes);
+    add(&raw mut row.flows[direction as usize].app_bytes, bytes);
 }
 
 /// What a program has taken from a TCP socket since it was connected.

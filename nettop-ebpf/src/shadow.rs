@@ -181,9 +181,9 @@ impl Shadow {
             tag.owner = after.owner;
             tag.evidence = after.evidence;
         }
-        for way in [Direction::Tx as usize, Direction::Rx as usize] {
-            if after.rows[family][way] != before.rows[family][way] {
-                tag.rows[family][way] = after.rows[family][way];
+        for direction in [Direction::Tx as usize, Direction::Rx as usize] {
+            if after.rows[family][direction] != before.rows[family][direction] {
+                tag.rows[family][direction] = after.rows[family][direction];
             }
         }
         if after.consumed_bytes != before.consumed_bytes || after.first_seq != before.first_seq {

@@ -102,7 +102,7 @@ impl Programs {
             purpose: hook.purpose.to_owned(),
             kind: hook.kind.clone(),
             attached: hook.attached,
-            refused: hook.refused.iter().map(|(way, reason)| (way.clone(), reason.to_string())).collect(),
+            refused: hook.refused.iter().map(|(backend, reason)| (backend.clone(), reason.to_string())).collect(),
         };
         self.hooks.iter().map(note).collect()
     }
@@ -180,7 +180,7 @@ fn noted(note: HookNote) -> anyhow::Result<HookState> {
         kind: note.kind,
         backend: None,
         attached: note.attached,
-        refused: note.refused.into_iter().map(|(way, reason)| (way, Reason::Missing(reason))).collect(),
+        refused: note.refused.into_iter().map(|(backend, reason)| (backend, Reason::Missing(reason))).collect(),
     })
 }
 

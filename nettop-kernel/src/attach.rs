@@ -52,8 +52,8 @@ impl Kernel {
         let mut choices = Vec::new();
         for purpose in purposes {
             let choice = choose(purpose, self.forced, |hook| self.offers(hook), |hook| self.attach(ebpf, hook));
-            let was_forced = self.forced.filter(|_| purpose.ways.len() > 1);
-            if choice.way.is_none() && (purpose.needed || was_forced.is_some()) {
+            let was_forced = self.forced.filter(|_| purpose.sets.len() > 1);
+            if choice.set.is_none() && (purpose.needed || was_forced.is_some()) {
                 let asked = choice.refused.iter().find(|(_, reason)| *reason != Reason::NotAsked);
                 let reason = asked.map_or_else(|| "no such back end".into(), |(_, reason)| reason.to_string());
                 let what = match was_forced {
@@ -72,7 +72,7 @@ impl Kernel {
     /// The kernel's prototypes for all hooks without a stable context.
     pub fn prototypes(&self) -> Vec<Prototype> {
         let purposes = BEFORE_SEEDING.iter().chain(AFTER_SEEDING);
-        let hooks = purposes.flat_map(|purpose| purpose.ways).flat_map(|way| way.hooks);
+        let hooks = purposes.flat_map(|purpose| purpose.sets).flat_map(|set| set.hooks);
         let prototype = |hook: &'static Hook| {
             let found = self.prototype(hook)?.ok();
             let is_known = found.as_ref().is_some_and(|found| hook.prototypes.contains(&found.as_str()));
@@ -120,14 +120,14 @@ impl Kernel {
             ebpf.program_mut(hook.program).with_context(|| format!("the object has no program {}", hook.program))?;
         Ok(match hook.place {
             AttachPoint::PacketsTx | AttachPoint::PacketsRx => {
-                let way = match hook.place {
+                let attach_type = match hook.place {
                     AttachPoint::PacketsTx => CgroupSkbAttachType::Egress,
                     _ => CgroupSkbAttachType::Ingress,
                 };
                 let program: &mut CgroupSkb = program.try_into()?;
                 program.load()?;
                 // As a link, `Single` stacks with other programs; the kernel refuses the flag for that.
-                let link = program.attach(&self.cgroup, way, CgroupAttachMode::Single)?;
+                let link = program.attach(&self.cgroup, attach_type, CgroupAttachMode::Single)?;
                 Box::new(program.take_link(link)?)
             }
             AttachPoint::Socket => {

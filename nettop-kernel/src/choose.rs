@@ -24,7 +24,7 @@ pub enum Reason {
 #[derive(Debug)]
 pub struct Choice<L> {
     pub purpose: &'static Purpose,
-    pub way: Option<&'static HookSet>,
+    pub set: Option<&'static HookSet>,
     /// Of the chosen way.
     pub links: Vec<(&'static Hook, L)>,
     /// Why others were rejected, in their order.
@@ -39,34 +39,34 @@ pub fn choose<L>(
     mut offered: impl FnMut(&'static Hook) -> Result<(), Reason>,
     mut attach: impl FnMut(&'static Hook) -> Result<L, Reason>,
 ) -> Choice<L> {
-    let mut choice = Choice { purpose, way: None, links: Vec::new(), refused: Vec::new() };
-    for way in purpose.ways {
-        let is_asked = way.backend.is_none() || forced.is_none() || way.backend == forced;
+    let mut choice = Choice { purpose, set: None, links: Vec::new(), refused: Vec::new() };
+    for set in purpose.sets {
+        let is_asked = set.backend.is_none() || forced.is_none() || set.backend == forced;
         let attached = if !is_asked {
             Err(Reason::NotAsked)
-        } else if choice.way.is_some() {
+        } else if choice.set.is_some() {
             Err(Reason::NotNeeded)
         } else {
-            attach_all(way, &mut offered, &mut attach)
+            attach_all(set, &mut offered, &mut attach)
         };
         match attached {
             Ok(links) => {
-                choice.way = Some(way);
+                choice.set = Some(set);
                 choice.links = links;
             }
-            Err(reason) => choice.refused.push((way, reason)),
+            Err(reason) => choice.refused.push((set, reason)),
         }
     }
     choice
 }
 
 fn attach_all<L>(
-    way: &'static HookSet,
+    set: &'static HookSet,
     offered: &mut impl FnMut(&'static Hook) -> Result<(), Reason>,
     attach: &mut impl FnMut(&'static Hook) -> Result<L, Reason>,
 ) -> Result<Vec<(&'static Hook, L)>, Reason> {
     let mut wanted = Vec::new();
-    for hook in way.hooks {
+    for hook in set.hooks {
         match offered(hook) {
             Ok(()) => wanted.push(hook),
             Err(_) if hook.optional => {}
@@ -94,11 +94,11 @@ mod tests {
     #[test]
     fn the_first_way_that_works_is_taken() {
         let choice = choose(purpose("app tx"), None, |_| Ok(()), |_| Ok(()));
-        assert_eq!(choice.way.unwrap().backend, Some(Backend::Tracepoint));
+        assert_eq!(choice.set.unwrap().backend, Some(Backend::Tracepoint));
         assert!(choice.refused.iter().all(|(_, reason)| *reason == Reason::NotNeeded));
         let old = |hook: &'static Hook| if hook.target == "sock_send_length" { Err(missing(hook)) } else { Ok(()) };
         let choice = choose(purpose("app tx"), None, old, |_| Ok(()));
-        assert_eq!(choice.way.unwrap().backend, Some(Backend::Fentry));
+        assert_eq!(choice.set.unwrap().backend, Some(Backend::Fentry));
         assert_eq!(choice.refused[0].1, Reason::Missing("sock_send_length".into()));
     }
 
@@ -108,18 +108,18 @@ mod tests {
             Err::<(), _>(Reason::Refused { kind: hook.place.name(), target: hook.target, answer: "EPERM".into() })
         };
         let choice = choose(purpose("app rx"), Some(Backend::Fentry), |_| Ok(()), refuse);
-        assert!(choice.way.is_none());
+        assert!(choice.set.is_none());
         assert_eq!(choice.refused[0].1, Reason::NotAsked);
         assert_eq!(choice.refused[1].1.to_string(), "fexit/inet_recvmsg: EPERM");
         // There is one way to see packets, whatever was forced.
-        assert!(choose(purpose("wire tx"), Some(Backend::Fentry), |_| Ok(()), |_| Ok(())).way.is_some());
+        assert!(choose(purpose("wire tx"), Some(Backend::Fentry), |_| Ok(()), |_| Ok(())).set.is_some());
     }
 
     #[test]
     fn what_is_optional_may_be_missing() {
         let new = |hook: &'static Hook| if hook.target == "inet_sendpage" { Err(missing(hook)) } else { Ok(()) };
         let choice = choose(purpose("app tx"), Some(Backend::Fentry), new, |_| Ok(()));
-        assert!(choice.way.is_some() && choice.links.iter().all(|(hook, ())| hook.target != "inet_sendpage"));
+        assert!(choice.set.is_some() && choice.links.iter().all(|(hook, ())| hook.target != "inet_sendpage"));
     }
 
     #[test]
@@ -138,7 +138,7 @@ mod tests {
             attached.set(attached.get() + 1);
             Ok(Link(Rc::clone(&attached)))
         };
-        assert!(choose(purpose("app tx"), Some(Backend::Fentry), |_| Ok(()), attach).way.is_none());
+        assert!(choose(purpose("app tx"), Some(Backend::Fentry), |_| Ok(()), attach).set.is_none());
         assert_eq!(attached.get(), 0);
     }
 }

@@ -55,7 +55,7 @@ pub struct Purpose {
     pub needed: bool,
     /// What is missing without it.
     pub effect_if_missing: &'static str,
-    pub ways: &'static [HookSet],
+    pub sets: &'static [HookSet],
 }
 
 pub(super) const fn hook(
@@ -72,7 +72,7 @@ pub(super) const fn optional(mut hook: Hook) -> Hook {
     hook
 }
 
-pub(super) const fn way(backend: Backend, hooks: &'static [Hook]) -> HookSet {
+pub(super) const fn set(backend: Backend, hooks: &'static [Hook]) -> HookSet {
     HookSet { backend: Some(backend), hooks }
 }
 
@@ -98,13 +98,13 @@ pub const BEFORE_SEEDING: &[Purpose] = &[
         name: "socket birth",
         needed: true,
         effect_if_missing: "owners of new sockets",
-        ways: &[only(&[hook("socket_create", AttachPoint::Socket, "sock_create", &[])])],
+        sets: &[only(&[hook("socket_create", AttachPoint::Socket, "sock_create", &[])])],
     },
     Purpose {
         name: "bound ports",
         needed: false,
         effect_if_missing: "owners by address of dropped packets, and drops of listeners that end",
-        ways: &[only(&[
+        sets: &[only(&[
             hook("socket_release", AttachPoint::Socket, "sock_release", &[]),
             hook("bind_v4", AttachPoint::Socket, "post_bind4", &[]),
             hook("bind_v6", AttachPoint::Socket, "post_bind6", &[]),
@@ -114,13 +114,13 @@ pub const BEFORE_SEEDING: &[Purpose] = &[
         name: "process rename",
         needed: false,
         effect_if_missing: "names after exec",
-        ways: &[only(&[hook("process_rename", AttachPoint::Tracepoint, "task_rename", TASK_RENAME)])],
+        sets: &[only(&[hook("process_rename", AttachPoint::Tracepoint, "task_rename", TASK_RENAME)])],
     },
     Purpose {
         name: "process exit",
         needed: false,
         effect_if_missing: "prompt retirement of rows",
-        ways: &[only(&[hook("process_exit", AttachPoint::Tracepoint, "sched_process_exit", PROCESS_EXIT)])],
+        sets: &[only(&[hook("process_exit", AttachPoint::Tracepoint, "sched_process_exit", PROCESS_EXIT)])],
     },
 ];
 
@@ -130,19 +130,19 @@ pub const AFTER_SEEDING: &[Purpose] = &[
         name: "wire tx",
         needed: true,
         effect_if_missing: "sent packets",
-        ways: &[only(&[hook("packet_tx", AttachPoint::PacketsTx, "egress", &[])])],
+        sets: &[only(&[hook("packet_tx", AttachPoint::PacketsTx, "egress", &[])])],
     },
     Purpose {
         name: "wire rx",
         needed: true,
         effect_if_missing: "received packets",
-        ways: &[only(&[hook("packet_rx", AttachPoint::PacketsRx, "ingress", &[])])],
+        sets: &[only(&[hook("packet_rx", AttachPoint::PacketsRx, "ingress", &[])])],
     },
     Purpose {
         name: "frames",
         needed: false,
         effect_if_missing: "forwarded traffic, frames that packet sockets send, and answers from TIME_WAIT (unattributed)",
-        ways: &[only(&[hook(
+        sets: &[only(&[hook(
             "frame_sent",
             AttachPoint::Tracepoint,
             "net_dev_start_xmit",
@@ -153,7 +153,7 @@ pub const AFTER_SEEDING: &[Purpose] = &[
         name: "drops",
         needed: false,
         effect_if_missing: "drops, and packets to closed ports (unattributed instead of the kernel's)",
-        ways: &[only(&[hook(
+        sets: &[only(&[hook(
             "packet_freed",
             AttachPoint::Tracepoint,
             "kfree_skb",
@@ -169,7 +169,7 @@ pub const AFTER_SEEDING: &[Purpose] = &[
         name: "tcp troubles",
         needed: false,
         effect_if_missing: "segments sent again and resets of TCP",
-        ways: &[only(&[
+        sets: &[only(&[
             hook(
                 "tcp_retransmit",
                 AttachPoint::Tracepoint,
@@ -197,12 +197,12 @@ pub const AFTER_SEEDING: &[Purpose] = &[
         name: "app tx",
         needed: false,
         effect_if_missing: "app bytes sent, and owners by use of sockets that only send TCP",
-        ways: &[
-            way(
+        sets: &[
+            set(
                 Backend::Tracepoint,
                 &[hook("socket_send", AttachPoint::Tracepoint, "sock_send_length", &["void (sock *, int, int)"])],
             ),
-            way(
+            set(
                 Backend::Fentry,
                 &[
                     hook("inet_sendmsg", AttachPoint::Fexit, "inet_sendmsg", SENDMSG),
@@ -211,7 +211,7 @@ pub const AFTER_SEEDING: &[Purpose] = &[
                     optional(hook("packet_sendmsg", AttachPoint::Fexit, "packet_sendmsg", SENDMSG)),
                 ],
             ),
-            way(
+            set(
                 Backend::Kprobe,
                 &[
                     hook("send_leave", AttachPoint::Kretprobe, "inet_sendmsg", SENDMSG),
@@ -228,12 +228,12 @@ pub const AFTER_SEEDING: &[Purpose] = &[
         name: "app rx",
         needed: false,
         effect_if_missing: "app bytes received by all but TCP, and owners by use",
-        ways: &[
-            way(
+        sets: &[
+            set(
                 Backend::Tracepoint,
                 &[hook("socket_receive", AttachPoint::Tracepoint, "sock_recv_length", &["void (sock *, int, int)"])],
             ),
-            way(
+            set(
                 Backend::Fentry,
                 &[
                     hook("inet_recvmsg", AttachPoint::Fexit, "inet_recvmsg", RECVMSG),
@@ -242,7 +242,7 @@ pub const AFTER_SEEDING: &[Purpose] = &[
                     optional(hook("packet_recvmsg", AttachPoint::Fexit, "packet_recvmsg", RECVMSG)),
                 ],
             ),
-            way(
+            set(
                 Backend::Kprobe,
                 &[
                     hook("udp_consume", AttachPoint::Kprobe, "skb_consume_udp", &["void (sock *, sk_buff *, int)"]),
@@ -283,13 +283,13 @@ pub const AFTER_SEEDING: &[Purpose] = &[
         name: "app rx tcp",
         needed: false,
         effect_if_missing: "app bytes received by TCP, and owners by use",
-        ways: &[
-            way(
+        sets: &[
+            set(
                 Backend::Tracepoint,
                 &[hook("tcp_receive", AttachPoint::Tracepoint, "tcp_rcv_space_adjust", &["void (sock *)"])],
             ),
-            way(Backend::Fentry, &[hook("tcp_cleanup_rbuf", AttachPoint::Fentry, "tcp_cleanup_rbuf", CLEANUP_RBUF)]),
-            way(Backend::Kprobe, &[hook("tcp_consume", AttachPoint::Kprobe, "tcp_cleanup_rbuf", CLEANUP_RBUF)]),
+            set(Backend::Fentry, &[hook("tcp_cleanup_rbuf", AttachPoint::Fentry, "tcp_cleanup_rbuf", CLEANUP_RBUF)]),
+            set(Backend::Kprobe, &[hook("tcp_consume", AttachPoint::Kprobe, "tcp_cleanup_rbuf", CLEANUP_RBUF)]),
         ],
     },
 ];
@@ -298,7 +298,7 @@ pub const AFTER_SEEDING: &[Purpose] = &[
 pub fn counts_calls(program: &str) -> bool {
     const PURPOSES: [&str; 3] = ["app tx", "app rx", "app rx tcp"];
     let purposes = AFTER_SEEDING.iter().filter(|purpose| PURPOSES.contains(&purpose.name));
-    purposes.flat_map(|purpose| purpose.ways).flat_map(|way| way.hooks).any(|hook| hook.program == program)
+    purposes.flat_map(|purpose| purpose.sets).flat_map(|set| set.hooks).any(|hook| hook.program == program)
 }
 
 impl AttachPoint {

@@ -183,8 +183,8 @@ mod tests {
     fn lost(purposes: &[Purpose], globals: &[&str]) -> Vec<&'static str> {
         let members = without(globals);
         let is_had = |purpose: &&Purpose| {
-            let mut ways = purpose.ways.iter();
-            ways.any(|way| way.hooks.iter().all(|hook| hook.optional || members.suffice(hook.program).is_ok()))
+            let mut sets = purpose.sets.iter();
+            sets.any(|set| set.hooks.iter().all(|hook| hook.optional || members.suffice(hook.program).is_ok()))
         };
         purposes.iter().filter(|purpose| !is_had(purpose)).map(|purpose| purpose.name).collect()
     }

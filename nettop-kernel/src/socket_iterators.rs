@@ -28,7 +28,7 @@ const METER: &[Purpose] = &[Purpose {
     name: "packets of sockets",
     needed: true,
     effect_if_missing: "what each socket moves",
-    ways: &[only(&[
+    sets: &[only(&[
         hook("meter_birth", AttachPoint::Socket, "sock_create", &[]),
         hook("meter_tx", AttachPoint::PacketsTx, "egress", &[]),
         hook("meter_rx", AttachPoint::PacketsRx, "ingress", &[]),

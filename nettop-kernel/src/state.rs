@@ -40,20 +40,20 @@ pub(super) fn state(choice: &Choice<Link>) -> HookState {
         let of = |place| hooks.iter().filter(|hook| hook.place == place).map(|hook| hook.target).collect();
         places.into_iter().map(|place| shown(place, of(place))).collect::<Vec<_>>().join(" ")
     };
-    let all = |way: &'static super::hooks::HookSet| kind(way.hooks.iter().filter(|hook| !hook.optional).collect());
+    let all = |set: &'static super::hooks::HookSet| kind(set.hooks.iter().filter(|hook| !hook.optional).collect());
     HookState {
         purpose: choice.purpose.name,
         effect_if_missing: choice.purpose.effect_if_missing,
-        kind: match choice.way {
+        kind: match choice.set {
             Some(_) => kind(choice.links.iter().map(|(hook, _)| *hook).collect()),
-            None => choice.purpose.ways.first().map(all).unwrap_or_default(),
+            None => choice.purpose.sets.first().map(all).unwrap_or_default(),
         },
-        backend: choice.way.and_then(|way| way.backend),
-        attached: choice.way.is_some(),
+        backend: choice.set.and_then(|set| set.backend),
+        attached: choice.set.is_some(),
         refused: choice
             .refused
             .iter()
-            .map(|(way, reason)| (way.backend.map_or("only way", Backend::name).to_owned(), reason.clone()))
+            .map(|(set, reason)| (set.backend.map_or("only way", Backend::name).to_owned(), reason.clone()))
             .collect(),
     }
 }

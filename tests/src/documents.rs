@@ -48,7 +48,7 @@ pub fn wire(document: &Snapshot, pid: u32) -> Moved {
 }
 
 fn sum(rows: &[&Row], what: fn(&Amount) -> u64) -> Moved {
-    let total = |way: fn(&Row) -> &Amount| rows.iter().map(|row| what(way(row))).sum();
+    let total = |direction: fn(&Row) -> &Amount| rows.iter().map(|row| what(direction(row))).sum();
     Moved { sent: total(|row| &row.total.tx), received: total(|row| &row.total.rx) }
 }
 
@@ -59,6 +59,6 @@ pub fn device<'a>(document: &'a Snapshot, netns: u32, name: &str) -> &'a DeviceB
 }
 
 /// Both sides of a device's balance, with names.
-pub const fn ways(books: &DeviceBalance) -> [(&'static str, DirectionBalance); 2] {
+pub const fn directions(books: &DeviceBalance) -> [(&'static str, DirectionBalance); 2] {
     [("tx", books.tx), ("rx", books.rx)]
 }

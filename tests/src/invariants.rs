@@ -8,7 +8,7 @@ use std::{
 
 use nettop_model::{Snapshot, snapshot::DeviceReport};
 
-use crate::ways;
+use crate::directions;
 
 mod books;
 mod items;
@@ -48,7 +48,7 @@ pub fn release(netns: u32) {
 pub fn is_behind(document: &Snapshot, exempt: &[(u32, String)]) -> bool {
     let own = OWN.lock().unwrap_or_else(PoisonError::into_inner);
     let is_pending = |device: &DeviceReport| {
-        ways(&device.total).iter().any(|(_, side)| side.pending_bytes > 0 || side.pending_packets > 0)
+        directions(&device.total).iter().any(|(_, side)| side.pending_bytes > 0 || side.pending_packets > 0)
     };
     let is_held = |device: &DeviceReport| {
         own.get(&device.netns).is_some_and(|own| own.is_held && own.cookie == device.netns_cookie)

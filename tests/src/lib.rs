@@ -51,7 +51,7 @@ pub fn skip(what_lacks: &str) {
 }
 
 pub use child::Parent;
-pub use documents::{app, assert_app, assert_app_bytes, device, owner_row, rows_of, ways, wire};
+pub use documents::{app, assert_app, assert_app_bytes, device, directions, owner_row, rows_of, wire};
 pub use memory::MemoryCgroup;
 pub use moved::Moved;
 pub use namespace::{

@@ -157,7 +157,7 @@ impl Namespace {
     /// The counters of a device, read by rtnetlink through `ip`.
     pub fn counters(&self, device: &str) -> Counters {
         let stats = &self.link(device)["stats64"];
-        let count = |way: &str, what: &str| stats[way][what].as_u64().unwrap();
+        let count = |direction: &str, what: &str| stats[direction][what].as_u64().unwrap();
         Counters {
             tx_bytes: count("tx", "bytes"),
             tx_packets: count("tx", "packets"),

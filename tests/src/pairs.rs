@@ -9,14 +9,14 @@ use std::{
 use nettop_model::Snapshot;
 
 pub use crate::sockets::{check, send_until_sent_again, set_option, socket, tcp_info, tun};
-use crate::{Moved, Namespace, Nettopd, Process, Sniffer, assert_app, device, ways, wire};
+use crate::{Moved, Namespace, Nettopd, Process, Sniffer, assert_app, device, directions, wire};
 
 /// Every packet of lo was billed to somebody.
 pub fn assert_balanced(document: &Snapshot, namespace: &Namespace) {
     let books = device(document, namespace.inode(), "lo");
-    for (way, side) in ways(books) {
-        assert_eq!(side.unattributed_bytes, 0, "{way}: {books:#?} {:#?}", document.rows);
-        assert_eq!(side.unattributed_packets, 0, "{way}: {books:#?}");
+    for (direction, side) in directions(books) {
+        assert_eq!(side.unattributed_bytes, 0, "{direction}: {books:#?} {:#?}", document.rows);
+        assert_eq!(side.unattributed_packets, 0, "{direction}: {books:#?}");
     }
 }
 

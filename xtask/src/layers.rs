@@ -137,22 +137,22 @@ fn circle(files: &[File]) -> Option<String> {
 fn visit<'a>(
     file: &'a File,
     files: &'a [File],
-    way: &mut Vec<(&'a str, String)>,
+    path: &mut Vec<(&'a str, String)>,
     done: &mut BTreeMap<&'a str, ()>,
 ) -> Option<String> {
     if done.contains_key(file.module.as_str()) {
         return None;
     }
-    if let Some(begin) = way.iter().position(|(module, _)| *module == file.module) {
-        let steps: Vec<&str> = way.iter().skip(begin).map(|(_, step)| step.as_str()).collect();
+    if let Some(begin) = path.iter().position(|(module, _)| *module == file.module) {
+        let steps: Vec<&str> = path.iter().skip(begin).map(|(_, step)| step.as_str()).collect();
         return Some(format!("a circle of files: {}", steps.join(", ")));
     }
     for (line, import) in &file.imports {
         let next = resolve(files, import).filter(|_| is_own(import)).map(|(next, _)| next);
         let Some(next) = next.filter(|next| next.module != file.module) else { continue };
-        way.push((&file.module, format!("{}:{line} uses {import}", shown(&file.path))));
-        let found = visit(next, files, way, done);
-        way.pop();
+        path.push((&file.module, format!("{}:{line} uses {import}", shown(&file.path))));
+        let found = visit(next, files, path, done);
+        path.pop();
         if found.is_some() {
             return found;
         }

@@ -100,10 +100,10 @@ impl Account {
 
     /// What the device counts became known, or unknown.
     fn note_bases(&mut self, now: &Device) {
-        for way in [Direction::Tx, Direction::Rx] {
-            let [before, after] = [&self.device, now].map(|device| device.basis[way as usize].is_decided());
+        for direction in [Direction::Tx, Direction::Rx] {
+            let [before, after] = [&self.device, now].map(|device| device.basis[direction as usize].is_decided());
             if before != after {
-                self.decided[way as usize] = after.then(Decided::default);
+                self.decided[direction as usize] = after.then(Decided::default);
             }
         }
     }
@@ -117,9 +117,9 @@ impl Account {
     /// Adds an interval of this length in which the device's own counters were read.
     fn add(&mut self, interval: &mut Books, length: Duration) {
         self.total.add(interval);
-        for way in [Direction::Tx, Direction::Rx] {
-            let is_idle = *interval.side(way) == DirectionBalance::default();
-            self.fold_pending(way, is_idle);
+        for direction in [Direction::Tx, Direction::Rx] {
+            let is_idle = *interval.side(direction) == DirectionBalance::default();
+            self.fold_pending(direction, is_idle);
         }
         if self.is_new && !self.is_pending() {
             (self.settling, self.settling_for) = (0, Duration::ZERO);
@@ -134,11 +134,11 @@ impl Account {
     }
 
     /// What is on its way while a direction is undecided, or was when it became known, is part of that difference.
-    fn fold_pending(&mut self, way: Direction, is_idle: bool) {
-        let total = self.total.side(way);
+    fn fold_pending(&mut self, direction: Direction, is_idle: bool) {
+        let total = self.total.side(direction);
         let pending = (total.pending_bytes, total.pending_packets);
-        let decided = &mut self.decided[way as usize];
-        let stays = if self.device.basis[way as usize].is_decided() {
+        let decided = &mut self.decided[direction as usize];
+        let stays = if self.device.basis[direction as usize].is_decided() {
             decided.as_mut().and_then(|decided| decided.stays(pending, is_idle))
         } else {
             Some(pending)
@@ -167,8 +167,8 @@ impl Account {
 
     /// Takes what is pending as counted by the device.
     fn raise(&mut self, interval: &mut Books) {
-        for way in [Direction::Tx, Direction::Rx] {
-            let (total, interval) = (self.total.side(way), interval.side(way));
+        for direction in [Direction::Tx, Direction::Rx] {
+            let (total, interval) = (self.total.side(direction), interval.side(direction));
             let (bytes, packets) = (total.pending_bytes, total.pending_packets);
             for side in [total, interval] {
                 side.bytes += bytes;

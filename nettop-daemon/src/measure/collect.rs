@@ -273,8 +273,8 @@ fn join_families(rows: &mut Vec<RowReading>) {
 }
 
 fn traffic(flows: &Flows) -> Traffic {
-    let amount = |way: Direction| {
-        let flow = &flows[way as usize];
+    let amount = |direction: Direction| {
+        let flow = &flows[direction as usize];
         Amount {
             bytes: flow.skb_bytes + flow.gso_bytes,
             packets: flow.skbs + flow.gso_packets,

@@ -156,7 +156,7 @@ fn hook_report(hook: &HookState) -> HookReport {
         attached: hook.attached,
         kind: hook.kind.clone(),
         reason: (!hook.attached).then(|| {
-            hook.refused.iter().map(|(way, reason)| format!("{way}: {reason}")).collect::<Vec<_>>().join("; ")
+            hook.refused.iter().map(|(backend, reason)| format!("{backend}: {reason}")).collect::<Vec<_>>().join("; ")
         }),
     }
 }

@@ -41,13 +41,13 @@ pub fn association_rx(ctx: SkBuffContext) -> i32 {
 }
 
 #[inline(always)]
-fn note(ctx: &SkBuffContext, way: Direction) {
+fn note(ctx: &SkBuffContext, direction: Direction) {
     // SAFETY: the context is valid for the run.
     let sk = unsafe { (*ctx.skb.skb).__bindgen_anon_2.sk };
     if sk.is_null() {
         return;
     }
-    let hook = if way == Direction::Tx { Hook::AssociationTx } else { Hook::AssociationRx };
+    let hook = if direction == Direction::Tx { Hook::AssociationTx } else { Hook::AssociationRx };
     let Some(tag) = SOCKETS.tag_if_full(sk, hook) else { return };
     let packet = packet(ctx, hook);
     let headers = Headers::of(&|at| word(ctx, at), packet.family);
@@ -56,18 +56,18 @@ fn note(ctx: &SkBuffContext, way: Direction) {
     }
     // SAFETY: both helpers have no preconditions but the program's context.
     let (socket, last_ns) = unsafe { (bpf_get_socket_cookie(ctx.as_ptr()), bpf_ktime_get_boot_ns()) };
-    let (local_port, remote, remote_port) = match way {
+    let (local_port, remote, remote_port) = match direction {
         Direction::Tx => (headers.source_port, headers.destination, headers.destination_port),
         Direction::Rx => (headers.destination_port, headers.source, headers.source_port),
     };
     let key = AssociationKey { socket, remote, remote_port, local_port, reserved: 0 };
-    let known = ASSOCIATIONS.get_ptr_mut(key).or_else(|| begin(&key, &headers, tag, way, &packet, last_ns));
+    let known = ASSOCIATIONS.get_ptr_mut(key).or_else(|| begin(&key, &headers, tag, direction, &packet, last_ns));
     if let Some(known) = known {
         // SAFETY: an entry stays readable and writable while the program runs.
         let known = unsafe { &mut *known };
         known.last_ns = last_ns;
-        add(&raw mut known.packets[way as usize], 1);
-        add(&raw mut known.bytes[way as usize], u64::from(packet.bytes));
+        add(&raw mut known.packets[direction as usize], 1);
+        add(&raw mut known.bytes[direction as usize], u64::from(packet.bytes));
     }
 }
 
@@ -76,7 +76,7 @@ fn begin(
     key: &AssociationKey,
     headers: &Headers,
     tag: &SocketTag,
-    way: Direction,
+    direction: Direction,
     packet: &Packet,
     time_ns: u64,
 ) -> Option<*mut Association> {
@@ -93,11 +93,11 @@ fn begin(
         Family::V4 => AF_INET,
         Family::V6 => AF_INET6,
     };
-    first.local = match way {
+    first.local = match direction {
         Direction::Tx => headers.source,
         Direction::Rx => headers.destination,
     };
-    first.kind = match way {
+    first.kind = match direction {
         Direction::Tx => kind::SENT,
         Direction::Rx => kind::RECEIVED,
     };

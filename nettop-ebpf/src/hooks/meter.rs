@@ -39,27 +39,27 @@ pub fn meter_rx(ctx: SkBuffContext) -> i32 {
 }
 
 #[inline(always)]
-fn count(ctx: &SkBuffContext, way: Direction) {
+fn count(ctx: &SkBuffContext, direction: Direction) {
     // SAFETY: the context is valid for the run.
     let sk = unsafe { (*ctx.skb.skb).__bindgen_anon_2.sk };
     if sk.is_null() {
         return;
     }
-    let hook = if way == Direction::Tx { Hook::MeterTx } else { Hook::MeterRx };
+    let hook = if direction == Direction::Tx { Hook::MeterTx } else { Hook::MeterRx };
     let Some(meter) = METERS.tag_if_full(sk, hook) else { return };
     let packet = packet(ctx, hook);
     // SAFETY: a checked bpf_sock; the verifier rewrites the load. Only TCP has the state.
     let moved = if unsafe { (*sk).state } == TCP_LISTEN.into() {
         meter.socket = sk as u64;
         meter.asked_ns = now_ns();
-        if way == Direction::Rx {
+        if direction == Direction::Rx {
             copies::note_listener_packet(ctx, packet.family);
         }
-        &mut meter.listening[way as usize]
-    } else if way == Direction::Rx && copies::passes_again(ctx, packet.family) {
+        &mut meter.listening[direction as usize]
+    } else if direction == Direction::Rx && copies::passes_again(ctx, packet.family) {
         return;
     } else {
-        &mut meter.moved[way as usize]
+        &mut meter.moved[direction as usize]
     };
     add_wire(moved, packet.wire());
 }

@@ -41,19 +41,19 @@ pub fn packet_rx(ctx: SkBuffContext) -> i32 {
 }
 
 #[inline(always)]
-fn count(ctx: &SkBuffContext, way: Direction) {
+fn count(ctx: &SkBuffContext, direction: Direction) {
     // SAFETY: the context is valid for the run.
     let sk = unsafe { (*ctx.skb.skb).__bindgen_anon_2.sk };
     if sk.is_null() {
         return;
     }
     log::number_socket(ctx.as_ptr());
-    let hook = if way == Direction::Tx { Hook::PacketTx } else { Hook::PacketRx };
+    let hook = if direction == Direction::Tx { Hook::PacketTx } else { Hook::PacketRx };
     let Some(tag) = SOCKETS.tag_if_full(sk, hook) else { return };
     // SAFETY: a checked bpf_sock; the verifier rewrites the load. Only TCP has the state.
     let listens = unsafe { (*sk).state } == u32::from(TCP_LISTEN);
     let packet = packet(ctx, hook);
-    if way == Direction::Rx {
+    if direction == Direction::Rx {
         if listens {
             copies::note_listener_packet(ctx, packet.family);
         } else if tag.flags & (CHILD | LISTENING) != 0 && copies::passes_again(ctx, packet.family) {
@@ -61,17 +61,17 @@ fn count(ctx: &SkBuffContext, way: Direction) {
         }
     }
     let known = shadow::before(ctx.as_ptr(), tag, sk);
-    let sender = if way == Direction::Tx { sender::of(ctx, tag, sk) } else { Ref::NONE };
-    let is_new = ledger::count(tag, sender, sk.cast(), listens, way, &packet);
-    if way == Direction::Rx && copies::is_copy(ctx, tag, tag.address, packet.family) {
+    let sender = if direction == Direction::Tx { sender::of(ctx, tag, sk) } else { Ref::NONE };
+    let is_new = ledger::count(tag, sender, sk.cast(), listens, direction, &packet);
+    if direction == Direction::Rx && copies::is_copy(ctx, tag, tag.address, packet.family) {
         ledger::count_copy(tag, &packet);
     }
-    if way == Direction::Rx && packet.gso_size == 0 && is_segment(ctx, packet.family) {
+    if direction == Direction::Rx && packet.gso_size == 0 && is_segment(ctx, packet.family) {
         let ip_bytes = if packet.family == Family::V4 { IPV4_HEADER_BYTES } else { IPV6_HEADER_BYTES };
         ledger::count_segment(tag, &packet, ip_bytes + UDP_HEADER_BYTES);
     }
     shadow::after(ctx.as_ptr(), tag, sk, known);
-    if listens && way == Direction::Rx {
+    if listens && direction == Direction::Rx {
         // SAFETY: the context of the program.
         ports::note_listener(tag, unsafe { bpf_get_socket_cookie(ctx.as_ptr()) });
     }

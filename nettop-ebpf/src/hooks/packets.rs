@@ -46,7 +46,7 @@ const ETH_P_IPV6_BE: u16 = 0x86dd_u16.to_be();
 struct Place {
     netns: Netns,
     ifindex: u32,
-    way: Direction,
+    direction: Direction,
     family: Family,
     bytes: u32,
     segments: u16,
@@ -77,7 +77,8 @@ fn received(ctx: &SkBuffContext) {
     if copies::is_copy(ctx, tag, tag.address, family) || !listens && copies::passes_again(ctx, family) {
         return;
     }
-    let place = Place { netns: tag.netns, ifindex, way: Direction::Rx, family, bytes, segments, otherwise: KERNEL };
+    let place =
+        Place { netns: tag.netns, ifindex, direction: Direction::Rx, family, bytes, segments, otherwise: KERNEL };
     emit(&place, &Headers::of(&|at| word(ctx, at), family), tag.owner, tag.evidence);
 }
 
@@ -89,7 +90,7 @@ pub fn unclaimed(network: u64, netns: Netns, packet: &Packet) {
     }
     let Packet { ifindex, family, bytes, .. } = *packet;
     let segments = packet.wire().packets as u16;
-    let place = Place { netns, ifindex, way: Direction::Rx, family, bytes, segments, otherwise: KERNEL };
+    let place = Place { netns, ifindex, direction: Direction::Rx, family, bytes, segments, otherwise: KERNEL };
     let headers = headers_at(network, family);
     // What raw sockets had was already reported.
     if matches!(headers.protocol, IPPROTO_TCP | IPPROTO_UDP | IPPROTO_UDPLITE) {
@@ -114,7 +115,7 @@ pub fn packet_sent(ctx: BtfTracePointContext) -> i32 {
     let place = Place {
         netns: kernel::netns(probe(device as u64, &kernel::DEVICE_NET)),
         ifindex: probe(device as u64, &kernel::DEVICE_IFINDEX),
-        way: Direction::Tx,
+        direction: Direction::Tx,
         family,
         bytes: load::<u32>(skb, &kernel::SKB_LEN).wrapping_sub(link_bytes),
         segments: probe(shared_info, &kernel::SHINFO_GSO_SEGMENTS),
@@ -162,7 +163,8 @@ fn emit(place: &Place, headers: &Headers, whose: Ref, evidence: u32) {
     // SAFETY: the helper has no preconditions.
     event.time_ns = unsafe { bpf_ktime_get_boot_ns() };
     (event.netns, event.ifindex, event.bytes) = (place.netns, place.ifindex, place.bytes);
-    (event.segments, event.direction, event.family) = (place.segments.max(1), place.way as u8, place.family as u8);
+    (event.segments, event.direction, event.family) =
+        (place.segments.max(1), place.direction as u8, place.family as u8);
     (event.source, event.destination) = (headers.source, headers.destination);
     (event.source_port, event.destination_port) = (headers.source_port, headers.destination_port);
     (event.protocol, event.tcp_flags) = (headers.protocol as u8, headers.tcp_flags);

@@ -102,9 +102,9 @@ fn read_meter(sk: *const c_void, record: &mut SocketRecord) {
 
 #[inline(always)]
 fn add(moved: &mut [Wire; 2], meter: &SocketMeter) {
-    for way in [Direction::Tx as usize, Direction::Rx as usize] {
-        moved[way].packets += meter.listening[way].packets;
-        moved[way].bytes += meter.listening[way].bytes;
+    for direction in [Direction::Tx as usize, Direction::Rx as usize] {
+        moved[direction].packets += meter.listening[direction].packets;
+        moved[direction].bytes += meter.listening[direction].bytes;
     }
 }
 

@@ -1,6 +1,6 @@
 //! Hooks that report connections, UDP conversations, and packets.
 
-use super::{AttachPoint, Backend, Purpose, hook, only, trace, way};
+use super::{AttachPoint, Backend, Purpose, hook, only, set, trace};
 
 const GRAFT: &[&str] = &["void (sock *, socket *)"];
 
@@ -8,7 +8,7 @@ const STATES: Purpose = Purpose {
     name: "connections",
     needed: true,
     effect_if_missing: "connections opened, closed and failed",
-    ways: &[only(&[hook(
+    sets: &[only(&[hook(
         "connection_state",
         AttachPoint::Tracepoint,
         "inet_sock_set_state",
@@ -20,10 +20,10 @@ const ACCEPTS: Purpose = Purpose {
     name: "accept",
     needed: true,
     effect_if_missing: "connections accepted",
-    ways: &[
-        way(Backend::Fentry, &[hook("accept_graft", AttachPoint::Fentry, "security_sock_graft", GRAFT)]),
-        way(Backend::Kprobe, &[hook("accept_graft_probe", AttachPoint::Kprobe, "security_sock_graft", GRAFT)]),
-        way(
+    sets: &[
+        set(Backend::Fentry, &[hook("accept_graft", AttachPoint::Fentry, "security_sock_graft", GRAFT)]),
+        set(Backend::Kprobe, &[hook("accept_graft_probe", AttachPoint::Kprobe, "security_sock_graft", GRAFT)]),
+        set(
             Backend::Tracepoint,
             &[hook(
                 "syscall_exit",
@@ -39,7 +39,7 @@ const DATAGRAMS: Purpose = Purpose {
     name: "udp",
     needed: true,
     effect_if_missing: "conversations of UDP",
-    ways: &[only(&[
+    sets: &[only(&[
         hook("association_tx", AttachPoint::PacketsTx, "egress", &[]),
         hook("association_rx", AttachPoint::PacketsRx, "ingress", &[]),
     ])],
@@ -55,7 +55,7 @@ pub const PACKETS: &[Purpose] = &[Purpose {
     name: "packets",
     needed: true,
     effect_if_missing: "packets",
-    ways: &[only(&[
+    sets: &[only(&[
         hook("packet_received", AttachPoint::PacketsRx, "ingress", &[]),
         hook("packet_sent", AttachPoint::Tracepoint, "net_dev_start_xmit", &["void (sk_buff *, net_device *)"]),
     ])],

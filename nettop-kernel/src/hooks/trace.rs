@@ -1,12 +1,12 @@
 //! Hooks for socket calls of chosen processes.
 
-use super::{AttachPoint, Backend, Hook, PROCESS_EXIT, Purpose, TASK_RENAME, hook, only, optional, way};
+use super::{AttachPoint, Backend, Hook, PROCESS_EXIT, Purpose, TASK_RENAME, hook, only, optional, set};
 
 const PROCESSES_COME_AND_GO: Purpose = Purpose {
     name: "processes",
     needed: true,
     effect_if_missing: "children of traced processes",
-    ways: &[only(&[
+    sets: &[only(&[
         hook("trace_fork", AttachPoint::Tracepoint, "sched_process_fork", &["void (task_struct *, task_struct *)"]),
         hook("trace_rename", AttachPoint::Tracepoint, "task_rename", TASK_RENAME),
         hook("trace_exit", AttachPoint::Tracepoint, "sched_process_exit", PROCESS_EXIT),
@@ -38,7 +38,7 @@ const URING: Purpose = Purpose {
     name: "io_uring",
     needed: false,
     effect_if_missing: "the number of socket calls that io_uring does",
-    ways: &[only(&[hook("uring_submit", AttachPoint::Tracepoint, "io_uring_submit_req", &["void (io_kiocb *)"])])],
+    sets: &[only(&[hook("uring_submit", AttachPoint::Tracepoint, "io_uring_submit_req", &["void (io_kiocb *)"])])],
 };
 
 pub const CALLS: &[Purpose] = &[
@@ -48,7 +48,7 @@ pub const CALLS: &[Purpose] = &[
         name: "socket calls",
         needed: true,
         effect_if_missing: "socket calls",
-        ways: &[way(Backend::Fentry, FUNCTIONS), way(Backend::Tracepoint, SYSTEM_CALLS)],
+        sets: &[set(Backend::Fentry, FUNCTIONS), set(Backend::Tracepoint, SYSTEM_CALLS)],
     },
 ];
 
@@ -56,5 +56,5 @@ pub const CALLS: &[Purpose] = &[
 pub const CALLS_AND_ARGUMENTS: &[Purpose] = &[
     PROCESSES_COME_AND_GO,
     URING,
-    Purpose { name: "socket calls", needed: true, effect_if_missing: "socket calls", ways: &[only(SYSTEM_CALLS)] },
+    Purpose { name: "socket calls", needed: true, effect_if_missing: "socket calls", sets: &[only(SYSTEM_CALLS)] },
 ];

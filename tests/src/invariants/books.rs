@@ -8,14 +8,14 @@ use nettop_model::{
 };
 
 use super::items::{DeviceId, device_id, device_of, row_identity};
-use crate::ways;
+use crate::directions;
 
 /// What a device has not counted, though rows hold it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Rest {
     netns: u32,
     device: String,
-    way: &'static str,
+    direction: &'static str,
     what: &'static str,
 }
 
@@ -47,16 +47,16 @@ pub struct DeviceBooks {
 const UNDER_WAY_MS: u64 = 5000;
 
 /// A device holds in an interval what groups hold.
-fn groups_make_the_device(device: &DeviceReport, way: usize, document: &Snapshot) -> Option<String> {
+fn groups_make_the_device(device: &DeviceReport, direction: usize, document: &Snapshot) -> Option<String> {
     let of_device = document
         .groups
         .iter()
         .filter(|group| (group.netns, group.netns_cookie, group.ifindex.unwrap_or(0)) == device_id(device));
     let [bytes, packets] = of_device.fold([0; 2], |sum, group| {
-        let more = amounts(&group.interval)[way];
+        let more = amounts(&group.interval)[direction];
         [sum[0] + more[0], sum[1] + more[1]]
     });
-    let (name, side) = ways(&device.interval)[way];
+    let (name, side) = directions(&device.interval)[direction];
     let held = [side.attributed_bytes + side.kernel_bytes, side.attributed_packets + side.kernel_packets];
     (held != [bytes, packets])
         .then(|| format!("groups hold {bytes} bytes in {packets} packets {name}, the device {held:?}: {device:?}"))
@@ -96,13 +96,13 @@ impl DeviceBooks {
         let rows = self.sums();
         let mut negative_now = BTreeMap::new();
         for device in &document.devices {
-            for (way, (name, total)) in ways(&device.total).into_iter().enumerate() {
-                found.extend(adds_up(device, "interval", name, ways(&device.interval)[way].1));
+            for (direction, (name, total)) in directions(&device.total).into_iter().enumerate() {
+                found.extend(adds_up(device, "interval", name, directions(&device.interval)[direction].1));
                 found.extend(adds_up(device, "total", name, total));
                 if begins.is_some() && is_grouped {
-                    found.extend(groups_make_the_device(device, way, document));
+                    found.extend(groups_make_the_device(device, direction, document));
                 } else if begins.is_some() {
-                    found.extend(self.rows_make_the_device(device, way, &rows));
+                    found.extend(self.rows_make_the_device(device, direction, &rows));
                 }
                 if is_own(device.netns, device.netns_cookie) {
                     self.rest(device, name, total, &mut negative_now);
@@ -154,19 +154,19 @@ impl DeviceBooks {
     fn rows_make_the_device(
         &mut self,
         device: &DeviceReport,
-        way: usize,
+        direction: usize,
         rows: &HashMap<(DeviceId, bool), Amounts>,
     ) -> Option<String> {
         let id = device_id(device);
-        let (name, total) = ways(&device.total)[way];
+        let (name, total) = directions(&device.total)[direction];
         // A namespace that could not be entered this time: its balance waits.
         let is_quiet = device.interval == DeviceBalance::default();
         for (is_kernel, what, bytes, packets) in [
             (false, "attributed", total.attributed_bytes, total.attributed_packets),
             (true, "kernel", total.kernel_bytes, total.kernel_packets),
         ] {
-            let base = self.base.get(&(id, is_kernel)).copied().unwrap_or_default()[way];
-            let rows = rows.get(&(id, is_kernel)).copied().unwrap_or_default()[way];
+            let base = self.base.get(&(id, is_kernel)).copied().unwrap_or_default()[direction];
+            let rows = rows.get(&(id, is_kernel)).copied().unwrap_or_default()[direction];
             let holds = rows == [base[0] + bytes, base[1] + packets]
                 || is_quiet && rows[0] >= base[0] + bytes && rows[1] >= base[1] + packets;
             if !holds && self.reported.insert((id, name)) {
@@ -184,7 +184,7 @@ impl DeviceBooks {
     fn rest(
         &mut self,
         device: &DeviceReport,
-        way: &'static str,
+        direction: &'static str,
         total: DirectionBalance,
         now: &mut BTreeMap<Rest, (u64, u64)>,
     ) {
@@ -192,7 +192,7 @@ impl DeviceBooks {
             if value == 0 {
                 continue;
             }
-            let rest = Rest { netns: device.netns, device: device.device.clone(), way, what };
+            let rest = Rest { netns: device.netns, device: device.device.clone(), direction, what };
             let (since_ms, before) = *self.negative_now.get(&rest).unwrap_or(&(self.elapsed_ms, value));
             if self.elapsed_ms - since_ms >= UNDER_WAY_MS {
                 let text = format!("{rest:?} stays pending: first {before}, then {value}: {device:?}");
@@ -203,7 +203,7 @@ impl DeviceBooks {
     }
 }
 
-fn adds_up(device: &DeviceReport, of: &str, way: &str, side: DirectionBalance) -> Vec<String> {
+fn adds_up(device: &DeviceReport, of: &str, direction: &str, side: DirectionBalance) -> Vec<String> {
     let has_bytes = [side.bytes, side.copied_bytes, side.offload_bytes, side.pending_bytes];
     let has_packets = [side.packets, side.copied_packets, side.offload_packets, side.pending_packets];
     let bytes = [
@@ -232,7 +232,7 @@ fn adds_up(device: &DeviceReport, of: &str, way: &str, side: DirectionBalance) -
         let is_said = said.map(i128::from).iter().sum::<i128>() + i128::from(undecided);
         if has != is_said {
             found.push(format!(
-                "{of} {way} {what} of {:?} in namespace {} are {has} with copies, and {is_said} by owner: {side:?}",
+                "{of} {direction} {what} of {:?} in namespace {} are {has} with copies, and {is_said} by owner: {side:?}",
                 device.device, device.netns
             ));
         }
@@ -241,5 +241,5 @@ fn adds_up(device: &DeviceReport, of: &str, way: &str, side: DirectionBalance) -
 }
 
 fn amounts(traffic: &Traffic) -> Amounts {
-    [traffic.tx, traffic.rx].map(|way| [way.bytes, way.packets])
+    [traffic.tx, traffic.rx].map(|direction| [direction.bytes, direction.packets])
 }

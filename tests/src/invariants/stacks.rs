@@ -8,7 +8,7 @@ use nettop_model::{
 };
 
 use super::items::{DeviceId, device_id};
-use crate::ways;
+use crate::directions;
 
 /// Link header with FCS, two tags, and the padding of an empty packet.
 const MAX_FRAME_BYTES: u64 = 18 + 8 + 46;
@@ -57,13 +57,13 @@ impl Stacks {
             let Some(device) = devices.get(&upper).filter(|device| is_own(device.netns, device.netns_cookie)) else {
                 continue;
             };
-            for way in 0..2 {
-                let [bytes, packets] = wire(upper, way, &devices, &uppers, MAX_DEPTH);
-                let sides = below.iter().filter_map(|lower| Some(ways(&devices.get(lower)?.total)[way].1));
+            for direction in 0..2 {
+                let [bytes, packets] = wire(upper, direction, &devices, &uppers, MAX_DEPTH);
+                let sides = below.iter().filter_map(|lower| Some(directions(&devices.get(lower)?.total)[direction].1));
                 let has = sides.fold([0, 0], |sum, side| [sum[0] + side.upper_bytes, sum[1] + side.upper_packets]);
                 if has[1] > packets || has[0] > bytes + has[1] * MAX_FRAME_BYTES {
                     found.push(format!(
-                        "devices below {:?} of namespace {} have {has:?} of its {:?} ({way}): {device:?}",
+                        "devices below {:?} of namespace {} have {has:?} of its {:?} ({direction}): {device:?}",
                         device.device,
                         device.netns,
                         [bytes, packets]
@@ -79,15 +79,15 @@ impl Stacks {
 /// What a device and those above it have moved, at most, as segments.
 fn wire(
     id: DeviceId,
-    way: usize,
+    direction: usize,
     devices: &HashMap<DeviceId, &DeviceReport>,
     uppers: &HashMap<DeviceId, Vec<DeviceId>>,
     left: usize,
 ) -> [u64; 2] {
-    let own = devices.get(&id).map(|device| of_side(&ways(&device.total)[way].1)).unwrap_or_default();
+    let own = devices.get(&id).map(|device| of_side(&directions(&device.total)[direction].1)).unwrap_or_default();
     let above = uppers.get(&id).filter(|_| left > 0).into_iter().flatten();
     above.fold(own, |sum, upper| {
-        let more = wire(*upper, way, devices, uppers, left - 1);
+        let more = wire(*upper, direction, devices, uppers, left - 1);
         [sum[0] + more[0], sum[1] + more[1]]
     })
 }

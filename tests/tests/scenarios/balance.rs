@@ -14,8 +14,8 @@ use nettop_model::{
     snapshot::{Amount, DirectionBalance},
 };
 use nettop_tests::{
-    Moved, Namespace, Nettopd, Process, Sniffer, amount, app, assert_app, assert_app_bytes, device, drops::snmp, join,
-    kernel, rows_of, sockets::wait_until_acknowledged, veth_pair, ways, wire,
+    Moved, Namespace, Nettopd, Process, Sniffer, amount, app, assert_app, assert_app_bytes, device, directions,
+    drops::snmp, join, kernel, rows_of, sockets::wait_until_acknowledged, veth_pair, wire,
 };
 
 /// Not a multiple of anything: segments and buffers end ragged.
@@ -65,14 +65,14 @@ fn connect(namespace: &Namespace, to: SocketAddr, up: usize) -> Process {
 /// The device's own counters moved as nettopd reports, and all but `unseen` bytes have an owner.
 fn assert_balanced(document: &Snapshot, namespace: &Namespace, name: &str, unseen: Moved) {
     let books = device(document, namespace.inode(), name);
-    for ((way, side), unseen) in ways(books).into_iter().zip([unseen.sent, unseen.received]) {
+    for ((direction, side), unseen) in directions(books).into_iter().zip([unseen.sent, unseen.received]) {
         assert_eq!(
             side.unattributed_bytes, unseen,
-            "{name} {way}: {books:#?} {:#?} {:#?}",
+            "{name} {direction}: {books:#?} {:#?} {:#?}",
             document.loss, document.rows
         );
         if unseen == 0 {
-            assert_eq!(side.unattributed_packets, 0, "{name} {way}: {side:#?}");
+            assert_eq!(side.unattributed_packets, 0, "{name} {direction}: {side:#?}");
         }
     }
 }
@@ -140,18 +140,18 @@ fn tcp(server: &str, client: &str, veth_server: &str, up: usize, down: usize) {
         // What no process moved is what the neighbours asked each other: part of it passes sockets of the kernel's.
         let arp = [frames.arp_tx_bytes, frames.arp_rx_bytes];
         let icmpv6 = [frames.icmpv6_tx_bytes, frames.icmpv6_rx_bytes];
-        let sides = ways(device(&document, namespace.inode(), name));
-        for ((way, side), (arp, icmpv6)) in sides.into_iter().zip(arp.into_iter().zip(icmpv6)) {
+        let sides = directions(device(&document, namespace.inode(), name));
+        for ((direction, side), (arp, icmpv6)) in sides.into_iter().zip(arp.into_iter().zip(icmpv6)) {
             let found = arp + icmpv6;
-            let unseen = if (name, way) == ("v1", "tx") && unseen.sent > 0 { unseen.sent + 14 } else { 0 };
+            let unseen = if (name, direction) == ("v1", "tx") && unseen.sent > 0 { unseen.sent + 14 } else { 0 };
             let unattributed = side.unattributed_bytes;
             assert_eq!(
                 unattributed + side.kernel_bytes + 14 * side.kernel_packets,
                 found + unseen,
-                "{name} {way}: {side:#?} {frames:?} {:#?}",
+                "{name} {direction}: {side:#?} {frames:?} {:#?}",
                 pids.map(|pid| rows_of(&document, pid))
             );
-            assert!(unattributed >= arp && found > 0, "{name} {way}: {side:#?} {frames:?}");
+            assert!(unattributed >= arp && found > 0, "{name} {direction}: {side:#?} {frames:?}");
         }
     }
 }

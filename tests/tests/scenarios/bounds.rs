@@ -8,8 +8,8 @@ use std::{
 
 use nettop_model::Snapshot;
 use nettop_tests::{
-    Moved, Namespace, Nettopd, Process, amount, app, assert_app_bytes, become_nobody, device, netns_inode, ports, skip,
-    unshare_as_nobody, ways,
+    Moved, Namespace, Nettopd, Process, amount, app, assert_app_bytes, become_nobody, device, directions, netns_inode,
+    ports, skip, unshare_as_nobody,
 };
 
 fn send_to_nobody() {
@@ -47,7 +47,7 @@ fn sixty_four_rows_and_five_hundred_processes_lose_no_byte() {
     assert_eq!(loss.overflow_tx_bytes, overflow);
     assert!(loss.rows_full + loss.owners_full > 0, "{loss:#?}");
     let books = device(&document, alone.inode(), "lo");
-    for (_, side) in ways(books) {
+    for (_, side) in directions(books) {
         assert_eq!(side.bytes, 500 * 128);
         assert_eq!(side.unattributed_bytes, 0, "{books:#?}");
     }

@@ -125,17 +125,17 @@ fn assert_explained([before, after]: [&Snapshot; 2], ends: &[Namespace; 2], name
         let [before, after] = [before, after].map(|document| card(document, namespace, name));
         let driver = after.driver.as_deref().unwrap_or(name);
         let lost = lost_packets(namespace, name) + u64::from(driver == USB_DRIVER);
-        for (way, lost, before, after, basis) in [
+        for (direction, lost, before, after, basis) in [
             ("tx", lost, &before.total.tx, &after.total.tx, &after.tx_basis),
             ("rx", 0, &before.total.rx, &after.total.rx, &after.rx_basis),
         ] {
-            assert!(basis.is_decided(), "{driver} {way}: {basis:?}");
-            if gets_fragments && (end, way) == (1, "rx") {
+            assert!(basis.is_decided(), "{driver} {direction}: {basis:?}");
+            if gets_fragments && (end, direction) == (1, "rx") {
                 continue;
             }
             let rests = [before, after].map(|side| rest(side, lost));
-            assert_eq!(rests[1], rests[0], "{driver} {way}, {basis:?}, {lost} lost: {before:#?} {after:#?}");
-            assert_eq!(after.undecided_bytes, before.undecided_bytes, "{driver} {way}, {basis:?}");
+            assert_eq!(rests[1], rests[0], "{driver} {direction}, {basis:?}, {lost} lost: {before:#?} {after:#?}");
+            assert_eq!(after.undecided_bytes, before.undecided_bytes, "{driver} {direction}, {basis:?}");
         }
     }
 }

@@ -8,7 +8,9 @@ use std::{
     time::Duration,
 };
 
-use nettop_tests::{MemoryCgroup, Moved, Namespace, Nettopd, Process, amount, assert_app, device, ports, skip, ways};
+use nettop_tests::{
+    MemoryCgroup, Moved, Namespace, Nettopd, Process, amount, assert_app, device, directions, ports, skip,
+};
 use nix::{
     sys::{prctl::set_pdeathsig, signal::Signal},
     unistd::{ForkResult, Uid, fork, pause, setuid},
@@ -98,7 +100,7 @@ fn a_crowd_of_processes_and_sockets_costs_others_nothing() {
     let moved = Moved { sent: 200_000, received: 200_000 };
     assert_app(&document, bystander.pid(), moved);
     let books = device(&document, alone.inode(), "lo");
-    for (_, side) in ways(books) {
+    for (_, side) in directions(books) {
         assert_eq!(side.bytes, processes * each + 200 * 1028);
         assert_eq!(side.unattributed_bytes, 0, "{books:#?}");
     }

@@ -14,9 +14,9 @@ use std::{
 
 use nettop_model::Snapshot;
 use nettop_tests::{
-    Moved, Namespace, Nettopd, Process, assert_app, device, owner_row,
+    Moved, Namespace, Nettopd, Process, assert_app, device, directions, owner_row,
     pairs::{finish_at, tun},
-    skip, ways, wire,
+    skip, wire,
 };
 
 const DATAGRAMS: u64 = 10;
@@ -92,16 +92,16 @@ fn assert_stacked(document: &Snapshot, namespace: &Namespace, pid: u32, upper: &
     let bytes = DATAGRAMS * (SIZE + HEADERS);
     assert_eq!(wire(document, pid), Moved { sent: bytes, received: bytes });
     let books = device(document, namespace.inode(), upper);
-    for (way, side) in ways(books) {
-        assert_eq!(side.packets, DATAGRAMS, "{upper} {way}: {books:#?}");
-        assert_eq!(side.unattributed_bytes, 0, "{upper} {way}: {books:#?}");
+    for (direction, side) in directions(books) {
+        assert_eq!(side.packets, DATAGRAMS, "{upper} {direction}: {books:#?}");
+        assert_eq!(side.unattributed_bytes, 0, "{upper} {direction}: {books:#?}");
     }
     let carried = DATAGRAMS * (SIZE + HEADERS + overhead);
-    for (way, side) in ways(device(document, namespace.inode(), lower)) {
+    for (direction, side) in directions(device(document, namespace.inode(), lower)) {
         assert_eq!((side.bytes, side.attributed_bytes), (carried, 0));
         let explained = if upper == "tun1" { 0 } else { carried };
-        assert_eq!(side.upper_bytes, explained, "{lower} {way}: {side:#?}");
-        assert_eq!(side.unattributed_bytes, carried - explained, "{lower} {way}: {side:#?}");
+        assert_eq!(side.upper_bytes, explained, "{lower} {direction}: {side:#?}");
+        assert_eq!(side.unattributed_bytes, carried - explained, "{lower} {direction}: {side:#?}");
     }
 }
 
@@ -226,7 +226,7 @@ fn a_tun_device_has_the_row_of_who_sends_through_it_and_not_of_who_carries() {
     assert_app(&document, pid, moved);
     assert!(nettop_tests::rows_of(&document, carrier.pid()).is_empty());
     let books = device(&document, namespace.inode(), "tun0");
-    for (_, side) in ways(books) {
+    for (_, side) in directions(books) {
         assert_eq!(side.bytes, DATAGRAMS * (SIZE + HEADERS), "{books:#?}");
         assert_eq!(side.unattributed_bytes, 0, "{books:#?}");
     }

@@ -7,7 +7,9 @@ use std::{
 };
 
 use nettop_model::{Snapshot, snapshot::DirectionBalance};
-use nettop_tests::{Moved, Namespace, Nettopd, Process, amount, device, drops::nft_drop, kernel, rto_min, skip, ways};
+use nettop_tests::{
+    Moved, Namespace, Nettopd, Process, amount, device, directions, drops::nft_drop, kernel, rto_min, skip,
+};
 
 use crate::devices::offloads::{GRO, TSO, set_feature, tcp, udp_segments};
 
@@ -60,30 +62,34 @@ fn routed() -> [Namespace; 3] {
     all
 }
 
-fn side(document: &Snapshot, namespace: &Namespace, name: &str, way: &str) -> DirectionBalance {
-    ways(device(document, namespace.inode(), name)).into_iter().find(|(found, _)| *found == way).unwrap().1
+fn side(document: &Snapshot, namespace: &Namespace, name: &str, direction: &str) -> DirectionBalance {
+    directions(device(document, namespace.inode(), name)).into_iter().find(|(found, _)| *found == direction).unwrap().1
 }
 
 /// All that the device moved was forwarded, to the byte.
-fn assert_forwarded(document: &Snapshot, namespace: &Namespace, name: &str, way: &str) -> (u64, u64) {
-    let side = side(document, namespace, name, way);
+fn assert_forwarded(document: &Snapshot, namespace: &Namespace, name: &str, direction: &str) -> (u64, u64) {
+    let side = side(document, namespace, name, direction);
     let rests = [side.unattributed_bytes, side.unattributed_packets, side.pending_bytes, side.pending_packets];
-    assert_eq!(rests, [0; 4], "{name} {way}: {side:#?}");
-    assert_eq!((side.attributed_bytes, side.kernel_bytes, side.undecided_bytes), (0, 0, 0), "{name} {way}: {side:#?}");
-    assert!(side.forwarded_packets > 0, "{name} {way}: {side:#?}");
+    assert_eq!(rests, [0; 4], "{name} {direction}: {side:#?}");
+    assert_eq!(
+        (side.attributed_bytes, side.kernel_bytes, side.undecided_bytes),
+        (0, 0, 0),
+        "{name} {direction}: {side:#?}"
+    );
+    assert!(side.forwarded_packets > 0, "{name} {direction}: {side:#?}");
     (side.forwarded_bytes, side.forwarded_packets)
 }
 
 /// What the sockets of a host sent or received.
-fn of_host(document: &Snapshot, host: &Namespace, way: &str) -> (u64, u64) {
-    let side = side(document, host, "v", way);
+fn of_host(document: &Snapshot, host: &Namespace, direction: &str) -> (u64, u64) {
+    let side = side(document, host, "v", direction);
     (side.attributed_bytes + side.kernel_bytes, side.attributed_packets + side.kernel_packets)
 }
 
 /// Each end of these devices has passed on what the hosts sent and received.
 fn assert_passed([a, router, b]: &[Namespace; 3], document: &Snapshot, names: [&str; 2], server: &str) {
-    let [from_a, to_a] = ["rx", "tx"].map(|way| assert_forwarded(document, router, names[0], way));
-    let [to_b, from_b] = ["tx", "rx"].map(|way| assert_forwarded(document, router, names[1], way));
+    let [from_a, to_a] = ["rx", "tx"].map(|direction| assert_forwarded(document, router, names[0], direction));
+    let [to_b, from_b] = ["tx", "rx"].map(|direction| assert_forwarded(document, router, names[1], direction));
     assert_eq!((from_a, to_a), (to_b, from_b), "{server}");
     assert_eq!((from_a, to_a), (of_host(document, a, "tx"), of_host(document, a, "rx")), "{server}");
     assert_eq!(to_b, of_host(document, b, "rx"), "{server}");
@@ -141,7 +147,7 @@ fn datagrams_in_super_packets_are_forwarded() {
     for server in ["10.2.0.2", "fd02::2"] {
         let document = udp_segments(&nettopd, [a, b], server, true);
         let [received, sent] =
-            [("v0", "rx"), ("v1", "tx")].map(|(name, way)| assert_forwarded(&document, &all[1], name, way));
+            [("v0", "rx"), ("v1", "tx")].map(|(name, direction)| assert_forwarded(&document, &all[1], name, direction));
         assert_eq!((received, received), (sent, of_host(&document, a, "tx")), "{server}");
     }
 }
@@ -170,8 +176,8 @@ fn what_a_bridge_passes_between_its_ports_is_forwarded() {
         Moved { sent: socket.send_to(b"to all", "10.0.0.255:9").unwrap() as u64, received: 0 }
     });
     let after = nettopd.settled();
-    let more = |name: &str, way: &str| {
-        let [before, after] = [&document, &after].map(|document| side(document, router, name, way));
+    let more = |name: &str, direction: &str| {
+        let [before, after] = [&document, &after].map(|document| side(document, router, name, direction));
         [
             after.forwarded_packets - before.forwarded_packets,
             after.upper_packets - before.upper_packets,
@@ -255,9 +261,9 @@ fn what_is_dropped_on_its_way_or_has_a_socket_here_is_not_forwarded() {
     send(a, 64, "10.2.0.2:4001");
     send(router, 64, "10.2.0.2:4002");
     let document = nettopd.settled();
-    for (name, way) in [("v0", "rx"), ("v0", "tx"), ("v1", "rx"), ("v1", "tx")] {
-        let side = side(&document, router, name, way);
-        assert_eq!((side.forwarded_packets, side.forwarded_bytes), (0, 0), "{name} {way}: {side:#?}");
+    for (name, direction) in [("v0", "rx"), ("v0", "tx"), ("v1", "rx"), ("v1", "tx")] {
+        let side = side(&document, router, name, direction);
+        assert_eq!((side.forwarded_packets, side.forwarded_bytes), (0, 0), "{name} {direction}: {side:#?}");
     }
     assert_eq!(side(&document, router, "v0", "rx").unattributed_packets, 2 * DATAGRAMS);
     assert_eq!(side(&document, router, "v1", "tx").attributed_packets, DATAGRAMS);

@@ -76,8 +76,8 @@ fn the_file_has_what_the_reports_said_and_answers_the_questions_of_its_page() {
 
     let connection = read_only(&path);
     type Ways = (&'static str, fn(&Traffic) -> Amount, fn(&DeviceBalance) -> DirectionBalance);
-    let ways: [Ways; 2] = [("tx", |row| row.tx, |device| device.tx), ("rx", |row| row.rx, |device| device.rx)];
-    for (way, of_row, of_device) in ways {
+    let directions: [Ways; 2] = [("tx", |row| row.tx, |device| device.tx), ("rx", |row| row.rx, |device| device.rx)];
+    for (direction, of_row, of_device) in directions {
         let rows = reports.iter().flat_map(|report| &report.rows).map(|row| of_row(&row.interval));
         let rows: Vec<Amount> = rows.collect();
         let moved = |what: fn(&Amount) -> u64| rows.iter().map(what).sum::<u64>();
@@ -88,8 +88,8 @@ fn the_file_has_what_the_reports_said_and_answers_the_questions_of_its_page() {
         ] {
             assert!(said > 0);
             for resolution in ["10s", "1m", "1h"] {
-                let query = format!("SELECT sum({way}_{column}) FROM sample_{resolution}");
-                assert_eq!(number(&connection, &query), said, "{way} {column} {resolution}");
+                let query = format!("SELECT sum({direction}_{column}) FROM sample_{resolution}");
+                assert_eq!(number(&connection, &query), said, "{direction} {column} {resolution}");
             }
         }
         let devices = reports.iter().flat_map(|report| &report.devices).map(|device| of_device(&device.interval));
@@ -104,12 +104,12 @@ fn the_file_has_what_the_reports_said_and_answers_the_questions_of_its_page() {
         ] {
             assert!(said > 0 || column == "upper", "nothing is in a stack");
             for resolution in ["10s", "1m", "1h"] {
-                let query = format!("SELECT sum({way}_{column}) FROM device_{resolution}");
-                assert_eq!(number(&connection, &query), said, "devices: {way} {column} {resolution}");
+                let query = format!("SELECT sum({direction}_{column}) FROM device_{resolution}");
+                assert_eq!(number(&connection, &query), said, "devices: {direction} {column} {resolution}");
             }
         }
         let balance = format!(
-            "SELECT sum({way}_bytes + {way}_copied - {way}_attributed - {way}_kernel - {way}_forwarded - {way}_upper - {way}_unattributed) FROM device_1h"
+            "SELECT sum({direction}_bytes + {direction}_copied - {direction}_attributed - {direction}_kernel - {direction}_forwarded - {direction}_upper - {direction}_unattributed) FROM device_1h"
         );
         assert_eq!(number(&connection, &balance), 0, "the books balance");
     }

@@ -8,8 +8,8 @@ use std::{
 
 use nettop_model::Snapshot;
 use nettop_tests::{
-    Moved, Namespace, Nettopd, Process, amount, app, assert_app, cgroup::Cgroup, device, egress,
-    pairs::assert_balanced, queue, rows_of, skip, ways, wire,
+    Moved, Namespace, Nettopd, Process, amount, app, assert_app, cgroup::Cgroup, device, directions, egress,
+    pairs::assert_balanced, queue, rows_of, skip, wire,
 };
 
 /// A datagram of `size` bytes over IPv4.
@@ -184,11 +184,13 @@ fn sctp_is_its_ends_and_nothing_of_who_was_interrupted() {
     let books = device(&document, alone.inode(), "lo");
     let rows = &document.rows;
     assert!(from.sent > SIZE as u64 && to.received > SIZE as u64, "{from:?} {to:?} {books:#?} {rows:#?}");
-    for ((way, side), ends) in ways(books).into_iter().zip([from.sent + to.sent, from.received + to.received]) {
+    for ((direction, side), ends) in
+        directions(books).into_iter().zip([from.sent + to.sent, from.received + to.received])
+    {
         // The rest is the kernel's, which sends for an association that has ended.
-        assert_eq!(side.attributed_bytes, ends, "{way}: {from:?} {to:?} {books:#?} {rows:#?}");
+        assert_eq!(side.attributed_bytes, ends, "{direction}: {from:?} {to:?} {books:#?} {rows:#?}");
         let others = side.bytes - ends;
-        assert!(others < 200, "{way}: {from:?} {to:?} {books:#?} {rows:#?}");
+        assert!(others < 200, "{direction}: {from:?} {to:?} {books:#?} {rows:#?}");
     }
     assert_balanced(&document, &alone);
     drop(server);

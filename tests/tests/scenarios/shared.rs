@@ -8,11 +8,11 @@ use std::{
 
 use nettop_model::Snapshot;
 use nettop_tests::{
-    Moved, Namespace, Nettopd, Process, Sniffer, assert_app, device,
+    Moved, Namespace, Nettopd, Process, Sniffer, assert_app, device, directions,
     drops::{drops, lost, packets},
     join, kernel,
     pairs::{set_option, socket},
-    skip, veth_pair, ways, wire,
+    skip, veth_pair, wire,
 };
 use nix::sys::socket::{MsgFlags, SockaddrIn, SockaddrIn6, sendto};
 
@@ -57,9 +57,9 @@ fn assert_rest(document: &Snapshot, namespace: &Namespace, name: &str, sniffer: 
         frames.arp_tx_bytes + frames.icmpv6_tx_bytes + frames.igmp_tx_bytes,
         frames.arp_rx_bytes + frames.icmpv6_rx_bytes + frames.igmp_rx_bytes,
     ];
-    for ((way, side), found) in ways(device(document, namespace.inode(), name)).into_iter().zip(found) {
+    for ((direction, side), found) in directions(device(document, namespace.inode(), name)).into_iter().zip(found) {
         let rest = side.unattributed_bytes + side.kernel_bytes + 14 * side.kernel_packets;
-        assert_eq!(rest, found, "{name} {way}: {side:#?} {frames:?} {:#?}", document.rows);
+        assert_eq!(rest, found, "{name} {direction}: {side:#?} {frames:?} {:#?}", document.rows);
     }
 }
 
@@ -159,8 +159,8 @@ fn what_raw_sockets_listen_to_is_counted_by_the_device_once() {
     let document = nettopd.settled();
     assert_app(&document, pid, moved);
     let books = device(&document, alone.inode(), "lo");
-    for (way, side) in ways(books) {
-        assert_eq!(side.unattributed_packets, 0, "{way}: {books:#?} {:#?}", document.rows);
+    for (direction, side) in directions(books) {
+        assert_eq!(side.unattributed_packets, 0, "{direction}: {books:#?} {:#?}", document.rows);
     }
     // Eleven datagrams and one error, each received once more than it passed.
     assert_eq!(books.rx.copied_packets, DATAGRAMS + 2, "{books:#?}");

@@ -59,9 +59,9 @@ pub(super) fn prove(kernel: &Kernel, name: &str) -> anyhow::Result<Vec<Proof>> {
         let pending = (side.pending_packets, side.pending_bytes);
         (!basis.is_decided(), pending, side.unattributed_packets, side.unattributed_bytes)
     };
-    let best_by = |way: fn(&DeviceReport) -> (&DirectionBalance, &BasisReport)| {
+    let best_by = |side_of: fn(&DeviceReport) -> (&DirectionBalance, &BasisReport)| {
         let key = |device: &&DeviceReport| {
-            let (side, basis) = way(device);
+            let (side, basis) = side_of(device);
             unexplained(side, basis)
         };
         readings.iter().min_by_key(key).ok_or_else(is_absent)

@@ -70,8 +70,8 @@ fn compare(row: &RowReading, sum: &Flows) -> Vec<Proof> {
     let key = &row.owner.key;
     let bytes = (STREAM_BYTES + DATAGRAM_BYTES) as u64;
     let proof = |what, holds, found: String| Proof { what: Word::Borrowed(what), holds, found };
-    let side = |what, way: Direction| {
-        let flow = &sum[way as usize];
+    let side = |what, direction: Direction| {
+        let flow = &sum[direction as usize];
         let expected = flow.app_bytes == bytes && flow.skb_bytes > bytes;
         proof(what, expected, format!("{} app bytes of {bytes}, {} on the wire", flow.app_bytes, flow.skb_bytes))
     };

@@ -133,18 +133,18 @@ fn veth(device: &Device, peers: &[&Device]) -> [Basis; 2] {
     };
     let direct = [Basis::new(Once, HEADER_BYTES), Basis::new(Buffers, HEADER_BYTES)];
     let by_napi = [Basis::new(Once, 0), Basis::new(Segments, 0)];
-    let all = |way: usize, by_napi_of: &dyn Fn(&Device) -> Option<bool>| {
-        let ways: Vec<Option<bool>> = peers.iter().map(|peer| by_napi_of(peer)).collect();
-        match ways.first() {
-            None => direct[way],
-            Some(Some(is_so)) if ways.iter().all(|other| *other == Some(*is_so)) => {
+    let all = |direction: usize, by_napi_of: &dyn Fn(&Device) -> Option<bool>| {
+        let directions: Vec<Option<bool>> = peers.iter().map(|peer| by_napi_of(peer)).collect();
+        match directions.first() {
+            None => direct[direction],
+            Some(Some(is_so)) if directions.iter().all(|other| *other == Some(*is_so)) => {
                 if *is_so {
-                    by_napi[way]
+                    by_napi[direction]
                 } else {
-                    direct[way]
+                    direct[direction]
                 }
             }
-            _ => Basis::undecided("packets take both of veth's ways"),
+            _ => Basis::undecided("packets may reach a veth in two ways"),
         }
     };
     [all(TX, &|peer| goes_by_napi(device, peer)), all(RX, &|peer| goes_by_napi(peer, device))]
@@ -152,13 +152,13 @@ fn veth(device: &Device, peers: &[&Device]) -> [Basis; 2] {
 
 fn bond(parts: &[&Device]) -> [Basis; 2] {
     let Some(first) = parts.first() else { return [Basis::undecided("it has no parts"); 2] };
-    let is_alike = |way: usize| parts.iter().all(|part| part.basis[way].counts_as(&first.basis[way]));
-    [TX, RX].map(|way| {
-        let undecided = parts.iter().map(|part| part.basis[way]).find(|basis| !basis.is_decided());
+    let is_alike = |direction: usize| parts.iter().all(|part| part.basis[direction].counts_as(&first.basis[direction]));
+    [TX, RX].map(|direction| {
+        let undecided = parts.iter().map(|part| part.basis[direction]).find(|basis| !basis.is_decided());
         if let Some(undecided) = undecided {
             undecided
-        } else if is_alike(way) && parts.iter().all(|part| part.whole == first.whole) {
-            first.basis[way]
+        } else if is_alike(direction) && parts.iter().all(|part| part.whole == first.whole) {
+            first.basis[direction]
         } else {
             Basis::undecided("its parts do not count alike")
         }

@@ -41,12 +41,12 @@ const LINK_HEADER_BYTES: [u32; 4] = [0, 4, 14, 18];
 pub struct Calibration {
     /// With which it was observed.
     setup: Setup,
-    ways: [Way; 2],
+    directions: [OneDirection; 2],
 }
 
 impl Calibration {
     pub fn new(setup: Setup) -> Self {
-        Self { setup, ways: [Direction::Tx, Direction::Rx].map(Way::new) }
+        Self { setup, directions: [Direction::Tx, Direction::Rx].map(OneDirection::new) }
     }
 
     /// Adds an interval of this length, from the device as it was before it to the device as it is now.
@@ -58,31 +58,31 @@ impl Calibration {
         }
         let Counters { tx_bytes, tx_packets, rx_bytes, rx_packets } = now.counters.since(&before.counters);
         let moved = [(tx_packets, tx_bytes), (rx_packets, rx_bytes)].map(|(a, b)| (a.cast_signed(), b.cast_signed()));
-        for (way, moved) in self.ways.iter_mut().zip(moved) {
+        for (one, moved) in self.directions.iter_mut().zip(moved) {
             // How many packets it received these in, or with which header, is not known.
-            let is_cut = way.direction == Direction::Rx && rows.forwarded_cut > 0;
-            if is_cut || rows.forwarded_tagged[way.direction as usize] > 0 {
-                way.begin_window();
+            let is_cut = one.direction == Direction::Rx && rows.forwarded_cut > 0;
+            if is_cut || rows.forwarded_tagged[one.direction as usize] > 0 {
+                one.begin_window();
                 continue;
             }
-            way.add(moved, now, rows, length);
+            one.add(moved, now, rows, length);
         }
     }
 
     /// The device's counters or rows began again: a partial observation is worth nothing.
     pub fn end_windows(&mut self) {
-        self.ways.iter_mut().for_each(Way::begin_window);
+        self.directions.iter_mut().for_each(OneDirection::begin_window);
     }
 
     /// By direction.
     pub fn measured(&self) -> [Option<Measured>; 2] {
-        self.ways.each_ref().map(Way::measured)
+        self.directions.each_ref().map(OneDirection::measured)
     }
 }
 
 /// One direction.
 #[derive(Debug)]
-struct Way {
+struct OneDirection {
     direction: Direction,
     candidates: Vec<Candidate>,
     /// What the device counted in the window: packets, bytes.
@@ -101,7 +101,7 @@ struct Way {
 struct Candidate {
     basis: Basis,
     predicted: Predicted,
-    /// Every window that [`Way::windows`] counts confirms it.
+    /// Every window that [`OneDirection::windows`] counts confirms it.
     is_left: bool,
     /// Whether the windows fit short frames without padding, and with it.
     may_pad: [bool; 2],
@@ -132,7 +132,7 @@ impl Candidate {
     }
 }
 
-impl Way {
+impl OneDirection {
     fn new(direction: Direction) -> Self {
         let counts: &[(Counts, Counts)] = match direction {
             Direction::Tx => &[

@@ -22,16 +22,16 @@ impl Books {
     pub fn of(before: &Device, now: &Device, rows: &DeviceReading) -> Self {
         let moved = now.counters.since(&before.counters);
         let mut books = Self::default();
-        for (way, bytes, packets) in
+        for (direction, bytes, packets) in
             [(Direction::Tx, moved.tx_bytes, moved.tx_packets), (Direction::Rx, moved.rx_bytes, moved.rx_packets)]
         {
-            let limits = Limits::of(before, rows, way).or(Limits::of(now, rows, way));
-            let side = books.side(way);
-            *side = DirectionBalance { bytes, packets, ..of_rows(rows, way) };
-            if !now.basis[way as usize].is_decided() {
+            let limits = Limits::of(before, rows, direction).or(Limits::of(now, rows, direction));
+            let side = books.side(direction);
+            *side = DirectionBalance { bytes, packets, ..of_rows(rows, direction) };
+            if !now.basis[direction as usize].is_decided() {
                 (side.undecided_bytes, side.undecided_packets) = (side.rest_bytes(), side.rest_packets());
             } else {
-                books.limits[way as usize] = limits;
+                books.limits[direction as usize] = limits;
             }
         }
         books.choose();
@@ -41,11 +41,11 @@ impl Books {
     /// The same without the device's own counters: only its rows are known, and there is no rest.
     pub fn known(device: &Device, rows: &DeviceReading) -> Self {
         let mut books = Self::default();
-        for way in [Direction::Tx, Direction::Rx] {
-            let limits = Limits::of(device, rows, way).least();
-            books.limits[way as usize] = limits;
-            let side = books.side(way);
-            *side = of_rows(rows, way);
+        for direction in [Direction::Tx, Direction::Rx] {
+            let limits = Limits::of(device, rows, direction).least();
+            books.limits[direction as usize] = limits;
+            let side = books.side(direction);
+            *side = of_rows(rows, direction);
             // The rest of nothing is what the device has not counted.
             limits.apply(side);
             (side.bytes, side.packets) = (side.pending_bytes, side.pending_packets);
@@ -64,31 +64,31 @@ impl Books {
         }
         add(&mut self.balance, &interval.balance);
         self.choose();
-        for way in [Direction::Tx, Direction::Rx] {
-            let (limits, before) = (self.limits[way as usize], side_of(&before, way));
-            let (whole, part) = (self.side(way), interval.side(way));
+        for direction in [Direction::Tx, Direction::Rx] {
+            let (limits, before) = (self.limits[direction as usize], side_of(&before, direction));
+            let (whole, part) = (self.side(direction), interval.side(direction));
             limits.keep(whole, &before);
             limits.divide(part, whole, &before);
         }
     }
 
-    pub fn side(&mut self, way: Direction) -> &mut DirectionBalance {
-        match way {
+    pub fn side(&mut self, direction: Direction) -> &mut DirectionBalance {
+        match direction {
             Direction::Tx => &mut self.balance.tx,
             Direction::Rx => &mut self.balance.rx,
         }
     }
 
     fn choose(&mut self) {
-        for way in [Direction::Tx, Direction::Rx] {
-            let limits = self.limits[way as usize];
-            limits.apply(self.side(way));
+        for direction in [Direction::Tx, Direction::Rx] {
+            let limits = self.limits[direction as usize];
+            limits.apply(self.side(direction));
         }
     }
 }
 
-pub const fn side_of(balance: &DeviceBalance, way: Direction) -> DirectionBalance {
-    match way {
+pub const fn side_of(balance: &DeviceBalance, direction: Direction) -> DirectionBalance {
+    match direction {
         Direction::Tx => balance.tx,
         Direction::Rx => balance.rx,
     }
@@ -119,15 +119,15 @@ pub fn add(total: &mut DeviceBalance, more: &DeviceBalance) {
 }
 
 /// What rows hold, and pairs of devices, as segments.
-fn of_rows(rows: &DeviceReading, way: Direction) -> DirectionBalance {
+fn of_rows(rows: &DeviceReading, direction: Direction) -> DirectionBalance {
     let sum = |flows: &Flows| {
-        let flow = &flows[way as usize];
+        let flow = &flows[direction as usize];
         (flow.skb_bytes + flow.gso_bytes, flow.skbs + flow.gso_packets)
     };
     let (attributed_bytes, attributed_packets) = sum(&rows.processes);
     let (kernel_bytes, kernel_packets) = sum(&rows.kernel);
     let (copied_bytes, copied_packets) = sum(&rows.copies);
-    let forwarded = forwarded(rows, way);
+    let forwarded = forwarded(rows, direction);
     DirectionBalance {
         attributed_bytes,
         attributed_packets,
@@ -142,9 +142,9 @@ fn of_rows(rows: &DeviceReading, way: Direction) -> DirectionBalance {
 }
 
 /// Of both IP versions.
-fn forwarded(rows: &DeviceReading, way: Direction) -> Forwarded {
+fn forwarded(rows: &DeviceReading, direction: Direction) -> Forwarded {
     let mut sum = Forwarded::default();
-    rows.forwarded.iter().for_each(|of_family| sum.add(&of_family[way as usize]));
+    rows.forwarded.iter().for_each(|of_family| sum.add(&of_family[direction as usize]));
     sum
 }
 
@@ -193,22 +193,22 @@ struct Limits {
 
 impl Limits {
     /// On the device's basis, if it was the same all the time.
-    fn of(device: &Device, rows: &DeviceReading, way: Direction) -> Self {
-        Self::on(&device.basis[way as usize], &device.whole, rows, way)
+    fn of(device: &Device, rows: &DeviceReading, direction: Direction) -> Self {
+        Self::on(&device.basis[direction as usize], &device.whole, rows, direction)
     }
 
     /// On some basis.
-    fn on(basis: &Basis, whole: &Whole, rows: &DeviceReading, way: Direction) -> Self {
-        let uncounted = uncounted(basis, whole, rows, way);
-        let forwarded = forwarded(rows, way);
+    fn on(basis: &Basis, whole: &Whole, rows: &DeviceReading, direction: Direction) -> Self {
+        let uncounted = uncounted(basis, whole, rows, direction);
+        let forwarded = forwarded(rows, direction);
         // Each may have come in a super-packet with another, which the device counted once.
-        let cut_packets = match (way, basis.packets) {
+        let cut_packets = match (direction, basis.packets) {
             (Direction::Tx, _) | (_, Counts::Segments) => 0,
             (Direction::Rx, Counts::Once | Counts::Buffers | Counts::Either) => rows.forwarded_cut.cast_signed(),
         };
         let sum = |of: fn(&Flow) -> u64| {
             let [processes, kernel, copies] =
-                [&rows.processes, &rows.kernel, &rows.copies].map(|flows| of(&flows[way as usize]).cast_signed());
+                [&rows.processes, &rows.kernel, &rows.copies].map(|flows| of(&flows[direction as usize]).cast_signed());
             processes + kernel - copies
         };
         let padding_bytes = sum(|flow| flow.padding_bytes) + forwarded.padding_bytes.cast_signed();
@@ -231,7 +231,7 @@ impl Limits {
         if basis.packets == Counts::Either {
             // Or all were merged afterwards.
             let segments = Basis { packets: Counts::Segments, bytes: Counts::Segments, ..*basis };
-            return limits.or(Self::on(&segments, whole, rows, way));
+            return limits.or(Self::on(&segments, whole, rows, direction));
         }
         limits
     }
@@ -320,9 +320,9 @@ pub struct Predicted {
 
 impl Predicted {
     /// Of an interval.
-    pub fn on(basis: &Basis, whole: &Whole, rows: &DeviceReading, way: Direction) -> Self {
-        let limits = Limits::on(&basis.padded(Padding::Maybe), whole, rows, way);
-        let side = of_rows(rows, way);
+    pub fn on(basis: &Basis, whole: &Whole, rows: &DeviceReading, direction: Direction) -> Self {
+        let limits = Limits::on(&basis.padded(Padding::Maybe), whole, rows, direction);
+        let side = of_rows(rows, direction);
         let sum =
             |attributed: u64, kernel: u64, copied: u64| (attributed + kernel).cast_signed() - copied.cast_signed();
         let bytes = sum(side.attributed_bytes, side.kernel_bytes, side.copied_bytes) - limits.bytes.least
@@ -341,9 +341,9 @@ impl Predicted {
 }
 
 /// What a device on some basis counts at most of the rows of a device above it: bytes and packets.
-pub fn carried(basis: &Basis, whole: &Whole, rows: &DeviceReading, way: Direction) -> [i64; 2] {
-    let limits = Limits::on(basis, whole, rows, way);
-    let side = of_rows(rows, way);
+pub fn carried(basis: &Basis, whole: &Whole, rows: &DeviceReading, direction: Direction) -> [i64; 2] {
+    let limits = Limits::on(basis, whole, rows, direction);
+    let side = of_rows(rows, direction);
     let bytes = side.rest_bytes().saturating_neg() - limits.bytes.least
         + limits.link_header_bytes.most
         + limits.padding_bytes.most;

@@ -62,15 +62,15 @@ impl Buffer {
     }
 
     /// As ledger.rs of the kernel's side counts it.
-    pub(super) fn count(&self, rows: &mut DeviceReading, way: Direction) {
-        self.count_times(1, rows, way);
+    pub(super) fn count(&self, rows: &mut DeviceReading, direction: Direction) {
+        self.count_times(1, rows, direction);
     }
 
     /// So many of them.
-    pub(super) fn count_times(&self, times: u64, rows: &mut DeviceReading, way: Direction) {
+    pub(super) fn count_times(&self, times: u64, rows: &mut DeviceReading, direction: Direction) {
         let add = |flows: &mut Flows, app_bytes: u64| {
             let mut more = Flows::default();
-            more[way as usize] = Flow { app_bytes: times * app_bytes, ..self.flow(times) };
+            more[direction as usize] = Flow { app_bytes: times * app_bytes, ..self.flow(times) };
             nettop_kernel::ledger::accumulate(flows, &more);
         };
         add(&mut rows.processes, self.segments * self.segment_bytes);
@@ -79,7 +79,7 @@ impl Buffer {
         if self.segments == 1 {
             return;
         }
-        match way {
+        match direction {
             Direction::Tx if self.is_large => add(&mut kinds.large, self.jumbo_bytes()),
             Direction::Tx if self.is_udp => add(&mut kinds.udp, 0),
             Direction::Rx if self.is_merged => add(&mut kinds.merged, 0),
@@ -108,12 +108,12 @@ impl Buffer {
         } else {
             more.padding_bytes = self.padding_bytes();
         }
-        rows.forwarded[self.family].iter_mut().for_each(|way| way.add(&more));
+        rows.forwarded[self.family].iter_mut().for_each(|direction| direction.add(&more));
     }
 
     /// Whether the device counts it once.
-    fn is_counted_once(&self, counts: Counts, basis: &Basis, whole: &Whole, way: Direction) -> bool {
-        match (counts, way) {
+    fn is_counted_once(&self, counts: Counts, basis: &Basis, whole: &Whole, direction: Direction) -> bool {
+        match (counts, direction) {
             _ if self.segments == 1 => true,
             (Counts::Segments, _) => false,
             (_, Direction::Tx) if self.is_large => whole.large[self.family],
@@ -124,15 +124,18 @@ impl Buffer {
     }
 
     /// Packets and bytes that the device counts.
-    pub(super) fn device(&self, basis: &Basis, whole: &Whole, way: Direction) -> (u64, u64) {
+    pub(super) fn device(&self, basis: &Basis, whole: &Whole, direction: Direction) -> (u64, u64) {
         let link_header = u64::from(basis.link_header_bytes);
         let padding = if basis.padding == Padding::Always { self.padding_bytes() } else { 0 };
-        let is_once = |counts| self.is_counted_once(counts, basis, whole, way);
+        let is_once = |counts| self.is_counted_once(counts, basis, whole, direction);
         let packets = if is_once(basis.packets) { 1 } else { self.segments };
         if is_once(basis.bytes) {
             // A jumbo header is in the one buffer; what the device merged itself has none.
-            let jumbo =
-                if self.segments > 1 && !(way == Direction::Rx && self.is_merged) { self.jumbo_bytes() } else { 0 };
+            let jumbo = if self.segments > 1 && !(direction == Direction::Rx && self.is_merged) {
+                self.jumbo_bytes()
+            } else {
+                0
+            };
             return (packets, self.bytes() + jumbo + link_header + padding);
         }
         let frame = self.segment_bytes + self.header_bytes() + link_header;

@@ -90,8 +90,10 @@ impl Stacks {
         self.forget(&uppers, &lowers);
         for lower in uppers.keys() {
             if let Some(report) = reports.get(lower) {
-                let before = each(|way| rest(&side_of(&report.total, way)))
-                    .map_with(each(|way| rest(&side_of(&report.interval, way))), |total, interval| total - interval);
+                let before = each(|direction| rest(&side_of(&report.total, direction)))
+                    .map_with(each(|direction| rest(&side_of(&report.interval, direction))), |total, interval| {
+                        total - interval
+                    });
                 self.left.entry(*lower).or_insert_with(|| [(length, before)].into());
             }
         }
@@ -121,7 +123,7 @@ impl Stacks {
         }
         for (lower, left) in &mut self.left {
             if let Some(report) = reports.get(lower) {
-                push(left, length, each(|way| rest(&side_of(&report.total, way))));
+                push(left, length, each(|direction| rest(&side_of(&report.total, direction))));
             }
         }
     }
@@ -143,21 +145,22 @@ impl Stacks {
         reports: &mut BTreeMap<DeviceKey, DeviceReport>,
     ) {
         let Some(passed) = self.passed.get_mut(&upper) else { return };
-        for (way, what) in [(0, BYTES), (0, PACKETS), (1, BYTES), (1, PACKETS)] {
+        for (direction, what) in [(0, BYTES), (0, PACKETS), (1, BYTES), (1, PACKETS)] {
             let mut asked: Vec<(DeviceKey, i64)> = Vec::with_capacity(passed.len());
             for (lower, window) in passed.iter() {
                 let Some(account) = accounts.get(lower) else { continue };
-                if !account.device.basis[way].is_decided() {
+                if !account.device.basis[direction].is_decided() {
                     continue;
                 }
-                let side = side_of(&account.total.balance, WAYS[way]);
+                let side = side_of(&account.total.balance, WAYS[direction]);
                 let rest = rest(&side)[what];
                 // What was left before all of these readings is nobody's above.
-                let old = self.left.get(lower).and_then(|left| left.iter().map(|(_, left)| left[way][what]).min());
+                let old =
+                    self.left.get(lower).and_then(|left| left.iter().map(|(_, left)| left[direction][what]).min());
                 let ask = if rest < 0 {
                     -[side.upper_bytes, side.upper_packets][what].cast_signed().min(-rest)
                 } else {
-                    let most = sum(window, |passed| passed.carried[way][what]).max(0);
+                    let most = sum(window, |passed| passed.carried[direction][what]).max(0);
                     (rest - old.unwrap_or(0).max(0)).clamp(0, most)
                 };
                 if ask != 0 {
@@ -168,18 +171,18 @@ impl Stacks {
             // What turned out to be a device's own is there for the others.
             asked.sort_by_key(|(_, ask)| *ask > 0);
             for (lower, ask) in asked {
-                let taken = ask.min(available(passed, lower, way, what).max(0));
+                let taken = ask.min(available(passed, lower, direction, what).max(0));
                 let last = passed.get_mut(&lower).and_then(VecDeque::back_mut);
                 let (Some(account), Some(report), Some((_, last))) =
                     (accounts.get_mut(&lower), reports.get_mut(&lower), last)
                 else {
                     continue;
                 };
-                last.taken[way][what] = taken;
-                let total = account.total.side(WAYS[way]);
+                last.taken[direction][what] = taken;
+                let total = account.total.side(WAYS[direction]);
                 give(total, what, taken);
                 let [of_total, of_interval] = [&mut report.total, &mut report.interval]
-                    .map(|balance| if way == 0 { &mut balance.tx } else { &mut balance.rx });
+                    .map(|balance| if direction == 0 { &mut balance.tx } else { &mut balance.rx });
                 *of_total = *total;
                 give(of_interval, what, taken.max(0));
             }
@@ -227,7 +230,7 @@ impl Traffic {
             self.known.push(KnownPackets { rows, whole: device.whole, tags: 0 });
         }
         if let Some(report) = report {
-            let rests = each(|way| rest(&side_of(&report.interval, way)));
+            let rests = each(|direction| rest(&side_of(&report.interval, direction)));
             self.sums = self.sums.map_with(rests, |sum, rest| sum + rest);
         }
     }
@@ -235,8 +238,8 @@ impl Traffic {
     /// What a device below counts of it.
     fn on(&self, upper: &Device, lower: &Device) -> Amounts {
         let tags = u32::from(upper.identity.kind == "vlan");
-        each(|way| {
-            let at = way as usize;
+        each(|direction| {
+            let at = direction as usize;
             let (basis, counts_tags) = (&lower.basis[at], lower.counts_tags[at]);
             let tag_bytes = |tags: u32| if counts_tags { tags * TAG_BYTES } else { 0 };
             let [sum_bytes, sum_packets] = self.sums[at];
@@ -246,7 +249,7 @@ impl Traffic {
             for known in &self.known {
                 let link_header_bytes = basis.link_header_bytes + tag_bytes(known.tags + tags);
                 let whole = known.whole.and(&lower.whole);
-                let carried = carried(&Basis { link_header_bytes, ..*basis }, &whole, &known.rows, way);
+                let carried = carried(&Basis { link_header_bytes, ..*basis }, &whole, &known.rows, direction);
                 amounts = [amounts[0] + carried[0], amounts[1] + carried[1]];
             }
             amounts
@@ -272,11 +275,11 @@ impl Traffic {
 }
 
 /// What is left for a lower device of what the upper carried, in the counting of the lower one.
-fn available(passed: &BTreeMap<DeviceKey, Window<Passed>>, lower: DeviceKey, way: usize, what: usize) -> i64 {
-    let carried = |window: &Window<Passed>| sum(window, |passed| passed.carried[way][what]);
+fn available(passed: &BTreeMap<DeviceKey, Window<Passed>>, lower: DeviceKey, direction: usize, what: usize) -> i64 {
+    let carried = |window: &Window<Passed>| sum(window, |passed| passed.carried[direction][what]);
     let Some(whole) = passed.get(&lower).map(carried) else { return 0 };
     let taken = passed.values().map(|window| {
-        let taken = sum(window, |passed| passed.taken[way][what]);
+        let taken = sum(window, |passed| passed.taken[direction][what]);
         let of = carried(window);
         if of == whole || of <= 0 || whole <= 0 {
             return taken;

@@ -29,7 +29,7 @@ pub fn line(text: &mut String, event: &PacketEvent, device: &str, clock: &Clock)
     } else {
         let _ = write!(text, "{:<18}", protocol(event.protocol).to_uppercase());
     }
-    let way = if event.direction == Direction::Tx as u8 { "tx" } else { "rx" };
+    let direction = if event.direction == Direction::Tx as u8 { "tx" } else { "rx" };
     let (pid, command) = match event.found {
         found::NOBODY => ("-".into(), "-".into()),
         found::KERNEL => ("0".into(), "[kernel]".into()),
@@ -37,5 +37,5 @@ pub fn line(text: &mut String, event: &PacketEvent, device: &str, clock: &Clock)
     };
     let time = clock.of_day(event.time_ns);
     let (bytes, segments) = (event.bytes, event.segments);
-    let _ = writeln!(text, "{time} {way:<3} {bytes:>6} {segments:>4} {device:<15} {pid:>7} {command}");
+    let _ = writeln!(text, "{time} {direction:<3} {bytes:>6} {segments:>4} {device:<15} {pid:>7} {command}");
 }

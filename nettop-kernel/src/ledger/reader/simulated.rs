@@ -187,9 +187,9 @@ impl Programs {
     }
 
     /// Counts in a slot that was found, now or a moment ago.
-    pub(super) fn count(&self, slot: usize, way: Direction, packets: u64) {
+    pub(super) fn count(&self, slot: usize, direction: Direction, packets: u64) {
         let counters: [u64; size_of::<Flow>() / 8] = bytemuck::cast(flow(packets));
-        self.add(slot, offset_of!(Row, flows) + way as usize * size_of::<Flow>(), &counters);
+        self.add(slot, offset_of!(Row, flows) + direction as usize * size_of::<Flow>(), &counters);
     }
 
     /// Takes back what was sent by a socket's row, if it is there.

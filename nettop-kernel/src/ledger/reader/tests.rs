@@ -23,13 +23,13 @@ const SOCKETS: usize = PLACES.len() * (PROCESSES + 2);
 enum Step {
     Count {
         socket: usize,
-        way: Direction,
+        direction: Direction,
         packets: u64,
     },
     /// A program has found the row, and counts there soon: before the next reading but one.
     Late {
         socket: usize,
-        way: Direction,
+        direction: Direction,
         packets: u64,
     },
     /// Dropped before the device, of what was sent.
@@ -57,11 +57,11 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let way = || prop_oneof![Just(Direction::Tx), Just(Direction::Rx)];
+    let direction = || prop_oneof![Just(Direction::Tx), Just(Direction::Rx)];
     let packets = 1..20_u64;
     prop_oneof![
-        6 => (0..SOCKETS, way(), packets.clone()).prop_map(|(socket, way, packets)| Step::Count { socket, way, packets }),
-        2 => (0..SOCKETS, way(), packets.clone()).prop_map(|(socket, way, packets)| Step::Late { socket, way, packets }),
+        6 => (0..SOCKETS, direction(), packets.clone()).prop_map(|(socket, direction, packets)| Step::Count { socket, direction, packets }),
+        2 => (0..SOCKETS, direction(), packets.clone()).prop_map(|(socket, direction, packets)| Step::Late { socket, direction, packets }),
         3 => (0..SOCKETS, packets).prop_map(|(socket, packets)| Step::Unsent { socket, packets }),
         2 => (0..PROCESSES).prop_map(|process| Step::Exit { process }),
         1 => (0..PROCESSES).prop_map(|process| Step::Start { process }),
@@ -151,13 +151,13 @@ impl World {
 
     fn apply(&mut self, step: Step) {
         match step {
-            Step::Count { socket, way, packets } => {
+            Step::Count { socket, direction, packets } => {
                 let slot = self.find(socket);
-                self.count((slot, way, packets));
+                self.count((slot, direction, packets));
             }
-            Step::Late { socket, way, packets } => {
+            Step::Late { socket, direction, packets } => {
                 let slot = self.find(socket);
-                self.late.push((slot, way, packets));
+                self.late.push((slot, direction, packets));
             }
             Step::Unsent { socket, packets } => self.take_back(socket, packets),
             Step::Exit { process } => self.exit(process),
@@ -196,10 +196,10 @@ impl World {
         slot
     }
 
-    fn count(&mut self, (slot, way, packets): (usize, Direction, u64)) {
-        self.ledger.programs.count(slot, way, packets);
+    fn count(&mut self, (slot, direction, packets): (usize, Direction, u64)) {
+        self.ledger.programs.count(slot, direction, packets);
         let counted = self.counted.get_mut(&slot).unwrap();
-        *if way == Direction::Tx { &mut counted.sent } else { &mut counted.received } += packets;
+        *if direction == Direction::Tx { &mut counted.sent } else { &mut counted.received } += packets;
     }
 
     fn take_back(&mut self, socket: usize, packets: u64) {
@@ -306,7 +306,7 @@ fn both_ip_versions_of_a_row_leave_together() {
         world.ledger.retirement.age(Duration::from_secs(61));
         world.read().rows.len()
     };
-    let count = |world: &mut World, socket| world.apply(Step::Count { socket, way: Direction::Rx, packets: 1 });
+    let count = |world: &mut World, socket| world.apply(Step::Count { socket, direction: Direction::Rx, packets: 1 });
     count(&mut world, 0);
     world.is_there[0] = false;
     for _ in 0..5 {

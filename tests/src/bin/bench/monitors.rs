@@ -118,10 +118,11 @@ fn attach_empty(object: &str, load: Load) -> anyhow::Result<Ebpf> {
     let mut ebpf = Ebpf::load(&fs::read(object)?)?;
     let btf = aya::Btf::from_sys_fs()?;
     let cgroup = cgroup2()?;
-    for (name, way) in [("packet_tx", CgroupSkbAttachType::Egress), ("packet_rx", CgroupSkbAttachType::Ingress)] {
+    for (name, attach_type) in [("packet_tx", CgroupSkbAttachType::Egress), ("packet_rx", CgroupSkbAttachType::Ingress)]
+    {
         let program: &mut CgroupSkb = ebpf.program_mut(name).context("no such program")?.try_into()?;
         program.load()?;
-        program.attach(&cgroup, way, CgroupAttachMode::Single)?;
+        program.attach(&cgroup, attach_type, CgroupAttachMode::Single)?;
     }
     let receive = match load {
         Load::Udp => "sock_recv_length",

@@ -77,7 +77,7 @@ fn a_bond_of_cards_that_count_alike_balances() {
                 moved(&documents, namespace, name)
             });
             println!("{mode}: {parts:?}");
-            let sum = [0, 1].map(|way| [0, 1].map(|what| parts[0][way][what] + parts[1][way][what]));
+            let sum = [0, 1].map(|direction| [0, 1].map(|what| parts[0][direction][what] + parts[1][direction][what]));
             assert_eq!(sum, moved(&documents, namespace, "bond0"));
             assert_eq!(parts[1][0][1] > 0, mode == "balance-rr", "{parts:?}");
         }

@@ -7,7 +7,7 @@ use std::{
     os::fd::AsRawFd as _,
 };
 
-use nettop_tests::{drops::nft_drop, kernel, pairs::set_option, ways};
+use nettop_tests::{directions, drops::nft_drop, kernel, pairs::set_option};
 
 use super::*;
 
@@ -100,12 +100,12 @@ fn assert_explained(document: &Snapshot, namespace: &Namespace, name: &str, serv
     let answers_unseen = kernel() < (6, 12) && server.contains(':') && name != "v0";
     let found = document.devices.iter().find(|device| device.netns == namespace.inode() && device.device == name);
     let link_header = u64::from(found.unwrap().tx_basis.link_header_bytes);
-    for (way, side) in ways(device(document, namespace.inode(), name)) {
-        let unseen = u64::from(answers_unseen && way == "tx");
+    for (direction, side) in directions(device(document, namespace.inode(), name)) {
+        let unseen = u64::from(answers_unseen && direction == "tx");
         let bytes = (side.unattributed_bytes, side.pending_bytes);
         let packets = (side.unattributed_packets, side.pending_packets);
-        assert_eq!((bytes, packets), ((unseen * (80 + link_header), 0), (unseen, 0)), "{name} {way}: {side:#?}");
-        assert!(side.attributed_bytes > BYTES as u64, "{name} {way}: {side:#?}");
+        assert_eq!((bytes, packets), ((unseen * (80 + link_header), 0), (unseen, 0)), "{name} {direction}: {side:#?}");
+        assert!(side.attributed_bytes > BYTES as u64, "{name} {direction}: {side:#?}");
     }
 }
 

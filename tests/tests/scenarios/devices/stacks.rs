@@ -3,7 +3,7 @@
 use std::os::fd::AsRawFd as _;
 
 use nettop_model::snapshot::DirectionBalance;
-use nettop_tests::{kernel, pairs::set_option, ways};
+use nettop_tests::{directions, kernel, pairs::set_option};
 
 use super::{
     offloads::{add_addresses_to, tcp, udp_segments},
@@ -20,21 +20,21 @@ fn assert_explained(document: &Snapshot, namespace: &Namespace, upper: &str, low
     // On 6.1 no hook sees the SYN-ACK of IPv6.
     let is_exact = kernel() >= (6, 12);
     let above = device(document, namespace.inode(), upper);
-    for (way, side) in ways(above) {
-        assert!(!is_exact || rests(&side) == [0; 4], "{upper} {way}: {side:#?}");
-        assert!(side.attributed_bytes > 0, "{upper} {way}: {side:#?}");
+    for (direction, side) in directions(above) {
+        assert!(!is_exact || rests(&side) == [0; 4], "{upper} {direction}: {side:#?}");
+        assert!(side.attributed_bytes > 0, "{upper} {direction}: {side:#?}");
         let mut carried = 0;
         for lower in lowers {
-            let found = ways(device(document, namespace.inode(), lower));
-            let (_, below) = found.into_iter().find(|(found, _)| *found == way).unwrap();
-            assert_eq!(rests(&below), [0; 4], "{lower} {way}: {below:#?}");
+            let found = directions(device(document, namespace.inode(), lower));
+            let (_, below) = found.into_iter().find(|(found, _)| *found == direction).unwrap();
+            assert_eq!(rests(&below), [0; 4], "{lower} {direction}: {below:#?}");
             let is_own = [below.attributed_bytes, below.kernel_bytes, below.forwarded_bytes];
-            assert_eq!(is_own, [0; 3], "{lower} {way}: {below:#?}");
-            assert_eq!([below.upper_bytes, below.upper_packets], [below.bytes, below.packets], "{lower} {way}");
+            assert_eq!(is_own, [0; 3], "{lower} {direction}: {below:#?}");
+            assert_eq!([below.upper_bytes, below.upper_packets], [below.bytes, below.packets], "{lower} {direction}");
             carried += below.upper_packets;
         }
         let has = side.attributed_packets + side.kernel_packets + side.unattributed_packets;
-        assert!(carried > 0 && carried <= has, "{way}: {carried} on {lowers:?} of {side:#?}");
+        assert!(carried > 0 && carried <= has, "{direction}: {carried} on {lowers:?} of {side:#?}");
     }
 }
 
@@ -171,13 +171,13 @@ fn what_a_bridge_counts_is_explained_on_its_ports_and_what_they_pass_on_is_not()
     tcp(&nettopd, [&a, &c], "10.1.0.3");
     let document = tcp(&nettopd, [&b, &c], "10.1.0.3");
     for (namespace, name) in [(&a, "br0"), (&a, "v0"), (&a, "w0")] {
-        for (way, side) in ways(device(&document, namespace.inode(), name)) {
-            assert!(kernel() < (6, 12) || rests(&side) == [0; 4], "{name} {way}: {side:#?}");
-            assert_eq!(side.forwarded_bytes > 0, name != "br0", "{name} {way}: {side:#?}");
-            assert_eq!(side.upper_bytes > 0, name != "br0", "{name} {way}: {side:#?}");
+        for (direction, side) in directions(device(&document, namespace.inode(), name)) {
+            assert!(kernel() < (6, 12) || rests(&side) == [0; 4], "{name} {direction}: {side:#?}");
+            assert_eq!(side.forwarded_bytes > 0, name != "br0", "{name} {direction}: {side:#?}");
+            assert_eq!(side.upper_bytes > 0, name != "br0", "{name} {direction}: {side:#?}");
         }
     }
-    let packets = |name: &str| ways(device(&document, a.inode(), name)).map(|(_, side)| side);
+    let packets = |name: &str| directions(device(&document, a.inode(), name)).map(|(_, side)| side);
     for ((above, v0), w0) in packets("br0").into_iter().zip(packets("v0")).zip(packets("w0")) {
         assert!(v0.upper_packets + w0.upper_packets <= above.attributed_packets, "{above:#?} {v0:#?} {w0:#?}");
     }

@@ -93,23 +93,27 @@ fn between(documents: [&Snapshot; 2], namespace: &Namespace, name: &str) -> [Dir
 /// Both tunnels' rests are zero, and both devices below have no rows and count the same outer packets.
 fn assert_books(documents: [&Snapshot; 2], ends: [&Namespace; 2], server: &str, is_wireguard: bool) {
     for (end, namespace) in ends.into_iter().enumerate() {
-        for (way, side) in ["tx", "rx"].into_iter().zip(between(documents, namespace, TUNNEL)) {
-            assert!(side.attributed_packets > 0 || (end, way) != (0, "tx"), "{end} {way}: {side:#?}");
-            assert_eq!((side.pending_bytes, side.pending_packets, side.undecided_bytes), (0, 0, 0), "{end} {way}");
+        for (direction, side) in ["tx", "rx"].into_iter().zip(between(documents, namespace, TUNNEL)) {
+            assert!(side.attributed_packets > 0 || (end, direction) != (0, "tx"), "{end} {direction}: {side:#?}");
+            assert_eq!(
+                (side.pending_bytes, side.pending_packets, side.undecided_bytes),
+                (0, 0, 0),
+                "{end} {direction}"
+            );
             // No hook sees the SYN-ACK of IPv6 on 6.1.
-            let most = u64::from(kernel() < (6, 12) && server.contains(':') && (end, way) == (1, "tx"));
+            let most = u64::from(kernel() < (6, 12) && server.contains(':') && (end, direction) == (1, "tx"));
             let rest = (side.unattributed_packets, side.unattributed_bytes);
             if is_wireguard {
                 let others = side.packets - side.attributed_packets;
-                assert_eq!(rest.0, others, "{end} {way}: {side:#?}");
+                assert_eq!(rest.0, others, "{end} {direction}: {side:#?}");
                 let sealed = side.bytes - side.attributed_bytes;
                 let [least, most] =
                     [SEALED_BYTES.start(), SEALED_BYTES.end()].map(|bytes| bytes * side.attributed_packets);
                 let of_others = WIREGUARD_BYTES.end() * others;
-                assert!((least..=most + of_others).contains(&sealed), "{end} {way}: {side:#?}");
-                assert!(rest.1 <= of_others, "{end} {way}: {side:#?}");
+                assert!((least..=most + of_others).contains(&sealed), "{end} {direction}: {side:#?}");
+                assert!(rest.1 <= of_others, "{end} {direction}: {side:#?}");
             } else {
-                assert!(rest.0 <= most && rest.1 <= 94 * most, "{end} {way}: {side:#?}");
+                assert!(rest.0 <= most && rest.1 <= 94 * most, "{end} {direction}: {side:#?}");
             }
         }
     }

@@ -70,7 +70,7 @@ impl Random {
 }
 
 /// What is found after each second.
-fn found(basis: Basis, way: Direction, traffic: Traffic, seed: u64) -> Vec<Option<Measured>> {
+fn found(basis: Basis, direction: Direction, traffic: Traffic, seed: u64) -> Vec<Option<Measured>> {
     let mut random = Random(seed);
     let mut before = Device::default();
     before.setup.driver = "unknown".into();
@@ -88,12 +88,12 @@ fn found(basis: Basis, way: Direction, traffic: Traffic, seed: u64) -> Vec<Optio
             buffers.swap(at, usize::try_from(other).unwrap());
         }
         let mut rows = DeviceReading::default();
-        buffers.iter().for_each(|buffer| buffer.count(&mut rows, way));
+        buffers.iter().for_each(|buffer| buffer.count(&mut rows, direction));
         late.extend(buffers);
         let is_late = usize::try_from(random.below(traffic.late + 1)).unwrap();
         let rest = late.split_off(late.len().saturating_sub(is_late));
         let counted = std::mem::replace(&mut late, rest);
-        let count = |buffer: &Buffer| buffer.device(&basis, &Whole::default(), way);
+        let count = |buffer: &Buffer| buffer.device(&basis, &Whole::default(), direction);
         let (mut packets, mut bytes) = counted.iter().map(count).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
         for _ in 0..(random.about(traffic.unknown) + random.below(10)) / 10 {
             (packets, bytes) = (packets + 1, bytes + 42);
@@ -104,7 +104,7 @@ fn found(basis: Basis, way: Direction, traffic: Traffic, seed: u64) -> Vec<Optio
         }
         let mut now = before.clone();
         let counters = &mut now.counters;
-        let (of_packets, of_bytes) = match way {
+        let (of_packets, of_bytes) = match direction {
             Direction::Tx => (&mut counters.tx_packets, &mut counters.tx_bytes),
             Direction::Rx => (&mut counters.rx_packets, &mut counters.rx_bytes),
         };
@@ -112,15 +112,15 @@ fn found(basis: Basis, way: Direction, traffic: Traffic, seed: u64) -> Vec<Optio
         *of_bytes += bytes;
         calibration.add(&before, &now, &rows, SECOND);
         before = now;
-        calibration.measured()[way as usize].clone()
+        calibration.measured()[direction as usize].clone()
     };
     (0..OBSERVED_S).map(&mut observe).collect()
 }
 
 fn cases() -> impl Strategy<Value = (Basis, Direction, u64)> {
-    let way = prop_oneof![Just(Direction::Tx), Just(Direction::Rx)];
-    (0..DRIVERS.len(), way, any::<u64>())
-        .prop_map(|(driver, way, seed)| (DRIVERS[driver].basis[way as usize], way, seed))
+    let direction = prop_oneof![Just(Direction::Tx), Just(Direction::Rx)];
+    (0..DRIVERS.len(), direction, any::<u64>())
+        .prop_map(|(driver, direction, seed)| (DRIVERS[driver].basis[direction as usize], direction, seed))
 }
 
 proptest! {
@@ -128,9 +128,9 @@ proptest! {
 
     #[test]
     fn what_each_driver_counts_is_found_without_its_source_in_half_a_minute(
-        (basis, way, seed) in cases(), traffic in traffic(400..2000_u64, 0..10_u64, Just(0), 2)
+        (basis, direction, seed) in cases(), traffic in traffic(400..2000_u64, 0..10_u64, Just(0), 2)
     ) {
-        let found = found(basis, way, traffic, seed);
+        let found = found(basis, direction, traffic, seed);
         for measured in found.iter().flatten() {
             prop_assert_eq!(measured.or_source(basis).known, Known::Source, "{:?}", measured);
         }
@@ -140,9 +140,9 @@ proptest! {
 
     #[test]
     fn what_is_found_is_never_wrong_whatever_else_passes(
-        (basis, way, seed) in cases(), traffic in traffic(0..2000_u64, 0..200_u64, prop_oneof![0..50_u64, 0..3000_u64], 3)
+        (basis, direction, seed) in cases(), traffic in traffic(0..2000_u64, 0..200_u64, prop_oneof![0..50_u64, 0..3000_u64], 3)
     ) {
-        for measured in found(basis, way, traffic, seed).iter().flatten() {
+        for measured in found(basis, direction, traffic, seed).iter().flatten() {
             prop_assert_eq!(measured.or_source(basis).known, Known::Source, "{:?}", measured);
         }
     }
@@ -151,7 +151,7 @@ proptest! {
 /// A card with little traffic is measured as well, however often it is read.
 #[test]
 fn idle_readings_end_no_window() {
-    let (mut way, mut random) = (Way::new(Direction::Tx), Random(5));
+    let (mut calibration, mut random) = (OneDirection::new(Direction::Tx), Random(5));
     let idle_readings = 2 * usize::try_from(MAX_READINGS).unwrap();
     for _ in 0..8 * AGREEING_WINDOWS {
         let mut rows = DeviceReading::default();
@@ -160,51 +160,51 @@ fn idle_readings_end_no_window() {
         let basis = Basis::new(Counts::Once, 14);
         let moved = buffers.iter().map(|buffer| buffer.device(&basis, &Whole::default(), Direction::Tx));
         let moved = moved.fold((0, 0), |a, b| (a.0 + b.0.cast_signed(), a.1 + b.1.cast_signed()));
-        way.add(moved, &Device::default(), &rows, SECOND);
+        calibration.add(moved, &Device::default(), &rows, SECOND);
         let idle = DeviceReading::default();
-        (0..idle_readings).for_each(|_| way.add((0, 0), &Device::default(), &idle, SECOND));
+        (0..idle_readings).for_each(|_| calibration.add((0, 0), &Device::default(), &idle, SECOND));
     }
-    assert_eq!(way.measured().map(|measured| measured.basis().packets), Some(Counts::Once));
+    assert_eq!(calibration.measured().map(|measured| measured.basis().packets), Some(Counts::Once));
 }
 
 #[test]
 fn what_is_contradicted_is_given_up_and_what_is_forwarded_contradicts_nothing() {
-    let mut way = Way::new(Direction::Rx);
+    let mut calibration = OneDirection::new(Direction::Rx);
     let mut random = Random(3);
-    let mut observe = |way: &mut Way, counts: fn(i64) -> i64| {
+    let mut observe = |calibration: &mut OneDirection, counts: fn(i64) -> i64| {
         let mut rows = DeviceReading::default();
         (0..600).for_each(|_| random.buffer(0).count(&mut rows, Direction::Rx));
         let predicted = Predicted::on(&Basis::new(Counts::Segments, 14), &Whole::default(), &rows, Direction::Rx);
-        way.add((counts(predicted.packets), counts(predicted.bytes[0])), &Device::default(), &rows, SECOND);
+        calibration.add((counts(predicted.packets), counts(predicted.bytes[0])), &Device::default(), &rows, SECOND);
     };
-    (0..20).for_each(|_| observe(&mut way, |all| all));
-    assert!(way.measured().is_some());
-    (0..200).for_each(|_| observe(&mut way, |own| 20 * own));
-    assert!(way.measured().is_some());
-    (0..200).for_each(|_| observe(&mut way, |all| all / 2));
-    assert_eq!(way.measured(), None);
+    (0..20).for_each(|_| observe(&mut calibration, |all| all));
+    assert!(calibration.measured().is_some());
+    (0..200).for_each(|_| observe(&mut calibration, |own| 20 * own));
+    assert!(calibration.measured().is_some());
+    (0..200).for_each(|_| observe(&mut calibration, |all| all / 2));
+    assert_eq!(calibration.measured(), None);
 }
 
 #[test]
 fn a_device_that_counts_otherwise_from_now_on_is_found_out_by_several_windows() {
     const TRAFFIC: Traffic = Traffic { buffers: [500, 10, 50, 50], unknown: 1, forwarded: 0, late: 0 };
     let [once, segments] = [Counts::Once, Counts::Segments].map(|counts| Basis::new(counts, 14));
-    let way = Direction::Tx;
-    let mut calibration = Way::new(way);
+    let direction = Direction::Tx;
+    let mut calibration = OneDirection::new(direction);
     let mut random = Random(1);
-    let mut observe = |calibration: &mut Way, basis: &Basis| {
+    let mut observe = |calibration: &mut OneDirection, basis: &Basis| {
         let buffers: Vec<Buffer> = (0..4)
             .flat_map(|kind| vec![kind; TRAFFIC.buffers[kind] as usize])
             .map(|kind| random.buffer(kind))
             .collect();
         let mut rows = DeviceReading::default();
-        buffers.iter().for_each(|buffer| buffer.count(&mut rows, way));
-        let moved = buffers.iter().map(|buffer| buffer.device(basis, &Whole::default(), way));
+        buffers.iter().for_each(|buffer| buffer.count(&mut rows, direction));
+        let moved = buffers.iter().map(|buffer| buffer.device(basis, &Whole::default(), direction));
         let moved = moved.fold((0, 0), |a, b| (a.0 + b.0.cast_signed(), a.1 + b.1.cast_signed()));
         calibration.add(moved, &Device::default(), &rows, SECOND);
     };
     (0..20).for_each(|_| observe(&mut calibration, &once));
-    let found = |calibration: &Way| calibration.measured().map(|measured| measured.basis().packets);
+    let found = |calibration: &OneDirection| calibration.measured().map(|measured| measured.basis().packets);
     assert_eq!(found(&calibration), Some(Counts::Once));
     // A window needs a few of these: one that is half and half explains nothing.
     let mut seconds = 0;

@@ -26,13 +26,13 @@ fn device_with(basis: Basis, whole: Whole, counters: Counters) -> Device {
     Device { basis: [basis; 2], whole, counters, ..Device::default() }
 }
 
-fn sum(buffers: &[Buffer], basis: &Basis, whole: &Whole, way: Direction) -> (u64, u64) {
-    buffers.iter().map(|buffer| buffer.device(basis, whole, way)).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1))
+fn sum(buffers: &[Buffer], basis: &Basis, whole: &Whole, direction: Direction) -> (u64, u64) {
+    buffers.iter().map(|buffer| buffer.device(basis, whole, direction)).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1))
 }
 
 fn counters(buffers: &[Buffer], basis: &Basis, whole: &Whole) -> Counters {
     let [(tx_packets, tx_bytes), (rx_packets, rx_bytes)] =
-        [Direction::Tx, Direction::Rx].map(|way| sum(buffers, basis, whole, way));
+        [Direction::Tx, Direction::Rx].map(|direction| sum(buffers, basis, whole, direction));
     Counters { tx_bytes, tx_packets, rx_bytes, rx_packets }
 }
 

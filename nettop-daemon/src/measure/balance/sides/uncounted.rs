@@ -27,18 +27,18 @@ impl Uncounted {
 }
 
 /// The same of a device on this basis, if that counts super-packets once.
-pub(super) fn uncounted(basis: &Basis, whole: &Whole, rows: &DeviceReading, way: Direction) -> Uncounted {
+pub(super) fn uncounted(basis: &Basis, whole: &Whole, rows: &DeviceReading, direction: Direction) -> Uncounted {
     let mut sum = Uncounted::default();
     for (family, kinds) in rows.super_packets.iter().enumerate() {
-        match way {
+        match direction {
             Direction::Tx => sent_whole(kinds, whole, family, &mut sum),
             Direction::Rx => received(kinds, basis, &mut sum),
         }
     }
-    if way == Direction::Rx && has_all_once(basis) {
+    if direction == Direction::Rx && has_all_once(basis) {
         sum.remove(&rows.copies[Direction::Rx as usize]);
     }
-    forwarded(basis, whole, rows, way, &mut sum);
+    forwarded(basis, whole, rows, direction, &mut sum);
     sum
 }
 
@@ -79,12 +79,12 @@ fn received(kinds: &SuperPackets, basis: &Basis, sum: &mut Uncounted) {
 }
 
 /// Of forwarded traffic: as the device got it to send, or, received, as the next one did.
-fn forwarded(basis: &Basis, whole: &Whole, rows: &DeviceReading, way: Direction, sum: &mut Uncounted) {
+fn forwarded(basis: &Basis, whole: &Whole, rows: &DeviceReading, direction: Direction, sum: &mut Uncounted) {
     for (family, forwarded) in rows.forwarded.iter().enumerate() {
-        let forwarded = &forwarded[way as usize];
+        let forwarded = &forwarded[direction as usize];
         // A bond's parts segment what it got whole.
-        let is_segmented = way == Direction::Tx && !whole.tcp[family] && !whole.udp;
-        if way == Direction::Rx && !has_all_once(basis) {
+        let is_segmented = direction == Direction::Tx && !whole.tcp[family] && !whole.udp;
+        if direction == Direction::Rx && !has_all_once(basis) {
             sum.packets += forwarded.merged_packets.cast_signed();
             sum.bytes += forwarded.merged_bytes.cast_signed();
         } else if !is_segmented {

@@ -38,17 +38,17 @@ fn any_whole() -> impl Strategy<Value = Whole> {
 }
 
 /// Whether two ways of counting agree on a kind of packet, but for padding.
-fn agree(a: &Basis, b: &Basis, whole: &Whole, way: Direction, kind: &Buffer) -> bool {
-    let count = |basis: &Basis| kind.device(&basis.padded(Padding::Never), whole, way);
+fn agree(a: &Basis, b: &Basis, whole: &Whole, direction: Direction, kind: &Buffer) -> bool {
+    let count = |basis: &Basis| kind.device(&basis.padded(Padding::Never), whole, direction);
     count(a) == count(b)
 }
 
 /// The first way of counting that is found and is wrong about a kind of packet that has passed, and whether any is found
 /// in the end.
-fn find(basis: Basis, whole: Whole, way: Direction, mix: &[(Buffer, u64)], seed: u64) -> (Option<Basis>, bool) {
+fn find(basis: Basis, whole: Whole, direction: Direction, mix: &[(Buffer, u64)], seed: u64) -> (Option<Basis>, bool) {
     let mut random = Random(seed);
     let device = Device { whole, ..Device::default() };
-    let mut calibration = Way::new(way);
+    let mut calibration = OneDirection::new(direction);
     let mut passed = vec![false; mix.len()];
     // Counted by the device with the next second's.
     let mut late = (0, 0);
@@ -58,8 +58,8 @@ fn find(basis: Basis, whole: Whole, way: Direction, mix: &[(Buffer, u64)], seed:
         for ((kind, amount), passed) in mix.iter().zip(&mut passed) {
             let amount = random.about(*amount);
             *passed |= amount > 0;
-            kind.count_times(amount, &mut rows, way);
-            let (of_packets, of_bytes) = kind.device(&basis, &whole, way);
+            kind.count_times(amount, &mut rows, direction);
+            let (of_packets, of_bytes) = kind.device(&basis, &whole, direction);
             (packets, bytes) = (packets + amount * of_packets, bytes + amount * of_bytes);
             if late == (0, 0) && amount > 0 && random.below(8) == 0 {
                 late = (of_packets, of_bytes);
@@ -73,7 +73,7 @@ fn find(basis: Basis, whole: Whole, way: Direction, mix: &[(Buffer, u64)], seed:
         let Some(measured) = calibration.measured() else { continue };
         let found = measured.basis();
         let kinds = mix.iter().zip(&passed).filter(|(_, passed)| **passed).map(|((kind, _), _)| kind);
-        if { kinds }.any(|kind| !agree(&found, &basis, &whole, way, kind)) {
+        if { kinds }.any(|kind| !agree(&found, &basis, &whole, direction, kind)) {
             return (Some(found), true);
         }
     }
@@ -84,10 +84,10 @@ fn find(basis: Basis, whole: Whole, way: Direction, mix: &[(Buffer, u64)], seed:
 fn no_mix_makes_it_take_one_way_of_counting_for_another() {
     let config = ProptestConfig { failure_persistence: None, cases: CASES, ..ProptestConfig::default() };
     let decided = Cell::new(0);
-    let way = prop_oneof![Just(Direction::Tx), Just(Direction::Rx)];
-    let cases = (any_basis(), any_whole(), way, any_mix(), any::<u64>());
-    let done = TestRunner::new(config).run(&cases, |(basis, whole, way, mix, seed)| {
-        let (wrong, is_decided) = find(basis, whole, way, &mix, seed);
+    let direction = prop_oneof![Just(Direction::Tx), Just(Direction::Rx)];
+    let cases = (any_basis(), any_whole(), direction, any_mix(), any::<u64>());
+    let done = TestRunner::new(config).run(&cases, |(basis, whole, direction, mix, seed)| {
+        let (wrong, is_decided) = find(basis, whole, direction, &mix, seed);
         prop_assert_eq!(wrong, None);
         decided.set(decided.get() + u32::from(is_decided));
         Ok(())
