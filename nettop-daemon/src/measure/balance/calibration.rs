@@ -26,6 +26,8 @@ const PACKETS_PER_UNKNOWN: i64 = 50;
 /// super-packets.
 const MAX_UNKNOWN_PACKET_BYTES: i64 = 1600;
 const MAX_SUPER_PACKET_BYTES: i64 = 65_550;
+/// More than a super-packet has of TCP with 1,000 bytes in each.
+const MAX_SUPER_PACKET_SEGMENTS: i64 = 64;
 /// The same for a close check: so few that none of them, however large, is mistaken for link headers of 4 B with each
 /// packet. And their bytes: ARP, neighbours' advertisements.
 const PACKETS_PER_SHORT: i64 = MAX_UNKNOWN_PACKET_BYTES / 4;
@@ -219,7 +221,7 @@ impl OneDirection {
             unknown_bytes: SHORT_PACKET_BYTES,
         };
         if let Some(best) = self.only(&exactly, &exactly)
-            && self.leaves_fewest(&best, &Allowed { under_way: self.under_way, ..exactly })
+            && (self.leaves_nothing(&best) || self.is_apart(&best, &exactly))
         {
             return self.count_window(best, &exactly);
         }
@@ -262,12 +264,18 @@ impl OneDirection {
         }
     }
 
-    /// Whether no other that explains the window leaves fewer packets: segments that one way of counting has look like
-    /// unknown packets to another, and a late packet hides that it has them.
-    fn leaves_fewest(&self, best: &Predicted, allowed: &Allowed) -> bool {
-        let left = |predicted: &Predicted| self.device.0.abs_diff(predicted.packets);
-        let explaining = self.candidates.iter().filter(|other| other.explains(self.device, allowed));
-        explaining.map(|other| left(&other.predicted)).all(|of_other| of_other >= left(best))
+    fn leaves_nothing(&self, best: &Predicted) -> bool {
+        best.packets == self.device.0 && best.bytes.contains(&self.device.1)
+    }
+
+    /// Whether no other number of packets explains the window, even if some were late: segments that one way of counting
+    /// has look like unknown packets to another, and a late super-packet hides that it has them.
+    fn is_apart(&self, best: &Predicted, exactly: &Allowed) -> bool {
+        let (packets, bytes) = self.under_way;
+        let nearly =
+            Allowed { under_way: (packets + MAX_SUPER_PACKET_SEGMENTS, bytes + MAX_SUPER_PACKET_BYTES), ..*exactly };
+        let explaining = self.candidates.iter().filter(|other| other.explains(self.device, &nearly));
+        explaining.map(|other| other.predicted.packets).all(|packets| packets == best.packets)
     }
 
     /// The prediction of the only way that explains the window, though others are allowed more.

@@ -109,10 +109,12 @@ fn a_late_packet_does_not_make_segments_unknown_packets() {
         is_large: false,
         is_merged: false,
     };
-    let mix = [(tcp(0, 34, 1), 222), (tcp(1, 3, 1), 9), (tcp(0, 1, 107), 2), (tcp(0, 1, 1), 2)];
-    let whole = Whole { tcp: [false, true], ..Whole::default() };
-    for seed in 0..200 {
-        let (wrong, _) = find(Basis::new(Counts::Segments, 0), whole, Direction::Tx, &mix, seed);
+    let few = [(tcp(0, 34, 1), 222), (tcp(1, 3, 1), 9), (tcp(0, 1, 107), 2), (tcp(0, 1, 1), 2)];
+    let large = [(tcp(0, 12, 1), 338), (Buffer { is_large: true, ..tcp(0, 13, 1) }, 1)];
+    let whole = |tcp, large| Whole { tcp, large, ..Whole::default() };
+    let cases = [(&few[..], whole([false, true], [false; 2])), (&large, whole([false; 2], [true, false]))];
+    for (seed, (mix, whole)) in (0..200).flat_map(|seed| cases.map(|case| (seed, case))) {
+        let (wrong, _) = find(Basis::new(Counts::Segments, 0), whole, Direction::Tx, mix, seed);
         assert_eq!(wrong, None, "{seed}");
     }
 }
