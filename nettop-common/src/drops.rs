@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use crate::{Netns, Ref};
 
 /// How a dropped packet's owner was found.
-pub mod found {
+pub mod attribution {
     /// Not at all.
     pub const NONE: u32 = 0;
     /// The kernel named the receiving socket (`rx_sk`, 6.11).
@@ -45,8 +45,8 @@ pub struct DropKey {
     pub reason: u32,
     /// 0 if unknown.
     pub ifindex: u32,
-    /// See [`found`].
-    pub found: u32,
+    /// See [`attribution`].
+    pub attribution: u32,
     /// As in the Ethernet header, 0 for packets of no network.
     pub protocol: u16,
     /// As in the IP header, 0 for others.

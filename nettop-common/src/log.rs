@@ -18,7 +18,7 @@ pub enum What {
     RowIndexRefused = 6,
     /// The kernel gave no storage for a socket.
     StorageRefused = 7,
-    /// A socket has another owner (the slot it had, the one it has). The high half of the second is the evidence.
+    /// A socket has another owner (the slot it had, the one it has). The high half of the second is the attribution.
     SocketGiven = 8,
     /// A socket's owner was retired meanwhile (the slot).
     OwnerRetired = 9,

@@ -4,8 +4,8 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::{Netns, OwnerKey, ports::Address};
 
-/// How a packet's owner is known, besides [`crate::tag::evidence`].
-pub mod found {
+/// How a packet's owner is known, besides [`crate::tag::attribution`].
+pub mod unowned {
     /// No process's socket: the kernel answers, or nobody listens.
     pub const KERNEL: u8 = 254;
     /// No socket at all: forwarded, or sent by a program outside IP.
@@ -39,8 +39,8 @@ pub struct PacketEvent {
     pub direction: u8,
     /// [`crate::Family`].
     pub family: u8,
-    /// [`crate::tag::evidence`] or [`found`].
-    pub found: u8,
+    /// [`crate::tag::attribution`] or [`unowned`].
+    pub attribution: u8,
     /// Keeps the size a multiple of 8.
     pub reserved: [u8; 5],
 }

@@ -104,8 +104,8 @@ pub struct Row {
     /// the slot is given back, for a program that found the slot before and read the generation after.
     pub generation: u32,
     pub state: u32,
-    /// Best evidence for the owner so far, see [`crate::tag`].
-    pub evidence: u32,
+    /// Best attribution of the owner so far, see [`crate::tag`].
+    pub attribution: u32,
     /// The limit it counts against, an index of [`crate::share`].
     pub share: u32,
     /// 1 if it is one of the [`RESERVED`].

@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use crate::{Netns, Ref, ports::Address};
 
 /// How an owner was found, weakest first.
-pub mod evidence {
+pub mod attribution {
     /// No process claimed the socket: the kernel's own, or one without a holder.
     pub const NONE: u32 = 0;
     /// An unused connection, billed to its listener's owner.
@@ -19,8 +19,8 @@ pub mod evidence {
 
     /// Name in reports.
     #[must_use]
-    pub const fn name(evidence: u32) -> &'static str {
-        match evidence {
+    pub const fn name(attribution: u32) -> &'static str {
+        match attribution {
             USER => "user",
             HOLDER => "holder",
             CREATOR => "creator",
@@ -65,7 +65,7 @@ pub struct SocketTag {
     /// TCP: sequence number of the first byte of that connection.
     pub first_seq: u32,
     pub netns: Netns,
-    pub evidence: u32,
+    pub attribution: u32,
     pub flags: u8,
     /// [`crate::Family`] of the last packet.
     pub family: u8,

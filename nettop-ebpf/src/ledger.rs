@@ -7,7 +7,7 @@ use nettop_common::{
     log::Hook,
     owner,
     row::GSO_MAX_SIZE,
-    tag::{BASELINE_KNOWN, evidence},
+    tag::{BASELINE_KNOWN, attribution},
 };
 
 use crate::{atomic::add, maps::stats, rows, tags};
@@ -142,7 +142,7 @@ fn repeat(netns: Netns, net: u64, direction: Direction, packet: &Packet) {
 pub fn count_segment(tag: &SocketTag, packet: &Packet, header_bytes: u32) {
     let (netns, ifindex, family) = (tag.netns, packet.ifindex, packet.family as u32);
     let key = RowKey { owner: owner::UDP_SEGMENTED, netns, ifindex, family };
-    if let Some((row, reference)) = rows::of(&key, tags::net_of(tag), tag.address, evidence::NONE, packet.hook)
+    if let Some((row, reference)) = rows::of(&key, tags::net_of(tag), tag.address, attribution::NONE, packet.hook)
         && reference != Ref::NONE
     {
         let flow = &mut row.flows[Direction::Rx as usize];
@@ -156,7 +156,7 @@ fn repeated_row(netns: Netns, net: u64, direction: Direction, packet: &Packet) -
     let owner = packet.repeated_owner(direction)?;
     let key = RowKey { owner, netns, ifindex: packet.ifindex, family: packet.family as u32 };
     // Overflow rows hold what moved.
-    let (row, reference) = rows::of(&key, net, 0, evidence::NONE, packet.hook)?;
+    let (row, reference) = rows::of(&key, net, 0, attribution::NONE, packet.hook)?;
     (reference != Ref::NONE).then_some(row)
 }
 
@@ -203,7 +203,7 @@ pub fn count_kernel(netns: Netns, net: u64, direction: Direction, packet: &Packe
     if packet.gso_size != 0 {
         repeat(netns, net, direction, packet);
     }
-    if let Some((row, _)) = rows::of(&key, net, 0, evidence::NONE, packet.hook) {
+    if let Some((row, _)) = rows::of(&key, net, 0, attribution::NONE, packet.hook) {
         add_packet(&mut row.flows[direction as usize], packet);
     }
 }
@@ -214,7 +214,7 @@ pub fn count_copy(tag: &SocketTag, packet: &Packet) {
     let (netns, ifindex, family) = (tag.netns, packet.ifindex, packet.family as u32);
     let key = RowKey { owner: owner::COPIES, netns, ifindex, family };
     // Overflow rows hold what moved; a copy did not.
-    if let Some((row, reference)) = rows::of(&key, tags::net_of(tag), tag.address, evidence::NONE, packet.hook)
+    if let Some((row, reference)) = rows::of(&key, tags::net_of(tag), tag.address, attribution::NONE, packet.hook)
         && reference != Ref::NONE
     {
         add_packet(&mut row.flows[Direction::Rx as usize], packet);
@@ -250,8 +250,8 @@ pub fn count_app_on(tag: &mut SocketTag, owner: Ref, direction: Direction, bytes
             }
         }
     };
-    if row.evidence < tag.evidence {
-        row.evidence = tag.evidence;
+    if row.attribution < tag.attribution {
+        row.attribution = tag.attribution;
     }
     add(&raw mut row.flows[direction as usize].app_bytes, bytes);
 }
@@ -303,7 +303,7 @@ pub fn skip_consumed(tag: &mut SocketTag, consumed: Consumed) {
 #[inline(always)]
 fn bind(tag: &SocketTag, owner: Ref, ifindex: u32, family: u32, hook: Hook) -> Option<(&'static mut Row, Ref)> {
     let key = RowKey { owner: owner.slot(), netns: tag.netns, ifindex, family };
-    rows::of(&key, tags::net_of(tag), tag.address, tag.evidence, hook)
+    rows::of(&key, tags::net_of(tag), tag.address, tag.attribution, hook)
 }
 
 #[inline(always)]

@@ -189,7 +189,7 @@ pub fn forget(tag: &SocketTag) {
     }
     let key = key(tag);
     // SAFETY: the value is copied at once.
-    let Some(holder) = (unsafe { PORTS.get(key) }.copied()) else { return };
+    let Some(holder) = unsafe { PORTS.get(key) }.copied() else { return };
     if holder.socket == tag.address
         && PORTS.remove(key).is_ok()
         && let (Some(stats), Some(counts)) = (stats(), shares::get(holder.share))

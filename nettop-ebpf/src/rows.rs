@@ -7,7 +7,7 @@ use nettop_common::{
     owner::{self, OVERFLOW},
     row,
     share::{UNLIMITED, has_room},
-    tag::evidence,
+    tag::attribution,
 };
 
 use crate::{
@@ -39,15 +39,15 @@ pub fn log_retired(reference: Ref, sk: u64, hook: Hook) {
 /// The row for a key. Without room, the overflow row of the device; else the overflow row of all. `net` is the namespace's
 /// `struct net`, `sk` the address of the socket, for the log.
 #[inline(always)]
-pub fn of(key: &RowKey, net: u64, sk: u64, found: u32, hook: Hook) -> Option<(&'static mut Row, Ref)> {
+pub fn of(key: &RowKey, net: u64, sk: u64, attribution: u32, hook: Hook) -> Option<(&'static mut Row, Ref)> {
     let mut slot = find_or_make_row(key, net, sk, hook as u32);
     if slot == row::OVERFLOW && key.owner >= owner::FIRST {
         slot = find_or_make_row(&RowKey { owner: OVERFLOW, ..*key }, net, sk, hook as u32);
     }
     // SAFETY: as in `at`.
     let row = ROWS.get_ptr_mut(slot).map(|row| unsafe { &mut *row })?;
-    if row.evidence < found {
-        row.evidence = found;
+    if row.attribution < attribution {
+        row.attribution = attribution;
     }
     let reference = if slot == row::OVERFLOW { Ref::NONE } else { Ref::new(slot, row.generation) };
     Some((row, reference))
@@ -121,7 +121,7 @@ fn make(key: &RowKey, share: u32, is_reserved: u32, stats: &mut Stats, sk: u64, 
     // SAFETY: a slot that was just handed out is nobody else's; the daemon zeroed its counters.
     let row = unsafe { &mut *row };
     row.key = *key;
-    row.evidence = evidence::NONE;
+    row.attribution = attribution::NONE;
     row.share = share;
     row.is_reserved = is_reserved;
     row.state = row::LIVE;

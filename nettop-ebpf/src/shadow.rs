@@ -14,7 +14,7 @@ use nettop_common::{
     Direction, Ref, SocketTag,
     abi::{AF_INET, AF_INET6, IPPROTO_TCP, SOCK_DONE},
     log::Hook,
-    tag::{SHADOWED, evidence},
+    tag::{SHADOWED, attribution},
 };
 
 use crate::{
@@ -64,10 +64,10 @@ pub fn before(context: *mut c_void, tag: &mut SocketTag, sk: *mut bpf_sock) -> R
     // SAFETY: the context of the program.
     let cookie = unsafe { bpf_get_socket_cookie(context) };
     if let Some(shadow) = get(cookie) {
-        let (owner, found) = (shadow.tag.owner, shadow.tag.evidence);
-        if found == evidence::USER && shadow.is_of(cookie) {
+        let (owner, attribution) = (shadow.tag.owner, shadow.tag.attribution);
+        if attribution == attribution::USER && shadow.is_of(cookie) {
             tag.owner = owner;
-            tag.evidence = evidence::USER;
+            tag.attribution = attribution::USER;
         }
     }
     tag.owner
@@ -83,9 +83,9 @@ pub fn after(context: *mut c_void, tag: &mut SocketTag, sk: *mut bpf_sock, known
     // SAFETY: the context of the program.
     let cookie = unsafe { bpf_get_socket_cookie(context) };
     if let Some(shadow) = get(cookie) {
-        if shadow.tag.evidence != evidence::USER || tag.owner != known && shadow.tag.owner == known {
+        if shadow.tag.attribution != attribution::USER || tag.owner != known && shadow.tag.owner == known {
             shadow.tag.owner = tag.owner;
-            shadow.tag.evidence = tag.evidence;
+            shadow.tag.attribution = tag.attribution;
         }
         shadow.tag.rows = tag.rows;
         shadow.tag.netns = tag.netns;
@@ -177,9 +177,9 @@ impl Shadow {
     fn write(&mut self, cookie: u64, before: &SocketTag, after: &SocketTag) {
         let tag = &mut self.tag;
         let family = after.family as usize & 1;
-        if after.owner != before.owner || after.evidence != before.evidence {
+        if after.owner != before.owner || after.attribution != before.attribution {
             tag.owner = after.owner;
-            tag.evidence = after.evidence;
+            tag.attribution = after.attribution;
         }
         for direction in [Direction::Tx as usize, Direction::Rx as usize] {
             if after.rows[family][direction] != before.rows[family][direction] {

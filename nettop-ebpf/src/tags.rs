@@ -7,7 +7,7 @@ use nettop_common::{
     abi::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP, SOCK_RAW},
     log::{Hook, What},
     owner,
-    tag::{BASELINE_KNOWN, CHILD, COPIES, LISTENING, SHARES, evidence},
+    tag::{BASELINE_KNOWN, CHILD, COPIES, LISTENING, SHARES, attribution},
 };
 
 use crate::{
@@ -19,31 +19,31 @@ use crate::{
 
 /// Makes a process the owner of a socket that it uses. A kernel thread owns nothing. `address` is the task's.
 #[inline(always)]
-pub fn claim_unowned(tag: &mut SocketTag, task: Task, address: u64, found: u32, hook: Hook) {
+pub fn claim_unowned(tag: &mut SocketTag, task: Task, address: u64, attribution: u32, hook: Hook) {
     if owners::get(tag.owner).is_some_and(|owner| task.is(owner)) {
-        if tag.evidence < found {
-            tag.evidence = found;
+        if tag.attribution < attribution {
+            tag.attribution = attribution;
         }
     } else if !task.is_kernel_thread() {
-        assign_to(tag, &task.key(), address, found, hook);
+        assign_to(tag, &task.key(), address, attribution, hook);
     }
 }
 
 /// Makes the running process the owner.
 #[inline(always)]
-pub fn assign_owner(tag: &mut SocketTag, user: &User, found: u32) -> Ref {
-    let owner = assign_to(tag, &user.key, task::current_address(), found, user.hook);
+pub fn assign_owner(tag: &mut SocketTag, user: &User, attribution: u32) -> Ref {
+    let owner = assign_to(tag, &user.key, task::current_address(), attribution, user.hook);
     processes::record_new(owner);
     owner
 }
 
 #[inline(always)]
-fn assign_to(tag: &mut SocketTag, key: &OwnerKey, task: u64, found: u32, hook: Hook) -> Ref {
+fn assign_to(tag: &mut SocketTag, key: &OwnerKey, task: u64, attribution: u32, hook: Hook) -> Ref {
     let before = tag.owner;
     let owner = owners::of(key, task, tag.address, hook);
     tag.owner = owner;
-    tag.evidence = found;
-    if owner != before && (before != Ref::NONE || found != evidence::CREATOR) {
+    tag.attribution = attribution;
+    if owner != before && (before != Ref::NONE || attribution != attribution::CREATOR) {
         log_given(tag, before, hook as u32);
     }
     owner
@@ -52,7 +52,7 @@ fn assign_to(tag: &mut SocketTag, key: &OwnerKey, task: u64, found: u32, hook: H
 /// Logs that a socket has another owner than before.
 #[inline(always)]
 fn log_given(tag: &SocketTag, before: Ref, hook: u32) {
-    let given = u64::from(tag.evidence) << 32 | u64::from(tag.owner.slot());
+    let given = u64::from(tag.attribution) << 32 | u64::from(tag.owner.slot());
     log::write(What::SocketGiven, hook, tag.address, before.slot().into(), given);
 }
 
@@ -88,7 +88,7 @@ pub fn record_use(tag: &mut SocketTag, user: &User) -> Option<Ref> {
     let known = owner(tag);
     let owner = owners::get(known);
     if owner.as_ref().is_some_and(|owner| user.is(owner)) {
-        tag.evidence = evidence::USER;
+        tag.attribution = attribution::USER;
         if let Some(owner) = owner {
             processes::record_user(owner);
         }
@@ -104,7 +104,7 @@ pub fn record_use(tag: &mut SocketTag, user: &User) -> Option<Ref> {
             return Some(if owner.is_some() { known } else { Ref::NONE });
         }
     }
-    Some(assign_owner(tag, user, evidence::USER))
+    Some(assign_owner(tag, user, attribution::USER))
 }
 
 /// Fills in what a tag may lack at its first packet: namespace, and whether it is a listener's child.
@@ -125,7 +125,7 @@ extern "C" fn complete_tag(tag: *mut SocketTag, listens: u32, hook: u32) -> u32 
     } else if tag.flags & LISTENING != 0 {
         set_flags(tag, CHILD);
         clear_flags(tag, LISTENING);
-        tag.evidence = evidence::LISTENER;
+        tag.attribution = attribution::LISTENER;
     }
     let address = tag.address;
     set_flags(tag, traits(address));
@@ -137,7 +137,7 @@ extern "C" fn complete_tag(tag: *mut SocketTag, listens: u32, hook: u32) -> u32 
     {
         let before = tag.owner;
         tag.owner = holder;
-        tag.evidence = evidence::USER;
+        tag.attribution = attribution::USER;
         log_given(tag, before, hook);
     }
     if owners::get(tag.owner).is_none() {
@@ -145,13 +145,13 @@ extern "C" fn complete_tag(tag: *mut SocketTag, listens: u32, hook: u32) -> u32 
             log::write(What::OwnerRetired, hook, address, tag.owner.slot().into(), 0);
         }
         tag.owner = Ref::NONE;
-        tag.evidence = evidence::NONE;
+        tag.attribution = attribution::NONE;
     }
     if tag.owner == Ref::NONE
         && let Some(owner) = ports::owner_of_association(tag)
     {
         tag.owner = owner;
-        tag.evidence = evidence::LISTENER;
+        tag.attribution = attribution::LISTENER;
         log_given(tag, Ref::NONE, hook);
     }
     0

@@ -85,11 +85,11 @@ fn slot(ts: i64, moved: &[(u32, u64)]) -> Slot {
             unattributed_bytes: 7,
             ..DirectionBalance::default()
         };
-        let books = DeviceBalance {
+        let balance = DeviceBalance {
             tx: side(counters.tx_bytes, counters.tx_packets),
             rx: side(counters.rx_bytes, counters.rx_packets),
         };
-        slot.devices.entry(who.device.clone()).or_default().add(&books);
+        slot.devices.entry(who.device.clone()).or_default().add(&balance);
         let kind = DropKind { reason: "NO_SOCKET".into(), class: "routing".into(), ..DropKind::default() };
         let dropped = slot.drops.entry((kind, who.clone())).or_default();
         *dropped = Dropped { packets: dropped.packets + 1, bytes: dropped.bytes + bytes };

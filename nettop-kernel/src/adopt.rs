@@ -90,7 +90,7 @@ impl Programs {
             |kind: &'static str| move |(name, fd): &(String, OwnedFd)| Ok((format!("{kind}.{name}"), fd.try_clone()?));
         all.extend(self.misses.programs().iter().map(named("counting")).collect::<anyhow::Result<Vec<_>>>()?);
         all.extend(self.answering.iter().map(named("answering")).collect::<anyhow::Result<Vec<_>>>()?);
-        all.extend(self.recovery_probes.iter().map(named("second")).collect::<anyhow::Result<Vec<_>>>()?);
+        all.extend(self.recovery_probes.iter().map(named("recovery")).collect::<anyhow::Result<Vec<_>>>()?);
         let links = links()?.into_iter().enumerate();
         all.extend(links.map(|(index, link)| (format!("link.{index}"), link)));
         Ok(all)
@@ -139,7 +139,7 @@ impl Kernel {
                 }
                 Some(("counting", program)) => counting.push((program.to_owned(), fd)),
                 Some(("answering", program)) => answering.push((program.to_owned(), fd)),
-                Some(("second", program)) => recovery_probes.push((program.to_owned(), fd)),
+                Some(("recovery", program)) => recovery_probes.push((program.to_owned(), fd)),
                 Some(("link", _)) => links.push(Box::new(fd)),
                 _ => bail!("nobody knows {name}"),
             }
@@ -156,7 +156,7 @@ impl Kernel {
         };
         let mut programs =
             Programs::assemble(limits, parts, |name| maps.remove(name).with_context(|| format!("no map {name}")))?;
-        if programs.looked_twice() {
+        if programs.has_recovery_probes() {
             // Their links were made later, and went with the other daemon.
             programs.attach_recovery();
         }

@@ -23,7 +23,7 @@ use super::{
 };
 
 /// Programs that count what the kernel hid from others, see `recovery_probe.rs` of the eBPF side.
-const SECOND_LOOKS: [(&str, &str, &str); 3] = [
+const RECOVERY_PROBES: [(&str, &str, &str); 3] = [
     ("socket_send", "socket_send_again", "sock_send_length"),
     ("socket_receive", "socket_receive_again", "sock_recv_length"),
     ("tcp_receive", "tcp_receive_again", "tcp_rcv_space_adjust"),
@@ -168,7 +168,7 @@ impl Kernel {
     /// Loads the recovery probes for the programs in use.
     pub(super) fn load_recovery_probes(&self, ebpf: &mut Ebpf) -> anyhow::Result<Vec<(String, OwnedFd)>> {
         let mut loaded = Vec::new();
-        for (first, again, target) in SECOND_LOOKS {
+        for (first, again, target) in RECOVERY_PROBES {
             if ebpf.program(first).is_some_and(|program| program.fd().is_ok()) && self.members.suffice(again).is_ok() {
                 let program = ebpf.program_mut(again).with_context(|| format!("the object has no program {again}"))?;
                 let program: &mut BtfTracePoint = program.try_into()?;

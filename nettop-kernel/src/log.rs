@@ -9,7 +9,7 @@ use log::{Log, Metadata, Record};
 use nettop_common::{
     log::{Hook, VALUES, What},
     owner,
-    tag::evidence,
+    tag::attribution,
 };
 use tracing::level_filters::LevelFilter;
 
@@ -96,11 +96,11 @@ fn sentence(numbers: &str) -> Option<String> {
         What::RowIndexRefused => format!("no row for owner {first}: the index refuses it ({:?})", error()),
         What::StorageRefused => "no storage for a socket: the kernel has no memory for it, or frees it".into(),
         What::SocketGiven => {
-            let (to, evidence) = (second & u64::from(u32::MAX), u32::try_from(second >> 32).unwrap_or(0));
-            let evidence = evidence::name(evidence);
+            let (to, attribution) = (second & u64::from(u32::MAX), u32::try_from(second >> 32).unwrap_or(0));
+            let attribution = attribution::name(attribution);
             match u32::try_from(first) {
-                Ok(owner::KERNEL) => format!("a socket without an owner is owner {to}'s from now on: {evidence}"),
-                _ => format!("a socket of owner {first} is owner {to}'s from now on: {evidence}"),
+                Ok(owner::KERNEL) => format!("a socket without an owner is owner {to}'s from now on: {attribution}"),
+                _ => format!("a socket of owner {first} is owner {to}'s from now on: {attribution}"),
             }
         }
         What::OwnerRetired => format!("a socket's owner {first} was retired"),

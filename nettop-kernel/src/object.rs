@@ -84,7 +84,7 @@ impl Kernel {
         let shadow = u32::from(with_shadows);
         let event_filter: [u32; size_of::<EventFilter>() / 4] =
             bytemuck::cast(spec.map(|spec| spec.filter).unwrap_or_default());
-        let tell_packets = u32::from(spec.is_some_and(|spec| spec.what == EventKind::Packets));
+        let emit_packets = u32::from(spec.is_some_and(|spec| spec.what == EventKind::Packets));
         let decode = u32::from(spec.is_some_and(|spec| spec.what == EventKind::CallsAndArguments));
         let mut loader = EbpfLoader::new();
         for (global, place) in &members {
@@ -108,7 +108,7 @@ impl Kernel {
             .override_global("PACKET_BYPASS_BIT", &bypass_bit, true)
             .override_global("PACKET_VNET_FLAG", &vnet_flag, true)
             .override_global("EVENT_FILTER", &event_filter, true)
-            .override_global("EMIT_PACKETS", &tell_packets, true)
+            .override_global("EMIT_PACKETS", &emit_packets, true)
             .override_global("DECODE", &decode, true)
             .override_global("SYS_ACCEPT", &events::SYS_ACCEPT, true)
             .override_global("SYS_ACCEPT4", &events::SYS_ACCEPT4, true)

@@ -113,7 +113,7 @@ impl Programs {
     }
 
     /// Whether recovery probes were ever needed.
-    pub(super) fn looked_twice(&self) -> bool {
+    pub(super) fn has_recovery_probes(&self) -> bool {
         self.stats.read(0).is_some_and(|stats| stats.recovery_probe != 0)
     }
 
@@ -127,7 +127,7 @@ impl Programs {
     /// [`Self::runs_unrecovered`] at the start of the reading: a recovery probe runs a moment after the skipped run.
     pub fn runs_skipped(&mut self, before: u64) -> u64 {
         // Without recovery probes nothing is recovered.
-        if before > 0 && !self.looked_twice() {
+        if before > 0 && !self.has_recovery_probes() {
             self.attach_recovery();
         }
         if before > self.skipped {

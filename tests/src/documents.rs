@@ -59,6 +59,6 @@ pub fn device<'a>(document: &'a Snapshot, netns: u32, name: &str) -> &'a DeviceB
 }
 
 /// Both sides of a device's balance, with names.
-pub const fn directions(books: &DeviceBalance) -> [(&'static str, DirectionBalance); 2] {
-    [("tx", books.tx), ("rx", books.rx)]
+pub const fn directions(balance: &DeviceBalance) -> [(&'static str, DirectionBalance); 2] {
+    [("tx", balance.tx), ("rx", balance.rx)]
 }

@@ -10,13 +10,13 @@ use nettop_model::{Snapshot, snapshot::DeviceReport};
 
 use crate::directions;
 
-mod books;
+mod balances;
 mod items;
 mod stacks;
 #[cfg(test)]
 mod tests;
 
-use books::DeviceBooks;
+use balances::DeviceBalances;
 use items::{
     DeviceId, Item, TRAFFIC, add, device_id, is_given_back, is_of_one_daemon, items, joined, row_identity, traffic,
 };
@@ -117,7 +117,7 @@ pub struct Invariants {
     devices: HashSet<DeviceId>,
     dropped_packets: u64,
     sum: Option<Sum>,
-    books: DeviceBooks,
+    balances: DeviceBalances,
     stacks: Stacks,
     violations: Vec<String>,
 }
@@ -141,7 +141,7 @@ impl Invariants {
             devices: HashSet::new(),
             dropped_packets: 0,
             sum: None,
-            books: DeviceBooks::default(),
+            balances: DeviceBalances::default(),
             stacks: Stacks::default(),
             violations: Vec::new(),
         }
@@ -164,12 +164,12 @@ impl Invariants {
 
     /// What was broken after the first `before`, without negative rests of these devices (namespace and name).
     pub fn violations(&self, before: usize, exempt: &[(u32, String)]) -> Vec<String> {
-        self.violations.iter().skip(before).cloned().chain(self.books.negative(exempt)).collect()
+        self.violations.iter().skip(before).cloned().chain(self.balances.negative(exempt)).collect()
     }
 
     /// Whether a rest is negative in the latest document: what was under way then may pass yet.
     pub fn is_negative_now(&self) -> bool {
-        self.books.is_negative_now()
+        self.balances.is_negative_now()
     }
 
     /// Checks a document against all before.
@@ -193,7 +193,7 @@ impl Invariants {
             self.check_sum(document, is_consecutive);
         }
         let begins = (self.is_whole && self.is_complete).then_some(self.documents == 1);
-        let mut found = self.books.check(document, begins, is_own);
+        let mut found = self.balances.check(document, begins, is_own);
         if begins.is_some() {
             found.extend(self.stacks.check(document, is_own));
         }
@@ -212,7 +212,7 @@ impl Invariants {
             Some(before) if before == now => return true,
             Some(before) if before[0] == now[0] => {
                 self.marks.retain(|identity, _| !is_of_one_daemon(identity));
-                self.books = DeviceBooks::default();
+                self.balances = DeviceBalances::default();
                 self.stacks = Stacks::default();
             }
             _ => {
@@ -274,7 +274,7 @@ impl Invariants {
             }
             !is_gone
         });
-        self.books.forget(&gone);
+        self.balances.forget(&gone);
     }
 
     /// What the table of drops gives back goes to `other_drops`, or to nobody's events: together they never fall.

@@ -13,10 +13,10 @@ use crate::{Moved, Namespace, Nettopd, Process, Sniffer, assert_app, device, dir
 
 /// Every packet of lo was billed to somebody.
 pub fn assert_balanced(document: &Snapshot, namespace: &Namespace) {
-    let books = device(document, namespace.inode(), "lo");
-    for (direction, side) in directions(books) {
-        assert_eq!(side.unattributed_bytes, 0, "{direction}: {books:#?} {:#?}", document.rows);
-        assert_eq!(side.unattributed_packets, 0, "{direction}: {books:#?}");
+    let balance = device(document, namespace.inode(), "lo");
+    for (direction, side) in directions(balance) {
+        assert_eq!(side.unattributed_bytes, 0, "{direction}: {balance:#?} {:#?}", document.rows);
+        assert_eq!(side.unattributed_packets, 0, "{direction}: {balance:#?}");
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
     client,
     measure::sockets::{
         self,
-        list::{self, Listing, Wanted},
+        list::{self, Listing, Selection},
     },
     query::{format::SocketsFormat, global::Global, sockets::SocketsArgs, unmatched, user::uids},
     render::sockets::{Layout, encode},
@@ -41,7 +41,7 @@ fn here(global: &Global, args: &SocketsArgs) -> anyhow::Result<Document> {
     let iterators = kernel.iterators()?;
     let listing = match args.interval {
         Some(seconds) => watch(&kernel, &iterators, Duration::from_secs_f64(seconds))?,
-        None => list::list(&iterators, &Wanted::ALL)?,
+        None => list::list(&iterators, &Selection::ALL)?,
     };
     sockets::survey(&args.query, args.resolve, &uids, listing)
 }
@@ -74,7 +74,7 @@ fn watch(kernel: &Kernel, iterators: &SocketIterators, time: Duration) -> anyhow
     })?;
     // Before the iterators: all sockets are read as they were at one time.
     drop(meter);
-    let listing = list::list(iterators, &Wanted::ALL)?;
+    let listing = list::list(iterators, &Selection::ALL)?;
     Ok(Listing {
         watched_ms: Some(u64::try_from(watched.as_millis())?),
         packets_uncounted: Some(iterators.uncounted()?),

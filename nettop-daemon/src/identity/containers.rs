@@ -31,7 +31,7 @@ static CONTAINERS: LazyLock<Arc<Containers>> = LazyLock::new(|| Containers::belo
 const RENEW_AGE: Duration = Duration::from_secs(60);
 const RETRY_AGE: Duration = Duration::from_secs(5);
 /// Questions that wait; others are asked with the next use.
-const MAX_QUESTIONS: usize = 4096;
+const MAX_LOOKUPS: usize = 4096;
 /// Containers that were seen and that nothing refers to yet.
 const MAX_SEEN: usize = 4096;
 
@@ -168,7 +168,7 @@ impl Containers {
         }
         let mut known = lock(&self.known);
         let queue = usize::from(container.place.uid.is_some());
-        if known.queues[queue].len() >= MAX_QUESTIONS {
+        if known.queues[queue].len() >= MAX_LOOKUPS {
             return;
         }
         if !known.is_running[queue] {

@@ -12,7 +12,7 @@ use nettop_model::snapshot::{DeviceBalance, DeviceReport, DirectionBalance};
 use self::{
     calibration::Calibration,
     report::report,
-    sides::{Books, add},
+    sides::{BoundedBalance, add},
     stacks::Stacks,
 };
 use crate::identity::devices::{Counters, Device, Devices, Measured};
@@ -36,7 +36,7 @@ const MAX_BUSY_READINGS: u8 = 60;
 struct Account {
     /// As it was last seen.
     device: Device,
-    total: Books,
+    total: BoundedBalance,
     /// Of hardware: what software counts is known.
     calibration: Option<Calibration>,
     /// By direction, where it has just become known what it counts.
@@ -84,7 +84,7 @@ fn calibration(device: &Device) -> Option<Calibration> {
 impl Account {
     fn new(device: Device) -> Self {
         let is_new = device.counters == Counters::default();
-        let total = Books::default();
+        let total = BoundedBalance::default();
         let calibration = calibration(&device);
         let (settling, settling_for) = (SETTLING_READINGS, SETTLING_TIME);
         Self { device, total, calibration, decided: [None, None], is_closed: false, settling, settling_for, is_new }
@@ -115,7 +115,7 @@ impl Account {
     }
 
     /// Adds an interval of this length in which the device's own counters were read.
-    fn add(&mut self, interval: &mut Books, length: Duration) {
+    fn add(&mut self, interval: &mut BoundedBalance, length: Duration) {
         self.total.add(interval);
         for direction in [Direction::Tx, Direction::Rx] {
             let is_idle = *interval.side(direction) == DirectionBalance::default();
@@ -157,7 +157,7 @@ impl Account {
     }
 
     /// Adds the last interval of the device.
-    fn close(&mut self, interval: &mut Books) {
+    fn close(&mut self, interval: &mut BoundedBalance) {
         self.total.add(interval);
         if self.is_settling() {
             self.raise(interval);
@@ -166,7 +166,7 @@ impl Account {
     }
 
     /// Takes what is pending as counted by the device.
-    fn raise(&mut self, interval: &mut Books) {
+    fn raise(&mut self, interval: &mut BoundedBalance) {
         for direction in [Direction::Tx, Direction::Rx] {
             let (total, interval) = (self.total.side(direction), interval.side(direction));
             let (bytes, packets) = (total.pending_bytes, total.pending_packets);
@@ -250,7 +250,7 @@ impl Balance {
     /// Closes the interval of one device.
     fn settle(&mut self, key: DeviceKey, length: Duration, devices: &Devices) -> Option<DeviceReport> {
         let account = self.accounts.get_mut(&key)?;
-        let mut interval = Books::default();
+        let mut interval = BoundedBalance::default();
         match devices.present(key) {
             Some(now) if devices.is_fresh(key.0) => {
                 let rows = self.waiting.remove(&key).unwrap_or_default();
@@ -266,9 +266,9 @@ impl Balance {
                 }
                 if fell {
                     account.begin_again();
-                    interval = Books::known(now, &rows);
+                    interval = BoundedBalance::known(now, &rows);
                 } else {
-                    interval = Books::of(&account.device, now, &rows);
+                    interval = BoundedBalance::of(&account.device, now, &rows);
                     if let Some(calibration) = &mut account.calibration {
                         calibration.add(&account.device, now, &rows, length);
                     }
@@ -280,6 +280,10 @@ impl Balance {
                     account.device.counters = before;
                 }
                 account.add(&mut interval, length);
+                if is_another {
+                    // What is pending was the other's, which went.
+                    account.raise(&mut interval);
+                }
             }
             Some(_) => {}
             None => {
@@ -291,7 +295,7 @@ impl Balance {
                     return None;
                 }
                 // Its counters went with it.
-                interval = Books::known(&account.device, &rows);
+                interval = BoundedBalance::known(&account.device, &rows);
                 account.close(&mut interval);
             }
         }
@@ -313,7 +317,7 @@ impl Balance {
         let from = self.accounts.iter().find(|entry| is_same(&(entry.0, &entry.1.device)) && went(entry));
         if let Some((other, Account { device: before, is_closed: false, .. })) = from {
             let there = self.waiting.get(other).copied().unwrap_or_default();
-            return before.counters.plus(&Books::known(device, &there).balance).at_most(&now);
+            return before.counters.plus(&BoundedBalance::known(device, &there).balance).at_most(&now);
         }
         // A reading found it nowhere.
         let was_away = from.is_some();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nettop_common::{Direction, RowKey, owner, tag::evidence};
+use nettop_common::{Direction, RowKey, owner, tag::attribution};
 use nettop_kernel::{
     boot,
     drops::DropsReading,
@@ -45,7 +45,7 @@ pub struct View {
 }
 
 /// The balances of all devices at one time.
-pub struct DeviceBooks {
+pub struct DeviceBalances {
     pub reports: Vec<DeviceReport>,
     /// Of those that are gone.
     pub gone: DeviceBalance,
@@ -115,7 +115,7 @@ impl Collector {
         mut reading: Reading,
         drops: &DropsReading,
         devices: &Devices,
-        books: DeviceBooks,
+        balance: DeviceBalances,
         reports_skipped: u64,
     ) -> Snapshot {
         let clock = Clock::of_document();
@@ -160,14 +160,14 @@ impl Collector {
             rows,
             by: None,
             groups: Vec::new(),
-            devices: books.reports.into_iter().filter(|books| is_shown(&books.device)).collect(),
+            devices: balance.reports.into_iter().filter(|balance| is_shown(&balance.device)).collect(),
             forwarded: forwarded::reports(&reading.forwarded, devices, &self.filter),
             drops: crate::measure::drops::reports(drops, devices, &self.filter),
             other_drops: crate::measure::drops::other(drops),
             uncounted_drops: drops.uncounted,
             tcp: crate::measure::drops::events(drops, devices, &self.filter),
             exited: self.exited(&reading.exited),
-            gone_devices: books.gone,
+            gone_devices: balance.gone,
             devices_since: Some(self.devices_since.clone()),
             loss: self.loss(&reading, drops, devices, reports_skipped),
         };
@@ -266,7 +266,7 @@ fn join_families(rows: &mut Vec<RowReading>) {
         if is_same {
             accumulate(&mut row.interval, &more.interval);
             accumulate(&mut row.total, &more.total);
-            row.evidence = row.evidence.max(more.evidence);
+            row.attribution = row.attribution.max(more.attribution);
         }
         is_same
     });
@@ -285,10 +285,10 @@ fn traffic(flows: &Flows) -> Traffic {
 }
 
 const fn owner_name(row: &RowReading) -> &'static str {
-    match (row.key.owner, row.evidence) {
+    match (row.key.owner, row.attribution) {
         (owner::KERNEL, _) => "kernel",
         (owner::OVERFLOW, _) => "overflow",
         _ if row.owner.is_kernel_thread => "kernel",
-        (_, evidence) => evidence::name(evidence),
+        (_, attribution) => attribution::name(attribution),
     }
 }

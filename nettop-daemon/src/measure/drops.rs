@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, collections::HashMap};
 
-use nettop_common::{DropCount, Netns, OwnerKey, Ref, drops::found, owner};
+use nettop_common::{DropCount, Netns, OwnerKey, Ref, drops::attribution, owner};
 use nettop_kernel::{
     drops::{self, DropReading, DropsReading, ListenerReading, What},
     ledger::OwnerReading,
@@ -119,11 +119,11 @@ fn report(drop: &DropReading, devices: &Devices) -> Option<DropReport> {
         pid: process.map(|owner| owner.key.tgid),
         start_time_ns: process.map(|owner| owner.key.start_time_ns),
         uid: process.map(|owner| owner.key.uid),
-        comm: comm(process, key.owner, key.found != found::NONE),
-        owner: Word::from(match key.found {
-            found::RECEIVER => "receiver",
-            found::PACKET => "packet",
-            found::ADDRESS => "address",
+        comm: comm(process, key.owner, key.attribution != attribution::NONE),
+        owner: Word::from(match key.attribution {
+            attribution::RECEIVER => "receiver",
+            attribution::PACKET => "packet",
+            attribution::ADDRESS => "address",
             _ => "none",
         }),
         local_port: None,
@@ -186,7 +186,7 @@ fn event(event: &DropReading, devices: &Devices) -> Option<TcpReport> {
         pid: process.map(|owner| owner.key.tgid),
         start_time_ns: process.map(|owner| owner.key.start_time_ns),
         uid: process.map(|owner| owner.key.uid),
-        comm: comm(process, key.owner, key.found != found::NONE),
+        comm: comm(process, key.owner, key.attribution != attribution::NONE),
         count: Count { interval: event.interval.packets, total: event.total.packets },
     })
 }
@@ -245,7 +245,7 @@ mod tests {
             netns: Netns::default(),
             reason: event::RETRANSMIT,
             ifindex: 1,
-            found: found::PACKET,
+            attribution: attribution::PACKET,
             protocol: 0,
             transport: 0,
         };

@@ -20,7 +20,7 @@ use crate::{
     measure::{
         arrivals,
         balance::Balance,
-        collect::{Collector, DeviceBooks, View},
+        collect::{Collector, DeviceBalances, View},
         forwarded,
     },
 };
@@ -95,8 +95,8 @@ impl Sampler {
         self.devices.forget_gone(|device| reading.devices.contains_key(device) || named.contains(device));
         let reports = self.balance.update(reading.interval, &reading.devices, &self.devices);
         self.devices.set_measured(self.balance.measured());
-        let books = DeviceBooks { reports, gone: *self.balance.gone() };
-        Ok(self.collector.collect(reading, &drops, &self.devices, books, reports_skipped))
+        let balance = DeviceBalances { reports, gone: *self.balance.gone() };
+        Ok(self.collector.collect(reading, &drops, &self.devices, balance, reports_skipped))
     }
 
     /// The own network namespace.

@@ -48,13 +48,13 @@ pub fn now(
     let of_holder =
         |record: &SocketRecord| query.selects_holder(record.tgid, &record.comm) || portmap::is_portmapper(record);
     let has_holders = !query.pid.is_empty() || !query.command.is_empty();
-    let wanted = list::Wanted {
+    let selection = list::Selection {
         max_sockets,
         deadline: Some(deadline),
         socket: &socket,
         holder: if has_holders { Some(&of_holder) } else { None },
     };
-    survey(query, false, uids, list::list(iterators, &wanted)?)
+    survey(query, false, uids, list::list(iterators, &selection)?)
 }
 
 /// What was asked for of a listing, with names. Names of addresses are looked up if wanted.

@@ -75,8 +75,8 @@ pub fn add(slot: &mut Slot, snapshot: &Snapshot) {
             ifindex: device.ifindex,
             name: Some(device.device.clone()),
         };
-        let books = DeviceBalance { tx: side(&device.interval.tx), rx: side(&device.interval.rx) };
-        slot.devices.entry(key).or_default().add(&books);
+        let balance = DeviceBalance { tx: side(&device.interval.tx), rx: side(&device.interval.rx) };
+        slot.devices.entry(key).or_default().add(&balance);
     }
     drops(slot, snapshot, &names);
 }

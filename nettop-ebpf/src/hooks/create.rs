@@ -4,7 +4,7 @@
 use aya_ebpf::{EbpfContext as _, macros::cgroup_sock, programs::SockContext};
 use nettop_common::{
     log::Hook,
-    tag::{BASELINE_KNOWN, evidence},
+    tag::{BASELINE_KNOWN, attribution},
 };
 
 use crate::{
@@ -26,7 +26,7 @@ pub fn socket_create(ctx: SockContext) -> i32 {
         tags::address(tag, ctx.as_ptr());
         tag.flags = BASELINE_KNOWN;
         tag.netns = task.netns();
-        tags::claim_unowned(tag, task, task::current_address(), evidence::CREATOR, Hook::SocketCreate);
+        tags::claim_unowned(tag, task, task::current_address(), attribution::CREATOR, Hook::SocketCreate);
         processes::record_new(tag.owner);
         shadow::name(ctx.as_ptr());
     }

@@ -7,7 +7,7 @@ use aya_ebpf::{Global, programs::BtfTracePointContext};
 use nettop_common::{
     DropCount, DropKey, Netns, Ref,
     abi::{BPF_NOEXIST, IPPROTO_TCP, SKB_DST_NOREF, TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_TIME_WAIT},
-    drops::{event, found},
+    drops::{attribution, event},
 };
 
 use super::destination;
@@ -74,20 +74,20 @@ pub fn count(freed: &Freed) {
         netns: Netns::default(),
         reason: freed.reason,
         ifindex: 0,
-        found: found::NONE,
+        attribution: attribution::NONE,
         protocol: u16::from_be(load(skb, &kernel::SKB_PROTOCOL)),
         transport: 0,
     };
     if is_full(freed.rx_sk, freed.rx_state) {
-        bill(&mut key, freed.rx_sk, found::RECEIVER);
+        bill(&mut key, freed.rx_sk, attribution::RECEIVER);
         if freed.rx_state == TCP_LISTEN {
             ports::freed_at_listener(freed.rx_sk as u64, freed.reason);
         }
     }
-    if key.found == found::NONE {
+    if key.attribution == attribution::NONE {
         let sk: *const c_void = load(skb, &kernel::SKB_SK);
         if !sk.is_null() && is_full(sk, probe(sk as u64, &kernel::SOCK_STATE)) {
-            bill(&mut key, sk, found::PACKET);
+            bill(&mut key, sk, attribution::PACKET);
         }
     }
     place(&mut key, skb);
@@ -95,7 +95,7 @@ pub fn count(freed: &Freed) {
     key.transport = u16::from(packet.transport);
     // If nobody listened, the holder of the port holds it at another address. A sniffer's copy is not for the packet's
     // receiver. A packet that finds a full buffer has lost its route (`ipv4_pktinfo_prepare`).
-    if key.found == found::NONE
+    if key.attribution == attribution::NONE
         && freed.reason != REASON_NO_SOCKET.load()
         && freed.reason != REASON_PACKET_SOCK_ERROR.load()
         && (destination::is_local(key.protocol, skb) || freed.reason == REASON_SOCKET_RCVBUFF.load())
@@ -103,7 +103,7 @@ pub fn count(freed: &Freed) {
         && let Some(owner) = ports::find(key.netns, packet.transport, address, port)
     {
         key.owner = owner;
-        key.found = found::ADDRESS;
+        key.attribution = attribution::ADDRESS;
     }
     add(&key, 1, u64::from(load::<u32>(skb, &kernel::SKB_LEN)));
 }
@@ -118,7 +118,7 @@ pub fn count_event(sk: *const c_void, skb: *const c_void, event: u32, packets: u
         netns: Netns::default(),
         reason: event,
         ifindex: 0,
-        found: found::NONE,
+        attribution: attribution::NONE,
         protocol: 0,
         transport: IPPROTO_TCP,
     };
@@ -126,7 +126,7 @@ pub fn count_event(sk: *const c_void, skb: *const c_void, event: u32, packets: u
         key.netns = tags::netns_of(sk as u64);
         if let Some(tag) = SOCKETS.find(sk.cast_mut()) {
             key.owner = tag.owner;
-            key.found = found::PACKET;
+            key.attribution = attribution::PACKET;
             key.ifindex = tags::device(tag);
         }
     } else if !skb.is_null() {
@@ -143,11 +143,11 @@ pub fn is_full(sk: *const c_void, state: u8) -> bool {
 
 /// Takes owner and namespace from a full socket.
 #[inline(always)]
-fn bill(key: &mut DropKey, sk: *const c_void, found: u32) {
+fn bill(key: &mut DropKey, sk: *const c_void, attribution: u32) {
     if let Some(tag) = SOCKETS.find(sk.cast_mut()) {
         key.owner = tag.owner;
         key.netns = tags::netns_of(sk as u64);
-        key.found = found;
+        key.attribution = attribution;
     }
 }
 
@@ -169,9 +169,9 @@ fn place(key: &mut DropKey, skb: *const c_void) {
     }
     let netns = kernel::netns(probe(device, &kernel::DEVICE_NET));
     // A sender in another namespace has no part in this drop.
-    if key.found == found::PACKET && key.netns != netns {
+    if key.attribution == attribution::PACKET && key.netns != netns {
         key.owner = Ref::NONE;
-        key.found = found::NONE;
+        key.attribution = attribution::NONE;
     }
     key.netns = netns;
     // Routes to this machine lead to the loopback device, whatever the incoming device.

@@ -9,7 +9,7 @@ use nettop_common::{
     Direction, Family, Ref, SocketTag,
     abi::{AF_PACKET, IPPROTO_TCP, TCP_TIME_WAIT},
     log::Hook,
-    tag::{STACKED, evidence},
+    tag::{STACKED, attribution},
 };
 
 use super::{forwarded, socketless};
@@ -85,9 +85,9 @@ fn sender_of(tag: &mut SocketTag, known: Ref, socket: u64) -> Ref {
         return Ref::NONE;
     }
     if is_in_call_on(socket) {
-        tags::assign_owner(tag, &user, evidence::USER)
+        tags::assign_owner(tag, &user, attribution::USER)
     } else if !is_owned && user.task.has_opened(socket) {
-        tags::assign_owner(tag, &user, evidence::CREATOR)
+        tags::assign_owner(tag, &user, attribution::CREATOR)
     } else {
         Ref::NONE
     }

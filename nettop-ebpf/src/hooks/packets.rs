@@ -16,8 +16,8 @@ use nettop_common::{
     abi::{IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, TCP_LISTEN, TCP_NEW_SYN_RECV},
     log::Hook,
     owner::KERNEL as KERNEL_SLOT,
-    packet::found::{KERNEL, NOBODY},
-    tag::evidence,
+    packet::unowned::{KERNEL, NOBODY},
+    tag::attribution,
 };
 
 use super::{
@@ -50,7 +50,7 @@ struct Place {
     family: Family,
     bytes: u32,
     segments: u16,
-    /// What is reported if no process owns it, see `found`.
+    /// What is reported if no process owns it, see `unowned`.
     otherwise: u8,
 }
 
@@ -79,7 +79,7 @@ fn received(ctx: &SkBuffContext) {
     }
     let place =
         Place { netns: tag.netns, ifindex, direction: Direction::Rx, family, bytes, segments, otherwise: KERNEL };
-    emit(&place, &Headers::of(&|at| word(ctx, at), family), tag.owner, tag.evidence);
+    emit(&place, &Headers::of(&|at| word(ctx, at), family), tag.owner, tag.attribution);
 }
 
 /// A received packet without a socket, whose IP header is at this address.
@@ -126,16 +126,16 @@ pub fn packet_sent(ctx: BtfTracePointContext) -> i32 {
     let headers = headers_at(network, family);
     let state: u8 = if sk.is_null() { 0 } else { probe(sk as u64, &kernel::SOCK_STATE) };
     // `frame_sent` runs before this, and has set the owner of a packet socket.
-    let (owner, evidence) = if is_full(sk, state) {
-        SOCKETS.find(sk.cast_mut()).map_or((Ref::NONE, 0), |tag| (tag.owner, tag.evidence))
+    let (owner, attribution) = if is_full(sk, state) {
+        SOCKETS.find(sk.cast_mut()).map_or((Ref::NONE, 0), |tag| (tag.owner, tag.attribution))
     } else if state == TCP_NEW_SYN_RECV {
         // The answer to a SYN, from a request that has no storage.
         let listener = ports::owner_of_listener(probe(sk as u64, &kernel::SOCK_LISTENER));
-        (listener.unwrap_or(Ref::NONE), evidence::LISTENER)
+        (listener.unwrap_or(Ref::NONE), attribution::LISTENER)
     } else {
         (Ref::NONE, 0)
     };
-    emit(&place, &headers, owner, evidence);
+    emit(&place, &headers, owner, attribution);
     0
 }
 
@@ -145,7 +145,7 @@ fn headers_at(network: u64, family: Family) -> Headers {
 }
 
 #[inline(always)]
-fn emit(place: &Place, headers: &Headers, whose: Ref, evidence: u32) {
+fn emit(place: &Place, headers: &Headers, whose: Ref, attribution: u32) {
     if !is_wanted_device(place.ifindex) {
         return;
     }
@@ -168,8 +168,8 @@ fn emit(place: &Place, headers: &Headers, whose: Ref, evidence: u32) {
     (event.source, event.destination) = (headers.source, headers.destination);
     (event.source_port, event.destination_port) = (headers.source_port, headers.destination_port);
     (event.protocol, event.tcp_flags) = (headers.protocol as u8, headers.tcp_flags);
-    event.found = match owner {
-        Some(_) => evidence as u8,
+    event.attribution = match owner {
+        Some(_) => attribution as u8,
         // Its process has been forgotten.
         None if whose.slot() != KERNEL_SLOT => NOBODY,
         None => place.otherwise,

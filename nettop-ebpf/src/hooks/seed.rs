@@ -8,7 +8,7 @@ use nettop_common::{
     abi::{AF_PACKET, IPPROTO_TCP, TCP_LISTEN},
     log::Hook,
     owner::UNRECORDED,
-    tag::{BASELINE_KNOWN, evidence},
+    tag::{BASELINE_KNOWN, attribution},
 };
 
 use crate::{
@@ -82,7 +82,7 @@ pub fn seed(ctx: *const TaskFile) -> i32 {
         let address = tags::address(tag, task);
         tags::address(tag, sk);
         // SAFETY: a task of the program's context.
-        tags::claim_unowned(tag, unsafe { Task::from_ptr(task) }, address, evidence::HOLDER, Hook::Seed);
+        tags::claim_unowned(tag, unsafe { Task::from_ptr(task) }, address, attribution::HOLDER, Hook::Seed);
         if let Some(owner) = owners::get(tag.owner).filter(|owner| owner.recorded == UNRECORDED) {
             processes::record(owner, address);
         }

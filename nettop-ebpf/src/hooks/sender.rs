@@ -9,7 +9,7 @@ use nettop_common::{
         TCP_LISTEN,
     },
     log::Hook,
-    tag::evidence,
+    tag::attribution,
 };
 
 use crate::{
@@ -36,7 +36,7 @@ pub fn of(ctx: &SkBuffContext, tag: &mut SocketTag, sk: *mut bpf_sock) -> Ref {
     if is_kernels || user.task.is_kernel_thread() || !is_sending(ctx, tag, sk) {
         return Ref::NONE;
     }
-    tags::assign_owner(tag, &user, evidence::USER)
+    tags::assign_owner(tag, &user, attribution::USER)
 }
 
 /// Protocols that send in other contexts (DCCP, L2TP, …) are never known to be sending.

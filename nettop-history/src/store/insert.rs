@@ -52,8 +52,8 @@ pub fn insert(connection: &Connection, names: &mut Names, slot: &Slot) -> rusqli
         ])?;
     }
     let mut statement = connection.prepare_cached(&DEVICE.insert())?;
-    for (device, books) in &slot.devices {
-        let (tx, rx) = (&books.tx, &books.rx);
+    for (device, balance) in &slot.devices {
+        let (tx, rx) = (&balance.tx, &balance.rx);
         statement.execute(params![
             ts,
             names.device(connection, device)?,

@@ -30,19 +30,19 @@ fn slots(steps: &[Step]) -> Vec<(Slot, bool)> {
 /// Sums of the input: of processes, and bytes of devices both ways with what was unattributed.
 fn given(slots: &[(Slot, bool)]) -> (Counters, [u64; 4], u64) {
     let mut sum = Counters::default();
-    let mut books = [0; 4];
+    let mut balance = [0; 4];
     let mut drops = 0;
     for (slot, _) in slots {
         slot.samples.values().for_each(|more| sum.add(more));
         for of_device in slot.devices.values() {
-            books[0] += of_device.tx.bytes;
-            books[1] += of_device.rx.bytes;
-            books[2] += of_device.tx.attributed_bytes + of_device.rx.attributed_bytes;
-            books[3] += (of_device.tx.unattributed_bytes + of_device.rx.unattributed_bytes).cast_unsigned();
+            balance[0] += of_device.tx.bytes;
+            balance[1] += of_device.rx.bytes;
+            balance[2] += of_device.tx.attributed_bytes + of_device.rx.attributed_bytes;
+            balance[3] += (of_device.tx.unattributed_bytes + of_device.rx.unattributed_bytes).cast_unsigned();
         }
         drops += slot.drops.values().map(|dropped| dropped.packets).sum::<u64>();
     }
-    (sum, books, drops)
+    (sum, balance, drops)
 }
 
 /// Counters, processes and drops of the input, grouped here.
@@ -83,9 +83,9 @@ fn stored(connection: &Connection, resolution: Resolution) -> (Counters, [u64; 4
     let columns = ["tx_bytes", "rx_bytes", "tx_packets", "rx_packets", "tx_app_bytes", "rx_app_bytes"];
     let [tx_bytes, rx_bytes, tx_packets, rx_packets, tx_app_bytes, rx_app_bytes] =
         sums("sample", &columns).try_into().unwrap();
-    let books = ["tx_bytes", "rx_bytes", "tx_attributed + rx_attributed", "tx_unattributed + rx_unattributed"];
+    let balance = ["tx_bytes", "rx_bytes", "tx_attributed + rx_attributed", "tx_unattributed + rx_unattributed"];
     let counters = Counters { tx_bytes, rx_bytes, tx_packets, rx_packets, tx_app_bytes, rx_app_bytes };
-    (counters, sums("device", &books).try_into().unwrap(), sums("drop", &["packets"])[0])
+    (counters, sums("device", &balance).try_into().unwrap(), sums("drop", &["packets"])[0])
 }
 
 proptest! {
@@ -137,13 +137,13 @@ proptest! {
         let last = slots.iter().map(|(slot, _)| slot.ts).max().unwrap();
         let question = Question { by, ..question(first, last + 10) };
         let answer = Reader::open(&path).unwrap().answer(&question).unwrap();
-        let (sum, books, drops) = given(&slots);
+        let (sum, balance, drops) = given(&slots);
         let mut answered = Counters::default();
         answer.rows.iter().for_each(|row| answered.add(&row.counters));
         if by == By::Device {
-            prop_assert_eq!([answered.tx_bytes, answered.rx_bytes], [books[0], books[1]]);
+            prop_assert_eq!([answered.tx_bytes, answered.rx_bytes], [balance[0], balance[1]]);
             let rest: i64 = answer.rows.iter().filter_map(|row| row.unattributed_bytes).sum();
-            prop_assert_eq!(rest.cast_unsigned(), books[3]);
+            prop_assert_eq!(rest.cast_unsigned(), balance[3]);
         } else {
             prop_assert_eq!(answered, sum);
             prop_assert_eq!(answer.rows.iter().map(|row| row.drops).sum::<u64>(), drops);

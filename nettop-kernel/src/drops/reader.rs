@@ -8,8 +8,8 @@ use nettop_common::{
     DropCount, DropKey, Netns, Ref, Stats,
     abi::IPPROTO_TCP,
     drops::{
+        attribution,
         event::{self, is_event},
-        found,
     },
 };
 
@@ -171,7 +171,7 @@ impl Drops {
         let is_unknown = |known: &Known| {
             let is_capture =
                 matches!(&known.drop.what, What::Drop { class: Class::Capture, reason, .. } if reason == CAPTURE);
-            is_capture && known.quiet == 0 && known.drop.key.found == found::NONE
+            is_capture && known.quiet == 0 && known.drop.key.attribution == attribution::NONE
         };
         if self.wait == 0 && self.known.values().any(is_unknown) {
             self.wait = SNIFFER_SEARCH_INTERVALS;
@@ -271,9 +271,9 @@ impl Drops {
             let (interval, total) = Default::default();
             let is_capture = matches!(what, What::Drop { class: Class::Capture, .. });
             let mut key = *key;
-            if is_capture && key.found == found::ADDRESS {
+            if is_capture && key.attribution == attribution::ADDRESS {
                 // A sniffer's copy is not for the packet's receiver. The kernel side knows only if there is a reason.
-                (key.owner, key.found) = (Ref::NONE, found::NONE);
+                (key.owner, key.attribution) = (Ref::NONE, attribution::NONE);
             }
             let drop = DropReading { key, what, owner: None, is_current: false, interval, total };
             Known { drop, quiet: 0, counted: DropCount::default() }

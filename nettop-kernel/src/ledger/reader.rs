@@ -59,7 +59,7 @@ impl OwnerReading {
 pub struct RowReading {
     pub key: RowKey,
     pub owner: OwnerReading,
-    pub evidence: u32,
+    pub attribution: u32,
     pub interval: Flows,
     pub total: Flows,
 }
@@ -67,7 +67,7 @@ pub struct RowReading {
 impl RowReading {
     /// For an owner without traffic.
     pub fn empty(key: RowKey, owner: OwnerReading) -> Self {
-        Self { key, owner, evidence: 0, interval: Flows::default(), total: Flows::default() }
+        Self { key, owner, attribution: 0, interval: Flows::default(), total: Flows::default() }
     }
 }
 
@@ -233,7 +233,7 @@ impl Ledger {
                 continue;
             }
             let is_leaving = row.state == row::LEAVING;
-            let row = RowReading { key: row.key, owner, evidence: row.evidence, interval, total };
+            let row = RowReading { key: row.key, owner, attribution: row.attribution, interval, total };
             reading.add(&row);
             if owner::is_repeated(row.key.owner) {
                 continue;

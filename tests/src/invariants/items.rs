@@ -77,9 +77,9 @@ pub(super) fn items(document: &Snapshot) -> Vec<Item> {
             identity: format!("device {:?} of {:?}", device.device, device_id(device)),
             device: Some(device_id(device)),
             names: &BOOKS,
-            totals: books(&device.total),
+            totals: balances(&device.total),
             entries: 1,
-            intervals: books(&device.interval),
+            intervals: balances(&device.interval),
         });
     }
     for pair in &document.forwarded {
@@ -220,7 +220,7 @@ pub(super) fn traffic(of: &Traffic) -> [u64; 6] {
     [a[0], a[1], a[2], b[0], b[1], b[2]]
 }
 
-fn books(of: &DeviceBalance) -> Vec<u64> {
+fn balances(of: &DeviceBalance) -> Vec<u64> {
     let sides = [of.tx, of.rx].map(|side| {
         [
             side.bytes,

@@ -16,7 +16,7 @@ fn traffic(n: u64) -> Traffic {
     Traffic { tx: amount, rx: amount }
 }
 
-fn books(n: u64) -> DeviceBalance {
+fn balances(n: u64) -> DeviceBalance {
     let side = DirectionBalance {
         bytes: 100 * n,
         packets: n,
@@ -53,8 +53,8 @@ fn document(n: u64) -> Snapshot {
             netns_cookie: 1,
             device: "lo".into(),
             ifindex: 1,
-            interval: books(1),
-            total: books(n),
+            interval: balances(1),
+            total: balances(n),
             ..DeviceReport::default()
         }],
         drops: vec![DropReport {

@@ -64,11 +64,11 @@ fn connect(namespace: &Namespace, to: SocketAddr, up: usize) -> Process {
 
 /// The device's own counters moved as nettopd reports, and all but `unseen` bytes have an owner.
 fn assert_balanced(document: &Snapshot, namespace: &Namespace, name: &str, unseen: Moved) {
-    let books = device(document, namespace.inode(), name);
-    for ((direction, side), unseen) in directions(books).into_iter().zip([unseen.sent, unseen.received]) {
+    let balance = device(document, namespace.inode(), name);
+    for ((direction, side), unseen) in directions(balance).into_iter().zip([unseen.sent, unseen.received]) {
         assert_eq!(
             side.unattributed_bytes, unseen,
-            "{name} {direction}: {books:#?} {:#?} {:#?}",
+            "{name} {direction}: {balance:#?} {:#?} {:#?}",
             document.loss, document.rows
         );
         if unseen == 0 {
@@ -109,9 +109,9 @@ fn tcp(server: &str, client: &str, veth_server: &str, up: usize, down: usize) {
     let unseen = Moved { sent: unseen, received: 0 };
     assert_wire(&document, pids, [sniffer.local(port), sniffer.remote(port)], unseen);
     assert_balanced(&document, &alone, "lo", unseen);
-    let books = device(&document, alone.inode(), "lo");
-    assert_eq!(books.tx.bytes, after.tx_bytes - before.tx_bytes);
-    assert_eq!(books.rx.packets, after.rx_packets - before.rx_packets);
+    let balance = device(&document, alone.inode(), "lo");
+    assert_eq!(balance.tx.bytes, after.tx_bytes - before.tx_bytes);
+    assert_eq!(balance.rx.packets, after.rx_packets - before.rx_packets);
 
     let (a, b) = (Namespace::new(), Namespace::new());
     // Before the devices are there: their first packets are their own.
@@ -203,8 +203,8 @@ fn a_super_packet_counts_as_its_segments() {
     let document = nettopd.settled();
     let row = rows_of(&document, pids[1])[0];
     let Amount { bytes, packets, .. } = row.total.tx;
-    let books = &device(&document, a.inode(), "v0").tx;
-    assert!(packets > books.packets, "the pair hands over super-packets");
+    let balance = &device(&document, a.inode(), "v0").tx;
+    assert!(packets > balance.packets, "the pair hands over super-packets");
     // Every packet has an IP header of 20 bytes and a TCP header of 32, but the SYN of 40.
     let data = bytes - packets * 52 - 8;
     // On a slow machine some segments are sent twice.
@@ -311,13 +311,13 @@ fn thousands_of_small_connections_of_fifty_processes_balance() {
     }
     // Some packets come to connections in TIME_WAIT, which kernels before 6.11 do not show: an acknowledgement that the FIN
     // overtook, the kernel's answer to it, and the reset that this gets from a connection that has ended.
-    let books = device(&document, alone.inode(), "lo");
+    let balance = device(&document, alone.inode(), "lo");
     let unseen = if kernel() < (6, 11) {
-        let packets = books.rx.unattributed_packets;
+        let packets = balance.rx.unattributed_packets;
         let (sent_again, resets) = (snmp(&alone, "Tcp", "RetransSegs"), snmp(&alone, "Tcp", "OutRsts"));
-        let answers = books.tx.kernel_packets.saturating_sub(resets);
-        assert!(packets <= sent_again + 2 * answers + resets, "{sent_again} again, {resets} resets: {books:#?}");
-        books.rx.unattributed_bytes
+        let answers = balance.tx.kernel_packets.saturating_sub(resets);
+        assert!(packets <= sent_again + 2 * answers + resets, "{sent_again} again, {resets} resets: {balance:#?}");
+        balance.rx.unattributed_bytes
     } else {
         0
     };
@@ -334,14 +334,14 @@ fn thousands_of_small_connections_of_fifty_processes_balance() {
         };
         // What one side has twice, the other does not lack: `rest` is of both.
         assert!(
-            missing.sent <= rest(books.tx) && missing.received <= rest(books.rx) + 2 * twice,
-            "{missing:?} {books:#?}"
+            missing.sent <= rest(balance.tx) && missing.received <= rest(balance.rx) + 2 * twice,
+            "{missing:?} {balance:#?}"
         );
     }
     // Where what TIME_WAIT answers is seen by no hook: at most one answer to each packet that was too late.
-    let answers = books.tx.unattributed_packets;
-    assert!(answers <= books.rx.kernel_packets, "{books:#?}");
-    let answered = books.tx.unattributed_bytes;
+    let answers = balance.tx.unattributed_packets;
+    assert!(answers <= balance.rx.kernel_packets, "{balance:#?}");
+    let answered = balance.tx.unattributed_bytes;
     assert_balanced(&document, &alone, "lo", Moved { sent: answered, received: unseen });
 }
 
@@ -381,7 +381,7 @@ fn a_closed_port_is_the_kernels_and_not_lost() {
     let document = nettopd.settled();
     // A SYN of 60 bytes out, an RST of 40 back.
     assert_eq!(wire(&document, pid), Moved { sent: 60, received: 40 });
-    let books = device(&document, alone.inode(), "lo");
-    assert_eq!((books.rx.kernel_bytes, books.tx.kernel_bytes), (60, 40));
+    let balance = device(&document, alone.inode(), "lo");
+    assert_eq!((balance.rx.kernel_bytes, balance.tx.kernel_bytes), (60, 40));
     assert_balanced(&document, &alone, "lo", Moved::default());
 }

@@ -46,10 +46,10 @@ fn sixty_four_rows_and_five_hundred_processes_lose_no_byte() {
     let loss = &document.loss;
     assert_eq!(loss.overflow_tx_bytes, overflow);
     assert!(loss.rows_full + loss.owners_full > 0, "{loss:#?}");
-    let books = device(&document, alone.inode(), "lo");
-    for (_, side) in directions(books) {
+    let balance = device(&document, alone.inode(), "lo");
+    for (_, side) in directions(balance) {
         assert_eq!(side.bytes, 500 * 128);
-        assert_eq!(side.unattributed_bytes, 0, "{books:#?}");
+        assert_eq!(side.unattributed_bytes, 0, "{balance:#?}");
     }
 }
 
@@ -78,9 +78,9 @@ fn thousands_of_short_processes_leave_neither_rows_nor_memory_behind() {
     // Most were given back, and other processes of the machine may be too.
     let exited = document.exited.tx.bytes;
     assert!(exited >= (40 * batch_size - rows) * 100, "{exited}");
-    let books = device(&document, alone.inode(), "lo");
-    assert_eq!(books.tx.attributed_bytes, 40 * batch_size * 100);
-    assert_eq!(books.tx.unattributed_bytes, 0);
+    let balance = device(&document, alone.inode(), "lo");
+    assert_eq!(balance.tx.attributed_bytes, 40 * batch_size * 100);
+    assert_eq!(balance.tx.unattributed_bytes, 0);
     let loss = document.loss;
     assert_eq!([loss.rows_full, loss.owners_full, loss.index_full, loss.overflow_tx_bytes], [0; 4], "{loss:#?}");
     // What one document needs comes and goes, and a table of the processes that are remembered may double once.

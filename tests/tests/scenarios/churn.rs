@@ -7,28 +7,24 @@ use std::{
     fmt::Write as _,
     fs,
     net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket},
-    process::{Child, Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::JoinHandle,
+    process::{Command, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use nettop_model::Snapshot;
 use nettop_tests::{
-    Kept, Moved, Namespace, Nettopd, Parent, Process, Stream, api::Daemon, app, device, netns_cookie, nettopd_command,
-    run_nettopd, unshare_as_nobody,
+    Kept, Moved, Namespace, Nettopd, Parent, Process, Stream, api::Daemon, app, device, netns_cookie, unshare_as_nobody,
 };
 use nix::{
     sched::{CloneFlags, unshare},
-    sys::{
-        signal::{Signal, kill},
-        wait::waitpid,
-    },
-    unistd::{ForkResult, Pid, fork},
+    sys::wait::waitpid,
+    unistd::{ForkResult, fork},
 };
+
+mod commands;
+
+use commands::{Ignored, Running, ask, run_commands};
 
 const ROWS: &str = "4096";
 /// With IP and UDP header a hundred.
@@ -46,7 +42,7 @@ const ROW_BYTES: usize = 2 << 10;
 /// machine add to documents: 7 to 9 MB in full. What is in use is as it was, however often this is done.
 const MEMORY_KIB: u64 = 12 << 10;
 /// Rows of what is gone stay for a minute.
-const LINGERS: Duration = Duration::from_secs(100);
+const LINGER_TIMEOUT: Duration = Duration::from_secs(100);
 
 /// An amount: in full, and for the daily run.
 fn amount(full: u64, daily: u64) -> u64 {
@@ -169,60 +165,8 @@ fn fill(parent: &Parent) {
     parent.wait_for_parent();
 }
 
-/// A command that is run again and again, or goes on, until the end.
-struct Running {
-    ends: Arc<AtomicBool>,
-    thread: JoinHandle<u64>,
-}
-
-impl Running {
-    fn start(run: impl Fn() + Send + 'static) -> Self {
-        let ends = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&ends);
-        let thread = std::thread::spawn(move || {
-            let mut runs = 0;
-            while !seen.load(Ordering::Relaxed) {
-                run();
-                runs += 1;
-                std::thread::sleep(Duration::from_millis(200));
-            }
-            runs
-        });
-        Self { ends, thread }
-    }
-
-    /// How often it ran.
-    fn end(self) -> u64 {
-        self.ends.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap()
-    }
-}
-
-/// A command whose output nobody wants, ended when dropped.
-struct Ignored(Child);
-
-impl Ignored {
-    fn start(args: &[&str]) -> Self {
-        let mut command = nettopd_command();
-        Self(command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
-    }
-
-    /// Has it end as Ctrl-C does. Returns its exit code, if it has one.
-    fn end(mut self) -> Option<i32> {
-        kill(Pid::from_raw(self.0.id().cast_signed()), Signal::SIGINT).unwrap();
-        self.0.wait().unwrap().code()
-    }
-}
-
-impl Drop for Ignored {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// What a document still has of these namespaces.
-fn told_of(document: &Snapshot, cookies: &HashSet<u32>) -> [usize; 4] {
+fn entries_of(document: &Snapshot, cookies: &HashSet<u32>) -> [usize; 4] {
     let is_of = |cookie: Option<u32>| cookie.is_some_and(|cookie| cookies.contains(&cookie));
     [
         document.rows.iter().filter(|row| is_of(Some(row.netns_cookie))).count(),
@@ -236,26 +180,6 @@ fn told_of(document: &Snapshot, cookies: &HashSet<u32>) -> [usize; 4] {
 fn rows_of_ended(document: &Snapshot, namespace: &Namespace) -> usize {
     let rows = document.rows.iter().filter(|row| row.netns == namespace.inode());
     rows.filter(|row| row.pid != 0 && row.exited).count()
-}
-
-/// Asks the daemon for all it has, in turn.
-fn ask(daemon: &Daemon) {
-    for target in ["/v1/status", "/v1/snapshot", "/v1/drops", "/v1/sockets", "/v1/history?from=-1h"] {
-        let status = daemon.get(target).unwrap_or_default().status;
-        // Where an answer is too much or takes too long: try again.
-        assert!([200, 503, 0].contains(&status), "{target}: {status}");
-    }
-}
-
-/// Runs commands that end, in turn: by themselves, and what the daemon has.
-fn run_commands(daemon: &Daemon) {
-    let of_its_own = [&["sockets", "--format", "json"][..], &["sockets", "0.1"], &["check"]];
-    let file = daemon.folder.join("history.db");
-    let of_the_file = [&["history", "--history", file.to_str().unwrap(), "--from", "-1h"][..]];
-    for args in of_its_own.into_iter().chain(of_the_file) {
-        let output = run_nettopd(args);
-        assert!(output.status.success(), "{args:?}: {output:?}");
-    }
 }
 
 /// What must be as it was. All is reported, not only the first find.
@@ -333,14 +257,14 @@ fn what_comes_and_goes_leaves_nothing_behind() {
     let stream_results = streams.map(Stream::stop);
     println!("all has ended after {:?}, {runs:?}", start.elapsed());
 
-    let deadline = Instant::now() + LINGERS;
+    let deadline = Instant::now() + LINGER_TIMEOUT;
     let (document, ended) = loop {
         let document = nettopd.settled();
         let ended = [nettopd.pid(), daemon.pid()].map(Kept::by);
         let has_given_back = |(began, ended): (&Kept, &Kept)| {
             ended.tables.rows <= began.tables.rows + OTHERS && ended.anonymous_kib < began.anonymous_kib + MEMORY_KIB
         };
-        let is_back = told_of(&document, &cookies) == [0; 4]
+        let is_back = entries_of(&document, &cookies) == [0; 4]
             && rows_of_ended(&document, &crowd) == 0
             && began.iter().zip(&ended).all(has_given_back);
         if is_back || Instant::now() > deadline {
@@ -352,8 +276,8 @@ fn what_comes_and_goes_leaves_nothing_behind() {
     println!("given back after {:?}; KiB of nettopd and daemon before and after: {kib:?}", start.elapsed());
 
     let mut ends = Ends::default();
-    let books = &device(&document, crowd.inode(), "lo").tx;
-    let owned = (books.bytes, books.attributed_bytes, books.unattributed_bytes);
+    let balance = &device(&document, crowd.inode(), "lo").tx;
+    let owned = (balance.bytes, balance.attributed_bytes, balance.unattributed_bytes);
     let all = sent + DATAGRAM;
     ends.hold("the sum of all totals is what was sent", owned == (all, all, 0), (owned, all));
     if amount(1, 0) > 0 {
@@ -361,7 +285,7 @@ fn what_comes_and_goes_leaves_nothing_behind() {
         ends.hold("who wants more rows than his share is refused", refused > 0, refused);
     }
     ends.hold("nobody took the room of others", witness == PAYLOAD as u64, (witness, witnessed.loss));
-    let of_gone = told_of(&document, &cookies);
+    let of_gone = entries_of(&document, &cookies);
     ends.hold("rows of namespaces that are gone are gone", of_gone[0] == 0, of_gone[0]);
     ends.hold("devices of namespaces that are gone are gone", of_gone[1] == 0, of_gone[1]);
     ends.hold("drops of namespaces that are gone are gone", of_gone[2] == 0, of_gone[2]);

@@ -99,10 +99,10 @@ fn a_crowd_of_processes_and_sockets_costs_others_nothing() {
     }
     let moved = Moved { sent: 200_000, received: 200_000 };
     assert_app(&document, bystander.pid(), moved);
-    let books = device(&document, alone.inode(), "lo");
-    for (_, side) in directions(books) {
+    let balance = device(&document, alone.inode(), "lo");
+    for (_, side) in directions(balance) {
         assert_eq!(side.bytes, processes * each + 200 * 1028);
-        assert_eq!(side.unattributed_bytes, 0, "{books:#?}");
+        assert_eq!(side.unattributed_bytes, 0, "{balance:#?}");
     }
     // Of 65,536 bound ports one user has four fifths. Everything else found room.
     let sockets = processes * SOCKETS_OF_EACH;

@@ -91,10 +91,10 @@ fn assert_stacked(document: &Snapshot, namespace: &Namespace, pid: u32, upper: &
     assert_eq!(row.device.as_deref(), Some(upper), "{row:#?}");
     let bytes = DATAGRAMS * (SIZE + HEADERS);
     assert_eq!(wire(document, pid), Moved { sent: bytes, received: bytes });
-    let books = device(document, namespace.inode(), upper);
-    for (direction, side) in directions(books) {
-        assert_eq!(side.packets, DATAGRAMS, "{upper} {direction}: {books:#?}");
-        assert_eq!(side.unattributed_bytes, 0, "{upper} {direction}: {books:#?}");
+    let balance = device(document, namespace.inode(), upper);
+    for (direction, side) in directions(balance) {
+        assert_eq!(side.packets, DATAGRAMS, "{upper} {direction}: {balance:#?}");
+        assert_eq!(side.unattributed_bytes, 0, "{upper} {direction}: {balance:#?}");
     }
     let carried = DATAGRAMS * (SIZE + HEADERS + overhead);
     for (direction, side) in directions(device(document, namespace.inode(), lower)) {
@@ -225,10 +225,10 @@ fn a_tun_device_has_the_row_of_who_sends_through_it_and_not_of_who_carries() {
     let document = nettopd.settled();
     assert_app(&document, pid, moved);
     assert!(nettop_tests::rows_of(&document, carrier.pid()).is_empty());
-    let books = device(&document, namespace.inode(), "tun0");
-    for (_, side) in directions(books) {
-        assert_eq!(side.bytes, DATAGRAMS * (SIZE + HEADERS), "{books:#?}");
-        assert_eq!(side.unattributed_bytes, 0, "{books:#?}");
+    let balance = device(&document, namespace.inode(), "tun0");
+    for (_, side) in directions(balance) {
+        assert_eq!(side.bytes, DATAGRAMS * (SIZE + HEADERS), "{balance:#?}");
+        assert_eq!(side.unattributed_bytes, 0, "{balance:#?}");
     }
     carrier.go();
     carrier.finish();

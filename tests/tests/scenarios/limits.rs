@@ -24,7 +24,7 @@ const MEMORY_MAX_BYTES: u64 = 512 << 20;
 const BEGIN: i64 = 1_795_136_400;
 
 /// Lets the daemon take as long for an answer as a slow machine needs.
-const PATIENT: &str = "export NETTOPD_API_ANSWER_S=900";
+const LONG_ANSWERS: &str = "export NETTOPD_API_ANSWER_S=900";
 
 /// The most memory that a process ever had.
 fn peak_mib(pid: u32) -> u64 {
@@ -67,7 +67,7 @@ fn an_answer_about_many_processes_stays_within_the_units_memory() {
     let file = folder.path().join("history.db");
     history_of(&file, processes);
     let args = ["--interval", "3600", "--history", file.to_str().unwrap()];
-    let daemon = memory.enter(|| Daemon::start_after(folder.path(), PATIENT, &args));
+    let daemon = memory.enter(|| Daemon::start_after(folder.path(), LONG_ANSWERS, &args));
     let before = peak_mib(daemon.pid());
     let period = "from=2026-11-20T01:00:00Z&to=2026-11-20T02:00:00Z";
     for (by, groups) in [("process", processes), ("user", 7), ("program", 1)] {
@@ -119,7 +119,7 @@ fn an_answer_has_so_many_sockets_and_says_so() {
     let holders = holders(sockets);
     let folder = tempfile::tempdir().unwrap();
     let args = ["--interval", "3600", "--no-history"];
-    let daemon = memory.enter(|| Daemon::start_after(folder.path(), PATIENT, &args));
+    let daemon = memory.enter(|| Daemon::start_after(folder.path(), LONG_ANSWERS, &args));
     let before = peak_mib(daemon.pid());
     for _ in 0..2 {
         let document: sockets::Document = daemon.get_slowly("/v1/sockets?numeric=1").unwrap().document();

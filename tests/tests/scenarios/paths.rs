@@ -316,11 +316,11 @@ fn mptcp_counts_the_program_once_and_its_packets_on_lo() {
     let passed = sniffer.local(5001);
     let packets = passed.sent + passed.received;
     assert_eq!(pids.map(|pid| wire(&document, pid)), [Moved::default(); 2]);
-    let books = device(&document, alone.inode(), "lo");
+    let balance = device(&document, alone.inode(), "lo");
     assert!(packets > 100_000);
     // Before 6.11 what comes to a connection in TIME_WAIT is nobody's.
-    let unseen = if kernel() < (6, 11) { books.rx.unattributed_bytes } else { 0 };
-    assert_eq!([books.tx.kernel_bytes, books.rx.kernel_bytes + unseen], [packets; 2], "{books:#?}");
+    let unseen = if kernel() < (6, 11) { balance.rx.unattributed_bytes } else { 0 };
+    assert_eq!([balance.tx.kernel_bytes, balance.rx.kernel_bytes + unseen], [packets; 2], "{balance:#?}");
 }
 
 #[test]

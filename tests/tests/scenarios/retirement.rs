@@ -185,12 +185,12 @@ fn a_device_that_comes_back_does_not_bring_what_it_moved_elsewhere() {
         Moved::default()
     });
     let document = nettopd.settled();
-    let books = device(&document, x.inode(), "v0").tx;
-    assert_eq!((books.bytes, books.unattributed_bytes), (104_200, 0));
+    let balance = device(&document, x.inode(), "v0").tx;
+    assert_eq!((balance.bytes, balance.unattributed_bytes), (104_200, 0));
     x.ip(&format!("link set v0 netns {}", a.pid()));
     let document = nettopd.settled();
-    let books = device(&document, a.inode(), "v0").tx;
-    assert_eq!((books.bytes, books.unattributed_bytes), (0, 0));
+    let balance = device(&document, a.inode(), "v0").tx;
+    assert_eq!((balance.bytes, balance.unattributed_bytes), (0, 0));
     assert!(devices_of(&nettopd.settled(), x.inode()).iter().all(|device| device.device != "v0"));
 }
 

@@ -181,16 +181,16 @@ fn sctp_is_its_ends_and_nothing_of_who_was_interrupted() {
         assert!(rows.is_empty(), "{rows:#?}");
     }
     let (from, to) = (wire(&document, client.pid()), wire(&document, server.pid()));
-    let books = device(&document, alone.inode(), "lo");
+    let balance = device(&document, alone.inode(), "lo");
     let rows = &document.rows;
-    assert!(from.sent > SIZE as u64 && to.received > SIZE as u64, "{from:?} {to:?} {books:#?} {rows:#?}");
+    assert!(from.sent > SIZE as u64 && to.received > SIZE as u64, "{from:?} {to:?} {balance:#?} {rows:#?}");
     for ((direction, side), ends) in
-        directions(books).into_iter().zip([from.sent + to.sent, from.received + to.received])
+        directions(balance).into_iter().zip([from.sent + to.sent, from.received + to.received])
     {
         // The rest is the kernel's, which sends for an association that has ended.
-        assert_eq!(side.attributed_bytes, ends, "{direction}: {from:?} {to:?} {books:#?} {rows:#?}");
+        assert_eq!(side.attributed_bytes, ends, "{direction}: {from:?} {to:?} {balance:#?} {rows:#?}");
         let others = side.bytes - ends;
-        assert!(others < 200, "{direction}: {from:?} {to:?} {books:#?} {rows:#?}");
+        assert!(others < 200, "{direction}: {from:?} {to:?} {balance:#?} {rows:#?}");
     }
     assert_balanced(&document, &alone);
     drop(server);
@@ -233,9 +233,9 @@ fn what_is_refused_after_it_was_counted_is_not_sent() {
     });
     sender.wait_until_ready();
     let of = |document: &Snapshot| {
-        let books = device(document, a.inode(), "v0");
+        let balance = device(document, a.inode(), "v0");
         let ethernet = amount(0, 14);
-        assert!(books.tx.pending_bytes <= early + ethernet, "{books:#?}");
+        assert!(balance.tx.pending_bytes <= early + ethernet, "{balance:#?}");
         (wire(document, sender.pid()).sent, app(document, sender.pid()).sent)
     };
     let both = |size| datagram(size) + datagram(size) + 20;

@@ -158,12 +158,12 @@ fn what_raw_sockets_listen_to_is_counted_by_the_device_once() {
     });
     let document = nettopd.settled();
     assert_app(&document, pid, moved);
-    let books = device(&document, alone.inode(), "lo");
-    for (direction, side) in directions(books) {
-        assert_eq!(side.unattributed_packets, 0, "{direction}: {books:#?} {:#?}", document.rows);
+    let balance = device(&document, alone.inode(), "lo");
+    for (direction, side) in directions(balance) {
+        assert_eq!(side.unattributed_packets, 0, "{direction}: {balance:#?} {:#?}", document.rows);
     }
     // Eleven datagrams and one error, each received once more than it passed.
-    assert_eq!(books.rx.copied_packets, DATAGRAMS + 2, "{books:#?}");
+    assert_eq!(balance.rx.copied_packets, DATAGRAMS + 2, "{balance:#?}");
 }
 
 /// Asks for an echo `times` times, by a socket that reads the answers or by one that only sends.

@@ -65,9 +65,9 @@ fn of_connections_by_cookies_the_syn_acks_alone_are_unattributed() {
         let passed = sniffer.local(port);
         let seen = Moved { sent: passed.sent - unseen, ..passed };
         assert_eq!(pids.map(|pid| wire(&document, pid)), [seen, passed.reversed()], "{:#?}", document.rows);
-        let books = device(&document, alone.inode(), "lo");
-        let unattributed = [books.tx, books.rx].map(|side| (side.unattributed_bytes, side.unattributed_packets));
-        assert_eq!(unattributed, [(unseen, cookies), (0, 0)], "{books:#?}");
+        let balance = device(&document, alone.inode(), "lo");
+        let unattributed = [balance.tx, balance.rx].map(|side| (side.unattributed_bytes, side.unattributed_packets));
+        assert_eq!(unattributed, [(unseen, cookies), (0, 0)], "{balance:#?}");
     }
 }
 
@@ -125,13 +125,13 @@ fn what_a_killed_processs_connection_answers_in_time_wait_is_the_kernels() {
         // On 6.1 no hook sees the SYN-ACK of IPv6.
         let syn_ack = if kernel() < (6, 12) && address == "::1" { 80 } else { 0 };
         assert_eq!(Moved { sent: served.sent + syn_ack, ..served }, passed.reversed(), "{:#?}", document.rows);
-        let books = device(&document, alone.inode(), "lo");
-        let [tx, rx] = [books.tx, books.rx].map(|side| (side.kernel_bytes, side.unattributed_bytes));
+        let balance = device(&document, alone.inode(), "lo");
+        let [tx, rx] = [balance.tx, balance.rx].map(|side| (side.kernel_bytes, side.unattributed_bytes));
         // Before 6.13 the answer is of a socket of the kernel's, and over IPv6 of none.
         let seen = if kernel() < (6, 13) && address == "::1" { (0, answer + syn_ack) } else { (answer, 0) };
-        assert_eq!((passed.sent - sent.sent, tx), (answer, seen), "{books:#?} {:#?}", document.rows);
+        assert_eq!((passed.sent - sent.sent, tx), (answer, seen), "{balance:#?} {:#?}", document.rows);
         // The FIN that it answers.
         let seen = if kernel() < (6, 11) { (0, answer) } else { (answer, 0) };
-        assert_eq!((passed.received - sent.received, rx), (answer, seen), "{books:#?} {:#?}", document.rows);
+        assert_eq!((passed.received - sent.received, rx), (answer, seen), "{balance:#?} {:#?}", document.rows);
     }
 }

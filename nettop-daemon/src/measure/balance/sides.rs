@@ -11,47 +11,47 @@ mod uncounted;
 
 /// A balance, and the limits of its parts.
 #[derive(Clone, Copy, Default, Debug)]
-pub struct Books {
+pub struct BoundedBalance {
     pub balance: DeviceBalance,
     /// By [`Direction`].
     limits: [Limits; 2],
 }
 
-impl Books {
+impl BoundedBalance {
     /// Of an interval, from the device as it was before it to the device as it is now.
     pub fn of(before: &Device, now: &Device, rows: &DeviceReading) -> Self {
         let moved = now.counters.since(&before.counters);
-        let mut books = Self::default();
+        let mut bounded = Self::default();
         for (direction, bytes, packets) in
             [(Direction::Tx, moved.tx_bytes, moved.tx_packets), (Direction::Rx, moved.rx_bytes, moved.rx_packets)]
         {
             let limits = Limits::of(before, rows, direction).or(Limits::of(now, rows, direction));
-            let side = books.side(direction);
+            let side = bounded.side(direction);
             *side = DirectionBalance { bytes, packets, ..of_rows(rows, direction) };
             if !now.basis[direction as usize].is_decided() {
                 (side.undecided_bytes, side.undecided_packets) = (side.rest_bytes(), side.rest_packets());
             } else {
-                books.limits[direction as usize] = limits;
+                bounded.limits[direction as usize] = limits;
             }
         }
-        books.choose();
-        books
+        bounded.choose();
+        bounded
     }
 
     /// The same without the device's own counters: only its rows are known, and there is no rest.
     pub fn known(device: &Device, rows: &DeviceReading) -> Self {
-        let mut books = Self::default();
+        let mut bounded = Self::default();
         for direction in [Direction::Tx, Direction::Rx] {
             let limits = Limits::of(device, rows, direction).least();
-            books.limits[direction as usize] = limits;
-            let side = books.side(direction);
+            bounded.limits[direction as usize] = limits;
+            let side = bounded.side(direction);
             *side = of_rows(rows, direction);
             // The rest of nothing is what the device has not counted.
             limits.apply(side);
             (side.bytes, side.packets) = (side.pending_bytes, side.pending_packets);
         }
-        books.choose();
-        books
+        bounded.choose();
+        bounded
     }
 
     /// Adds an interval, and chooses again the parts that are not known exactly: the whole shows more than its parts. The

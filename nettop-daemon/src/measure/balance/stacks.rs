@@ -14,7 +14,7 @@ use nettop_common::{Direction, Forwarded};
 use nettop_kernel::ledger::{DeviceKey, DeviceReading};
 use nettop_model::snapshot::{DeviceReport, DirectionBalance};
 
-use super::sides::{Books, carried, side_of};
+use super::sides::{BoundedBalance, carried, side_of};
 use crate::identity::devices::{Basis, Device, Whole};
 
 /// Readings, and time, in which a device may count what another has counted. Cards post their counters as late as this.
@@ -46,7 +46,7 @@ type Window<T> = VecDeque<(Duration, T)>;
 /// A device, and its balance.
 pub(super) struct Account<'a> {
     pub(super) device: &'a Device,
-    pub(super) total: &'a mut Books,
+    pub(super) total: &'a mut BoundedBalance,
 }
 
 /// Knows stacks from reading to reading.

@@ -120,8 +120,8 @@ impl World {
     }
 }
 
-fn sides(books: &DeviceBalance) -> [u64; 8] {
-    let [tx, rx] = [&books.tx, &books.rx];
+fn sides(balance: &DeviceBalance) -> [u64; 8] {
+    let [tx, rx] = [&balance.tx, &balance.rx];
     [
         tx.bytes,
         tx.packets,
@@ -208,13 +208,25 @@ fn a_new_device_begins_at_zero_and_one_that_comes_back_where_it_is() {
     assert_eq!((reports[&(2, 2)].total.tx.bytes, sum), (1600, 1600));
 }
 
+/// One that takes the index of another, of which rows are all that is left, twice before that was settled.
+#[test]
+fn what_is_pending_of_a_device_whose_index_another_takes_was_counted_by_it() {
+    let create = Step::Create { place: 1, index: 3 };
+    let (traffic, delete) = (Step::Traffic { device: 0, packets: 1, forwarded: 0 }, Step::Delete { device: 0 });
+    let first = [create.clone(), traffic, delete.clone(), create.clone(), Step::Read];
+    let (reports, _) = run(&first);
+    assert_eq!(reports[&(2, 3)].total.tx.pending_bytes, 100);
+    let (reports, sum) = run(&[&first[..], &[delete, create, Step::Read]].concat());
+    assert_eq!((reports[&(2, 3)].total.tx.pending_bytes, sum), (0, 100));
+}
+
 #[test]
 fn the_last_interval_of_a_device_that_is_deleted_is_closed_with_its_rows() {
     let create = Step::Create { place: 0, index: 2 };
     let traffic = Step::Traffic { device: 0, packets: 10, forwarded: 0 };
     let (reports, sum) = run(&[create, Step::Read, traffic, Step::Delete { device: 0 }, Step::Read]);
-    let books = &reports[&(1, 2)].interval.tx;
-    assert_eq!((books.bytes, books.attributed_bytes, books.unattributed_bytes, sum), (1000, 1000, 0, 1000));
+    let balance = &reports[&(1, 2)].interval.tx;
+    assert_eq!((balance.bytes, balance.attributed_bytes, balance.unattributed_bytes, sum), (1000, 1000, 0, 1000));
 }
 
 /// A reading of rows and devices that are as given, by bytes sent.

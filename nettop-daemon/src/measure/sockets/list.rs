@@ -54,7 +54,7 @@ pub struct Listing {
 }
 
 /// Which sockets are listed, and how many.
-pub struct Wanted<'a> {
+pub struct Selection<'a> {
     /// Sockets; a further descriptor of one counts as another.
     pub max_sockets: usize,
     /// After that it is an error.
@@ -65,14 +65,14 @@ pub struct Wanted<'a> {
     pub holder: Option<&'a (dyn Fn(&SocketRecord) -> bool + Sync)>,
 }
 
-impl Wanted<'_> {
+impl Selection<'_> {
     /// Everything.
     pub const ALL: Self = Self { max_sockets: usize::MAX, deadline: None, socket: &|_| true, holder: None };
 }
 
 /// A listing under way.
 struct Found<'a> {
-    wanted: &'a Wanted<'a>,
+    selection: &'a Selection<'a>,
     /// Sockets that a wanted process holds.
     held: Option<HashSet<u64>>,
     sockets: BTreeMap<u64, Socket>,
@@ -84,9 +84,9 @@ struct Found<'a> {
 impl Found<'_> {
     /// Notes whose sockets are wanted.
     fn mark(&mut self, record: &SocketRecord) -> ControlFlow<()> {
-        let Some((held, holder)) = self.held.as_mut().zip(self.wanted.holder) else { return ControlFlow::Break(()) };
-        if (self.wanted.socket)(record) && holder(record) {
-            let has_room = held.len() < self.wanted.max_sockets || held.contains(&record.socket);
+        let Some((held, holder)) = self.held.as_mut().zip(self.selection.holder) else { return ControlFlow::Break(()) };
+        if (self.selection.socket)(record) && holder(record) {
+            let has_room = held.len() < self.selection.max_sockets || held.contains(&record.socket);
             self.truncated |= !has_room;
             if has_room {
                 held.insert(record.socket);
@@ -96,7 +96,7 @@ impl Found<'_> {
     }
 
     fn wants(&self, record: &SocketRecord) -> bool {
-        (self.wanted.socket)(record) && self.held.as_ref().is_none_or(|held| held.contains(&record.socket))
+        (self.selection.socket)(record) && self.held.as_ref().is_none_or(|held| held.contains(&record.socket))
     }
 
     /// Adds one of a descriptor.
@@ -123,12 +123,12 @@ impl Found<'_> {
     }
 
     const fn has_room(&mut self) -> bool {
-        self.truncated |= self.number >= self.wanted.max_sockets;
+        self.truncated |= self.number >= self.selection.max_sockets;
         !self.truncated
     }
 
     fn goes_on(&mut self) -> ControlFlow<()> {
-        self.is_late |= self.wanted.deadline.is_some_and(|deadline| Instant::now() > deadline);
+        self.is_late |= self.selection.deadline.is_some_and(|deadline| Instant::now() > deadline);
         if self.truncated || self.is_late { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }
@@ -143,12 +143,12 @@ pub struct TooLong;
 /// # Errors
 ///
 /// [`TooLong`] at the deadline, else if an iterator cannot be started or read.
-pub fn list(iterators: &SocketIterators, wanted: &Wanted<'_>) -> anyhow::Result<Listing> {
+pub fn list(iterators: &SocketIterators, selection: &Selection<'_>) -> anyhow::Result<Listing> {
     let time_ns = boot::elapsed().as_nanos();
-    let held = wanted.holder.map(|_| HashSet::new());
+    let held = selection.holder.map(|_| HashSet::new());
     let sockets = BTreeMap::new();
-    let mut found = Found { wanted, held, sockets, number: 0, truncated: false, is_late: false };
-    if wanted.holder.is_some() {
+    let mut found = Found { selection, held, sockets, number: 0, truncated: false, is_late: false };
+    if selection.holder.is_some() {
         iterators.held(&mut |record| found.mark(&record))?;
     }
     // Those that cannot even be found without rights over others' processes are known by their sockets.

@@ -1,7 +1,7 @@
 //! Each format of some packets with hostile names, compared with what is kept.
 
 use bytemuck::Zeroable as _;
-use nettop_common::{Netns, OwnerKey, PacketEvent, packet::found, tag::evidence};
+use nettop_common::{Netns, OwnerKey, PacketEvent, packet::unowned, tag::attribution};
 
 use super::{record, text};
 use crate::{
@@ -26,7 +26,7 @@ fn event(protocol: u8, comm: &[u8], ends: [(&str, u16); 2]) -> PacketEvent {
         segments: 1,
         protocol,
         family: source.contains(':').into(),
-        found: evidence::USER as u8,
+        attribution: attribution::USER as u8,
         ..PacketEvent::zeroed()
     };
     event.comm[..comm.len()].copy_from_slice(comm);
@@ -42,8 +42,8 @@ fn events() -> [PacketEvent; 6] {
         PacketEvent { tcp_flags: 0x18, bytes: 65_226, segments: 45, direction: 1, ..event(6, b"=cmd()|' /C'!A0", v6) },
         PacketEvent { tcp_flags: 0x25, ..event(6, b"x\xe2\x80\xaeexe.txt", v4) },
         event(17, b"a\nb\tc\r\xff", v4),
-        PacketEvent { tcp_flags: 0x14, found: found::KERNEL, ..nobody },
-        PacketEvent { protocol: 1, source_port: 0, destination_port: 0, found: found::NOBODY, ..nobody },
+        PacketEvent { tcp_flags: 0x14, attribution: unowned::KERNEL, ..nobody },
+        PacketEvent { protocol: 1, source_port: 0, destination_port: 0, attribution: unowned::NOBODY, ..nobody },
     ]
 }
 

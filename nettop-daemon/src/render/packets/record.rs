@@ -1,6 +1,6 @@
 //! Packets as documents and as CSV.
 
-use nettop_common::{Direction, PacketEvent, abi::IPPROTO_TCP, packet::found, tag::evidence};
+use nettop_common::{Direction, PacketEvent, abi::IPPROTO_TCP, packet::unowned, tag::attribution};
 use nettop_kernel::events::Loss;
 use nettop_model::packets::{Record, SCHEMA};
 use serde::Serialize;
@@ -22,8 +22,8 @@ fn record(event: &PacketEvent, device: String, clock: &Clock) -> Record {
     // Later fragments have none.
     let has_ports =
         matches!(event.protocol, 6 | 17 | 132 | 136) && [event.source_port, event.destination_port] != [0; 2];
-    let is_process = event.found < found::KERNEL;
-    let is_kernel = event.found == found::KERNEL;
+    let is_process = event.attribution < unowned::KERNEL;
+    let is_kernel = event.attribution == unowned::KERNEL;
     let flags = || FLAGS.iter().zip("UAPRSF".chars()).filter(|(bit, _)| event.tcp_flags & **bit != 0);
     Record {
         event: "packet".into(),
@@ -46,10 +46,10 @@ fn record(event: &PacketEvent, device: String, clock: &Clock) -> Record {
         start_time_ns: is_process.then_some(event.owner.start_time_ns),
         comm: if is_kernel { Some("[kernel]".into()) } else { is_process.then(|| escape_c(&event.comm)) },
         uid: is_process.then_some(event.owner.uid),
-        owner: match event.found {
-            found::KERNEL => "kernel",
-            found::NOBODY => "none",
-            evidence => evidence::name(evidence.into()),
+        owner: match event.attribution {
+            unowned::KERNEL => "kernel",
+            unowned::NOBODY => "none",
+            attribution => attribution::name(attribution.into()),
         }
         .into(),
     }

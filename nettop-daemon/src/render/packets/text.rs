@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use nettop_common::{Direction, PacketEvent, abi::IPPROTO_TCP, packet::found};
+use nettop_common::{Direction, PacketEvent, abi::IPPROTO_TCP, packet::unowned};
 
 use super::{FLAGS, protocol};
 use crate::{
@@ -30,9 +30,9 @@ pub fn line(text: &mut String, event: &PacketEvent, device: &str, clock: &Clock)
         let _ = write!(text, "{:<18}", protocol(event.protocol).to_uppercase());
     }
     let direction = if event.direction == Direction::Tx as u8 { "tx" } else { "rx" };
-    let (pid, command) = match event.found {
-        found::NOBODY => ("-".into(), "-".into()),
-        found::KERNEL => ("0".into(), "[kernel]".into()),
+    let (pid, command) = match event.attribution {
+        unowned::NOBODY => ("-".into(), "-".into()),
+        unowned::KERNEL => ("0".into(), "[kernel]".into()),
         _ => (event.owner.tgid.to_string(), escape_c(&event.comm)),
     };
     let time = clock.of_day(event.time_ns);

@@ -76,9 +76,9 @@ fn a_namespace_that_takes_a_dead_ones_inode_number_has_its_own_books() {
     let document = nettopd.settled();
     assert_eq!(wire(&document, pid), Moved { sent: 5 * 128, received: 5 * 128 });
     let devices = document.devices.iter().filter(|device| device.netns == inode && device.device == "lo");
-    let books: Vec<DirectionBalance> = devices.map(|device| device.total.rx).collect();
-    assert!(books.iter().all(|books| books.unattributed_bytes == 0), "{books:#?}");
-    assert!(books.iter().any(|books| books.packets == 5), "{books:#?}");
+    let balance: Vec<DirectionBalance> = devices.map(|device| device.total.rx).collect();
+    assert!(balance.iter().all(|balance| balance.unattributed_bytes == 0), "{balance:#?}");
+    assert!(balance.iter().any(|balance| balance.packets == 5), "{balance:#?}");
 }
 
 #[test]

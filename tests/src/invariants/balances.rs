@@ -31,7 +31,7 @@ struct Row {
 
 /// Follows the devices of one nettopd.
 #[derive(Default)]
-pub struct DeviceBooks {
+pub struct DeviceBalances {
     rows: HashMap<String, Row>,
     /// What rows had counted when their device's balance began; of the kernel's rows and of others.
     base: HashMap<(DeviceId, bool), Amounts>,
@@ -62,7 +62,7 @@ fn groups_make_the_device(device: &DeviceReport, direction: usize, document: &Sn
         .then(|| format!("groups hold {bytes} bytes in {packets} packets {name}, the device {held:?}: {device:?}"))
 }
 
-impl DeviceBooks {
+impl DeviceBalances {
     /// Devices may have gone, with their rows.
     pub fn forget(&mut self, gone: &HashSet<DeviceId>) {
         self.rows.retain(|_, row| !gone.contains(&row.id));
