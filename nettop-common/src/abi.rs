@@ -1,5 +1,5 @@
-//! Numbers of the kernel's ABI: families and types of sockets (linux/socket.h, linux/net.h), protocols (linux/in.h), states
-//! of TCP (net/tcp_states.h), flags of sockets, and of maps (linux/bpf.h).
+//! Numbers of the kernel's ABI: families and types of sockets (linux/socket.h, linux/net.h), protocols (linux/if_ether.h,
+//! linux/in.h, linux/in6.h), headers, states of TCP (net/tcp_states.h), flags of sockets, and of maps (linux/bpf.h).
 
 pub const AF_INET: u16 = 2;
 pub const AF_INET6: u16 = 10;
@@ -15,6 +15,31 @@ pub const IPPROTO_ICMPV6: u16 = 58;
 pub const IPPROTO_SCTP: u16 = 132;
 pub const IPPROTO_UDPLITE: u16 = 136;
 pub const IPPROTO_MPTCP: u16 = 262;
+
+pub const ETH_P_IP: u16 = 0x0800;
+pub const ETH_P_IPV6: u16 = 0x86dd;
+/// In network byte order, as `sk_buff.protocol` has them.
+pub const ETH_P_IP_BE: u16 = ETH_P_IP.to_be();
+pub const ETH_P_IPV6_BE: u16 = ETH_P_IPV6.to_be();
+pub const ETH_P_8021Q_BE: u16 = 0x8100_u16.to_be();
+
+/// Extension headers of IPv6.
+pub const NEXTHDR_HOP: u8 = 0;
+pub const NEXTHDR_ROUTING: u8 = 43;
+pub const NEXTHDR_FRAGMENT: u8 = 44;
+pub const NEXTHDR_DEST: u8 = 60;
+
+/// The offset in an IPv4 header's `frag_off` (net/ip.h, `IP_OFFSET`), and in an IPv6 fragment header's (net/ipv6.h, `IP6_OFFSET`).
+pub const IP_OFFSET: u16 = 0x1fff;
+pub const IP6_OFFSET: u16 = 0xfff8;
+
+/// Headers without options.
+pub const ETHERNET_HEADER_BYTES: u32 = 14;
+pub const IPV4_HEADER_BYTES: u32 = 20;
+pub const IPV6_HEADER_BYTES: u32 = 40;
+pub const UDP_HEADER_BYTES: u32 = 8;
+/// The hop-by-hop header of a packet above 65,535 B (net/ipv6.h, `struct hop_jumbo_hdr`).
+pub const JUMBO_HEADER_BYTES: u32 = 8;
 
 pub const TCP_ESTABLISHED: u8 = 1;
 pub const TCP_SYN_SENT: u8 = 2;
@@ -37,6 +62,10 @@ pub const SKB_DST_NOREF: u64 = 1;
 /// Of a super-packet whose headers came from a device or another machine, and are not trusted.
 pub const SKB_GSO_DODGY: u32 = 1 << 1;
 
+/// The packet or the operation passes a program on a cgroup.
+pub const CGROUP_PASS: i32 = 1;
+/// Entries of a hash get memory when they are made.
+pub const BPF_F_NO_PREALLOC: usize = 1;
 /// Insert, and do not replace.
 pub const BPF_NOEXIST: u64 = 1;
 /// What that fails with.

@@ -68,3 +68,11 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
         ExitCode::FAILURE
     }
 }
+/// The name that a mistyped word was meant for, if it is like one.
+pub fn most_similar<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    /// By Jaro and Winkler.
+    const MIN_SIMILARITY: f64 = 0.8;
+    let likeness = |name: &'a str| (strsim::jaro_winkler(word, name), name);
+    let (similarity, name) = names.map(likeness).max_by(|one, other| one.0.total_cmp(&other.0))?;
+    (similarity >= MIN_SIMILARITY).then_some(name)
+}

@@ -7,7 +7,9 @@ use aya_ebpf::{
 };
 use nettop_common::{
     Association, AssociationKey, DropCount, DropKey, Listener, Owner, OwnerKey, Pair, PairKey, PortHolder, PortKey,
-    ProcessRecord, Row, RowKey, Share, SocketTag, Stats, forwarded,
+    ProcessRecord, Row, RowKey, Share, SocketTag, Stats,
+    abi::BPF_F_NO_PREALLOC,
+    forwarded,
     process::{NAME_BYTES, NAMES_BYTES},
     share,
     trace::{NAMES, NamePattern},
@@ -15,7 +17,6 @@ use nettop_common::{
 
 use crate::atomic::add;
 
-const BPF_F_NO_PREALLOC: usize = 1 << 0;
 const BPF_F_MMAPABLE: u32 = 1 << 10;
 
 /// Rows that processes may use; the table has [`nettop_common::row::RESERVED`] more.

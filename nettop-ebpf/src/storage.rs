@@ -9,13 +9,13 @@ use aya_ebpf::{
 };
 use nettop_common::{
     Connection, SocketMeter, SocketTag,
+    abi::BPF_F_NO_PREALLOC,
     log::{Hook, What},
     trace::Thread,
 };
 
 use crate::{log, maps::count};
 
-const BPF_F_NO_PREALLOC: usize = 1 << 0;
 const BPF_F_CLONE: usize = 1 << 9;
 const BPF_MAP_TYPE_SK_STORAGE: usize = 24;
 const BPF_MAP_TYPE_TASK_STORAGE: usize = 29;

@@ -20,9 +20,9 @@ use nettop_common::{Association, AssociationKey, EventFilter};
 /// Minimum size of a ring.
 pub const PAGE_BYTES: u32 = 4096;
 /// Processes traced at a time.
-pub const PROCESSES: u32 = 65_536;
+pub const MAX_TRACED_PROCESSES: u32 = 65_536;
 /// UDP conversations known at a time.
-const ASSOCIATIONS: u32 = 65_536;
+const MAX_ASSOCIATIONS: u32 = 65_536;
 
 /// Numbers of system calls on this machine.
 #[expect(clippy::cast_possible_truncation, reason = "numbers of system calls are small")]
@@ -173,7 +173,7 @@ impl EventSpec {
     /// Room for conversations.
     pub const fn associations(self) -> u32 {
         match self.what {
-            EventKind::ConnectionsAndUdp => ASSOCIATIONS,
+            EventKind::ConnectionsAndUdp => MAX_ASSOCIATIONS,
             _ => 1,
         }
     }
@@ -181,7 +181,7 @@ impl EventSpec {
     /// Room for chosen processes.
     pub const fn processes(self) -> u32 {
         match self.what {
-            EventKind::Calls | EventKind::CallsAndArguments => PROCESSES,
+            EventKind::Calls | EventKind::CallsAndArguments => MAX_TRACED_PROCESSES,
             _ => 1,
         }
     }

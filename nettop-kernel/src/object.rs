@@ -16,13 +16,13 @@ use super::{
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("NETTOP_EBPF"));
 
 /// System calls have smaller numbers.
-pub const NUMBERS: u32 = 512;
+pub const CALL_NUMBERS: u32 = 512;
 
 /// Room for some three thousand records of processes, which are read with each interval.
 const PROCESS_RING_BYTES: u32 = 1 << 20;
 
 /// Running calls that kprobes can remember.
-const CALLS: u32 = 65_536;
+const MAX_CALLS: u32 = 65_536;
 
 /// Reasons for drops between the cgroup's egress hook and the device. 7.x separates some of the queues'.
 const UNSENT: &[&str] = &[
@@ -115,7 +115,7 @@ impl Kernel {
             // Task storage has no type in aya and needs none: only programs use it.
             .allow_unsupported_maps()
             .map_max_entries("SHADOWS", if with_shadows { limits.rows } else { 1 })
-            .map_max_entries("CALLS", if with_shadows { CALLS } else { 1 })
+            .map_max_entries("CALLS", if with_shadows { MAX_CALLS } else { 1 })
             .map_max_entries("DROPS", limits.drops)
             .map_max_entries("PORTS", MAX_PORTS)
             .map_max_entries("LISTENERS", MAX_PORTS)
@@ -123,7 +123,7 @@ impl Kernel {
             .map_max_entries("PROCESSES", PROCESS_RING_BYTES)
             .map_max_entries("ASSOCIATIONS", spec.map_or(1, EventSpec::associations))
             .map_max_entries("TRACED", spec.map_or(1, EventSpec::processes))
-            .map_max_entries("CALLS_BY_NUMBER", NUMBERS)
+            .map_max_entries("CALLS_BY_NUMBER", CALL_NUMBERS)
             .map_max_entries("ROWS", row_entries)
             .map_max_entries("ROW_INDEX", row_entries)
             .map_max_entries("FREE_ROWS", row_entries)

@@ -275,6 +275,6 @@ mod tests {
         assert_eq!(SYSTEM_CALL_NUMBERS[call::SOCKET as usize - 1], libc::SYS_socket);
         assert_eq!(SYSTEM_CALL_NUMBERS[call::SENDMMSG as usize - 1], libc::SYS_sendmmsg);
         assert_eq!(SYSTEM_CALL_NUMBERS[call::GETSOCKOPT as usize - 1], libc::SYS_getsockopt);
-        assert!(SYSTEM_CALL_NUMBERS.iter().all(|number| *number < crate::object::NUMBERS.into()));
+        assert!(SYSTEM_CALL_NUMBERS.iter().all(|number| *number < crate::object::CALL_NUMBERS.into()));
     }
 }

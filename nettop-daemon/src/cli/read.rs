@@ -8,10 +8,11 @@ use clap::{
     parser::ValueSource,
 };
 
-use crate::{cli::Cli, error::Usage, sys::stdout};
-
-/// One word this similar to another may have been meant for it.
-const MIN_SIMILARITY: f64 = 0.8;
+use crate::{
+    cli::Cli,
+    error::{Usage, most_similar},
+    sys::stdout,
+};
 
 impl Cli {
     /// What was typed; none if only help or the version was asked for, which it prints.
@@ -81,11 +82,9 @@ fn is_word(text: &str) -> bool {
 
 fn no_command(definition: &mut clap::Command, word: &str) -> clap::Error {
     let names = definition.get_subcommands().filter(|command| !command.is_hide_set()).map(clap::Command::get_name);
-    let likeness = |name: &str| strsim::jaro_winkler(word, name);
-    let meant = names.map(|name| (likeness(name), name)).max_by(|one, other| one.0.total_cmp(&other.0));
-    let remedy = match meant {
-        Some((likeness, name)) if likeness >= MIN_SIMILARITY => format!("did you mean '{name}'?"),
-        _ => "'nettopd help' names all".to_owned(),
+    let remedy = match most_similar(word, names) {
+        Some(name) => format!("did you mean '{name}'?"),
+        None => "'nettopd help' names all".to_owned(),
     };
     let what = format!("there is no command '{word}', and it is no interval in seconds; {remedy}");
     definition.error(ErrorKind::InvalidSubcommand, what)

@@ -5,7 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{config::settings::Settings, defaults, error::Fault};
+use crate::{
+    config::settings::Settings,
+    defaults,
+    error::{Fault, most_similar},
+};
 
 /// Reads one file, or those in /etc: the later overrides the earlier. One that is named has to be there.
 pub fn read(file: Option<&Path>) -> Result<Settings, Fault> {
@@ -59,15 +63,11 @@ pub fn parse(text: &str, file: &Path) -> Result<Settings, Fault> {
 
 /// The name most like the one that serde found, of those it expected.
 fn meant(message: &str) -> Option<&str> {
-    const MIN_SIMILARITY: f64 = 0.8;
     if !message.starts_with("unknown ") {
         return None;
     }
     let mut names = message.split('`').skip(1).step_by(2);
-    let found = names.next()?;
-    let likeness = |name: &str| strsim::jaro_winkler(found, name);
-    let best = names.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
-    (likeness(best) > MIN_SIMILARITY).then_some(best)
+    most_similar(names.next()?, names)
 }
 
 #[cfg(test)]

@@ -86,7 +86,7 @@ impl Details {
 }
 
 /// Rounds of a second: TCP gives up on what a process has left behind within two minutes or so.
-const KEPT_ROUNDS: u64 = 120;
+const MAX_ENDED_ROUNDS: u64 = 120;
 /// Above so many processes, only those of this round are kept.
 const MAX_PROCESSES: usize = 65_536;
 
@@ -223,10 +223,10 @@ impl Processes {
     }
 
     /// Ends a round of events. A connection's end may be reported long after its process was read: living processes stay,
-    /// ended ones for [`KEPT_ROUNDS`] more.
+    /// ended ones for [`MAX_ENDED_ROUNDS`] more.
     pub fn forget_ended(&mut self) {
         let (root, generation) = (&self.root, self.generation);
-        let least = if self.entries.len() > MAX_PROCESSES { 0 } else { KEPT_ROUNDS };
+        let least = if self.entries.len() > MAX_PROCESSES { 0 } else { MAX_ENDED_ROUNDS };
         self.entries.retain(|(tgid, start_time_ns), entry| {
             if generation - entry.generation <= least {
                 return true;

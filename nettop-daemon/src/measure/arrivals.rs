@@ -7,9 +7,9 @@ use nettop_kernel::processes::Arrivals;
 use crate::identity::{cgroup, containers::Containers};
 
 /// Between two looks: a storm of processes wakes the thread no more often.
-const PAUSE: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// While nobody takes what was looked at.
-const PAUSE_WHEN_FULL: Duration = Duration::from_secs(1);
+const FULL_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Looks at records until the process ends.
 pub fn watch(arrivals: Arrivals, containers: Arc<Containers>) {
@@ -22,7 +22,7 @@ pub fn watch(arrivals: Arrivals, containers: Arc<Containers>) {
                 }
             });
             match looked {
-                Ok(has_room) => thread::sleep(if has_room { PAUSE } else { PAUSE_WHEN_FULL }),
+                Ok(has_room) => thread::sleep(if has_room { POLL_INTERVAL } else { FULL_POLL_INTERVAL }),
                 Err(error) => {
                     tracing::warn!("containers that end before a reading have no names: {error:#}");
                     return;

@@ -96,12 +96,12 @@ impl Recorder {
     /// The file's state, in a few words.
     pub fn state(&self) -> String {
         /// A slot is handed over when the next begins, so that nothing is written for a slot's time and an interval.
-        const LATE_S: u64 = 60;
+        const MAX_LATE_S: u64 = 60;
         let Some(writer) = &self.writer else { return "not begun".into() };
         let silent_s = writer.silent_s();
         if writer.is_in_trouble() {
             format!("not written for {silent_s} s, see the log")
-        } else if silent_s > LATE_S + self.period_ms / 1000 {
+        } else if silent_s > MAX_LATE_S + self.period_ms / 1000 {
             format!("the disk has not answered for {silent_s} s")
         } else {
             "written".into()

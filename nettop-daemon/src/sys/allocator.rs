@@ -25,11 +25,11 @@ pub fn keep_large_blocks_apart() {
 /// all that is below it (`systrim`, `heap_trim`; glibc 2.36).
 pub fn give_back_unused() {
     /// The next document takes its pages again, which costs a fault each.
-    const REST: Duration = Duration::from_secs(10);
+    const TRIM_INTERVAL: Duration = Duration::from_secs(10);
     static LAST: Mutex<Option<Instant>> = Mutex::new(None);
     // Who finds it locked has another do it.
     let Ok(mut last) = LAST.try_lock() else { return };
-    if last.is_some_and(|last| last.elapsed() < REST) {
+    if last.is_some_and(|last| last.elapsed() < TRIM_INTERVAL) {
         return;
     }
     *last = Some(Instant::now());

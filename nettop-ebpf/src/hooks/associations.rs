@@ -9,14 +9,14 @@ use aya_ebpf::{
 };
 use nettop_common::{
     Association, AssociationKey, ConnectionEvent, Direction, Family, SocketTag,
-    abi::{AF_INET, AF_INET6, BPF_NOEXIST, IPPROTO_UDP},
+    abi::{AF_INET, AF_INET6, BPF_NOEXIST, CGROUP_PASS, IPPROTO_UDP},
     connection::kind,
     log::Hook,
 };
 
 use super::{
     headers::{Headers, word},
-    packet::{PASS, packet},
+    packet::packet,
 };
 use crate::{
     atomic::add,
@@ -31,13 +31,13 @@ use crate::{
 #[cgroup_skb]
 pub fn association_tx(ctx: SkBuffContext) -> i32 {
     note(&ctx, Direction::Tx);
-    PASS
+    CGROUP_PASS
 }
 
 #[cgroup_skb]
 pub fn association_rx(ctx: SkBuffContext) -> i32 {
     note(&ctx, Direction::Rx);
-    PASS
+    CGROUP_PASS
 }
 
 #[inline(always)]

@@ -3,22 +3,20 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{EbpfContext as _, macros::cgroup_sock, programs::SockContext};
-use nettop_common::{SocketTag, tag::RELEASED};
+use nettop_common::{SocketTag, abi::CGROUP_PASS, tag::RELEASED};
 
 use crate::{ports, storage::SOCKETS, tags};
-
-const PASS: i32 = 1;
 
 #[cgroup_sock(post_bind4)]
 pub fn bind_v4(ctx: SockContext) -> i32 {
     with(&ctx, ports::bind);
-    PASS
+    CGROUP_PASS
 }
 
 #[cgroup_sock(post_bind6)]
 pub fn bind_v6(ctx: SockContext) -> i32 {
     with(&ctx, ports::bind);
-    PASS
+    CGROUP_PASS
 }
 
 #[cgroup_sock(sock_release)]
@@ -28,7 +26,7 @@ pub fn socket_release(ctx: SockContext) -> i32 {
         ports::end_listener(tag);
         ports::forget(tag);
     });
-    PASS
+    CGROUP_PASS
 }
 
 #[inline(always)]

@@ -3,6 +3,7 @@
 
 use aya_ebpf::{EbpfContext as _, macros::cgroup_sock, programs::SockContext};
 use nettop_common::{
+    abi::CGROUP_PASS,
     log::Hook,
     tag::{BASELINE_KNOWN, attribution},
 };
@@ -13,8 +14,6 @@ use crate::{
     tags,
     task::{self, Task},
 };
-
-const PASS: i32 = 1;
 
 #[cgroup_sock(sock_create)]
 pub fn socket_create(ctx: SockContext) -> i32 {
@@ -30,5 +29,5 @@ pub fn socket_create(ctx: SockContext) -> i32 {
         processes::record_new(tag.owner);
         shadow::name(ctx.as_ptr());
     }
-    PASS
+    CGROUP_PASS
 }

@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 
 use nettop_common::{
-    abi::{IPPROTO_TCP, IPPROTO_UDP, SKB_DST_NOREF},
+    abi::{ETH_P_IP, ETH_P_IPV6, IP_OFFSET, IPPROTO_TCP, IPPROTO_UDP, IPV6_HEADER_BYTES, SKB_DST_NOREF},
     offsets::ABSENT,
     ports::Address,
 };
@@ -12,9 +12,6 @@ use crate::{
     kernel::{self, load, probe, probe_at},
     ports,
 };
-
-const ETH_P_IP: u16 = 0x0800;
-const ETH_P_IPV6: u16 = 0x86dd;
 
 /// Where the headers are, and the transport protocol.
 pub struct Headers {
@@ -44,8 +41,6 @@ pub fn of(protocol: u16, skb: *const c_void) -> Headers {
 /// Destination address and port of a TCP or UDP packet.
 #[inline(always)]
 pub fn port(protocol: u16, headers: &Headers, skb: *const c_void) -> Option<(Address, u16)> {
-    const V4_OFFSET_MASK: u16 = 0x1fff;
-    const V6_HEADER_BYTES: u64 = 40;
     let Headers { network, transport } = *headers;
     let has_ports = matches!(u16::from(transport), IPPROTO_TCP | IPPROTO_UDP);
     if network == 0 || !has_ports {
@@ -53,12 +48,12 @@ pub fn port(protocol: u16, headers: &Headers, skb: *const c_void) -> Option<(Add
     }
     let (address, header_bytes) = if protocol == ETH_P_IP {
         let fragment = u16::from_be(probe_at(network + 6));
-        if fragment & V4_OFFSET_MASK != 0 {
+        if fragment & IP_OFFSET != 0 {
             return None;
         }
         (ports::mapped(probe_at(network + 16)), u64::from(probe_at::<u8>(network) & 0x0f) * 4)
     } else {
-        (probe_at::<Address>(network + 24), V6_HEADER_BYTES)
+        (probe_at::<Address>(network + 24), u64::from(IPV6_HEADER_BYTES))
     };
     // Data in pages is not searched.
     let linear_bytes = load::<u32>(skb, &kernel::SKB_LEN).wrapping_sub(load(skb, &kernel::SKB_DATA_LEN));

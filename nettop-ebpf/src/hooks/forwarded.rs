@@ -2,7 +2,10 @@
 
 use nettop_common::{
     Family, PairKey,
-    abi::{IPPROTO_TCP, SKB_GSO_DODGY},
+    abi::{
+        ETH_P_8021Q_BE, ETH_P_IP_BE, ETH_P_IPV6_BE, ETHERNET_HEADER_BYTES, IPPROTO_TCP, JUMBO_HEADER_BYTES,
+        NEXTHDR_HOP, SKB_GSO_DODGY, UDP_HEADER_BYTES,
+    },
     log::Hook,
 };
 
@@ -11,14 +14,6 @@ use crate::{
     kernel::{self, probe, probe_at},
     ledger::Packet,
 };
-
-const ETH_P_IP_BE: u16 = 0x0800_u16.to_be();
-const ETH_P_IPV6_BE: u16 = 0x86dd_u16.to_be();
-const ETH_P_8021Q_BE: u16 = 0x8100_u16.to_be();
-const ETHERNET_HEADER: u32 = 14;
-const HOP_BY_HOP: u8 = 0;
-const JUMBO_HEADER: u32 = 8;
-const UDP_HEADER: u32 = 8;
 
 /// Counts a packet for the device that received it and for this one. Not inlined: local packets do not come here.
 #[inline(never)]
@@ -34,7 +29,7 @@ pub fn count(skb: u64, device: u64) {
     let network = head + u64::from(probe::<u16>(skb, &kernel::SKB_NETWORK_HEADER));
     let before_network = network.wrapping_sub(data) as u32;
     // As rows count it; a VLAN tag in the frame, which the device counts as well, stays.
-    let link_bytes = if before_network > ETHERNET_HEADER { ETHERNET_HEADER } else { before_network };
+    let link_bytes = if before_network > ETHERNET_HEADER_BYTES { ETHERNET_HEADER_BYTES } else { before_network };
     let mut ethertype: u16 = probe(skb, &kernel::SKB_PROTOCOL);
     if ethertype == ETH_P_8021Q_BE {
         ethertype = probe_at(data + 16);
@@ -58,19 +53,20 @@ pub fn count(skb: u64, device: u64) {
         // Where a driver's count is missing, the stack adds it, and leaves the mark (`tcp_gso_segment`).
         is_merged = probe::<u16>(shared_info, &kernel::SHINFO_GSO_SEGMENTS) == 0
             || probe::<u32>(shared_info, &kernel::SHINFO_GSO_TYPE) & SKB_GSO_DODGY != 0;
-        if family == Family::V6 && protocol == HOP_BY_HOP {
+        if family == Family::V6 && protocol == NEXTHDR_HOP {
             protocol = probe_at(network + 40);
-            packet.jumbo_bytes = JUMBO_HEADER;
-            packet.bytes = bytes.saturating_sub(JUMBO_HEADER);
+            packet.jumbo_bytes = JUMBO_HEADER_BYTES;
+            packet.bytes = bytes.saturating_sub(JUMBO_HEADER_BYTES);
         }
         let transport = head + u64::from(probe::<u16>(skb, &kernel::SKB_TRANSPORT_HEADER));
         let is_tcp = u16::from(protocol) == IPPROTO_TCP;
-        let transport_bytes = if is_tcp { u32::from(probe_at::<u8>(transport + 12) >> 4) * 4 } else { UDP_HEADER };
+        let transport_bytes =
+            if is_tcp { u32::from(probe_at::<u8>(transport + 12) >> 4) * 4 } else { UDP_HEADER_BYTES };
         packet.header_bytes =
             (transport.wrapping_sub(network) as u32).wrapping_add(transport_bytes).wrapping_sub(packet.jumbo_bytes);
     }
     // Its destination is a group of hosts.
-    let is_to_many = before_network >= ETHERNET_HEADER && probe_at::<u8>(data) & 1 != 0;
+    let is_to_many = before_network >= ETHERNET_HEADER_BYTES && probe_at::<u8>(data) & 1 != 0;
     let key = PairKey {
         netns: kernel::netns(net),
         received_on: if is_to_many { 0 } else { probe(skb, &kernel::SKB_IIF) },

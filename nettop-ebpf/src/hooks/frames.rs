@@ -7,7 +7,7 @@ use core::ffi::c_void;
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use nettop_common::{
     Direction, Family, Ref, SocketTag,
-    abi::{AF_PACKET, IPPROTO_TCP, TCP_TIME_WAIT},
+    abi::{AF_PACKET, ETH_P_8021Q_BE, ETH_P_IPV6_BE, ETHERNET_HEADER_BYTES, IPPROTO_TCP, TCP_TIME_WAIT},
     log::Hook,
     tag::{STACKED, attribution},
 };
@@ -21,10 +21,6 @@ use crate::{
     tags,
     task::{User, is_in_call_on},
 };
-
-const ETHERNET_HEADER_BYTES: u32 = 14;
-const ETH_P_IPV6_BE: u16 = 0x86dd_u16.to_be();
-const ETH_P_8021Q_BE: u16 = 0x8100_u16.to_be();
 
 /// `xmit_one`, after queueing and segmentation.
 #[btf_tracepoint(function = "net_dev_start_xmit")]

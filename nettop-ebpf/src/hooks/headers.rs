@@ -3,7 +3,10 @@
 use aya_ebpf::{EbpfContext as _, helpers::generated::bpf_skb_load_bytes, programs::SkBuffContext};
 use nettop_common::{
     Family,
-    abi::{IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE},
+    abi::{
+        IP_OFFSET, IP6_OFFSET, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, NEXTHDR_DEST, NEXTHDR_FRAGMENT,
+        NEXTHDR_HOP, NEXTHDR_ROUTING,
+    },
     ports::Address,
 };
 
@@ -24,7 +27,6 @@ impl Headers {
     /// `word` reads four bytes at an offset from the IP header, in memory order.
     #[inline(always)]
     pub fn of(word: &impl Fn(usize) -> u32, family: Family) -> Self {
-        const V4_OFFSET_MASK: u16 = 0x1fff;
         let mut headers = Self::default();
         let transport = match family {
             Family::V4 => {
@@ -32,7 +34,7 @@ impl Headers {
                 headers.protocol = word(8).to_ne_bytes()[1].into();
                 headers.source = ports::mapped(word(12));
                 headers.destination = ports::mapped(word(16));
-                let is_first = half(word(4), 1) & V4_OFFSET_MASK == 0;
+                let is_first = half(word(4), 1) & IP_OFFSET == 0;
                 is_first.then_some(usize::from(first[0] & 0x0f) * 4)
             }
             Family::V6 => {
@@ -77,20 +79,15 @@ fn half(word: u32, which: usize) -> u16 {
 /// Protocol and offset of an IPv6 packet's payload, after up to three extension headers. Not for later fragments.
 #[inline(always)]
 fn behind_options(word: &impl Fn(usize) -> u32) -> (u8, Option<usize>) {
-    const HOP_BY_HOP: u8 = 0;
-    const ROUTING: u8 = 43;
-    const FRAGMENT: u8 = 44;
-    const DESTINATION: u8 = 60;
-    const OFFSET_MASK: u16 = 0xfff8;
     let mut protocol = word(4).to_ne_bytes()[2];
     let mut at = 40;
     for _ in 0..3 {
-        if !matches!(protocol, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION) {
+        if !matches!(protocol, NEXTHDR_HOP | NEXTHDR_ROUTING | NEXTHDR_FRAGMENT | NEXTHDR_DEST) {
             break;
         }
         let header = word(at);
         let [next, length, ..] = header.to_ne_bytes();
-        if protocol == FRAGMENT && half(header, 1) & OFFSET_MASK != 0 {
+        if protocol == NEXTHDR_FRAGMENT && half(header, 1) & IP6_OFFSET != 0 {
             return (next, None);
         }
         protocol = next;

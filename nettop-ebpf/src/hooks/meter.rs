@@ -7,12 +7,13 @@ use aya_ebpf::{
     macros::{cgroup_skb, cgroup_sock},
     programs::{SkBuffContext, SockContext},
 };
-use nettop_common::{Direction, Wire, abi::TCP_LISTEN, log::Hook};
-
-use super::{
-    copies,
-    packet::{PASS, packet},
+use nettop_common::{
+    Direction, Wire,
+    abi::{CGROUP_PASS, TCP_LISTEN},
+    log::Hook,
 };
+
+use super::{copies, packet::packet};
 use crate::{atomic::add, storage::METERS};
 
 /// A program makes a socket. Accepted connections do not come here: see `SocketMeter`.
@@ -23,19 +24,19 @@ pub fn meter_birth(ctx: SockContext) -> i32 {
         meter.socket = sk as u64;
         meter.born_ns = now_ns();
     }
-    PASS
+    CGROUP_PASS
 }
 
 #[cgroup_skb]
 pub fn meter_tx(ctx: SkBuffContext) -> i32 {
     count(&ctx, Direction::Tx);
-    PASS
+    CGROUP_PASS
 }
 
 #[cgroup_skb]
 pub fn meter_rx(ctx: SkBuffContext) -> i32 {
     count(&ctx, Direction::Rx);
-    PASS
+    CGROUP_PASS
 }
 
 #[inline(always)]

@@ -6,7 +6,10 @@ use aya_ebpf::{
 };
 use nettop_common::{
     Direction, Family, Ref,
-    abi::{IPPROTO_TCP, IPPROTO_UDP, TCP_LISTEN},
+    abi::{
+        CGROUP_PASS, ETH_P_IPV6_BE, IPPROTO_TCP, IPPROTO_UDP, IPV4_HEADER_BYTES, IPV6_HEADER_BYTES, JUMBO_HEADER_BYTES,
+        NEXTHDR_HOP, TCP_LISTEN, UDP_HEADER_BYTES,
+    },
     log::Hook,
     tag::{CHILD, LISTENING},
 };
@@ -21,23 +24,16 @@ use crate::{
     storage::SOCKETS,
 };
 
-/// Return value of programs on these hooks.
-pub(super) const PASS: i32 = 1;
-const IPV4_HEADER_BYTES: u32 = 20;
-const IPV6_HEADER_BYTES: u32 = 40;
-const UDP_HEADER_BYTES: u32 = 8;
-const ETH_P_IPV6_BE: u32 = 0x86dd_u16.to_be() as u32;
-
 #[cgroup_skb]
 pub fn packet_tx(ctx: SkBuffContext) -> i32 {
     count(&ctx, Direction::Tx);
-    PASS
+    CGROUP_PASS
 }
 
 #[cgroup_skb]
 pub fn packet_rx(ctx: SkBuffContext) -> i32 {
     count(&ctx, Direction::Rx);
-    PASS
+    CGROUP_PASS
 }
 
 #[inline(always)]
@@ -95,7 +91,7 @@ fn is_segment(ctx: &SkBuffContext, family: Family) -> bool {
 pub(super) fn packet(ctx: &SkBuffContext, hook: Hook) -> Packet {
     // SAFETY: the context is valid for the run.
     let skb = unsafe { &*ctx.skb.skb };
-    let family = if skb.protocol == ETH_P_IPV6_BE { Family::V6 } else { Family::V4 };
+    let family = if skb.protocol == u32::from(ETH_P_IPV6_BE) { Family::V6 } else { Family::V4 };
     let mut packet = Packet::ordinary(hook, skb.ifindex, family, skb.len);
     packet.gso_size = skb.gso_size;
     if packet.gso_size != 0 {
@@ -121,13 +117,11 @@ struct Headers {
 /// Super-packets are TCP or UDP, without other extension headers: the stack segments those earlier.
 #[inline(always)]
 fn headers(ctx: &SkBuffContext, family: Family) -> Headers {
-    const HOP_BY_HOP: u8 = 0;
-    const JUMBO_HEADER_BYTES: u32 = 8;
     const TCP_DATA_OFFSET_BYTES: u32 = 12;
     let byte = |at: u32| ctx.load::<u8>(at as usize).unwrap_or(0);
     let (ip_bytes, jumbo_bytes, protocol) = match family {
         Family::V4 => (u32::from(byte(0) & 0x0f) * 4, 0, byte(9)),
-        Family::V6 if byte(6) == HOP_BY_HOP => (IPV6_HEADER_BYTES, JUMBO_HEADER_BYTES, byte(IPV6_HEADER_BYTES)),
+        Family::V6 if byte(6) == NEXTHDR_HOP => (IPV6_HEADER_BYTES, JUMBO_HEADER_BYTES, byte(IPV6_HEADER_BYTES)),
         Family::V6 => (IPV6_HEADER_BYTES, 0, byte(6)),
     };
     let is_udp = u16::from(protocol) != IPPROTO_TCP;

@@ -13,7 +13,10 @@ use aya_ebpf::{
 use bytemuck::Zeroable as _;
 use nettop_common::{
     Direction, Family, Netns, PacketEvent, Ref,
-    abi::{IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, TCP_LISTEN, TCP_NEW_SYN_RECV},
+    abi::{
+        CGROUP_PASS, ETH_P_IP_BE, ETH_P_IPV6_BE, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, TCP_LISTEN,
+        TCP_NEW_SYN_RECV,
+    },
     log::Hook,
     owner::KERNEL as KERNEL_SLOT,
     packet::unowned::{KERNEL, NOBODY},
@@ -24,7 +27,7 @@ use super::{
     copies,
     drops::is_full,
     headers::{Headers, word},
-    packet::{PASS, packet},
+    packet::packet,
 };
 use crate::{
     events::{is_wanted, is_wanted_device},
@@ -38,9 +41,6 @@ use crate::{
 /// Whether packets are reported: the socketless hook is in use anyway.
 #[unsafe(no_mangle)]
 static EMIT_PACKETS: Global<u32> = Global::new(0);
-
-const ETH_P_IP_BE: u16 = 0x0800_u16.to_be();
-const ETH_P_IPV6_BE: u16 = 0x86dd_u16.to_be();
 
 /// Where a packet is, and its size.
 struct Place {
@@ -58,7 +58,7 @@ struct Place {
 #[cgroup_skb]
 pub fn packet_received(ctx: SkBuffContext) -> i32 {
     received(&ctx);
-    PASS
+    CGROUP_PASS
 }
 
 #[inline(always)]

@@ -6,7 +6,7 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 use nettop_common::{
     Direction, Family,
-    abi::{IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, SKB_DST_NOREF, TCP_TIME_WAIT},
+    abi::{ETH_P_IP_BE, ETH_P_IPV6_BE, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, SKB_DST_NOREF, TCP_TIME_WAIT},
     log::Hook,
 };
 
@@ -19,9 +19,6 @@ use crate::{
     kernel::{self, load, probe, probe_at},
     ledger::{self, Packet},
 };
-
-const ETH_P_IP_BE: u16 = 0x0800_u16.to_be();
-const ETH_P_IPV6_BE: u16 = 0x86dd_u16.to_be();
 
 /// Whether the packet is one of those.
 #[inline(always)]

@@ -4,7 +4,14 @@
 use core::ffi::c_void;
 
 use aya_ebpf::Global;
-use nettop_common::{Family, abi::IPPROTO_TCP, log::Hook};
+use nettop_common::{
+    Family,
+    abi::{
+        ETH_P_IP_BE, ETH_P_IPV6_BE, IPPROTO_TCP, IPV6_HEADER_BYTES, JUMBO_HEADER_BYTES, NEXTHDR_FRAGMENT, NEXTHDR_HOP,
+        UDP_HEADER_BYTES,
+    },
+    log::Hook,
+};
 
 use super::drops::{Freed, is_full};
 use crate::{
@@ -21,14 +28,7 @@ static UNSENT_REASONS: Global<[u64; 2]> = Global::new([0; 2]);
 #[unsafe(no_mangle)]
 static QDISC_SUBSYSTEM: Global<u32> = Global::new(0);
 
-const ETH_P_IP_BE: u16 = 0x0800_u16.to_be();
-const ETH_P_IPV6_BE: u16 = 0x86dd_u16.to_be();
-const IPV6_HEADER_BYTES: u32 = 40;
-const HOP_BY_HOP: u8 = 0;
-const JUMBO_HEADER_BYTES: u32 = 8;
-const FRAGMENT: u8 = 44;
 const FRAGMENT_HEADER_BYTES: u32 = 8;
-const UDP_HEADER_BYTES: u32 = 8;
 
 /// Counts the packet, if it is one of those.
 #[inline(always)]
@@ -83,7 +83,7 @@ fn as_counted(mut packet: Packet, network: u64, transport: u64) -> ledger::Unsen
     let word = |at: u64| u16::from_be(probe_at::<u16>(network + at));
     let (header_bytes, fragment_offset) = match packet.family {
         Family::V4 => (u32::from(byte(0) & 0x0f) * 4, word(6) & 0x1fff),
-        Family::V6 if byte(6) == FRAGMENT => {
+        Family::V6 if byte(6) == NEXTHDR_FRAGMENT => {
             packet.bytes = packet.bytes.saturating_sub(FRAGMENT_HEADER_BYTES);
             (IPV6_HEADER_BYTES, word(42) >> 3)
         }
@@ -94,7 +94,7 @@ fn as_counted(mut packet: Packet, network: u64, transport: u64) -> ledger::Unsen
         return ledger::Unsent { packets: 0, packet };
     }
     if packet.gso_size != 0 {
-        let is_jumbo = packet.family == Family::V6 && byte(6) == HOP_BY_HOP;
+        let is_jumbo = packet.family == Family::V6 && byte(6) == NEXTHDR_HOP;
         let jumbo_bytes = if is_jumbo { JUMBO_HEADER_BYTES } else { 0 };
         let protocol = match packet.family {
             Family::V4 => byte(9),

@@ -18,8 +18,8 @@ pub struct ListenerReading {
     pub total: u64,
 }
 
-/// Intervals after which an ended listener is forgotten.
-const QUIET_INTERVALS: u32 = 60;
+/// Intervals after which an ended listener is forgotten, and a quiet entry of the table of drops may be given back.
+pub(super) const MIN_QUIET_INTERVALS: u32 = 60;
 
 struct Known {
     reading: ListenerReading,
@@ -67,7 +67,7 @@ impl Listeners {
         for known in self.known.values_mut() {
             known.reading.is_current = OwnerReading::of(programs, known.reading.listener.owner).is_some();
         }
-        let is_forgotten = |_: &u64, known: &mut Known| known.has_ended && known.quiet >= QUIET_INTERVALS;
+        let is_forgotten = |_: &u64, known: &mut Known| known.has_ended && known.quiet >= MIN_QUIET_INTERVALS;
         let forgotten = self.known.extract_if(is_forgotten).map(|(_, known)| known.reading).collect();
         let turned_away = self.known.values().filter(|known| known.reading.total > 0);
         (turned_away.map(|known| known.reading.clone()).collect(), forgotten)

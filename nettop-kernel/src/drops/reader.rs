@@ -14,7 +14,7 @@ use nettop_common::{
 };
 
 use super::{
-    listeners::{ListenerReading, Listeners},
+    listeners::{ListenerReading, Listeners, MIN_QUIET_INTERVALS},
     reasons::{CAPTURE, Class, Reasons, class},
 };
 use crate::{
@@ -23,9 +23,6 @@ use crate::{
     programs::Programs,
     recursion_misses,
 };
-
-/// Intervals after which a quiet entry may be given back.
-const QUIET_INTERVALS: u32 = 60;
 
 /// Intervals between searches for holders of sniffers.
 const SNIFFER_SEARCH_INTERVALS: u32 = 10;
@@ -218,7 +215,7 @@ impl Drops {
         let (mut forgotten, mut room) = (Vec::new(), most.saturating_sub(self.given_back.len()));
         self.known.retain(|key, known| {
             let is_process = known.drop.is_current && known.drop.owner.is_some();
-            let goes = known.quiet >= QUIET_INTERVALS
+            let goes = known.quiet >= MIN_QUIET_INTERVALS
                 && *key != nobodys(key.reason)
                 && (!is_process || room > 0)
                 && may_go(key);

@@ -24,7 +24,7 @@ use crate::{boot, ledger::Presence, places::Kind, programs::Programs};
 mod tests;
 
 /// Intervals without a packet before a row may go.
-const QUIET_INTERVALS: u8 = 2;
+const MIN_QUIET_INTERVALS: u8 = 2;
 /// How long the rows of gone objects stay, unless the table fills: the last packets may still be on their way.
 const LINGER_S: u32 = 60;
 /// Without packets and living processes for so long, a namespace that cannot be entered counts as gone.
@@ -230,7 +230,7 @@ impl Retirement {
             }
             state.gone_at_s.get_or_insert(now_s);
             // Its rows were quiet long enough, if it had any.
-            state.quiet = QUIET_INTERVALS;
+            state.quiet = MIN_QUIET_INTERVALS;
             let is_pressed = pressure.on_owner(&share_of(programs, entry.share));
             if rows.any || due(state, is_pressed, now_s) {
                 let _ = programs.owner_index.remove(&bytemuck::cast(entry.key));
@@ -273,7 +273,7 @@ fn take_out(programs: &mut Programs, slot: usize, row: &Row) {
 
 fn due(state: &Slot, pressed: bool, now_s: u32) -> bool {
     let lingered = |at_s: u32| now_s.saturating_sub(at_s) >= LINGER_S;
-    state.quiet >= QUIET_INTERVALS && state.gone_at_s.is_some_and(|at_s| pressed || lingered(at_s))
+    state.quiet >= MIN_QUIET_INTERVALS && state.gone_at_s.is_some_and(|at_s| pressed || lingered(at_s))
 }
 
 fn bump(generation: Option<&AtomicU32>) {

@@ -24,9 +24,9 @@ use tracing_subscriber::{
 
 use crate::config::settings::LogLevel;
 
-/// How often one place in the code may log in a [`WINDOW`].
+/// How often one place in the code may log in a [`LOG_WINDOW`].
 const MAX_LINES_PER_WINDOW: u32 = 10;
-const WINDOW: Duration = Duration::from_secs(60);
+const LOG_WINDOW: Duration = Duration::from_secs(60);
 
 /// The running log.
 pub struct Logs {
@@ -62,7 +62,7 @@ impl Logs {
         }
     }
 
-    /// Logs how much was left out, at most once in a [`WINDOW`].
+    /// Logs how much was left out, at most once in a [`LOG_WINDOW`].
     pub fn report_suppressed(&self) {
         let left_out = self.limiter.take_left_out(Instant::now());
         if left_out > 0 {
@@ -108,7 +108,7 @@ impl Limiter {
     fn may_log(&self, place: Identifier, now: Instant) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let said = state.places.entry(place).or_insert(Said { since: now, times: 0 });
-        if now.duration_since(said.since) >= WINDOW {
+        if now.duration_since(said.since) >= LOG_WINDOW {
             *said = Said { since: now, times: 0 };
         }
         let may_log = said.times < MAX_LINES_PER_WINDOW;
@@ -119,7 +119,7 @@ impl Limiter {
 
     fn take_left_out(&self, now: Instant) -> u64 {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.left_out == 0 || state.reported_at.is_some_and(|at| now.duration_since(at) < WINDOW) {
+        if state.left_out == 0 || state.reported_at.is_some_and(|at| now.duration_since(at) < LOG_WINDOW) {
             return 0;
         }
         state.reported_at = Some(now);
@@ -197,8 +197,8 @@ mod tests {
         for _ in 0..MAX_LINES_PER_WINDOW {
             assert!(limiter.may_log(place.clone(), now));
         }
-        assert!(!limiter.may_log(place.clone(), now + WINDOW / 2));
-        assert!(limiter.may_log(place, now + WINDOW));
+        assert!(!limiter.may_log(place.clone(), now + LOG_WINDOW / 2));
+        assert!(limiter.may_log(place, now + LOG_WINDOW));
     }
 
     #[test]

@@ -15,7 +15,7 @@ const NAMESPACE_LINGER: Duration = Duration::from_secs(60);
 /// Rest between queries for existing namespaces, in lengths of a query.
 const QUERY_REST_FACTOR: u32 = 20;
 /// Searches that have to miss a namespace where the kernel does not list those that exist.
-const SEARCHES: u32 = 2;
+const MIN_MISSED_SEARCHES: u32 = 2;
 
 impl Devices {
     /// Notes namespaces that were there before a search and were not read after it. `search`, if there was one, has those
@@ -86,7 +86,8 @@ impl Devices {
         let has_another = || self.fresh.iter().any(|other| other.inode == netns.inode);
         // It was there before it was looked for.
         let misses = self.paths.misses(netns);
-        let is_gone = || self.existing.as_ref().map_or(misses >= SEARCHES, |existing| !existing.contains(&netns));
+        let is_gone =
+            || self.existing.as_ref().map_or(misses >= MIN_MISSED_SEARCHES, |existing| !existing.contains(&netns));
         misses > 0 && is_gone() || has_another()
     }
 }

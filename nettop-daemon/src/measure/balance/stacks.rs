@@ -18,9 +18,9 @@ use super::sides::{BoundedBalance, carried, side_of};
 use crate::identity::devices::{Basis, Device, Whole};
 
 /// Readings, and time, in which a device may count what another has counted. Cards post their counters as late as this.
-const WINDOW_READINGS: usize = 4;
+const MIN_WINDOW_READINGS: usize = 4;
 const MAX_WINDOW_READINGS: usize = 64;
-const WINDOW: Duration = Duration::from_secs(12);
+const WINDOW_LENGTH: Duration = Duration::from_secs(12);
 /// More devices on one another than the kernel permits (`MAX_NEST_DEV`).
 const MAX_DEPTH: usize = 16;
 const TAG_BYTES: u32 = 4;
@@ -297,7 +297,7 @@ fn sum<T>(window: &Window<T>, of: impl Fn(&T) -> i64) -> i64 {
 fn push<T>(window: &mut Window<T>, length: Duration, entry: T) {
     window.push_back((length, entry));
     let mut covered: Duration = window.iter().map(|(length, _)| *length).sum();
-    while window.len() > WINDOW_READINGS && (covered > WINDOW || window.len() > MAX_WINDOW_READINGS) {
+    while window.len() > MIN_WINDOW_READINGS && (covered > WINDOW_LENGTH || window.len() > MAX_WINDOW_READINGS) {
         covered -= window.pop_front().map(|(length, _)| length).unwrap_or_default();
     }
 }

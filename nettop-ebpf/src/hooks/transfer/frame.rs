@@ -6,7 +6,7 @@ use core::ffi::c_void;
 use aya_ebpf::Global;
 use nettop_common::{
     Direction, Family,
-    abi::{AF_PACKET, SOCK_RAW},
+    abi::{AF_PACKET, ETH_P_IPV6_BE, SOCK_RAW},
     log::Hook,
     offsets::ABSENT,
 };
@@ -27,8 +27,6 @@ static PACKET_VNET_FLAG: Global<u64> = Global::new(ABSENT);
 /// Where `packet_sock.has_vnet_hdr` is, before 6.4.
 #[unsafe(no_mangle)]
 static PACKET_VNET_BIT: Global<u64> = Global::new(ABSENT);
-
-const ETH_P_IPV6_BE: u16 = 0x86dd_u16.to_be();
 
 /// A call on a packet socket sent this many bytes: a frame, or with a ring many.
 #[inline(always)]
