@@ -1,13 +1,17 @@
 //! The scenarios' own processes: each does one thing and reports what it really moved.
 
-use std::fs;
+use std::{
+    fs,
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 use nix::{
     sched::{CloneFlags, setns, unshare},
     unistd::{Gid, Uid, setgid, setuid},
 };
 
-use crate::{Moved, Namespace, Parent, bystander::Busy, child::Child};
+use crate::{Moved, Namespace, Parent, amount, bystander::Busy, child::Child};
 
 /// Who owns nothing.
 const NOBODY: u32 = 65_534;
@@ -44,6 +48,19 @@ impl Process {
     pub fn wait_until_ready(&self) -> u64 {
         let _busy = Busy::begin();
         self.0.wait_until_ready()
+    }
+
+    /// Waits until the child's main thread is inside a system call.
+    pub fn wait_until_inside(&self, call: libc::c_long) {
+        let deadline = Instant::now() + Duration::from_secs(amount(20, 80));
+        let is_inside = || {
+            let text = fs::read_to_string(format!("/proc/{}/syscall", self.pid())).unwrap();
+            text.split(' ').next() == Some(&call.to_string())
+        };
+        while !is_inside() {
+            assert!(Instant::now() < deadline, "it is not in call {call}");
+            sleep(Duration::from_millis(5));
+        }
     }
 
     /// Lets the child go on from `wait_for_parent`.

@@ -51,10 +51,10 @@ fn what_a_connection_in_time_wait_gets_and_answers_is_the_kernels() {
     });
     let pid = pair.pid();
     pair.finish();
-    sleep(Duration::from_millis(300));
-    let result = stream.stop();
     let is_late =
         |event: &&Record| event.source_port == Some(4000) && event.tcp_flags.as_deref().unwrap().contains('F');
+    stream.wait_for(|event| is_late(&event) && event.direction == "rx");
+    let result = stream.stop();
     let late: Vec<_> = result.events.iter().filter(is_late).map(direction_and_pid).collect();
     let kernel = 0;
     assert_eq!(late, [("tx", Some(pid)), ("rx", Some(kernel))]);

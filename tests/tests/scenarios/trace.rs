@@ -246,7 +246,7 @@ fn a_thread_that_was_inside_unbalances_nothing() {
         Moved::default()
     });
     server.wait_until_ready();
-    sleep(Duration::from_millis(300));
+    server.wait_until_inside(libc::SYS_accept4);
     let pid = server.pid().to_string();
     let trace = Trace::start(&["--backend", "tracepoint", "-p", &pid]);
     let decoded = Trace::documents(&["-d", "-p", &pid]);

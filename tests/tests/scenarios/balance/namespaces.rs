@@ -44,7 +44,7 @@ fn one_process_on_two_devices_has_a_row_for_each() {
 }
 
 #[test]
-fn a_namespace_that_takes_a_dead_ones_inode_number_has_its_own_books() {
+fn a_namespace_that_takes_a_dead_ones_inode_number_has_its_own_balance() {
     let nettopd = Nettopd::start(&[]);
     let exchange = |namespace: &Namespace, datagrams: u64| {
         Process::run(Some(namespace), |_| {

@@ -29,7 +29,7 @@ fn each_connection_is_reported_once_with_its_process_and_bytes() {
         let ports: Vec<u64> = (0..times).map(|_| client.wait_until_ready()).collect();
         let (client_pid, server_pid) = (client.pid(), server.pid());
         let (at_client, at_server) = (client.finish(), server.finish());
-        sleep(Duration::from_millis(200));
+        stream.wait_for_count(times * 4);
         let result = stream.stop();
         assert_eq!((result.lost, result.code), (0, Some(0)), "{result:?}");
         if result.misses(times * 4) {
@@ -124,12 +124,11 @@ fn a_call_that_waits_already_is_seen_to_accept() {
         Moved::default()
     });
     server.wait_until_ready();
-    // Until it waits.
-    sleep(Duration::from_millis(300));
+    server.wait_until_inside(libc::SYS_accept4);
     let stream = Stream::connections(&["--accepted"]);
     alone.enter(|| TcpStream::connect("127.0.0.1:4000").unwrap());
     let pid = server.pid();
     server.finish();
-    sleep(Duration::from_millis(200));
+    stream.wait_for(|record| record.pid == Some(pid));
     assert_eq!(stream.stop().of("accepted", pid).count(), 1);
 }
