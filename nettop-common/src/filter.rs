@@ -1,8 +1,11 @@
-//! Which events to report: one value of each kind, checked in the kernel. Other events then take no room in the ring.
+//! Which events to report, checked in the kernel: one value of each kind, and some devices. Other events then take no room in the ring.
 
 use bytemuck::{Pod, Zeroable};
 
 use crate::ports::Address;
+
+/// Devices that the kernel selects by; the daemon selects among more.
+pub const MAX_DEVICES: usize = 4;
 
 /// Zero: any.
 #[repr(C)]
@@ -16,6 +19,6 @@ pub struct EventFilter {
     /// 1 to report only events of `uid`.
     pub has_uid: u16,
     pub uid: u32,
-    /// For packets: on this device, in any namespace.
-    pub ifindex: u32,
+    /// For packets: on one of these devices, in any namespace. Zeros are at the end.
+    pub ifindexes: [u32; MAX_DEVICES],
 }

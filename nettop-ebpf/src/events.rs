@@ -2,7 +2,7 @@
 
 use aya_ebpf::{Global, maps::ring_buf::RingBufEntry};
 use bytemuck::Zeroable;
-use nettop_common::{EventFilter, OwnerKey, Ref, ports::Address};
+use nettop_common::{EventFilter, OwnerKey, Ref, filter::MAX_DEVICES, ports::Address};
 
 use crate::{
     maps::{EVENTS, count},
@@ -12,7 +12,7 @@ use crate::{
 
 #[unsafe(no_mangle)]
 static EVENT_FILTER: Global<EventFilter> =
-    Global::new(EventFilter { host: [0; 4], tgid: 0, port: 0, has_uid: 0, uid: 0, ifindex: 0 });
+    Global::new(EventFilter { host: [0; 4], tgid: 0, port: 0, has_uid: 0, uid: 0, ifindexes: [0; MAX_DEVICES] });
 
 /// Whether events of this process between these ends are wanted.
 #[inline(always)]
@@ -27,8 +27,8 @@ pub fn is_wanted(owner: Option<&OwnerKey>, addresses: [&Address; 2], ports: [u16
 /// Whether packets on this device are wanted.
 #[inline(always)]
 pub fn is_wanted_device(ifindex: u32) -> bool {
-    let wanted = EVENT_FILTER.load().ifindex;
-    wanted == 0 || wanted == ifindex
+    let wanted = EVENT_FILTER.load().ifindexes;
+    wanted[0] == 0 || wanted.contains(&ifindex)
 }
 
 /// Fills in an event in the ring buffer, zeroed before.

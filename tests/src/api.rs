@@ -13,7 +13,7 @@ use nettop_model::status::Status;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::nettopd_command;
+use crate::{followed::Followed, nettopd_command};
 
 /// A group and users that no machine has.
 pub const GROUP: u32 = 54_399;
@@ -24,11 +24,21 @@ pub const OUTSIDER: u32 = 54_322;
 pub struct Daemon {
     child: Child,
     pub folder: PathBuf,
+    /// None where its clients are counted, or its memory is.
+    followed: Option<Followed>,
 }
 
 impl Daemon {
-    /// Starts it, and waits for its first interval.
+    /// Starts it, waits for its first interval, and checks its documents from then on.
     pub fn start(folder: &Path, args: &[&str]) -> Self {
+        let mut daemon = Self::start_alone(folder, args);
+        let socket = daemon.socket();
+        daemon.followed.get_or_insert_default().follow(&socket);
+        daemon
+    }
+
+    /// The same without a client that follows it.
+    pub fn start_alone(folder: &Path, args: &[&str]) -> Self {
         Self::start_after(folder, "true", args)
     }
 
@@ -47,7 +57,7 @@ impl Daemon {
         command.args(["--mount", "sh", "-c", &script]).arg(&group).arg(&binary).arg("daemon").args(args);
         command.env("NETTOPD_SOCKET", folder.join("nettopd.sock")).env_remove("NOTIFY_SOCKET");
         command.stderr(fs::File::create(folder.join("log")).unwrap());
-        let daemon = Self { child: command.spawn().unwrap(), folder: folder.into() };
+        let daemon = Self { child: command.spawn().unwrap(), folder: folder.into(), followed: None };
         let deadline = Instant::now() + Duration::from_secs(60);
         while daemon.intervals().is_none() {
             assert!(Instant::now() < deadline, "no first interval; log: {}", daemon.log());

@@ -11,6 +11,7 @@ mod child;
 mod documents;
 pub mod drops;
 pub mod egress;
+mod followed;
 pub mod history;
 mod invariants;
 pub mod machine;

@@ -28,11 +28,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::nettopd_command;
-
-mod followed;
-
-use followed::Followed;
+use crate::{followed::Followed, nettopd_command};
 
 /// Neither root nor anybody.
 const USER: u32 = 65_534;

@@ -56,7 +56,7 @@ pub fn run(global: &Global, args: &PacketsArgs) -> anyhow::Result<()> {
         say(&format!("packets of {connection}, by which what is shown travels, are left out; --own shows them"));
     }
     let kernel = Kernel::examine(global.forced())?;
-    let in_kernel = EventFilter { ifindex: devices.only_index().unwrap_or(0), ..filter.in_kernel() };
+    let in_kernel = EventFilter { ifindexes: devices.indexes(), ..filter.in_kernel() };
     let mut programs =
         kernel.start(defaults::LIMITS, Some(EventSpec { what: EventKind::Packets, filter: in_kernel }))?;
     let (ring, records) = (programs.take_events()?, programs.take_processes()?);

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nettop_common::Netns;
+use nettop_common::{Netns, filter::MAX_DEVICES};
 use nettop_kernel::ledger::DeviceKey;
 
 use crate::identity::devices::{Devices, Queries};
@@ -47,10 +47,14 @@ impl DeviceNames {
         Ok(names)
     }
 
-    /// The index of the chosen devices, if all names are known and have the same one.
-    pub fn only_index(&self) -> Option<u32> {
-        let indexes: BTreeSet<u32> = self.chosen.iter().map(|(_, ifindex)| *ifindex).collect();
-        indexes.first().copied().filter(|_| indexes.len() == 1 && self.missing().next().is_none())
+    /// The indexes of the chosen devices, for the kernel to select by; none if a name is not known or they are too many.
+    pub fn indexes(&self) -> [u32; MAX_DEVICES] {
+        let chosen: BTreeSet<u32> = self.chosen.iter().map(|(_, ifindex)| *ifindex).collect();
+        let mut indexes = [0; MAX_DEVICES];
+        if chosen.len() <= MAX_DEVICES && self.missing().next().is_none() {
+            indexes.iter_mut().zip(chosen).for_each(|(index, chosen)| *index = chosen);
+        }
+        indexes
     }
 
     /// Names that no device has.

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use clap::Args;
-use nettop_common::{EventFilter, OwnerKey, ports};
+use nettop_common::{EventFilter, OwnerKey, filter::MAX_DEVICES, ports};
 use nettop_model::Names;
 
 use super::{format::StreamFormat, names::NamesArgs, user::uids};
@@ -80,7 +80,7 @@ impl Filter {
             port: if let [port] = self.ports[..] { port } else { 0 },
             has_uid: uid.is_some().into(),
             uid: uid.unwrap_or(0),
-            ifindex: 0,
+            ifindexes: [0; MAX_DEVICES],
         }
     }
 

@@ -27,6 +27,7 @@ mod history_troubles;
 mod layers;
 mod limits;
 mod log;
+mod members;
 mod meters;
 mod names;
 mod output;

@@ -4,6 +4,8 @@ use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::{AsRawFd as _, OwnedFd},
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
 use nettop_model::drops::Class;
@@ -35,16 +37,37 @@ fn deaf(namespace: &Namespace, port: u16) -> Process {
     process
 }
 
-/// Asks for connections, and keeps the first: the others do not ask again.
-fn knock(port: u16, times: usize) -> OwnedFd {
-    let mut clients: Vec<OwnedFd> = (0..times)
-        .map(|_| {
-            let client = socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_NONBLOCK, 0);
-            let _ = connect(client.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, port));
-            client
-        })
-        .collect();
-    clients.swap_remove(0)
+/// Asks for connections, and keeps the first: the others do not ask again. Returns once one is queued, if the queue was
+/// empty, and all others are turned away: a busy machine does both later.
+fn knock(namespace: &Namespace, port: u16, times: u64) -> OwnedFd {
+    let ask = |_| {
+        let client = socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_NONBLOCK, 0);
+        let _ = connect(client.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, port));
+        client
+    };
+    let turned_away = || netstat(namespace, "TcpExt", "ListenDrops");
+    let (before, has_room) = (turned_away(), queued(namespace, port) == 0);
+    let first = namespace.enter(|| ask(0));
+    wait_until("one is queued", || queued(namespace, port) == 1);
+    let _others: Vec<OwnedFd> = namespace.enter(|| (1..times).map(ask).collect());
+    wait_until("the others are turned away", || turned_away() == before + times - u64::from(has_room));
+    first
+}
+
+/// How many connections wait to be accepted at a port.
+fn queued(namespace: &Namespace, port: u16) -> u64 {
+    let text = namespace.enter(|| std::fs::read_to_string("/proc/thread-self/net/tcp").unwrap());
+    let listener = text.lines().find(|line| line.contains(&format!(":{port:04X} 00000000:0000 0A "))).unwrap();
+    let queues = listener.split_whitespace().nth(4).unwrap();
+    u64::from_str_radix(queues.split_once(':').unwrap().1, 16).unwrap()
+}
+
+fn wait_until(what: &str, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(amount(20, 80));
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what}");
+        sleep(Duration::from_millis(5));
+    }
 }
 
 #[test]
@@ -52,13 +75,13 @@ fn connections_that_a_full_listener_turns_away_are_its_drops() {
     let alone = Namespace::new();
     let before = deaf(&alone, 4000);
     // Those are older than nettopd: the first is queued, two are turned away.
-    let _queued = alone.enter(|| knock(4000, 3));
+    let _queued = knock(&alone, 4000, 3);
     let old = netstat(&alone, "TcpExt", "ListenDrops");
     assert_eq!(old, 2);
     let nettopd = Nettopd::start(&[]);
     let other = deaf(&alone, 4001);
-    drop(alone.enter(|| knock(4000, 8)));
-    let _accepted = alone.enter(|| knock(4001, 6));
+    drop(knock(&alone, 4000, 8));
+    let _accepted = knock(&alone, 4001, 6);
     let turned_away = netstat(&alone, "TcpExt", "ListenDrops") - old;
     let document = nettopd.settled();
     let overflows = drops(&document, &alone, "LISTEN_OVERFLOW");
@@ -72,7 +95,7 @@ fn connections_that_a_full_listener_turns_away_are_its_drops() {
         assert!(rows.iter().any(|row| row.drops.total == count), "{rows:#?}");
     }
     // One that ends right after is counted all the same.
-    drop(alone.enter(|| knock(4001, 4)));
+    drop(knock(&alone, 4001, 4));
     let turned_away = netstat(&alone, "TcpExt", "ListenDrops") - old;
     let pid = other.pid();
     other.go();
@@ -111,7 +134,7 @@ fn a_listener_whose_maker_has_ended_is_its_holders() {
         client.read_exact(&mut [0; 2]).unwrap();
     });
     server.wait_until_ready();
-    drop(alone.enter(|| knock(4000, 5)));
+    drop(knock(&alone, 4000, 5));
     let document = nettopd.settled();
     let overflows = drops(&document, &alone, "LISTEN_OVERFLOW");
     assert_eq!(packets(&overflows), netstat(&alone, "TcpExt", "ListenDrops"));

@@ -6,7 +6,7 @@ use super::*;
 #[test]
 fn a_crowd_of_all_kinds_does_no_harm() {
     let folder = tempfile::tempdir().unwrap();
-    let daemon = Daemon::start(folder.path(), &["--interval", "0.2", "--no-history"]);
+    let daemon = Daemon::start_alone(folder.path(), &["--interval", "0.2", "--no-history"]);
     let before = rss_kib(daemon.pid());
     let at_first = daemon.intervals().unwrap();
     let crowd: Vec<_> = (0..100)

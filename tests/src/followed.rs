@@ -21,7 +21,7 @@ struct State {
 }
 
 /// Follows one daemon after the other.
-pub(super) struct Followed {
+pub(crate) struct Followed {
     state: Arc<(Mutex<State>, Condvar)>,
     reader: Option<JoinHandle<()>>,
 }
@@ -35,7 +35,7 @@ impl Default for Followed {
 
 impl Followed {
     /// Follows a daemon that answers.
-    pub(super) fn follow(&mut self, socket: &Path) {
+    pub(crate) fn follow(&mut self, socket: &Path) {
         self.finish();
         let mut stream = UnixStream::connect(socket).unwrap();
         // HTTP/1.0 has no chunks: what comes are lines.
@@ -58,14 +58,14 @@ impl Followed {
     }
 
     /// Reads the rest of a daemon that has ended.
-    pub(super) fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         if let Some(reader) = self.reader.take() {
             reader.join().unwrap();
         }
     }
 
     /// The first document whose reading was begun later than now: the one after the first that was made later.
-    pub(super) fn document(&self) -> Snapshot {
+    pub(crate) fn document(&self) -> Snapshot {
         let made_after = |time: Timestamp| self.wait(|document| document.time.parse::<Timestamp>().unwrap() > time);
         let first = made_after(Timestamp::now());
         made_after(first.time.parse().unwrap())
