@@ -3,6 +3,7 @@
 mod default_file;
 
 use std::{
+    collections::HashSet,
     fs,
     io::{BufRead as _, BufReader, Read as _},
     net::UdpSocket,
@@ -46,6 +47,39 @@ fn talker(namespace: &Namespace, name: &'static [u8], size: usize) -> Process {
     talker
 }
 
+/// A device that has sent much.
+struct Moving {
+    elsewhere: Namespace,
+}
+
+impl Moving {
+    const SENT_BYTES: u64 = 1_000_000;
+
+    fn new(namespace: &Namespace) -> Self {
+        namespace.ip("link add moving type veth peer name still");
+        for line in ["link set still up", "addr add 10.9.0.1/24 dev moving", "link set moving up"] {
+            namespace.ip(line);
+        }
+        namespace.wait_until_up("moving");
+        namespace.ip("neigh replace 10.9.0.2 lladdr 02:00:00:00:00:09 dev moving nud permanent");
+        namespace.enter(|| {
+            let socket = UdpSocket::bind("10.9.0.1:0").unwrap();
+            (0..Self::SENT_BYTES / 1000).for_each(|_| drop(socket.send_to(&[0; 1000], "10.9.0.2:9")));
+        });
+        assert!(namespace.counters("moving").tx_bytes > Self::SENT_BYTES);
+        Self { elsewhere: Namespace::new() }
+    }
+
+    /// Moves it to the other namespace and back, with reports before, between and after.
+    fn go_and_come_back(&self, namespace: &Namespace) {
+        for (from, to) in [(namespace, &self.elsewhere), (&self.elsewhere, namespace)] {
+            std::thread::sleep(Duration::from_secs(3));
+            from.ip(&format!("link set moving netns {}", to.pid()));
+            to.ip("link set moving up");
+        }
+    }
+}
+
 fn read_only(path: &Path) -> Connection {
     Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap()
 }
@@ -67,10 +101,15 @@ fn the_file_has_what_the_reports_said_and_answers_the_questions_of_its_page() {
     let path = folder.path().join("history.db");
     let (alone, _router, _host) = routed();
     let _talkers = [talker(&alone, b"small-talk", 100), talker(&alone, b"loud\x1b[2J", 5000)];
-    let args = ["--history", path.to_str().unwrap(), "--format", "ndjson", "0.5", "26"];
-    let output = run_nettopd(&args);
+    let moving = Moving::new(&alone);
+    let (reported, args) = (folder.path().join("reports"), ["--format", "ndjson", "0.5", "26"]);
+    let mut command = nettopd_command();
+    command.arg("--history").arg(&path).args(args).stdout(fs::File::create(&reported).unwrap());
+    let nettopd = command.stderr(Stdio::piped()).spawn().unwrap();
+    moving.go_and_come_back(&alone);
+    let output = nettopd.wait_with_output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8(output.stdout).unwrap();
+    let text = fs::read_to_string(&reported).unwrap();
     let reports: Vec<Snapshot> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(reports.len(), 26);
 
@@ -111,8 +150,13 @@ fn the_file_has_what_the_reports_said_and_answers_the_questions_of_its_page() {
         let balance = format!(
             "SELECT sum({direction}_bytes + {direction}_copied - {direction}_attributed - {direction}_kernel - {direction}_forwarded - {direction}_upper - {direction}_unattributed) FROM device_1h"
         );
-        assert_eq!(number(&connection, &balance), 0, "the books balance");
+        assert_eq!(number(&connection, &balance), 0, "it balances");
     }
+    // What it had moved before nettopd began, and where it was meanwhile, is not moved again.
+    let of_moving = number(&connection, "SELECT coalesce(sum(tx_bytes), 0) FROM devices WHERE name = 'moving'");
+    let seen_in = reports.iter().flat_map(|report| &report.devices).filter(|device| device.device == "moving");
+    assert_eq!(seen_in.map(|device| device.netns).collect::<HashSet<_>>().len(), 2);
+    assert!(of_moving < Moving::SENT_BYTES / 10, "{of_moving}");
     let drops = reports.iter().flat_map(|report| &report.drops).filter(|drop| drop.class != Class::Lifecycle);
     let said: u64 = drops.map(|drop| drop.interval.packets).sum();
     assert!(said > 0);
