@@ -31,7 +31,8 @@ pub fn probe<T: bytemuck::Pod>(base: u64, offset: &Global<u64>) -> T {
     probe_at(base.wrapping_add(offset.load()))
 }
 
-/// The same, if it matters whether the kernel has the member.
+/// The same, if it matters whether the kernel has the member, or if the verifier knows the base as a pointer: it refuses
+/// to add [`ABSENT`] to one (`check_reg_sane_offset`).
 #[inline(always)]
 pub fn probe_if_there<T: bytemuck::Pod>(base: u64, offset: &Global<u64>) -> Option<T> {
     if offset.load() == ABSENT { None } else { Some(probe(base, offset)) }

@@ -16,7 +16,7 @@ use nettop_common::{
 
 use crate::{
     hooks::{copies, sender},
-    kernel::{self, probe},
+    kernel::{self, probe_if_there},
     ledger::{self, Packet},
     log,
     maps::stats,
@@ -84,7 +84,7 @@ fn is_segment(ctx: &SkBuffContext, family: Family) -> bool {
     let protocol_at = if family == Family::V4 { 9 } else { 6 };
     stats().is_some_and(|stats| stats.has_udp_segments != 0)
         && ctx.load::<u8>(protocol_at).is_ok_and(|protocol| u16::from(protocol) == IPPROTO_UDP)
-        && probe::<u64>(ctx.as_ptr() as u64, &kernel::SKB_NEXT) != 0
+        && probe_if_there::<u64>(ctx.as_ptr() as u64, &kernel::SKB_NEXT).is_some_and(|next| next != 0)
 }
 
 #[inline(always)]

@@ -19,7 +19,7 @@ use nettop_common::{
 
 use self::usage::{tag, used};
 use crate::{
-    kernel::{self, load, probe, probe_at},
+    kernel::{self, load, probe, probe_at, probe_if_there},
     ledger::{self, Consumed},
     tags,
     task::User,
@@ -128,7 +128,7 @@ fn is_reuse_forced(byte: u8) -> bool {
 fn is_in_repair(sk: u64) -> bool {
     let bit = TCP_REPAIR_BIT.load();
     let is_tcp = probe::<u16>(sk, &kernel::SOCK_PROTOCOL) == IPPROTO_TCP;
-    is_tcp && probe_at::<u8>(sk + bit / 8) >> (bit % 8) & 1 != 0
+    is_tcp && bit != ABSENT && probe_at::<u8>(sk + bit / 8) >> (bit % 8) & 1 != 0
 }
 
 /// Whether the program receives the output of a kernel layer on TCP, as with kTLS, or other data instead, as with
@@ -161,7 +161,7 @@ fn is_subflow(sk: u64) -> bool {
     if socket != 0 && probe::<u64>(socket, &kernel::SOCKET_FILE) != 0 {
         return false;
     }
-    let ops: u64 = probe(sk, &kernel::ICSK_ULP_OPS);
+    let ops = probe_if_there::<u64>(sk, &kernel::ICSK_ULP_OPS).unwrap_or(0);
     ops != 0 && probe::<u32>(ops, &kernel::ULP_OPS_NAME) == MPTC
 }
 
