@@ -6,7 +6,7 @@ use nettop_common::{
     Listener, Netns, PortHolder, PortKey, Ref, SocketTag,
     abi::{AF_INET6, BPF_NOEXIST, EEXIST, IPPROTO_SCTP, IPPROTO_TCP, TCP_LISTEN},
     offsets::ABSENT,
-    owner::{FIRST, LIVE},
+    owner::{FIRST, LIVE, OVERFLOW},
     ports::{Address, MAPPED, MAX_PORTS},
     share::{self, has_room},
     tag::{CHILD, RELEASED},
@@ -59,7 +59,7 @@ pub fn bind(tag: &mut SocketTag) {
 /// Enters a port that is not known, if there is room for one more of its owner's share.
 #[inline(always)]
 fn insert(key: PortKey, tag: &SocketTag) {
-    let share = share_of(tag.owner);
+    let share = share_of(tag);
     let (Some(stats), Some(counts)) = (stats(), shares::get(share)) else { return };
     if !has_room(share, counts.ports, stats.ports_in_use, u64::from(MAX_PORTS)) {
         return add(&raw mut stats.ports_full, 1);
@@ -75,12 +75,14 @@ fn insert(key: PortKey, tag: &SocketTag) {
     }
 }
 
-/// Whose limit a port or a listener counts against. Processes that have no owner share one limit.
+/// Whose limit a port or a listener counts against. Processes that found no room share one limit; the kernel's listeners
+/// count against their namespace's.
 #[inline(always)]
-fn share_of(owner: Ref) -> u32 {
-    match owners::get(owner) {
-        Some(entry) if owner.slot() >= FIRST => entry.share,
-        _ => share::of_user(u32::MAX),
+fn share_of(tag: &SocketTag) -> u32 {
+    match owners::get(tag.owner) {
+        Some(entry) if tag.owner.slot() >= FIRST => entry.share,
+        _ if tag.owner.slot() == OVERFLOW => share::of_user(u32::MAX),
+        _ => shares::of_namespace(tag.netns, probe(tag.address, &kernel::SOCK_NET)),
     }
 }
 
@@ -116,6 +118,11 @@ extern "C" fn note_port(tag: *mut SocketTag) -> u32 {
         is_tcp && !listens && find(tag.netns, IPPROTO_TCP as u8, tag.bound_address, tag.bound_port).is_some();
     if tag.flags & CHILD == 0 && !is_child {
         insert(key, tag);
+        // Closed meanwhile: nothing would take it out.
+        // SAFETY: a field of a live value, which another CPU may write.
+        if unsafe { (&raw const tag.flags).read_volatile() } & RELEASED != 0 {
+            forget(tag);
+        }
     }
     0
 }
@@ -258,7 +265,7 @@ pub fn note_listener(tag: &SocketTag, cookie: u64) {
 
 #[inline(always)]
 fn insert_listener(tag: &SocketTag, cookie: u64) {
-    let share = share_of(tag.owner);
+    let share = share_of(tag);
     let (Some(stats), Some(counts)) = (stats(), shares::get(share)) else { return };
     if !has_room(share, counts.listeners, stats.listeners_in_use, u64::from(MAX_PORTS)) {
         return add(&raw mut stats.ports_full, 1);

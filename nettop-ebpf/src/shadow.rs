@@ -152,6 +152,7 @@ fn with(sk: u64, then: impl FnOnce(&mut SocketTag)) {
         copy.tag.netns = tags::netns_of(sk);
         copy.tag.family = u8::from(family == AF_INET6);
     }
+    copy.tag.address = sk;
     let before = copy.tag;
     then(&mut copy.tag);
     if let Some(shadow) = found

@@ -5,7 +5,7 @@ use thiserror::Error;
 
 use super::hooks::{Backend, Hook, HookSet, Purpose};
 
-/// Why a way was rejected.
+/// Why a set was rejected.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Reason {
     #[error("{0}")]
@@ -25,13 +25,13 @@ pub enum Reason {
 pub struct Choice<L> {
     pub purpose: &'static Purpose,
     pub set: Option<&'static HookSet>,
-    /// Of the chosen way.
+    /// Of the chosen set.
     pub links: Vec<(&'static Hook, L)>,
     /// Why others were rejected, in their order.
     pub refused: Vec<(&'static HookSet, Reason)>,
 }
 
-/// Takes the first way that works, or only the forced one. Links of a way that fails halfway are dropped, which
+/// Takes the first set that works, or only the forced one. Links of a set that fails halfway are dropped, which
 /// detaches them.
 pub fn choose<L>(
     purpose: &'static Purpose,

@@ -171,7 +171,7 @@ impl DeviceBalances {
                 || is_quiet && rows[0] >= base[0] + bytes && rows[1] >= base[1] + packets;
             if !holds && self.reported.insert((id, name)) {
                 return Some(format!(
-                    "rows of {what} on {:?} of namespace {} hold {} bytes in {} packets {name}, the device's books {:?} in {packets} (before: {base:?}): {device:?}",
+                    "rows of {what} on {:?} of namespace {} hold {} bytes in {} packets {name}, the device's balance {:?} in {packets} (before: {base:?}): {device:?}",
                     device.device, id.0, rows[0], rows[1], bytes
                 ));
             }

@@ -29,7 +29,7 @@ pub(super) const TRAFFIC: [&str; 6] =
     ["tx.bytes", "tx.packets", "tx.app_bytes", "rx.bytes", "rx.packets", "rx.app_bytes"];
 pub(super) const ROW: [&str; 8] =
     ["tx.bytes", "tx.packets", "tx.app_bytes", "rx.bytes", "rx.packets", "rx.app_bytes", "drops", "retransmits"];
-pub(super) const BOOKS: [&str; 20] = [
+pub(super) const BALANCE: [&str; 20] = [
     "tx.bytes",
     "tx.packets",
     "tx.attributed_bytes",
@@ -76,7 +76,7 @@ pub(super) fn items(document: &Snapshot) -> Vec<Item> {
         items.push(Item {
             identity: format!("device {:?} of {:?}", device.device, device_id(device)),
             device: Some(device_id(device)),
-            names: &BOOKS,
+            names: &BALANCE,
             totals: balances(&device.total),
             entries: 1,
             intervals: balances(&device.interval),

@@ -163,7 +163,7 @@ fn an_identity_has_one_row() {
 }
 
 #[test]
-fn books_add_up_and_hold_their_rows() {
+fn balances_add_up_and_hold_their_rows() {
     let found_unequal = found(|document| document.devices[0].total.tx.copied_bytes = 5);
     assert_found(&found_unequal, "total tx bytes of \"lo\" in namespace 77");
     let less = |document: &mut Snapshot| {

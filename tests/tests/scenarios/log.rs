@@ -6,9 +6,14 @@ use std::{
     net::{TcpListener, TcpStream, UdpSocket},
     os::fd::AsRawFd as _,
     process::{Child, Stdio},
+    sync::{Arc, Mutex},
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
-use nettop_tests::{Moved, Namespace, Process, nettopd_command, service::Service, sockets::cookie};
+use jiff::Timestamp;
+use nettop_model::Snapshot;
+use nettop_tests::{Moved, Namespace, Process, amount, nettopd_command, service::Service, sockets::cookie};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::{ForkResult, Pid, fork},
@@ -17,8 +22,9 @@ use nix::{
 /// nettopd that logs at level `debug` into a file.
 struct Logging {
     child: Child,
-    output: BufReader<std::process::ChildStdout>,
     log: tempfile::NamedTempFile,
+    /// When its latest report was made.
+    latest: Arc<Mutex<Timestamp>>,
 }
 
 impl Logging {
@@ -31,21 +37,36 @@ impl Logging {
             .stderr(File::create(log.path()).unwrap())
             .spawn()
             .unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        let mut logging = Self { child, output, log };
-        logging.wait_for_report();
+        let latest = Arc::new(Mutex::new(Timestamp::MIN));
+        let (output, shared) = (BufReader::new(child.stdout.take().unwrap()), Arc::clone(&latest));
+        std::thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                let document: Snapshot = serde_json::from_str(&line).unwrap();
+                *shared.lock().unwrap() = document.time.parse().unwrap();
+            }
+        });
+        let logging = Self { child, log, latest };
+        logging.wait_for_report(Timestamp::MIN);
         logging
     }
 
-    fn wait_for_report(&mut self) {
-        let mut line = String::new();
-        assert!(self.output.read_line(&mut line).unwrap() > 0, "{}", self.lines().join("\n"));
+    /// Waits for a report that was made after `time`, and returns when it was.
+    fn wait_for_report(&self, time: Timestamp) -> Timestamp {
+        let deadline = Instant::now() + Duration::from_secs(amount(30, 120));
+        loop {
+            let latest = *self.latest.lock().unwrap();
+            if latest > time {
+                return latest;
+            }
+            assert!(Instant::now() < deadline, "no report: {}", self.lines().join("\n"));
+            sleep(Duration::from_millis(20));
+        }
     }
 
-    /// What was logged until the next report but one, and all that was before.
-    fn settled(&mut self) -> Vec<String> {
-        self.wait_for_report();
-        self.wait_for_report();
+    /// All that was logged until now: it is read before each report, and one may be under way.
+    fn settled(&self) -> Vec<String> {
+        let next = self.wait_for_report(Timestamp::now());
+        self.wait_for_report(next);
         self.lines()
     }
 
@@ -64,7 +85,10 @@ impl Drop for Logging {
 
 /// The one line that begins and ends so, whatever numbers are between.
 fn only<'a>(lines: &'a [String], beginning: &str, has: &[&str]) -> &'a str {
-    let is_it = |line: &&String| line.starts_with(beginning) && has.iter().all(|part| line.contains(part));
+    let has_whole = |line: &str, part: &str| {
+        line.match_indices(part).any(|(at, _)| !line[at + part.len()..].starts_with(|c: char| c.is_ascii_digit()))
+    };
+    let is_it = |line: &&String| line.starts_with(beginning) && has.iter().all(|part| has_whole(line, part));
     let found: Vec<&String> = lines.iter().filter(is_it).collect();
     assert_eq!(found.len(), 1, "{beginning:?} {has:?}: {found:?} of\n{}", lines.join("\n"));
     found[0]
@@ -81,7 +105,7 @@ fn a_socket_is_followed_by_its_cookie_from_owner_to_owner() {
     let alone = Namespace::new();
     let socket = alone.enter(|| UdpSocket::bind("127.0.0.1:0").unwrap());
     let cookie = format!(", socket cookie {}", cookie(socket.as_raw_fd()));
-    let mut nettopd = Logging::start(&[]);
+    let nettopd = Logging::start(&[]);
     // Older than nettopd: whoever holds it when it is found. This process and its holders are one to another.
     let lines = nettopd.settled();
     let seeded = only(&lines, "a socket without an owner is owner ", &["'s from now on: holder, in seed", &cookie]);
@@ -107,7 +131,7 @@ fn a_socket_is_followed_by_its_cookie_from_owner_to_owner() {
 #[test]
 fn a_listener_that_is_handed_on_is_logged() {
     let alone = Namespace::new();
-    let mut nettopd = Logging::start(&[]);
+    let nettopd = Logging::start(&[]);
     let server = Process::start(Some(&alone), |parent| {
         let listener = TcpListener::bind("127.0.0.1:4000").unwrap();
         // SAFETY: the process has one thread.
@@ -133,7 +157,7 @@ fn a_listener_that_is_handed_on_is_logged() {
 
 #[test]
 fn rows_that_are_refused_are_logged() {
-    let mut nettopd = Logging::start(&["--rows", "64"]);
+    let nettopd = Logging::start(&["--rows", "64"]);
     let alone = Namespace::new();
     let sender = |_| {
         Process::start(Some(&alone), |parent| {

@@ -61,10 +61,13 @@ const DETAILS: [&str; 42] = [
 /// Runs nettopd where these members have other names.
 fn without(members: &[&str], args: &[&str]) -> Output {
     let mut types = fs::read(VMLINUX).unwrap();
+    // `struct btf_header`: its own length, and where the names begin behind it.
+    let number = |at: usize| u32::from_ne_bytes(types[at..at + 4].try_into().unwrap()) as usize;
+    let names_at = number(4) + number(16);
     for member in members {
         let name = [b"\0", member.as_bytes(), b"\0"].concat();
-        if let Some(at) = types.windows(name.len()).position(|bytes| bytes == name) {
-            types[at + 1] = b'\x7f';
+        if let Some(at) = types[names_at..].windows(name.len()).position(|bytes| bytes == name) {
+            types[names_at + at + 1] = b'\x7f';
         }
     }
     let file = tempfile::NamedTempFile::new().unwrap();

@@ -50,7 +50,7 @@ fn knock(namespace: &Namespace, port: u16, times: u64) -> OwnedFd {
     let first = namespace.enter(|| ask(0));
     wait_until("one is queued", || queued(namespace, port) == 1);
     let _others: Vec<OwnedFd> = namespace.enter(|| (1..times).map(ask).collect());
-    wait_until("the others are turned away", || turned_away() == before + times - u64::from(has_room));
+    wait_until("the others are turned away", || turned_away() >= before + times - u64::from(has_room));
     first
 }
 

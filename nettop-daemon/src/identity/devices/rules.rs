@@ -134,10 +134,10 @@ fn veth(device: &Device, peers: &[&Device]) -> [Basis; 2] {
     let direct = [Basis::new(Once, HEADER_BYTES), Basis::new(Buffers, HEADER_BYTES)];
     let by_napi = [Basis::new(Once, 0), Basis::new(Segments, 0)];
     let all = |direction: usize, by_napi_of: &dyn Fn(&Device) -> Option<bool>| {
-        let directions: Vec<Option<bool>> = peers.iter().map(|peer| by_napi_of(peer)).collect();
-        match directions.first() {
+        let of_peers: Vec<Option<bool>> = peers.iter().map(|peer| by_napi_of(peer)).collect();
+        match of_peers.first() {
             None => direct[direction],
-            Some(Some(is_so)) if directions.iter().all(|other| *other == Some(*is_so)) => {
+            Some(Some(is_so)) if of_peers.iter().all(|other| *other == Some(*is_so)) => {
                 if *is_so {
                     by_napi[direction]
                 } else {

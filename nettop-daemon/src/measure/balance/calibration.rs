@@ -26,8 +26,8 @@ const PACKETS_PER_UNKNOWN: i64 = 50;
 /// super-packets.
 const MAX_UNKNOWN_PACKET_BYTES: i64 = 1600;
 const MAX_SUPER_PACKET_BYTES: i64 = 65_550;
-/// More than a super-packet has of TCP with 1,000 bytes in each.
-const MAX_SUPER_PACKET_SEGMENTS: i64 = 64;
+/// More than a super-packet of TCP has, with 536 B in each.
+const MAX_SUPER_PACKET_SEGMENTS: i64 = 128;
 /// The same for a close check: so few that none of them, however large, is mistaken for link headers of 4 B with each
 /// packet. And their bytes: ARP, neighbours' advertisements.
 const PACKETS_PER_SHORT: i64 = MAX_UNKNOWN_PACKET_BYTES / 4;

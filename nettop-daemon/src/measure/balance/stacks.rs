@@ -24,7 +24,7 @@ const WINDOW_LENGTH: Duration = Duration::from_secs(12);
 /// More devices on one another than the kernel permits (`MAX_NEST_DEV`).
 const MAX_DEPTH: usize = 16;
 const TAG_BYTES: u32 = 4;
-const WAYS: [Direction; 2] = [Direction::Tx, Direction::Rx];
+const DIRECTIONS: [Direction; 2] = [Direction::Tx, Direction::Rx];
 const BYTES: usize = 0;
 const PACKETS: usize = 1;
 
@@ -152,7 +152,7 @@ impl Stacks {
                 if !account.device.basis[direction].is_decided() {
                     continue;
                 }
-                let side = side_of(&account.total.balance, WAYS[direction]);
+                let side = side_of(&account.total.balance, DIRECTIONS[direction]);
                 let rest = rest(&side)[what];
                 // What was left before all of these readings is nobody's above.
                 let old =
@@ -179,7 +179,7 @@ impl Stacks {
                     continue;
                 };
                 last.taken[direction][what] = taken;
-                let total = account.total.side(WAYS[direction]);
+                let total = account.total.side(DIRECTIONS[direction]);
                 give(total, what, taken);
                 let [of_total, of_interval] = [&mut report.total, &mut report.interval]
                     .map(|balance| if direction == 0 { &mut balance.tx } else { &mut balance.rx });
@@ -314,7 +314,7 @@ const fn rest(side: &DirectionBalance) -> [i64; 2] {
 }
 
 fn each(of: impl Fn(Direction) -> [i64; 2]) -> Amounts {
-    WAYS.map(of)
+    DIRECTIONS.map(of)
 }
 
 trait MapWith {

@@ -16,10 +16,10 @@ const ROUNDS: usize = 5;
 /// Lists them both ways in turn, and prints the medians.
 pub fn run(nettopd: &str) -> anyhow::Result<()> {
     let holders = (0..PROCESSES).map(Holder::start).collect::<anyhow::Result<Vec<_>>>()?;
-    let mut directions = [("nettopd sockets", nettopd, &["sockets", "-n"][..]), ("ss -tunap", "ss", &["-tunap"][..])]
+    let mut listings = [("nettopd sockets", nettopd, &["sockets", "-n"][..]), ("ss -tunap", "ss", &["-tunap"][..])]
         .map(|(name, program, args)| (name, program, args, Vec::new()));
     for _ in 0..ROUNDS {
-        for (name, program, args, seconds) in &mut directions {
+        for (name, program, args, seconds) in &mut listings {
             let start = Instant::now();
             let output = Command::new(program).args(*args).output().with_context(|| format!("cannot run {name}"))?;
             seconds.push(start.elapsed().as_secs_f64());
@@ -27,7 +27,7 @@ pub fn run(nettopd: &str) -> anyhow::Result<()> {
             anyhow::ensure!(lines > usize::from(PROCESSES) * EACH, "{name} listed {lines} lines");
         }
     }
-    for (name, _, _, seconds) in &mut directions {
+    for (name, _, _, seconds) in &mut listings {
         seconds.sort_by(f64::total_cmp);
         println!("100,000 sockets: {name} in {:.2} s (median of {ROUNDS}; goal 2)", seconds[ROUNDS / 2]);
     }

@@ -91,7 +91,7 @@ fn between(documents: [&Snapshot; 2], namespace: &Namespace, name: &str) -> [Dir
 }
 
 /// Both tunnels' rests are zero, and both devices below have no rows and count the same outer packets.
-fn assert_books(documents: [&Snapshot; 2], ends: [&Namespace; 2], server: &str, is_wireguard: bool) {
+fn assert_balances(documents: [&Snapshot; 2], ends: [&Namespace; 2], server: &str, is_wireguard: bool) {
     for (end, namespace) in ends.into_iter().enumerate() {
         for (direction, side) in ["tx", "rx"].into_iter().zip(between(documents, namespace, TUNNEL)) {
             assert!(side.attributed_packets > 0 || (end, direction) != (0, "tx"), "{end} {direction}: {side:#?}");
@@ -162,7 +162,7 @@ fn balances(kind: &str, options: &str, is_ethernet: bool, servers: &[&str]) {
                 } else {
                     tcp(&nettopd, [&a, &b], server)
                 };
-                assert_books([&before, &document], [&a, &b], server, kind == "wireguard");
+                assert_balances([&before, &document], [&a, &b], server, kind == "wireguard");
                 before = document;
             }
         }
