@@ -56,7 +56,8 @@ fn sixty_four_rows_and_five_hundred_processes_lose_no_byte() {
 #[test]
 fn thousands_of_short_processes_leave_neither_rows_nor_memory_behind() {
     let batch_size = amount(500, 60);
-    let rows = 8 * batch_size;
+    // So many that hash maps of what is kept have doubled for the last time before memory is measured.
+    let rows = 16 * batch_size;
     // Documents of thousands of rows would cost more than the processes: show none of them.
     let nettopd = Nettopd::start(&["--rows", &rows.to_string(), "-p", "1"]);
     let alone = Namespace::new();
@@ -83,9 +84,8 @@ fn thousands_of_short_processes_leave_neither_rows_nor_memory_behind() {
     assert_eq!(balance.tx.unattributed_bytes, 0);
     let loss = document.loss;
     assert_eq!([loss.rows_full, loss.owners_full, loss.index_full, loss.overflow_tx_bytes], [0; 4], "{loss:#?}");
-    // What one document needs comes and goes, and a table of the processes that are remembered may double once.
-    let [first, last] = [&rss_kib[..10], &rss_kib[10..]].map(|half| *half.iter().min().unwrap());
-    assert!(last < first + 2048, "memory grew over {} processes: {rss_kib:?} KiB", 20 * batch_size);
+    let (first, last) = (rss_kib[0], *rss_kib.last().unwrap());
+    assert!(last < first + 1024, "memory grew over {} processes: {rss_kib:?} KiB", 20 * batch_size);
 }
 
 #[test]

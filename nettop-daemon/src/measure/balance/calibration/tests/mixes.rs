@@ -43,8 +43,8 @@ fn agree(a: &Basis, b: &Basis, whole: &Whole, direction: Direction, kind: &Buffe
     count(a) == count(b)
 }
 
-/// The first way of counting that is found and is wrong about a kind of packet that has passed since, and whether any is
-/// found in the end. While none is found, what passes is undecided, and becomes so again when it next makes a difference.
+/// The first way of counting that is found and is wrong about a kind of packet that has passed, and whether any is found
+/// in the end.
 fn find(basis: Basis, whole: Whole, direction: Direction, mix: &[(Buffer, u64)], seed: u64) -> (Option<Basis>, bool) {
     let mut random = Random(seed);
     let device = Device { whole, ..Device::default() };
@@ -70,10 +70,7 @@ fn find(basis: Basis, whole: Whole, direction: Direction, mix: &[(Buffer, u64)],
             (packets, bytes) = (packets + 1, bytes + 42);
         }
         calibration.add((packets.cast_signed(), bytes.cast_signed()), &device, &rows, SECOND);
-        let Some(measured) = calibration.measured() else {
-            passed.fill(false);
-            continue;
-        };
+        let Some(measured) = calibration.measured() else { continue };
         let found = measured.basis();
         let kinds = mix.iter().zip(&passed).filter(|(_, passed)| **passed).map(|((kind, _), _)| kind);
         if { kinds }.any(|kind| !agree(&found, &basis, &whole, direction, kind)) {
