@@ -11,6 +11,7 @@ mod child;
 mod documents;
 pub mod drops;
 pub mod egress;
+mod ending;
 mod followed;
 pub mod history;
 mod invariants;
@@ -53,6 +54,7 @@ pub fn skip(what_lacks: &str) {
 
 pub use child::Parent;
 pub use documents::{app, assert_app, assert_app_bytes, device, directions, owner_row, rows_of, wire};
+pub use ending::FirstFin;
 pub use memory::MemoryCgroup;
 pub use moved::Moved;
 pub use namespace::{

@@ -9,7 +9,7 @@ use std::{
 use nettop_model::Snapshot;
 
 pub use crate::sockets::{check, send_until_sent_again, set_option, socket, tcp_info, tun};
-use crate::{Moved, Namespace, Nettopd, Process, Sniffer, assert_app, device, directions, wire};
+use crate::{FirstFin, Moved, Namespace, Nettopd, Process, Sniffer, assert_app, device, directions, wire};
 
 /// Every packet of lo was billed to somebody.
 pub fn assert_balanced(document: &Snapshot, namespace: &Namespace) {
@@ -25,18 +25,19 @@ pub fn tcp_pair(server: impl FnOnce(TcpStream) -> Moved, client: impl FnOnce(&Tc
     let nettopd = Nettopd::start(&[]);
     let alone = Namespace::new();
     let sniffer = Sniffer::start(&alone);
+    let fin = FirstFin::new();
     let server = Process::start(Some(&alone), |parent| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         parent.send_number(listener.local_addr().unwrap().port().into());
-        server(listener.accept().unwrap().0)
+        fin.answer(listener.accept().unwrap().0, server)
     });
     let port = u16::try_from(server.wait_until_ready()).unwrap();
-    let client = Process::start(Some(&alone), move |_| {
+    let client = Process::start(Some(&alone), |_| {
         let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         let moved = client(&stream);
         // Closed after the server: what a connection in TIME_WAIT sends is the kernel's.
         stream.set_nonblocking(false).unwrap();
-        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        fin.send(&stream);
         assert_eq!((&stream).read(&mut [0]).unwrap(), 0);
         moved
     });

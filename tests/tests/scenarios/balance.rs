@@ -14,8 +14,8 @@ use nettop_model::{
     snapshot::{Amount, DirectionBalance},
 };
 use nettop_tests::{
-    Moved, Namespace, Nettopd, Process, Sniffer, amount, app, assert_app, assert_app_bytes, device, directions,
-    drops::snmp, join, kernel, rows_of, sockets::wait_until_acknowledged, veth_pair, wire,
+    FirstFin, Moved, Namespace, Nettopd, Process, Sniffer, amount, app, assert_app, assert_app_bytes, device,
+    directions, drops::snmp, join, kernel, rows_of, sockets::wait_until_acknowledged, veth_pair, wire,
 };
 
 /// Not a multiple of anything: segments and buffers end ragged.
@@ -32,32 +32,29 @@ fn read_all(stream: &mut TcpStream) -> u64 {
     }
 }
 
-/// Sends `bytes`, and the FIN only after all have arrived: if one were sent again after it, the answer would come from
-/// TIME_WAIT, and be the kernel's.
-fn send_all(stream: &mut TcpStream, bytes: &[u8]) {
-    stream.write_all(bytes).unwrap();
-    wait_until_acknowledged(stream);
-    stream.shutdown(Shutdown::Write).unwrap();
-}
-
 /// A server for one connection that sends `down` bytes and reads to the end; reports its port.
-fn serve(namespace: &Namespace, address: IpAddr, down: usize) -> Process {
-    Process::start(Some(namespace), move |parent| {
+fn serve(namespace: &Namespace, address: IpAddr, down: usize, fin: &FirstFin) -> Process {
+    Process::start(Some(namespace), |parent| {
         let listener = TcpListener::bind((address, 0)).unwrap();
         parent.send_number(listener.local_addr().unwrap().port().into());
         let (mut stream, _) = listener.accept().unwrap();
-        send_all(&mut stream, &vec![1; down]);
+        stream.write_all(&vec![1; down]).unwrap();
+        // If data were sent again after it, the answer would come from TIME_WAIT, and be the kernel's.
+        wait_until_acknowledged(&stream);
+        fin.send(&stream);
         Moved { sent: down as u64, received: read_all(&mut stream) }
     })
 }
 
-fn connect(namespace: &Namespace, to: SocketAddr, up: usize) -> Process {
-    Process::start(Some(namespace), move |_| {
-        let mut stream = TcpStream::connect(to).unwrap();
-        let mut sender = stream.try_clone().unwrap();
-        let writer = std::thread::spawn(move || send_all(&mut sender, &vec![2; up]));
-        let received = read_all(&mut stream);
-        writer.join().unwrap();
+fn connect(namespace: &Namespace, to: SocketAddr, up: usize, fin: &FirstFin) -> Process {
+    Process::start(Some(namespace), |_| {
+        let received = fin.answer(TcpStream::connect(to).unwrap(), |mut stream| {
+            let mut sender = stream.try_clone().unwrap();
+            let writer = std::thread::spawn(move || sender.write_all(&vec![2; up]).unwrap());
+            let received = read_all(&mut stream);
+            writer.join().unwrap();
+            received
+        });
         Moved { sent: up as u64, received }
     })
 }
@@ -95,9 +92,10 @@ fn tcp(server: &str, client: &str, veth_server: &str, up: usize, down: usize) {
     // On 6.1 no hook sees IPv6's SYN-ACK: its skb belongs to the request, and the hook is asked for the listener.
     let is_v6 = client.parse().is_ok_and(|client: IpAddr| client.to_canonical().is_ipv6());
     let unseen = if is_v6 && kernel() < (6, 12) { 80 } else { 0 };
-    let server = serve(&alone, bind, down);
+    let fin = FirstFin::new();
+    let server = serve(&alone, bind, down, &fin);
     let port = u16::try_from(server.wait_until_ready()).unwrap();
-    let client = connect(&alone, SocketAddr::new(client.parse().unwrap(), port), up);
+    let client = connect(&alone, SocketAddr::new(client.parse().unwrap(), port), up, &fin);
     let pids = [server.pid(), client.pid()];
     let moved = [server.finish(), client.finish()];
     let document = nettopd.settled();
@@ -118,9 +116,10 @@ fn tcp(server: &str, client: &str, veth_server: &str, up: usize, down: usize) {
     let (sniffer_a, sniffer_b) = (Sniffer::start(&a), Sniffer::start(&b));
     join(&a, &b);
     let bind = if bind.is_ipv6() { "::" } else { "0.0.0.0" };
-    let server = serve(&b, bind.parse().unwrap(), down);
+    let fin = FirstFin::new();
+    let server = serve(&b, bind.parse().unwrap(), down, &fin);
     let port = u16::try_from(server.wait_until_ready()).unwrap();
-    let client = connect(&a, SocketAddr::new(veth_server.parse().unwrap(), port), up);
+    let client = connect(&a, SocketAddr::new(veth_server.parse().unwrap(), port), up, &fin);
     let pids = [server.pid(), client.pid()];
     let moved = [server.finish(), client.finish()];
     // Multicast reports of the new addresses come at any time: take a document while none comes.
@@ -176,9 +175,10 @@ fn tcp_v4_mapped_v6_is_counted_once_and_as_v4() {
     let nettopd = Nettopd::start(&["-4"]);
     let alone = Namespace::new();
     let sniffer = Sniffer::start(&alone);
-    let server = serve(&alone, "::".parse().unwrap(), BULK);
+    let fin = FirstFin::new();
+    let server = serve(&alone, "::".parse().unwrap(), BULK, &fin);
     let port = u16::try_from(server.wait_until_ready()).unwrap();
-    let client = connect(&alone, SocketAddr::new("::ffff:127.0.0.1".parse().unwrap(), port), 1000);
+    let client = connect(&alone, SocketAddr::new("::ffff:127.0.0.1".parse().unwrap(), port), 1000, &fin);
     let pids = [server.pid(), client.pid()];
     let moved = [server.finish(), client.finish()];
     let document = nettopd.settled();
@@ -194,9 +194,10 @@ fn a_super_packet_counts_as_its_segments() {
     let nettopd = Nettopd::start(&[]);
     let (a, b) = veth_pair();
     let (sniffer_a, sniffer_b) = (Sniffer::start(&a), Sniffer::start(&b));
-    let server = serve(&b, "0.0.0.0".parse().unwrap(), 0);
+    let fin = FirstFin::new();
+    let server = serve(&b, "0.0.0.0".parse().unwrap(), 0, &fin);
     let port = u16::try_from(server.wait_until_ready()).unwrap();
-    let client = connect(&a, SocketAddr::new("10.0.0.2".parse().unwrap(), port), BULK);
+    let client = connect(&a, SocketAddr::new("10.0.0.2".parse().unwrap(), port), BULK, &fin);
     let pids = [server.pid(), client.pid()];
     client.finish();
     server.finish();

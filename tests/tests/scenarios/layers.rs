@@ -9,9 +9,11 @@ use std::{
 };
 
 use nettop_tests::{
-    Moved, Namespace, Nettopd, Process, Sniffer, app, assert_app,
+    FirstFin, Moved, Namespace, Nettopd, Process, Sniffer, app, assert_app,
     pairs::{check, finish, read_all, set_option, socket, tcp_pair},
-    skip, wire,
+    skip,
+    sockets::wait_until_acknowledged,
+    wire,
 };
 use nix::{
     errno::Errno,

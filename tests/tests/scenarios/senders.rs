@@ -3,13 +3,16 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{Shutdown, TcpListener, TcpStream, UdpSocket},
+    net::{TcpListener, TcpStream, UdpSocket},
 };
 
 use nettop_model::Snapshot;
 use nettop_tests::{
-    Moved, Namespace, Nettopd, Process, amount, app, assert_app, cgroup::Cgroup, device, directions, egress,
-    pairs::assert_balanced, queue, rows_of, skip, wire,
+    FirstFin, Moved, Namespace, Nettopd, Process, amount, app, assert_app,
+    cgroup::Cgroup,
+    device, directions, egress,
+    pairs::{assert_balanced, read_all},
+    queue, rows_of, skip, wire,
 };
 
 /// A datagram of `size` bytes over IPv4.
@@ -73,17 +76,18 @@ fn what_a_queue_lets_pass_is_its_senders_and_not_the_daemons() {
     assert_app(&document, asked, moved[0]);
     assert_app(&document, answered, moved[1]);
 
+    let fin = FirstFin::new();
     let server = Process::start(Some(&alone), |parent| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         parent.send_number(listener.local_addr().unwrap().port().into());
-        nettop_tests::pairs::read_all(listener.accept().unwrap().0)
+        fin.answer(listener.accept().unwrap().0, read_all)
     });
     let port = u16::try_from(server.wait_until_ready()).unwrap();
     let client = Process::start(Some(&alone), |_| {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         stream.write_all(&vec![1; upload]).unwrap();
         // Closed after the server: what a connection in TIME_WAIT sends is the kernel's.
-        stream.shutdown(Shutdown::Write).unwrap();
+        fin.send(&stream);
         assert_eq!(stream.read(&mut [0]).unwrap(), 0);
         Moved { sent: upload as u64, received: 0 }
     });
@@ -155,7 +159,7 @@ fn sctp_is_its_ends_and_nothing_of_who_was_interrupted() {
         bind(listener.as_raw_fd(), &address).unwrap();
         listen(&listener, Backlog::new(5).unwrap()).unwrap();
         parent.signal_ready();
-        let moved = nettop_tests::pairs::read_all(TcpListener::from(listener).accept().unwrap().0);
+        let moved = read_all(TcpListener::from(listener).accept().unwrap().0);
         parent.signal_ready();
         parent.wait_for_parent();
         moved

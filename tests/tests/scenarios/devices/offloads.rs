@@ -7,7 +7,7 @@ use std::{
     os::fd::AsRawFd as _,
 };
 
-use nettop_tests::{directions, drops::nft_drop, kernel, pairs::set_option};
+use nettop_tests::{FirstFin, directions, drops::nft_drop, kernel, pairs::set_option};
 
 use super::*;
 
@@ -69,26 +69,28 @@ pub(crate) fn add_addresses_to(namespaces: [&Namespace; 2], devices: [&str; 2]) 
 pub(crate) fn tcp(nettopd: &Nettopd, [a, b]: [&Namespace; 2], server: &str) -> Arc<Snapshot> {
     let server: IpAddr = server.parse().unwrap();
     let moved = Moved { sent: BYTES as u64, received: BYTES as u64 };
-    let accepting = Process::start(Some(b), move |parent| {
+    let fin = FirstFin::new();
+    let accepting = Process::start(Some(b), |parent| {
         let listener = TcpListener::bind((server, 0)).unwrap();
         parent.send_number(listener.local_addr().unwrap().port().into());
-        let mut stream = listener.accept().unwrap().0;
-        set_option(stream.as_raw_fd(), libc::SOL_SOCKET, libc::SO_SNDBUF, &IN_FLIGHT_BYTES);
-        let mut buffer = vec![0; BYTES];
-        stream.read_exact(&mut buffer).unwrap();
-        stream.write_all(&buffer).unwrap();
-        assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+        fin.answer(listener.accept().unwrap().0, |mut stream| {
+            set_option(stream.as_raw_fd(), libc::SOL_SOCKET, libc::SO_SNDBUF, &IN_FLIGHT_BYTES);
+            let mut buffer = vec![0; BYTES];
+            stream.read_exact(&mut buffer).unwrap();
+            stream.write_all(&buffer).unwrap();
+            assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+        });
         moved
     });
     let port = u16::try_from(accepting.wait_until_ready()).unwrap();
-    let connecting = Process::start(Some(a), move |_| {
+    let connecting = Process::start(Some(a), |_| {
         let mut stream = TcpStream::connect(SocketAddr::new(server, port)).unwrap();
         set_option(stream.as_raw_fd(), libc::SOL_SOCKET, libc::SO_SNDBUF, &IN_FLIGHT_BYTES);
         let mut buffer = vec![7; BYTES];
         stream.write_all(&buffer).unwrap();
         stream.read_exact(&mut buffer).unwrap();
         // Its own socket answers the other's FIN: what a connection in TIME_WAIT sends is the kernel's.
-        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        fin.send(&stream);
         assert_eq!(stream.read(&mut [0]).unwrap(), 0);
         moved
     });

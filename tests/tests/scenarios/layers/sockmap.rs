@@ -106,6 +106,7 @@ fn what_a_sockmap_forwards_is_the_proxys_on_the_wire_and_not_in_the_program() {
         Moved { sent: 0, received: SIZE as u64 }
     });
     let server_port = u16::try_from(server.wait_until_ready()).unwrap();
+    let fin = FirstFin::new();
     let proxy = Process::start(Some(&alone), |parent| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         parent.send_number(listener.local_addr().unwrap().port().into());
@@ -120,10 +121,11 @@ fn what_a_sockmap_forwards_is_the_proxys_on_the_wire_and_not_in_the_program() {
         redirect.take(0);
         redirect.take(1);
         parent.signal_ready();
-        let mut rest = [0; REST];
-        (&from).read_exact(&mut rest).unwrap();
         // The last to close is never in TIME_WAIT.
-        assert_eq!((&from).read(&mut [0]).unwrap(), 0);
+        fin.answer(&from, |mut from| {
+            from.read_exact(&mut [0; REST]).unwrap();
+            assert_eq!(from.read(&mut [0]).unwrap(), 0);
+        });
         Moved { sent: 0, received: REST as u64 }
     });
     let port = u16::try_from(proxy.wait_until_ready()).unwrap();
@@ -133,7 +135,7 @@ fn what_a_sockmap_forwards_is_the_proxys_on_the_wire_and_not_in_the_program() {
         stream.write_all(&vec![4; SIZE]).unwrap();
         parent.wait_for_parent();
         stream.write_all(&[5; REST]).unwrap();
-        stream.shutdown(Shutdown::Write).unwrap();
+        fin.send(&stream);
         assert_eq!(stream.read(&mut [0]).unwrap(), 0);
         Moved { sent: (SIZE + REST) as u64, received: 0 }
     });
@@ -185,6 +187,7 @@ fn what_a_sockmap_hands_over_inside_the_machine_is_sent_and_received() {
         }
         // Open until the other has closed: what comes to TIME_WAIT, and its answer, are the kernel's.
         to.shutdown(Shutdown::Write).unwrap();
+        wait_until_acknowledged(&to);
         assert_eq!(from.read(&mut [0]).unwrap(), 0);
         drop(from);
         assert_eq!(to.read(&mut [0]).unwrap(), 0);
