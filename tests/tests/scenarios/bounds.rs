@@ -56,8 +56,9 @@ fn sixty_four_rows_and_five_hundred_processes_lose_no_byte() {
 #[test]
 fn thousands_of_short_processes_leave_neither_rows_nor_memory_behind() {
     let batch_size = amount(500, 60);
-    // So many that hash maps of what is kept have doubled for the last time before memory is measured.
-    let rows = 16 * batch_size;
+    // Four fifths are kept for one namespace: half of what a hash map of these has room for. Fuller, it doubles at some time
+    // that depends on the order of removals.
+    let rows = 10 * batch_size;
     // Documents of thousands of rows would cost more than the processes: show none of them.
     let nettopd = Nettopd::start(&["--rows", &rows.to_string(), "-p", "1"]);
     let alone = Namespace::new();
@@ -84,8 +85,9 @@ fn thousands_of_short_processes_leave_neither_rows_nor_memory_behind() {
     assert_eq!(balance.tx.unattributed_bytes, 0);
     let loss = document.loss;
     assert_eq!([loss.rows_full, loss.owners_full, loss.index_full, loss.overflow_tx_bytes], [0; 4], "{loss:#?}");
-    let (first, last) = (rss_kib[0], *rss_kib.last().unwrap());
-    assert!(last < first + 1024, "memory grew over {} processes: {rss_kib:?} KiB", 20 * batch_size);
+    // Free memory goes back to the kernel now and then: what is needed at most is compared.
+    let peaks = [&rss_kib[..10], &rss_kib[10..]].map(|half| *half.iter().max().unwrap());
+    assert!(peaks[1] < peaks[0] + 512, "memory grew over {} processes: {rss_kib:?} KiB", 10 * batch_size);
 }
 
 #[test]

@@ -153,7 +153,8 @@ fn transfer_until_known(nettopd: &Nettopd, ends: &[Namespace; 2]) -> Arc<Snapsho
             println!("known after {transfers} transfers");
             return document;
         }
-        assert!(transfers < MAX_TRANSFERS, "{document:#?}");
+        let cards = || [0, 1].map(|end| card(&document, &ends[end], NAMES[end]));
+        assert!(transfers < MAX_TRANSFERS, "{:#?}", cards());
     }
     unreachable!()
 }
