@@ -1,11 +1,14 @@
 //! Finds out by observation what a device's counters count: the one way of counting that explains the traffic, window after
 //! window. It may stay undecided; it must not be wrong.
 
+mod window;
+
 use std::time::Duration;
 
 use nettop_common::Direction;
 use nettop_kernel::ledger::DeviceReading;
 
+use self::window::{Allowed, Evidence, Window};
 use super::sides::Predicted;
 use crate::identity::devices::{Basis, Counters, Counts, Device, Measured, Padding, Setup};
 
@@ -13,27 +16,9 @@ use crate::identity::devices::{Basis, Counters, Counts, Device, Measured, Paddin
 const AGREEING_WINDOWS: u8 = 3;
 /// Fewer packets decide nothing.
 const MIN_PACKETS: i64 = 500;
-/// A window without a result is given up after so many readings in which something moved.
+/// A window without a result is given up after so many readings in which something moved, and the short one after so many.
 const MAX_READINGS: u32 = 60;
-/// Rows are read before devices, and a device may count a packet a little later than rows do: what passes within this is on
-/// its way at either end of a window.
-const UNDER_WAY_TIME: Duration = Duration::from_millis(5);
-/// A packet or two more, however slow traffic is.
-const MIN_UNDER_WAY_PACKETS: i64 = 3;
-/// Packets in no row (ARP and the like) may be one in so many: with more, nothing is concluded.
-const PACKETS_PER_UNKNOWN: i64 = 50;
-/// The most bytes of such a packet, and the most to consider before a way of counting is ruled out: forwarded
-/// super-packets.
-const MAX_UNKNOWN_PACKET_BYTES: i64 = 1600;
-const MAX_SUPER_PACKET_BYTES: i64 = 65_550;
-/// More than a super-packet of TCP has, with 536 B in each.
-const MAX_SUPER_PACKET_SEGMENTS: i64 = 128;
-/// The same for a close check: so few that none of them, however large, is mistaken for link headers of 4 B with each
-/// packet. And their bytes: ARP, neighbours' advertisements.
-const PACKETS_PER_SHORT: i64 = MAX_UNKNOWN_PACKET_BYTES / 4;
-const SHORT_PACKET_BYTES: (i64, i64) = (28, 100);
-/// A way of counting is ruled out if it misses by so many times what is allowed.
-const RULED_OUT_FACTOR: i64 = 3;
+const MAX_SHORT_READINGS: u32 = 8;
 
 /// Link headers that counters have, with each packet: none, the frame check sequence alone, Ethernet's, and both.
 const LINK_HEADER_BYTES: [u32; 4] = [0, 4, 14, 18];
@@ -64,7 +49,7 @@ impl Calibration {
             // How many packets it received these in, or with which header, is not known.
             let is_cut = one.direction == Direction::Rx && rows.forwarded_cut > 0;
             if is_cut || rows.forwarded_tagged[one.direction as usize] > 0 {
-                one.begin_window();
+                one.begin_windows();
                 continue;
             }
             one.add(moved, now, rows, length);
@@ -73,7 +58,7 @@ impl Calibration {
 
     /// The device's counters or rows began again: a partial observation is worth nothing.
     pub fn end_windows(&mut self) {
-        self.directions.iter_mut().for_each(OneDirection::begin_window);
+        self.directions.iter_mut().for_each(OneDirection::begin_windows);
     }
 
     /// By direction.
@@ -87,11 +72,9 @@ impl Calibration {
 struct OneDirection {
     direction: Direction,
     candidates: Vec<Candidate>,
-    /// What the device counted in the window: packets, bytes.
-    device: (i64, i64),
-    /// What may have been under way at an end of it.
-    under_way: (i64, i64),
-    readings: u32,
+    window: Window,
+    /// Begun within it, and only believed if it leaves nothing: one packet that a card lost is in the other for long.
+    short: Window,
     /// Windows in a row that confirm the candidates left, and windows in a row that contradict them.
     windows: u8,
     against: u8,
@@ -102,36 +85,10 @@ struct OneDirection {
 #[derive(Debug)]
 struct Candidate {
     basis: Basis,
-    predicted: Predicted,
     /// Every window that [`OneDirection::windows`] counts confirms it.
     is_left: bool,
     /// Whether the windows fit short frames without padding, and with it.
     may_pad: [bool; 2],
-}
-
-/// What a way of counting may leave unexplained.
-#[derive(Clone, Copy)]
-struct Allowed {
-    /// Packets and bytes, more or less.
-    under_way: (i64, i64),
-    unknown_packets: i64,
-    /// Of one such packet, from and to.
-    unknown_bytes: (i64, i64),
-}
-
-impl Candidate {
-    fn explains(&self, device: (i64, i64), allowed: &Allowed) -> bool {
-        [0, 1].iter().any(|padded| self.explains_with(*padded, device, allowed))
-    }
-
-    fn explains_with(&self, padded: usize, device: (i64, i64), allowed: &Allowed) -> bool {
-        let rest = (device.0 - self.predicted.packets, device.1 - self.predicted.bytes[padded]);
-        let (packets, bytes) = allowed.under_way;
-        let (least, most) = allowed.unknown_bytes;
-        let unknown = rest.0.max(0);
-        (-packets..=packets + allowed.unknown_packets).contains(&rest.0)
-            && (unknown * least - bytes..=unknown * most + bytes).contains(&rest.1)
-    }
 }
 
 impl OneDirection {
@@ -152,22 +109,19 @@ impl OneDirection {
         };
         let basis = |(packets, bytes), link_header_bytes| Basis { bytes, ..Basis::new(packets, link_header_bytes) };
         let of = |counts: &(Counts, Counts)| LINK_HEADER_BYTES.map(|header| basis(*counts, header));
-        let candidate = |basis| Candidate { basis, predicted: Predicted::default(), is_left: true, may_pad: [true; 2] };
-        Self {
-            direction,
-            candidates: counts.iter().flat_map(of).map(candidate).collect(),
-            device: (0, 0),
-            under_way: (MIN_UNDER_WAY_PACKETS, 0),
-            readings: 0,
-            windows: 0,
-            against: 0,
-            is_decided: false,
-        }
+        let candidate = |basis| Candidate { basis, is_left: true, may_pad: [true; 2] };
+        let candidates: Vec<Candidate> = counts.iter().flat_map(of).map(candidate).collect();
+        let [window, short] = [(); 2].map(|()| Window::new(candidates.len()));
+        Self { direction, candidates, window, short, windows: 0, against: 0, is_decided: false }
     }
 
-    fn begin_window(&mut self) {
-        (self.device, self.under_way, self.readings) = ((0, 0), (MIN_UNDER_WAY_PACKETS, 0), 0);
-        self.candidates.iter_mut().for_each(|candidate| candidate.predicted = Predicted::default());
+    fn begin_windows(&mut self) {
+        self.window = Window::new(self.candidates.len());
+        self.begin_short();
+    }
+
+    fn begin_short(&mut self) {
+        self.short = Window::new(self.candidates.len());
     }
 
     fn begin_anew(&mut self) {
@@ -178,137 +132,89 @@ impl OneDirection {
     }
 
     fn add(&mut self, moved: (i64, i64), now: &Device, rows: &DeviceReading, length: Duration) {
-        let (mut first_left, mut is_idle) = (None, moved == (0, 0));
-        for candidate in &mut self.candidates {
-            let more = Predicted::on(&candidate.basis, &now.whole, rows, self.direction);
-            is_idle &= more == Predicted::default();
-            candidate.predicted.add(&more);
-            // What had not made a difference so far does now.
-            if candidate.is_left && *first_left.get_or_insert(more) != more {
-                (self.is_decided, self.windows) = (false, 0);
-            }
+        let predict = |candidate: &Candidate| Predicted::on(&candidate.basis, &now.whole, rows, self.direction);
+        let predicted: Vec<Predicted> = self.candidates.iter().map(predict).collect();
+        let mut left = self.candidates.iter().zip(&predicted).filter(|(candidate, _)| candidate.is_left);
+        // What had not made a difference so far does now.
+        if let Some((_, first)) = left.next()
+            && left.any(|(_, other)| other != first)
+        {
+            (self.is_decided, self.windows) = (false, 0);
         }
         // Such a reading says nothing, and makes nothing doubtful.
-        if is_idle {
+        if moved == (0, 0) && predicted.iter().all(|predicted| *predicted == Predicted::default()) {
             return;
         }
-        self.device = (self.device.0 + moved.0, self.device.1 + moved.1);
-        self.readings += 1;
-        let part = |amount: i64| {
-            let length_ms = i64::try_from(length.as_millis()).unwrap_or(i64::MAX).max(1);
-            amount.saturating_mul(i64::try_from(UNDER_WAY_TIME.as_millis()).unwrap_or(0)) / length_ms
-        };
-        let largest = moved.1.checked_div(moved.0).unwrap_or(0);
-        let packets = MIN_UNDER_WAY_PACKETS + part(moved.0);
-        self.under_way.0 = self.under_way.0.max(packets);
-        self.under_way.1 = self.under_way.1.max(packets.saturating_mul(largest));
-        let on_the_wire = self.candidates.iter().map(|candidate| candidate.predicted.packets).max();
-        if on_the_wire.is_some_and(|packets| packets >= MIN_PACKETS) {
+        self.window.add(moved, &predicted, length);
+        self.short.add(moved, &predicted, length);
+        if self.window.most_packets() >= MIN_PACKETS {
             self.conclude();
         }
-        if self.readings >= MAX_READINGS {
+        if self.short.most_packets() >= MIN_PACKETS {
+            self.conclude_short();
+        }
+        if self.window.readings >= MAX_READINGS {
             self.give_up();
         }
     }
 
-    /// Ends the window if it has a result: one way of counting explains it, and no other does, though more is allowed.
+    /// Ends the window if it has a result, or has none.
     fn conclude(&mut self) {
-        let fewest = self.candidates.iter().map(|candidate| candidate.predicted.packets).min().unwrap_or_default();
-        // Nothing is under way, and what is unknown is like ARP.
-        let exactly = Allowed {
-            under_way: (0, 0),
-            unknown_packets: fewest / PACKETS_PER_SHORT,
-            unknown_bytes: SHORT_PACKET_BYTES,
-        };
-        if let Some(best) = self.only(&exactly, &exactly)
-            && (self.leaves_nothing(&best) || self.is_apart(&best, &exactly))
-        {
-            return self.count_window(best, &exactly);
-        }
-        // Until less is under way than link headers of 4 B, nothing else can be concluded.
-        if 4 * fewest < (RULED_OUT_FACTOR + 1) * self.under_way.1 {
-            return;
-        }
-        let loosely = self.loosely(1, MAX_UNKNOWN_PACKET_BYTES);
-        match self.only(&loosely, &self.loosely(RULED_OUT_FACTOR, MAX_SUPER_PACKET_BYTES)) {
-            Some(best) => self.count_window(best, &loosely),
-            // Else the window would grow until it has a result by chance.
-            None => self.give_up(),
+        match self.window.evidence() {
+            Evidence::Only(best, allowed) => self.count_window(best, &allowed),
+            Evidence::TooLittle => {}
+            Evidence::None => self.give_up(),
         }
     }
 
-    /// Ends a window without a result, or where the device counted less than decided. It may count more: what it forwards.
+    fn conclude_short(&mut self) {
+        if let Some((best, allowed)) = self.short.exact_evidence() {
+            std::mem::swap(&mut self.window, &mut self.short);
+            self.count_window(best, &allowed);
+        } else if self.short.readings >= MAX_SHORT_READINGS {
+            self.begin_short();
+        }
+    }
+
+    /// Ends a window without a result, or where the device counted less than decided.
     fn give_up(&mut self) {
-        let (packets, bytes) = self.loosely(RULED_OUT_FACTOR, 0).under_way;
-        let is_less = |candidate: &Candidate| {
-            let Predicted { packets: of_packets, bytes: [of_bytes, _] } = candidate.predicted;
-            self.device.0 - of_packets < -packets || self.device.1 - of_bytes < -bytes
-        };
+        let mut left = self.candidates.iter().zip(&self.window.predicted).filter(|(candidate, _)| candidate.is_left);
         if !self.is_decided {
             self.windows = 0;
-        } else if self.candidates.iter().filter(|candidate| candidate.is_left).all(is_less) {
+        } else if left.all(|(_, predicted)| self.window.is_less_than(predicted)) {
             self.against += 1;
         }
         if self.against >= AGREEING_WINDOWS {
             self.begin_anew();
         }
-        self.begin_window();
-    }
-
-    fn loosely(&self, times: i64, unknown_bytes: i64) -> Allowed {
-        let (packets, bytes) = self.under_way;
-        Allowed {
-            under_way: (times * packets, times * bytes),
-            unknown_packets: times * self.device.0 / PACKETS_PER_UNKNOWN,
-            unknown_bytes: (0, unknown_bytes),
-        }
-    }
-
-    fn leaves_nothing(&self, best: &Predicted) -> bool {
-        best.packets == self.device.0 && best.bytes.contains(&self.device.1)
-    }
-
-    /// Whether no other number of packets explains the window, even if some were late: segments that one way of counting
-    /// has look like unknown packets to another, and a late super-packet hides that it has them.
-    fn is_apart(&self, best: &Predicted, exactly: &Allowed) -> bool {
-        let (packets, bytes) = self.under_way;
-        let nearly =
-            Allowed { under_way: (packets + MAX_SUPER_PACKET_SEGMENTS, bytes + MAX_SUPER_PACKET_BYTES), ..*exactly };
-        let explaining = self.candidates.iter().filter(|other| other.explains(self.device, &nearly));
-        explaining.map(|other| other.predicted.packets).all(|packets| packets == best.packets)
-    }
-
-    /// The prediction of the only way that explains the window, though others are allowed more.
-    fn only(&self, allowed: &Allowed, to_others: &Allowed) -> Option<Predicted> {
-        let explaining = |allowed| self.candidates.iter().filter(move |other| other.explains(self.device, allowed));
-        let best = explaining(allowed).next()?.predicted;
-        explaining(to_others).all(|other| other.predicted == best).then_some(best)
+        self.begin_windows();
     }
 
     /// The window confirms these predictions.
     fn count_window(&mut self, best: Predicted, allowed: &Allowed) {
-        let is_it = |candidate: &Candidate| candidate.predicted == best;
-        if !self.candidates.iter().any(|candidate| candidate.is_left && is_it(candidate)) {
+        let fits: Vec<bool> = self.window.predicted.iter().map(|predicted| *predicted == best).collect();
+        let mut left = self.candidates.iter().zip(&fits).filter(|(candidate, _)| candidate.is_left);
+        if !left.clone().any(|(_, fits)| *fits) {
             self.against += 1;
             // One window may be wrong.
             if self.is_decided && self.against < AGREEING_WINDOWS {
-                return self.begin_window();
+                return self.begin_windows();
             }
             self.begin_anew();
-        }
-        let device = self.device;
-        if self.candidates.iter().any(|candidate| candidate.is_left && !is_it(candidate)) {
+        } else if left.any(|(_, fits)| !fits) {
             self.windows = 0;
         }
         self.against = 0;
-        for candidate in &mut self.candidates {
-            candidate.is_left &= candidate.predicted == best;
-            let is_so = [0, 1].map(|padded| candidate.explains_with(padded, device, allowed));
-            candidate.may_pad = [0, 1].map(|padded| candidate.may_pad[padded] && is_so[padded]);
+        let predicted = self.window.predicted.iter().zip(fits);
+        for (candidate, (predicted, fits)) in self.candidates.iter_mut().zip(predicted) {
+            candidate.is_left &= fits;
+            for padded in [0, 1] {
+                candidate.may_pad[padded] &= self.window.is_explained_by(predicted, padded, allowed);
+            }
         }
         self.windows = self.windows.saturating_add(1);
         self.is_decided |= self.windows >= AGREEING_WINDOWS;
-        self.begin_window();
+        self.begin_windows();
     }
 
     fn measured(&self) -> Option<Measured> {

@@ -174,6 +174,36 @@ fn idle_readings_end_no_window() {
     assert_eq!(calibration.measured().map(|measured| measured.basis().packets), Some(Counts::Once));
 }
 
+/// As with a card that was reset while it had packets to send: MTU 9000, and half of the readings while it sends.
+#[test]
+fn packets_that_a_card_loses_delay_what_is_found_by_some_readings() {
+    let (mut calibration, mut random) = (OneDirection::new(Direction::Tx), Random(7));
+    let basis = Basis::new(Counts::Once, 14);
+    let device = |buffers: &[Buffer]| {
+        let counted = buffers.iter().map(|buffer| buffer.device(&basis, &Whole::default(), Direction::Tx));
+        counted.fold((0, 0), |a, b| (a.0 + b.0.cast_signed(), a.1 + b.1.cast_signed()))
+    };
+    let mut late = Vec::new();
+    let mut readings = 0;
+    while calibration.measured().is_none() {
+        let buffer = |at| Buffer { segments: if at % 2 == 0 { 1 } else { 7 }, segment_bytes: 8948, ..random.buffer(2) };
+        let buffers: Vec<Buffer> = (0..100).map(buffer).collect();
+        let mut rows = DeviceReading::default();
+        buffers.iter().for_each(|buffer| buffer.count(&mut rows, Direction::Tx));
+        let mut counted: Vec<Buffer> = std::mem::take(&mut late);
+        counted.extend(buffers);
+        if readings == 0 {
+            counted.truncate(95);
+        } else if readings % 2 == 0 {
+            late = counted.split_off(97);
+        }
+        calibration.add(device(&counted), &Device::default(), &rows, SECOND);
+        readings += 1;
+        assert!(readings < 40, "{calibration:#?}");
+    }
+    assert_eq!(calibration.measured().map(|measured| measured.basis().packets), Some(Counts::Once));
+}
+
 #[test]
 fn what_is_contradicted_is_given_up_and_what_is_forwarded_contradicts_nothing() {
     let mut calibration = OneDirection::new(Direction::Rx);
