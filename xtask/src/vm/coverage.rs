@@ -13,7 +13,7 @@ use crate::command::root;
 const BEGIN: &str = "<!-- written by cargo xtask vm -->\n";
 const END: &str = "<!-- end -->\n";
 /// Files of scenarios that count something.
-const FILES: [&str; 16] = [
+const FILES: [&str; 17] = [
     "paths",
     "layers",
     "devices",
@@ -30,10 +30,11 @@ const FILES: [&str; 16] = [
     "connections",
     "trace",
     "service",
+    "members",
 ];
 
 /// Files of scenarios that have nothing to do with back ends: they run in one machine of each kernel.
-const ONCE: [&str; 10] = [
+const ONCE: [&str; 14] = [
     "check",
     "sockets",
     "meters",
@@ -44,6 +45,10 @@ const ONCE: [&str; 10] = [
     "names",
     "forwarded",
     "socketless",
+    "crowds",
+    "limits",
+    "containers",
+    "log",
 ];
 
 /// Files of scenarios in machines that start from a disk.
