@@ -53,6 +53,25 @@ pub struct DropKey {
     pub transport: u16,
 }
 
+/// Key of what the table of drops gave back of a living process, on one device. The daemon writes it, for the next one.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Pod, Zeroable)]
+pub struct ProcessDropsKey {
+    pub owner: Ref,
+    pub netns: Netns,
+    pub ifindex: u32,
+    pub _pad: u32,
+}
+
+/// Packets.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Pod, Zeroable)]
+pub struct ProcessDrops {
+    /// Without those of class lifecycle.
+    pub drops: u64,
+    pub retransmits: u64,
+}
+
 /// One CPU's share of a drop's count.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Pod, Zeroable)]

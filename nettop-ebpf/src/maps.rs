@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use nettop_common::{
     Association, AssociationKey, DropCount, DropKey, Listener, Owner, OwnerKey, Pair, PairKey, PortHolder, PortKey,
-    ProcessRecord, Row, RowKey, Share, SocketTag, Stats,
+    ProcessDrops, ProcessDropsKey, ProcessRecord, Row, RowKey, Share, SocketTag, Stats,
     abi::BPF_F_NO_PREALLOC,
     forwarded,
     process::{NAME_BYTES, NAMES_BYTES},
@@ -78,6 +78,10 @@ pub static DROPS: PerCpuHashMap<DropKey, DropCount> = PerCpuHashMap::with_max_en
 /// Drops, and events, that found no room in the table.
 #[map]
 pub static OTHER_DROPS: PerCpuArray<DropCount> = PerCpuArray::with_max_entries(2, 0);
+/// What the table gave back of living processes. Only daemons use it. Not preallocated: mostly empty.
+#[map]
+pub static PROCESS_DROPS: HashMap<ProcessDropsKey, ProcessDrops> =
+    HashMap::with_max_entries(1, BPF_F_NO_PREALLOC as u32);
 /// Forwarded traffic, by pair of devices. Not preallocated: most machines forward nothing.
 #[map]
 pub static FORWARDED: HashMap<PairKey, Pair> =

@@ -29,7 +29,7 @@ use super::{
 };
 
 /// Maps that the daemon reads.
-const MAPS: [&str; 14] = [
+const MAPS: [&str; 15] = [
     "ROWS",
     "OWNERS",
     "STATS",
@@ -41,6 +41,7 @@ const MAPS: [&str; 14] = [
     "FORWARDED",
     "DROPS",
     "OTHER_DROPS",
+    "PROCESS_DROPS",
     "LISTENERS",
     "ADDRESSES",
     "PROCESSES",

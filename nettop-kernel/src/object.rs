@@ -117,6 +117,7 @@ impl Kernel {
             .map_max_entries("SHADOWS", if with_shadows { limits.rows } else { 1 })
             .map_max_entries("CALLS", if with_shadows { MAX_CALLS } else { 1 })
             .map_max_entries("DROPS", limits.drops)
+            .map_max_entries("PROCESS_DROPS", limits.drops)
             .map_max_entries("PORTS", MAX_PORTS)
             .map_max_entries("LISTENERS", MAX_PORTS)
             .map_max_entries("EVENTS", spec.map_or(events::PAGE_BYTES, EventSpec::ring_bytes))

@@ -4,7 +4,9 @@ use std::{mem::offset_of, os::fd::OwnedFd, sync::atomic::Ordering};
 
 use anyhow::Context as _;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, Queue};
-use nettop_common::{DropKey, Listener, Owner, Pair, PairKey, Row, RowKey, Share, Stats, share};
+use nettop_common::{
+    DropKey, Listener, Owner, Pair, PairKey, ProcessDrops, ProcessDropsKey, Row, RowKey, Share, Stats, share,
+};
 
 use super::{
     bpf_syscall,
@@ -30,6 +32,8 @@ pub struct Programs {
     pub(super) forwarded: HashMap<MapData, [u32; size_of::<PairKey>() / 4], [u64; size_of::<Pair>() / 8]>,
     pub(super) drops: PerCpuHashMap<MapData, [u64; size_of::<DropKey>() / 8], [u64; 2]>,
     pub(super) other_drops: PerCpuArray<MapData, [u64; 2]>,
+    pub(super) process_drops:
+        HashMap<MapData, [u64; size_of::<ProcessDropsKey>() / 8], [u64; size_of::<ProcessDrops>() / 8]>,
     pub(super) listeners: HashMap<MapData, u64, [u64; size_of::<Listener>() / 8]>,
     pub(super) drops_limit: u32,
     pub(super) addresses: Array<MapData, u64>,
@@ -82,6 +86,7 @@ impl Programs {
             forwarded: HashMap::try_from(take("FORWARDED")?)?,
             drops: PerCpuHashMap::try_from(take("DROPS")?)?,
             other_drops: PerCpuArray::try_from(take("OTHER_DROPS")?)?,
+            process_drops: HashMap::try_from(take("PROCESS_DROPS")?)?,
             listeners: HashMap::try_from(take("LISTENERS")?)?,
             drops_limit: limits.drops,
             emits_packets: false,

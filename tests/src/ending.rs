@@ -20,18 +20,21 @@ impl FirstFin {
         Self(EventFd::new().unwrap())
     }
 
-    /// Sends it, and lets the other end go on once it is acknowledged.
+    /// Sends it once all data are acknowledged, and lets the other end go on once it is itself. Of data that are sent again
+    /// after it, the answer would come from TIME_WAIT.
     pub fn send(&self, stream: &TcpStream) {
+        wait_until_acknowledged(stream);
         stream.shutdown(Shutdown::Write).unwrap();
         wait_until_acknowledged(stream);
         self.0.write(1).unwrap();
     }
 
-    /// The work of the other end, which closes only after this is acknowledged.
+    /// The work of the other end, which closes only after this and its own data are acknowledged.
     pub fn answer<S: AsFd, T>(&self, stream: S, work: impl FnOnce(S) -> T) -> T {
         let open = stream.as_fd().try_clone_to_owned().unwrap();
         let result = work(stream);
         self.0.read().unwrap();
+        wait_until_acknowledged(&open);
         drop(open);
         result
     }

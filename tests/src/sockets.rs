@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io::Write as _,
     net::TcpStream,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+    os::fd::{AsRawFd, FromRawFd as _, OwnedFd, RawFd},
 };
 
 /// Checks the result of a system call.
@@ -41,7 +41,7 @@ pub fn tcp_info(stream: &TcpStream) -> libc::tcp_info {
 }
 
 /// Waits until the other end has acknowledged all that was sent.
-pub fn wait_until_acknowledged(stream: &TcpStream) {
+pub fn wait_until_acknowledged(stream: &impl AsRawFd) {
     loop {
         let mut queued: libc::c_int = 0;
         // SAFETY: SIOCOUTQ, which is TIOCOUTQ by number, writes one int.

@@ -83,7 +83,13 @@ fn check(global: &Global, device: Option<&str>) -> (Document, Option<anyhow::Err
         if broken.is_empty() {
             return Ok(());
         }
-        let what = format!("the counters are wrong on this kernel: {}; please report this", broken.join(", "));
+        let unattached = report.purposes.iter().filter(|purpose| !purpose.attached);
+        let unattached: Vec<&str> = unattached.map(|purpose| &*purpose.purpose).collect();
+        let what = if unattached.is_empty() {
+            format!("the counters are wrong on this kernel: {}; please report this", broken.join(", "))
+        } else {
+            format!("without hooks for {}, counters are wrong: {}", unattached.join(", "), broken.join(", "))
+        };
         Err(Refusal::Kernel(what).into())
     });
     let refusal = refusal.err();

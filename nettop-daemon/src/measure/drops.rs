@@ -78,11 +78,11 @@ pub(super) fn tallies(reading: &DropsReading) -> HashMap<TallyKey, (u32, OwnerRe
         add(&turned_away.owner, turned_away.is_current, key, Counted::Drops, packets);
     }
     for given_back in &reading.given_back {
-        let key = (given_back.key.0.slot(), given_back.key.1, given_back.key.2);
+        let key = (given_back.key.owner.slot(), given_back.key.netns, given_back.key.ifindex);
         let of = |total| Count { interval: 0, total };
         let owner = Some(given_back.owner);
-        add(&owner, true, key, Counted::Drops, of(given_back.drops));
-        add(&owner, true, key, Counted::Retransmits, of(given_back.retransmits));
+        add(&owner, true, key, Counted::Drops, of(given_back.counted.drops));
+        add(&owner, true, key, Counted::Retransmits, of(given_back.counted.retransmits));
     }
     tallies
 }

@@ -52,7 +52,7 @@ impl Sampler {
         arrivals::watch(programs.arrivals()?, Containers::of_machine());
         let mut sampler = Self {
             balance: Balance::new(&devices),
-            drops: with_drops.then(|| Drops::new(Reasons::new(kernel.types()))),
+            drops: with_drops.then(|| Drops::new(Reasons::new(kernel.types()), &programs)),
             ledger: Ledger::new(programs),
             devices,
             collector: Collector::new(view, hooks),

@@ -34,8 +34,8 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Reads the drops of all that ever got a packet. Forgets those in the second list.
-    pub fn read(&mut self, programs: &mut Programs) -> (Vec<ListenerReading>, Vec<ListenerReading>) {
+    /// Reads the drops of all that ever got a packet. Forgets those in the second list, by cookie: they are to be removed.
+    pub fn read(&mut self, programs: &mut Programs) -> (Vec<ListenerReading>, Vec<(u64, ListenerReading)>) {
         for known in self.known.values_mut() {
             known.reading.interval = 0;
             known.quiet = known.quiet.saturating_add(1);
@@ -55,12 +55,13 @@ impl Listeners {
                 self.note(programs, cookie, listener, drops);
             }
             if listener.has_ended != 0 || answer.is_some() && living.is_none() {
-                if programs.listeners.remove(&cookie).is_ok() {
-                    let (in_use, of_share) = (offset_of!(Stats, listeners_in_use), offset_of!(Share, listeners));
-                    programs.count_down(in_use, listener.share, of_share);
-                }
-                if let Some(known) = self.known.get_mut(&cookie) {
-                    known.has_ended = true;
+                match self.known.get_mut(&cookie) {
+                    // Until it is forgotten, its count is in the table for the next daemon.
+                    Some(known) if known.reading.total > 0 => known.has_ended = true,
+                    _ => {
+                        self.known.remove(&cookie);
+                        Self::remove(programs, cookie, listener.share);
+                    }
                 }
             }
         }
@@ -68,9 +69,17 @@ impl Listeners {
             known.reading.is_current = OwnerReading::of(programs, known.reading.listener.owner).is_some();
         }
         let is_forgotten = |_: &u64, known: &mut Known| known.has_ended && known.quiet >= MIN_QUIET_INTERVALS;
-        let forgotten = self.known.extract_if(is_forgotten).map(|(_, known)| known.reading).collect();
+        let forgotten = self.known.extract_if(is_forgotten).map(|(cookie, known)| (cookie, known.reading)).collect();
         let turned_away = self.known.values().filter(|known| known.reading.total > 0);
         (turned_away.map(|known| known.reading.clone()).collect(), forgotten)
+    }
+
+    /// Takes a listener from the table.
+    pub fn remove(programs: &mut Programs, cookie: u64, share: u32) {
+        if programs.listeners.remove(&cookie).is_ok() {
+            let (in_use, of_share) = (offset_of!(Stats, listeners_in_use), offset_of!(Share, listeners));
+            programs.count_down(in_use, share, of_share);
+        }
     }
 
     fn note(&mut self, programs: &Programs, cookie: u64, listener: Listener, drops: u32) {

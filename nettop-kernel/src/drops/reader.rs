@@ -5,7 +5,7 @@ use std::{collections::HashMap, mem::offset_of, sync::atomic::Ordering};
 
 use bytemuck::Zeroable as _;
 use nettop_common::{
-    DropCount, DropKey, Netns, Ref, Stats,
+    DropCount, DropKey, Netns, ProcessDrops, ProcessDropsKey, Ref, Stats,
     abi::IPPROTO_TCP,
     drops::{
         attribution,
@@ -80,11 +80,9 @@ impl DropsReading {
 /// What the table has given back of one process on one device.
 #[derive(Clone, Copy, Debug)]
 pub struct GivenBack {
-    pub key: (Ref, Netns, u32),
+    pub key: ProcessDropsKey,
     pub owner: OwnerReading,
-    /// Without those of class lifecycle.
-    pub drops: u64,
-    pub retransmits: u64,
+    pub counted: ProcessDrops,
 }
 
 struct Known {
@@ -101,20 +99,26 @@ pub struct Drops {
     known: HashMap<DropKey, Known>,
     locations: HashMap<u64, String>,
     other: DropCount,
-    given_back: HashMap<(Ref, Netns, u32), GivenBack>,
+    given_back: HashMap<ProcessDropsKey, GivenBack>,
     listeners: Listeners,
     /// Intervals until the next search for sniffers' holders.
     wait: u32,
 }
 
 impl Drops {
-    pub fn new(reasons: Reasons) -> Self {
+    /// Goes on with what a daemon before this one gave back.
+    pub fn new(reasons: Reasons, programs: &Programs) -> Self {
+        let given_back = programs.process_drops.iter().flatten().filter_map(|(key, counted)| {
+            let (key, counted): (ProcessDropsKey, ProcessDrops) = (bytemuck::cast(key), bytemuck::cast(counted));
+            let owner = OwnerReading::of(programs, key.owner)?;
+            Some((key, GivenBack { key, owner, counted }))
+        });
         Self {
             reasons,
             known: HashMap::new(),
             locations: HashMap::new(),
             other: DropCount::default(),
-            given_back: HashMap::new(),
+            given_back: given_back.collect(),
             listeners: Listeners::default(),
             wait: 0,
         }
@@ -138,14 +142,23 @@ impl Drops {
         });
         self.find_sniffers(programs);
         self.recall_events(programs);
-        self.given_back.retain(|(owner, ..), _| OwnerReading::of(programs, *owner).is_some());
+        self.given_back.retain(|key, _| {
+            let is_current = OwnerReading::of(programs, key.owner).is_some();
+            if !is_current {
+                let _ = programs.process_drops.remove(&bytemuck::cast(*key));
+            }
+            is_current
+        });
         let (listeners, forgotten) = self.listeners.read(programs);
-        for reading in forgotten {
+        for (cookie, reading) in forgotten {
+            let listener = &reading.listener;
+            if let Some(owner) = reading.owner.filter(|_| reading.is_current) {
+                let more = ProcessDrops { drops: reading.total, retransmits: 0 };
+                self.note_of_process(programs, (listener.owner, listener.netns, 0), owner, more);
+            }
+            Listeners::remove(programs, cookie, listener.share);
             let count = DropCount { packets: reading.total, bytes: 0 };
             note_given_back(programs, offset_of!(Stats, drops_given_back), count);
-            if let Some(owner) = reading.owner.filter(|_| reading.is_current) {
-                self.of_process((reading.listener.owner, reading.listener.netns, 0), owner).drops += reading.total;
-            }
         }
         let others = |index| programs.other_drops.get(&index, 0).map(|values| sum(values.iter())).unwrap_or_default();
         let (other_now, other_events) = (others(0), others(1));
@@ -221,27 +234,29 @@ impl Drops {
                 && may_go(key);
             if goes {
                 room -= usize::from(is_process);
-                let _ = programs.drops.remove(&bytemuck::cast(*key));
-                forgotten.push(known.drop.clone());
+                forgotten.push((*key, known.drop.clone()));
             }
             !goes
         });
-        for drop in forgotten {
+        for (in_table, drop) in forgotten {
             let key = &drop.key;
+            // First: if the daemon crashes in between, nothing has fallen.
+            if let Some(owner) = drop.owner.filter(|_| drop.is_current) {
+                let packets = drop.total.packets;
+                let more = match drop.what {
+                    What::Drop { class: Class::Lifecycle | Class::Capture, .. } => ProcessDrops::default(),
+                    What::Drop { .. } => ProcessDrops { drops: packets, retransmits: 0 },
+                    What::Event("retransmit") => ProcessDrops { drops: 0, retransmits: packets },
+                    What::Event(_) => ProcessDrops::default(),
+                };
+                self.note_of_process(programs, (key.owner, key.netns, key.ifindex), owner, more);
+            }
+            let _ = programs.drops.remove(&bytemuck::cast(in_table));
             if is_event(key.reason) {
                 let offset = offset_of!(Stats, events_given_back) + event_index(key.reason) * 8;
                 note_given_back_word(programs, offset, drop.total.packets);
             } else {
                 note_given_back(programs, offset_of!(Stats, drops_given_back), drop.total);
-            }
-            if let Some(owner) = drop.owner.filter(|_| drop.is_current) {
-                let of_process = self.of_process((key.owner, key.netns, key.ifindex), owner);
-                match drop.what {
-                    What::Drop { class: Class::Lifecycle | Class::Capture, .. } => {}
-                    What::Drop { .. } => of_process.drops += drop.total.packets,
-                    What::Event("retransmit") => of_process.retransmits += drop.total.packets,
-                    What::Event(_) => {}
-                }
             }
         }
     }
@@ -258,8 +273,30 @@ impl Drops {
         }
     }
 
-    fn of_process(&mut self, key: (Ref, Netns, u32), owner: OwnerReading) -> &mut GivenBack {
-        self.given_back.entry(key).or_insert(GivenBack { key, owner, drops: 0, retransmits: 0 })
+    /// Adds to what was given back of a process, here and in the table for the next daemon.
+    fn note_of_process(
+        &mut self,
+        programs: &mut Programs,
+        (owner, netns, ifindex): (Ref, Netns, u32),
+        reading: OwnerReading,
+        more: ProcessDrops,
+    ) {
+        if more == ProcessDrops::default() {
+            return;
+        }
+        let key = ProcessDropsKey { owner, netns, ifindex, _pad: 0 };
+        let counted = ProcessDrops::default();
+        let given_back = self.given_back.entry(key).or_insert(GivenBack { key, owner: reading, counted });
+        given_back.counted.drops += more.drops;
+        given_back.counted.retransmits += more.retransmits;
+        // Without room the row would be right until a crash.
+        if let Err(error) = programs.process_drops.insert(
+            bytemuck::cast::<_, [u64; 3]>(key),
+            bytemuck::cast::<_, [u64; 2]>(given_back.counted),
+            0,
+        ) {
+            tracing::debug!("drops of a process are not kept for a next daemon: {error}");
+        }
     }
 
     fn known(&mut self, key: &DropKey) -> &mut Known {

@@ -9,7 +9,9 @@ use std::{
 use aya::maps::{Array, Map, MapData};
 use nettop_common::Row;
 use nettop_model::Snapshot;
-use nettop_tests::{Moved, Namespace, Process, run_nettopd, service::Service, set_name};
+use nettop_tests::{
+    Moved, Namespace, Process, amount, drops::nft_drop, rows_of, run_nettopd, service::Service, set_name,
+};
 use nix::sys::signal::Signal;
 use rusqlite::Connection;
 
@@ -188,6 +190,50 @@ fn counters_outlive_a_daemon_that_crashes() {
     assert_eq!(sent_by_kept_rows(&service, alone.inode()), 0);
     service.follow();
     assert!(service.document().accounting_since > first.accounting_since);
+    assert_eq!(service.stop(), Some(0));
+}
+
+#[test]
+fn drops_that_the_table_gave_back_stay_in_their_row_after_a_crash() {
+    const KINDS: u64 = 64;
+    let folder = tempfile::tempdir().unwrap();
+    let mut service = Service::start(folder.path(), false, &format!("interval = 0.1\ndrop_kinds = {KINDS}"), &[]);
+    service.wait_for("READY=1");
+    service.follow();
+    let alone = Namespace::new();
+    nft_drop(&alone, "output", "udp dport 4000");
+    let drop_some = |times: u64| {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        (0..times).for_each(|_| assert!(socket.send_to(&[0; 10], "127.0.0.1:4000").is_err()));
+    };
+    let sender = Process::start(Some(&alone), |parent| {
+        drop_some(7);
+        parent.signal_ready();
+        parent.wait_for_parent();
+        Moved::default()
+    });
+    sender.wait_until_ready();
+    // Three quarters of the table and more: what is quiet for long is given back.
+    for _ in 0..KINDS {
+        Process::run(Some(&alone), |_| {
+            drop_some(1);
+            Moved::default()
+        });
+    }
+    let counted = |document: &Snapshot| {
+        let drops = document.drops.iter().filter(|drop| drop.pid == Some(sender.pid()));
+        let in_row: u64 = rows_of(document, sender.pid()).iter().map(|row| row.drops.total).sum();
+        (drops.map(|drop| drop.total.packets).sum::<u64>(), in_row)
+    };
+    assert_eq!(counted(&service.document()), (7, 7));
+    let deadline = Instant::now() + Duration::from_secs(amount(30, 120));
+    while counted(&service.document()) != (0, 7) {
+        assert!(Instant::now() < deadline, "{:?}", counted(&service.document()));
+    }
+    service.crash(|| {});
+    service.wait_for("READY=1");
+    service.follow();
+    assert_eq!(counted(&service.document()), (0, 7), "{}", service.log());
     assert_eq!(service.stop(), Some(0));
 }
 

@@ -10,8 +10,8 @@ use std::{
 use aya::maps::{Map, MapData};
 use bytemuck::Zeroable as _;
 use nettop_common::{
-    Direction, DropKey, Flow, Listener, Owner, OwnerKey, Pair, PairKey, Ref, Row, RowKey, Sent, Share, Stats,
-    abi::BPF_NOEXIST, owner, row, share,
+    Direction, DropKey, Flow, Listener, Owner, OwnerKey, Pair, PairKey, ProcessDrops, ProcessDropsKey, Ref, Row,
+    RowKey, Sent, Share, Stats, abi::BPF_NOEXIST, owner, row, share,
 };
 
 use super::Ledger;
@@ -59,6 +59,7 @@ impl Maps {
             ("FORWARDED", hash, size_of::<PairKey>(), size_of::<Pair>(), 1, 0),
             ("DROPS", per_cpu_hash, size_of::<DropKey>(), 16, 1, 0),
             ("OTHER_DROPS", per_cpu_array, 4, 16, 2, 0),
+            ("PROCESS_DROPS", hash, size_of::<ProcessDropsKey>(), size_of::<ProcessDrops>(), 1, 0),
             ("LISTENERS", hash, 8, size_of::<Listener>(), 1, 0),
             ("ADDRESSES", array, 4, 8, 1, 0),
             ("PROCESSES", ring, 0, 0, crate::events::PAGE_BYTES, 0),
