@@ -2,15 +2,14 @@
 
 use nettop_common::{
     Pair, PairKey,
-    abi::{BPF_NOEXIST, IPPROTO_TCP, IPPROTO_UDP},
+    abi::{IPPROTO_TCP, IPPROTO_UDP},
     forwarded::MAX_PAIRS,
-    share::has_room,
 };
 
 use crate::{
-    atomic::{add, add_word},
+    atomic::add,
     ledger::{MIN_PAYLOAD_BYTES, Packet},
-    maps::{FORWARDED, count, stats},
+    maps::{FORWARDED, count},
     shares,
 };
 
@@ -18,7 +17,17 @@ use crate::{
 #[inline(always)]
 pub fn add_to(key: &PairKey, net: u64, packet: &Packet, is_merged: bool, protocol: u8) {
     if FORWARDED.get_ptr_mut(key).is_none() {
-        make(key, net);
+        let share = shares::of_namespace(key.netns, net);
+        let pair = Pair { share, ..Pair::default() };
+        shares::insert(
+            &FORWARDED,
+            key,
+            pair,
+            share,
+            MAX_PAIRS,
+            |stats| &mut stats.pairs_in_use,
+            |share| &mut share.pairs,
+        );
     }
     let Some(pair) = FORWARDED.get_ptr_mut(key) else {
         return count(|stats| &raw mut stats.forwarded_full);
@@ -46,19 +55,5 @@ pub fn add_to(key: &PairKey, net: u64, packet: &Packet, is_merged: bool, protoco
     if is_merged {
         add(&raw mut sum.merged_packets, packets);
         add(&raw mut sum.merged_bytes, bytes);
-    }
-}
-
-#[inline(always)]
-fn make(key: &PairKey, net: u64) {
-    let share = shares::of_namespace(key.netns, net);
-    let (Some(stats), Some(counts)) = (stats(), shares::get(share)) else { return };
-    if !has_room(share, counts.pairs, stats.pairs_in_use, u64::from(MAX_PAIRS)) {
-        return;
-    }
-    if FORWARDED.insert(key, Pair { share, ..Pair::default() }, BPF_NOEXIST).is_ok() {
-        // Else another CPU was first, or the table is full.
-        add(&raw mut stats.pairs_in_use, 1);
-        add_word(&raw mut counts.pairs, 1);
     }
 }

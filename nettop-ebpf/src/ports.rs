@@ -4,18 +4,18 @@
 use aya_ebpf::Global;
 use nettop_common::{
     Listener, Netns, PortHolder, PortKey, Ref, SocketTag,
-    abi::{AF_INET6, BPF_NOEXIST, EEXIST, IPPROTO_SCTP, IPPROTO_TCP, TCP_LISTEN},
+    abi::{AF_INET6, IPPROTO_SCTP, IPPROTO_TCP, TCP_LISTEN},
     offsets::ABSENT,
     owner::{FIRST, LIVE, OVERFLOW},
     ports::{Address, MAPPED, MAX_PORTS},
-    share::{self, has_room},
+    share,
     tag::{CHILD, RELEASED},
 };
 
 use crate::{
-    atomic::{add, add_word, take_one},
+    atomic::{add_word, take_one},
     kernel::{self, probe},
-    maps::{LISTENERS, PORTS, stats},
+    maps::{LISTENERS, PORTS, count, stats},
     owners, shares,
 };
 
@@ -60,18 +60,10 @@ pub fn bind(tag: &mut SocketTag) {
 #[inline(always)]
 fn insert(key: PortKey, tag: &SocketTag) {
     let share = share_of(tag);
-    let (Some(stats), Some(counts)) = (stats(), shares::get(share)) else { return };
-    if !has_room(share, counts.ports, stats.ports_in_use, u64::from(MAX_PORTS)) {
-        return add(&raw mut stats.ports_full, 1);
-    }
-    match PORTS.insert(key, PortHolder { owner: tag.owner, socket: tag.address, share, padding: 0 }, BPF_NOEXIST) {
-        Ok(()) => {
-            add(&raw mut stats.ports_in_use, 1);
-            add_word(&raw mut counts.ports, 1);
-        }
-        // Another CPU was first.
-        Err(error) if error == -EEXIST => {}
-        Err(_) => add(&raw mut stats.ports_full, 1),
+    let holder = PortHolder { owner: tag.owner, socket: tag.address, share, padding: 0 };
+    if !shares::insert(&PORTS, key, holder, share, MAX_PORTS, |stats| &mut stats.ports_in_use, |share| &mut share.ports)
+    {
+        count(|stats| &raw mut stats.ports_full);
     }
 }
 
@@ -266,10 +258,6 @@ pub fn note_listener(tag: &SocketTag, cookie: u64) {
 #[inline(always)]
 fn insert_listener(tag: &SocketTag, cookie: u64) {
     let share = share_of(tag);
-    let (Some(stats), Some(counts)) = (stats(), shares::get(share)) else { return };
-    if !has_room(share, counts.listeners, stats.listeners_in_use, u64::from(MAX_PORTS)) {
-        return add(&raw mut stats.ports_full, 1);
-    }
     // Without a packet there is no drop: earlier drops are older than nettopd.
     let listener = Listener {
         owner: tag.owner,
@@ -283,13 +271,16 @@ fn insert_listener(tag: &SocketTag, cookie: u64) {
         share,
         padding: 0,
     };
-    match LISTENERS.insert(cookie, listener, BPF_NOEXIST) {
-        Ok(()) => {
-            add(&raw mut stats.listeners_in_use, 1);
-            add_word(&raw mut counts.listeners, 1);
-        }
-        Err(error) if error == -EEXIST => {}
-        Err(_) => add(&raw mut stats.ports_full, 1),
+    if !shares::insert(
+        &LISTENERS,
+        cookie,
+        listener,
+        share,
+        MAX_PORTS,
+        |stats| &mut stats.listeners_in_use,
+        |share| &mut share.listeners,
+    ) {
+        count(|stats| &raw mut stats.ports_full);
     }
 }
 

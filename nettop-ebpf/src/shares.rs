@@ -1,11 +1,18 @@
 //! Whose limit an entry of a table counts against. For slow paths.
 
-use aya_ebpf::Global;
-use nettop_common::{Netns, Share, share};
+use core::borrow::Borrow;
+
+use aya_ebpf::{Global, maps::HashMap};
+use nettop_common::{
+    Netns, Share, Stats,
+    abi::{BPF_NOEXIST, EEXIST},
+    share,
+};
 
 use crate::{
+    atomic::{add, add_word},
     kernel::{self, probe},
-    maps::SHARES,
+    maps::{SHARES, stats},
     task,
 };
 
@@ -41,6 +48,33 @@ pub fn of_namespace(netns: Netns, net: u64) -> u32 {
 pub fn get(index: u32) -> Option<&'static mut Share> {
     // SAFETY: elements of an array map live as long as the map; counters are only ever added to.
     SHARES.get_ptr_mut(index).map(|share| unsafe { &mut *share })
+}
+
+/// Puts an entry into a table of so many that counts against a share, with the counts of what is in use of both. Returns
+/// whether there was room; another CPU may have been first.
+#[inline(always)]
+pub fn insert<K, V>(
+    table: &HashMap<K, V>,
+    key: impl Borrow<K>,
+    value: impl Borrow<V>,
+    share: u32,
+    limit: u32,
+    in_use: impl Fn(&mut Stats) -> &mut u64,
+    of_share: impl Fn(&mut Share) -> &mut u32,
+) -> bool {
+    let (Some(stats), Some(counts)) = (stats(), get(share)) else { return true };
+    let (in_use, of_share) = (in_use(stats), of_share(counts));
+    if !share::has_room(share, *of_share, *in_use, limit.into()) {
+        return false;
+    }
+    match table.insert(key, value, BPF_NOEXIST) {
+        Ok(()) => {
+            add(in_use, 1);
+            add_word(of_share, 1);
+            true
+        }
+        Err(error) => error == -EEXIST,
+    }
 }
 
 /// The user of the initial user namespace who made the outermost user namespace around this one: a user with

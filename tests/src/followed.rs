@@ -44,9 +44,12 @@ impl Followed {
         assert!(lines.next().unwrap().unwrap().ends_with("200 OK"));
         // Nothing is missed from the end of the head on.
         assert!(lines.by_ref().any(|line| line.unwrap().is_empty()));
+        // Who reads too slowly is cut off: checking a document may take longer than an interval on a busy machine.
+        let (read, received) = std::sync::mpsc::channel();
+        std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| read.send(line)));
         let shared = Arc::clone(&self.state);
         self.reader = Some(std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
+            for line in received {
                 // The last may lack its end.
                 let Ok(document) = serde_json::from_str(&line) else { continue };
                 let mut state = shared.0.lock().unwrap();
