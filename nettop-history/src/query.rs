@@ -119,7 +119,7 @@ pub struct AnswerRow {
     /// Of a device: what no IP socket saw, both ways.
     pub unattributed_bytes: Option<i64>,
     /// Bytes by part of the period.
-    pub picture: Vec<u64>,
+    pub sparkline: Vec<u64>,
 }
 
 impl Reader {

@@ -99,7 +99,7 @@ pub struct Row {
     pub retransmits: Option<u64>,
     pub unattributed_bytes: Option<i64>,
     /// Bytes by equal parts of the period; null where nothing was measured.
-    pub picture: Vec<Option<u64>>,
+    pub sparkline: Vec<Option<u64>>,
 }
 
 #[derive(Serialize, Deserialize, Debug)]

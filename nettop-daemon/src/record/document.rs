@@ -79,7 +79,10 @@ fn of_row(by: By, row: &AnswerRow, answer: &Answer, users: &mut Option<Users>) -
         drops: (by != By::Device).then_some(row.drops),
         retransmits: (by != By::Device).then_some(row.retransmits),
         unattributed_bytes: row.unattributed_bytes,
-        picture: (0..).zip(&row.picture).map(|(at, bytes)| is_measured(at, row, answer).then_some(*bytes)).collect(),
+        sparkline: (0..)
+            .zip(&row.sparkline)
+            .map(|(at, bytes)| is_measured(at, row, answer).then_some(*bytes))
+            .collect(),
     }
 }
 
@@ -102,7 +105,7 @@ fn parent(ancestor: &Ancestor) -> Parent {
 
 /// Whether any of a sparkline's part was measured.
 fn is_measured(at: i64, row: &AnswerRow, answer: &Answer) -> bool {
-    let columns = i64::try_from(row.picture.len()).unwrap_or(1).max(1);
+    let columns = i64::try_from(row.sparkline.len()).unwrap_or(1).max(1);
     let edge = |at: i64| answer.from + (answer.to - answer.from) * at / columns;
     let (from, to) = (edge(at), edge(at + 1));
     !answer.gaps.iter().any(|(gap_from, gap_to)| *gap_from <= from && to <= *gap_to)

@@ -184,7 +184,7 @@ impl Reader {
                 unattributed_bytes: (question.by == By::Device).then(|| row.get(8)).transpose()?,
                 tx_peak_bytes: number(row, 9)?,
                 rx_peak_bytes: number(row, 10)?,
-                picture: vec![0; question.columns],
+                sparkline: vec![0; question.columns],
                 ..AnswerRow::default()
             });
         }
@@ -244,7 +244,7 @@ impl Reader {
             while let Some(row) = found.next()? {
                 let column = usize::try_from(row.get::<_, i64>(1)?).ok();
                 let shown = names::at(&mut answer.rows, row.get(0)?);
-                if let Some(bytes) = shown.zip(column).and_then(|(shown, column)| shown.picture.get_mut(column)) {
+                if let Some(bytes) = shown.zip(column).and_then(|(shown, column)| shown.sparkline.get_mut(column)) {
                     *bytes += number(row, 2)?;
                 }
             }

@@ -148,8 +148,8 @@ proptest! {
             prop_assert_eq!(answered, sum);
             prop_assert_eq!(answer.rows.iter().map(|row| row.drops).sum::<u64>(), drops);
         }
-        let pictured: u64 = answer.rows.iter().flat_map(|row| &row.picture).sum();
-        prop_assert_eq!(pictured, answered.bytes());
+        let in_sparklines: u64 = answer.rows.iter().flat_map(|row| &row.sparkline).sum();
+        prop_assert_eq!(in_sparklines, answered.bytes());
         prop_assert_eq!(answer.measured_ms, slots.len() as u64 * 3_600_000);
         if by != By::Device {
             let found: BTreeMap<_, _> = answer
@@ -168,7 +168,7 @@ proptest! {
         rest.iter().for_each(|row| others.add(&row.counters));
         prop_assert_eq!((first.others, first.others_number), (others, rest.len()));
         for (one, other) in first.rows.iter().zip(shown) {
-            prop_assert_eq!((&one.name, &one.who, one.counters, &one.picture), (&other.name, &other.who, other.counters, &other.picture));
+            prop_assert_eq!((&one.name, &one.who, one.counters, &one.sparkline), (&other.name, &other.who, other.counters, &other.sparkline));
         }
     }
 }
@@ -270,8 +270,8 @@ fn only_processes_of_these_names_are_added_up() {
         let answer =
             Reader::open(&path).unwrap().answer(&Question { by, names, ..question(BEGIN, BEGIN + 10) }).unwrap();
         let (rows, drops) = (answer.rows.iter(), answer.rows.iter().map(|row| row.drops).sum::<u64>());
-        let picture: u64 = answer.rows.iter().flat_map(|row| &row.picture).sum();
-        assert_eq!(picture, rows.clone().map(|row| row.counters.bytes()).sum::<u64>());
+        let sparkline: u64 = answer.rows.iter().flat_map(|row| &row.sparkline).sum();
+        assert_eq!(sparkline, rows.clone().map(|row| row.counters.bytes()).sum::<u64>());
         (rows.map(|row| row.counters.tx_bytes).sum::<u64>(), drops)
     };
     let names = |text: &str| vec![text.to_owned(), "no-such".to_owned()];

@@ -189,7 +189,7 @@ fn answers(path: &Path) {
     assert_eq!(quality.resolution[0].resolution, "10s");
     assert!(!quality.gaps.is_empty(), "it ran for 13 s of 2 min");
     assert!((12_000..15_000).contains(&quality.measured_ms), "{}", quality.measured_ms);
-    assert!(loud.picture.iter().any(Option::is_none), "what was not measured is not 0");
+    assert!(loud.sparkline.iter().any(Option::is_none), "what was not measured is not 0");
     for by in ["program", "unit", "user", "device", "container", "script", "parent"] {
         assert!(!ask(path, &["--by", by]).rows.is_empty(), "{by}");
     }

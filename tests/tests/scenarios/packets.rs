@@ -262,6 +262,9 @@ fn a_forwarded_packet_is_nobodys() {
     router.write("/proc/sys/net/ipv4/ip_forward", "1");
     a.ip("route add 10.0.1.0/24 via 10.0.0.2");
     b.ip("route add 10.0.0.0/24 via 10.0.1.1");
+    // Else the datagram waits for an answer, and may leave before or after the call that sends it has shown the user.
+    router.ip("link set v1 address 02:00:00:00:00:02");
+    a.ip("neigh add 10.0.0.2 lladdr 02:00:00:00:00:02 dev v0 nud permanent");
     let stream = Stream::packets(&["--port", "4000"]);
     let (pid, _) = Process::run(Some(&a), |_| {
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();

@@ -42,7 +42,7 @@ fn write(text: &mut String, args: &HistoryArgs, document: &Document) -> std::fmt
     }
     writeln!(text, "{} to {}, by {}", local(&document.from), local(&document.to), args.query.by.name())?;
     let is_process = args.query.by == By::Process;
-    let columns = document.rows.first().map_or(0, |row| row.picture.len());
+    let columns = document.rows.first().map_or(0, |row| row.sparkline.len());
     let users = document.rows.iter().map(user).map(|user| user.width()).max().unwrap_or(0).max(8);
     if is_process {
         write!(text, "{:>7} {:<users$} ", "PID", "USER")?;
@@ -68,7 +68,7 @@ fn write(text: &mut String, args: &HistoryArgs, document: &Document) -> std::fmt
             Some(bytes) => write!(text, "{:>9} ", bytes / KIB.cast_signed())?,
             None => write!(text, "{:>6} {:>7} ", row.drops.unwrap_or(0), row.retransmits.unwrap_or(0))?,
         }
-        write!(text, "{} {}", sparkline(&row.picture), row.name)?;
+        write!(text, "{} {}", sparkline(&row.sparkline), row.name)?;
         match &row.unit {
             Some(unit) if is_process => writeln!(text, " ({unit})")?,
             _ => writeln!(text)?,
