@@ -55,7 +55,7 @@ fn write(text: &mut String, args: &HistoryArgs, document: &Document) -> std::fmt
         write!(text, "{:>6} {:>7} ", "DROPS", "RETRANS")?;
     }
     let heading = if is_process { "COMMAND".into() } else { args.query.by.name().to_uppercase() };
-    writeln!(text, "{:<columns$} {heading}", "PICTURE")?;
+    writeln!(text, "{:<columns$} {heading}", "TREND")?;
     for row in &document.rows {
         if is_process {
             let pid = row.pid.unwrap_or(0);
