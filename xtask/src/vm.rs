@@ -63,8 +63,9 @@ pub fn run(kernels: &[String], filter: &[String]) -> anyhow::Result<()> {
 pub fn run_matrix(built: &Built, package: &Path) -> anyhow::Result<Tests> {
     let choose = |mut machine: Machine| {
         let is_needed = machine.is_first() || machine.backend.is_none_or(|backend| !machine.kernel.repeats(backend));
+        let repeats_package = machine.disk.is_some() && machine.kernel.version != disk::OLDEST;
         machine.shorten();
-        is_needed.then_some(machine)
+        (is_needed && !repeats_package).then_some(machine)
     };
     run_some(built, Some(package), &wanted(&[])?, &[], choose).map(|(tests, _)| tests)
 }
