@@ -50,8 +50,8 @@ pub fn get(index: u32) -> Option<&'static mut Share> {
     SHARES.get_ptr_mut(index).map(|share| unsafe { &mut *share })
 }
 
-/// Puts an entry into a table of so many that counts against a share, with the counts of what is in use of both. Returns
-/// whether there was room; another CPU may have been first.
+/// Adds an entry to a table of `limit` entries, and counts it there and in its share. False if there is no room; true also
+/// if another CPU was first.
 #[inline(always)]
 pub fn insert<K, V>(
     table: &HashMap<K, V>,

@@ -5,9 +5,12 @@ use std::{
     os::fd::AsFd,
 };
 
-use nix::sys::eventfd::EventFd;
+use nix::{
+    poll::{PollFd, PollFlags, poll},
+    sys::eventfd::EventFd,
+};
 
-use crate::sockets::wait_until_acknowledged;
+use crate::{amount, sockets::wait_until_acknowledged};
 
 /// The first FIN of a connection. Made before both processes start.
 ///
@@ -20,8 +23,8 @@ impl FirstFin {
         Self(EventFd::new().unwrap())
     }
 
-    /// Sends it once all data are acknowledged, and lets the other end go on once it is itself. Of data that are sent again
-    /// after it, the answer would come from TIME_WAIT.
+    /// Sends it when all data are acknowledged, and wakes the other end when the FIN is, too. If data were sent again after
+    /// it, the answer would come from TIME_WAIT.
     pub fn send(&self, stream: &TcpStream) {
         wait_until_acknowledged(stream);
         stream.shutdown(Shutdown::Write).unwrap();
@@ -33,7 +36,9 @@ impl FirstFin {
     pub fn answer<S: AsFd, T>(&self, stream: S, work: impl FnOnce(S) -> T) -> T {
         let open = stream.as_fd().try_clone_to_owned().unwrap();
         let result = work(stream);
-        self.0.read().unwrap();
+        let mut event = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        let limit_ms = u16::try_from(amount(20_000, 60_000)).unwrap();
+        assert_eq!(poll(&mut event, limit_ms).unwrap(), 1, "the other end sends no FIN");
         wait_until_acknowledged(&open);
         drop(open);
         result

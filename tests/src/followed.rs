@@ -45,7 +45,7 @@ impl Followed {
         // Nothing is missed from the end of the head on.
         assert!(lines.by_ref().any(|line| line.unwrap().is_empty()));
         // Who reads too slowly is cut off: checking a document may take longer than an interval on a busy machine.
-        let (read, received) = std::sync::mpsc::channel();
+        let (read, received) = std::sync::mpsc::sync_channel(100);
         std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| read.send(line)));
         let shared = Arc::clone(&self.state);
         self.reader = Some(std::thread::spawn(move || {

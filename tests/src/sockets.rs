@@ -5,7 +5,10 @@ use std::{
     io::Write as _,
     net::TcpStream,
     os::fd::{AsRawFd, FromRawFd as _, OwnedFd, RawFd},
+    time::{Duration, Instant},
 };
+
+use crate::amount;
 
 /// Checks the result of a system call.
 pub fn check(result: isize) -> u64 {
@@ -42,6 +45,7 @@ pub fn tcp_info(stream: &TcpStream) -> libc::tcp_info {
 
 /// Waits until the other end has acknowledged all that was sent.
 pub fn wait_until_acknowledged(stream: &impl AsRawFd) {
+    let deadline = Instant::now() + Duration::from_secs(amount(20, 80));
     loop {
         let mut queued: libc::c_int = 0;
         // SAFETY: SIOCOUTQ, which is TIOCOUTQ by number, writes one int.
@@ -49,7 +53,8 @@ pub fn wait_until_acknowledged(stream: &impl AsRawFd) {
         if queued == 0 {
             return;
         }
-        std::thread::sleep(std::time::Duration::from_millis(1));
+        assert!(Instant::now() < deadline, "{queued} B are not acknowledged");
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

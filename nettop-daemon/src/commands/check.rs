@@ -85,10 +85,11 @@ fn check(global: &Global, device: Option<&str>) -> (Document, Option<anyhow::Err
         }
         let unattached = report.purposes.iter().filter(|purpose| !purpose.attached);
         let unattached: Vec<&str> = unattached.map(|purpose| &*purpose.purpose).collect();
-        let what = if unattached.is_empty() {
-            format!("the counters are wrong on this kernel: {}; please report this", broken.join(", "))
+        let mut what = format!("the counters are wrong on this kernel: {}", broken.join(", "));
+        what += &if unattached.is_empty() {
+            "; please report this".into()
         } else {
-            format!("without hooks for {}, counters are wrong: {}", unattached.join(", "), broken.join(", "))
+            format!("; hooks are missing for {}: if that is not why, please report this", unattached.join(", "))
         };
         Err(Refusal::Kernel(what).into())
     });

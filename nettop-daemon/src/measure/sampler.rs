@@ -46,13 +46,13 @@ impl Sampler {
     /// # Errors
     ///
     /// If the own namespace's devices cannot be read.
-    pub fn start(kernel: &Kernel, programs: Programs, view: View, with_drops: bool) -> anyhow::Result<Self> {
+    pub fn start(kernel: &Kernel, mut programs: Programs, view: View, with_drops: bool) -> anyhow::Result<Self> {
         let devices = Devices::new(|| tasks_elsewhere(&programs))?;
         let hooks = programs.hooks.iter().map(hook_report).collect();
         arrivals::watch(programs.arrivals()?, Containers::of_machine());
         let mut sampler = Self {
             balance: Balance::new(&devices),
-            drops: with_drops.then(|| Drops::new(Reasons::new(kernel.types()), &programs)),
+            drops: with_drops.then(|| Drops::new(Reasons::new(kernel.types()), &mut programs)),
             ledger: Ledger::new(programs),
             devices,
             collector: Collector::new(view, hooks),

@@ -42,12 +42,15 @@ impl Listeners {
         }
         let found: Vec<(u64, Listener)> =
             programs.listeners.iter().flatten().map(|(cookie, listener)| (cookie, bytemuck::cast(listener))).collect();
-        let sockets: Vec<u64> = found.iter().map(|(_, listener)| listener.socket).collect();
+        let open = found.iter().filter(|(_, listener)| listener.has_ended == 0);
+        let sockets: Vec<u64> = open.map(|(_, listener)| listener.socket).collect();
         let answers = programs.socket_drops(&sockets).unwrap_or_else(|error| {
             tracing::debug!("no drops of listeners: {error:#}");
             vec![None; sockets.len()]
         });
-        for ((cookie, listener), answer) in found.into_iter().zip(answers) {
+        let mut answers = answers.into_iter();
+        for (cookie, listener) in found {
+            let answer = if listener.has_ended == 0 { answers.next().flatten() } else { None };
             // Another socket may be where it was.
             let living = answer.filter(|(now, _)| *now == cookie).map(|(_, drops)| drops);
             let drops = if listener.has_ended == 0 { living } else { Some(listener.drops_at_end) };
@@ -56,8 +59,13 @@ impl Listeners {
             }
             if listener.has_ended != 0 || answer.is_some() && living.is_none() {
                 match self.known.get_mut(&cookie) {
-                    // Until it is forgotten, its count is in the table for the next daemon.
-                    Some(known) if known.reading.total > 0 => known.has_ended = true,
+                    // Until it is forgotten, its count is in the table for the next daemon, and in its share.
+                    Some(known) if known.reading.total > 0 => {
+                        known.has_ended = true;
+                        if listener.has_ended == 0 {
+                            note_end(programs, cookie, listener, known.reading.total);
+                        }
+                    }
                     _ => {
                         self.known.remove(&cookie);
                         Self::remove(programs, cookie, listener.share);
@@ -96,5 +104,18 @@ impl Listeners {
             reading.total = counted;
             known.quiet = 0;
         }
+    }
+}
+
+/// Notes what a listener had refused that ended unseen: one that was shut down before is no listener any more when it is
+/// closed.
+fn note_end(programs: &mut Programs, cookie: u64, listener: Listener, total: u64) {
+    let drops_at_end =
+        listener.drops_before.wrapping_add(listener.freed).wrapping_add(u32::try_from(total).unwrap_or(u32::MAX));
+    let ended = Listener { drops_at_end, has_ended: 1, ..listener };
+    if let Err(error) =
+        programs.listeners.insert(cookie, bytemuck::cast::<_, [u64; size_of::<Listener>() / 8]>(ended), 0)
+    {
+        tracing::debug!("drops of a listener are not kept for a next daemon: {error}");
     }
 }

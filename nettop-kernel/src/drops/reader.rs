@@ -107,18 +107,24 @@ pub struct Drops {
 
 impl Drops {
     /// Goes on with what a daemon before this one gave back.
-    pub fn new(reasons: Reasons, programs: &Programs) -> Self {
-        let given_back = programs.process_drops.iter().flatten().filter_map(|(key, counted)| {
-            let (key, counted): (ProcessDropsKey, ProcessDrops) = (bytemuck::cast(key), bytemuck::cast(counted));
-            let owner = OwnerReading::of(programs, key.owner)?;
-            Some((key, GivenBack { key, owner, counted }))
-        });
+    pub fn new(reasons: Reasons, programs: &mut Programs) -> Self {
+        let mut given_back = HashMap::new();
+        let noted: Vec<_> = programs.process_drops.iter().flatten().collect();
+        for (noted_key, counted) in noted {
+            let key: ProcessDropsKey = bytemuck::cast(noted_key);
+            match OwnerReading::of(programs, key.owner) {
+                Some(owner) => {
+                    given_back.insert(key, GivenBack { key, owner, counted: bytemuck::cast(counted) });
+                }
+                None => drop(programs.process_drops.remove(&noted_key)),
+            }
+        }
         Self {
             reasons,
             known: HashMap::new(),
             locations: HashMap::new(),
             other: DropCount::default(),
-            given_back: given_back.collect(),
+            given_back,
             listeners: Listeners::default(),
             wait: 0,
         }
@@ -156,9 +162,10 @@ impl Drops {
                 let more = ProcessDrops { drops: reading.total, retransmits: 0 };
                 self.note_of_process(programs, (listener.owner, listener.netns, 0), owner, more);
             }
-            Listeners::remove(programs, cookie, listener.share);
             let count = DropCount { packets: reading.total, bytes: 0 };
             note_given_back(programs, offset_of!(Stats, drops_given_back), count);
+            // Last: a crash before it counts twice, and nothing falls.
+            Listeners::remove(programs, cookie, listener.share);
         }
         let others = |index| programs.other_drops.get(&index, 0).map(|values| sum(values.iter())).unwrap_or_default();
         let (other_now, other_events) = (others(0), others(1));
@@ -240,7 +247,6 @@ impl Drops {
         });
         for (in_table, drop) in forgotten {
             let key = &drop.key;
-            // First: if the daemon crashes in between, nothing has fallen.
             if let Some(owner) = drop.owner.filter(|_| drop.is_current) {
                 let packets = drop.total.packets;
                 let more = match drop.what {
@@ -251,13 +257,14 @@ impl Drops {
                 };
                 self.note_of_process(programs, (key.owner, key.netns, key.ifindex), owner, more);
             }
-            let _ = programs.drops.remove(&bytemuck::cast(in_table));
             if is_event(key.reason) {
                 let offset = offset_of!(Stats, events_given_back) + event_index(key.reason) * 8;
                 note_given_back_word(programs, offset, drop.total.packets);
             } else {
                 note_given_back(programs, offset_of!(Stats, drops_given_back), drop.total);
             }
+            // Last, as for listeners.
+            let _ = programs.drops.remove(&bytemuck::cast(in_table));
         }
     }
 

@@ -8,16 +8,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nettop_model::drops::Class;
+use nettop_model::{Snapshot, drops::Class};
 use nettop_tests::{
     Moved, Namespace, Nettopd, Process, amount,
     drops::{LOSSY, drops, lost, netstat, nft_counted, nft_drop, packets, snmp, tcp},
     kernel,
     pairs::{read_all, send_until_sent_again, socket},
-    rows_of, veth_pair,
+    rows_of,
+    service::Service,
+    veth_pair,
 };
 use nix::{
-    sys::socket::{Backlog, SockaddrIn, bind, connect, listen},
+    sys::socket::{Backlog, Shutdown, SockaddrIn, bind, connect, listen, shutdown},
     unistd::{ForkResult, fork},
 };
 
@@ -218,6 +220,45 @@ fn resets_are_reported_on_both_sides() {
     }
     assert_eq!(tcp(&document, "reset_received", client), CONNECTIONS, "{:#?}", document.tcp);
     assert!(lost(&document, &alone).iter().all(|drop| drop.reason == "NO_SOCKET"));
+}
+
+#[test]
+fn what_a_listener_turned_away_is_its_processs_after_a_crash_however_it_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut service = Service::start(folder.path(), false, "interval = 0.2", &[]);
+    service.wait_for("READY=1");
+    service.follow();
+    let alone = Namespace::new();
+    for (port, is_shut_down) in [(4000, false), (4001, true)] {
+        let process = Process::start(Some(&alone), move |parent| {
+            let listener = socket(libc::AF_INET, libc::SOCK_STREAM, 0);
+            bind(listener.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, port)).unwrap();
+            listen(&listener, Backlog::new(0).unwrap()).unwrap();
+            parent.signal_ready();
+            parent.wait_for_parent();
+            if is_shut_down {
+                shutdown(listener.as_raw_fd(), Shutdown::Both).unwrap();
+            }
+            drop(listener);
+            parent.signal_ready();
+            parent.wait_for_parent();
+            Moved::default()
+        });
+        process.wait_until_ready();
+        drop(knock(&alone, port, 5));
+        let turned_away =
+            |document: &Snapshot| -> u64 { rows_of(document, process.pid()).iter().map(|row| row.drops.total).sum() };
+        let counted = turned_away(&service.document());
+        assert!(counted >= 4, "{counted}");
+        process.go();
+        process.wait_until_ready();
+        assert_eq!(turned_away(&service.document()), counted);
+        service.crash(|| {});
+        service.wait_for("READY=1");
+        service.follow();
+        assert_eq!(turned_away(&service.document()), counted, "shut down: {is_shut_down}");
+    }
+    assert_eq!(service.stop(), Some(0));
 }
 
 #[test]

@@ -16,8 +16,9 @@ use crate::identity::devices::{Basis, Counters, Counts, Device, Measured, Paddin
 const AGREEING_WINDOWS: u8 = 3;
 /// Fewer packets decide nothing.
 const MIN_PACKETS: i64 = 500;
-/// A window without a result is given up after so many readings in which something moved, and the short one after so many.
+/// A window without a result is given up after so many readings in which something moved.
 const MAX_READINGS: u32 = 60;
+/// The same for the short one.
 const MAX_SHORT_READINGS: u32 = 8;
 
 /// Link headers that counters have, with each packet: none, the frame check sequence alone, Ethernet's, and both.
@@ -73,7 +74,7 @@ struct OneDirection {
     direction: Direction,
     candidates: Vec<Candidate>,
     window: Window,
-    /// Begun within it, and only believed if it leaves nothing: one packet that a card lost is in the other for long.
+    /// A shorter one within it, without a packet that a card lost before. Believed only if it leaves nothing.
     short: Window,
     /// Windows in a row that confirm the candidates left, and windows in a row that contradict them.
     windows: u8,
@@ -168,11 +169,15 @@ impl OneDirection {
     }
 
     fn conclude_short(&mut self) {
-        if let Some((best, allowed)) = self.short.exact_evidence() {
-            std::mem::swap(&mut self.window, &mut self.short);
-            self.count_window(best, &allowed);
-        } else if self.short.readings >= MAX_SHORT_READINGS {
-            self.begin_short();
+        match self.short.exact_evidence() {
+            // Else the longer one knows more: what fits the short one differs in it.
+            Some((best, allowed)) if self.window.agrees_where(&self.short, &best) => {
+                std::mem::swap(&mut self.window, &mut self.short);
+                self.count_window(best, &allowed);
+            }
+            Some(_) => self.begin_short(),
+            None if self.short.readings >= MAX_SHORT_READINGS => self.begin_short(),
+            None => {}
         }
     }
 

@@ -204,6 +204,31 @@ fn packets_that_a_card_loses_delay_what_is_found_by_some_readings() {
     assert_eq!(calibration.measured().map(|measured| measured.basis().packets), Some(Counts::Once));
 }
 
+/// Bursts of super-packets of which one packet is lost each time, and between them single packets, which are alike in all ways of
+/// counting.
+#[test]
+fn quiet_times_do_not_hide_what_bursts_show() {
+    let (mut calibration, mut random) = (OneDirection::new(Direction::Tx), Random(3));
+    let basis = Basis::new(Counts::Once, 14);
+    for reading in 0..330 {
+        let is_burst = reading % 11 < 5;
+        let amounts: &[(usize, usize)] = if is_burst { &[(0, 2000), (2, 50)] } else { &[(0, 500)] };
+        let mut buffers = Vec::new();
+        for (kind, amount) in amounts {
+            buffers.extend((0..*amount).map(|_| random.buffer(*kind)));
+        }
+        let mut rows = DeviceReading::default();
+        buffers.iter().for_each(|buffer| buffer.count(&mut rows, Direction::Tx));
+        let is_lost = usize::from(reading % 11 == 0);
+        let counted = buffers[is_lost..].iter().map(|buffer| buffer.device(&basis, &Whole::default(), Direction::Tx));
+        let moved = counted.fold((0, 0), |a, b| (a.0 + b.0.cast_signed(), a.1 + b.1.cast_signed()));
+        calibration.add(moved, &Device::default(), &rows, SECOND);
+        let found = calibration.measured();
+        assert!(found.iter().all(|measured| measured.basis().packets == Counts::Once), "{reading}: {found:?}");
+        assert!(found.is_some() || reading < 60, "{reading}: {calibration:#?}");
+    }
+}
+
 #[test]
 fn what_is_contradicted_is_given_up_and_what_is_forwarded_contradicts_nothing() {
     let mut calibration = OneDirection::new(Direction::Rx);

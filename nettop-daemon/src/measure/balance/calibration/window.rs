@@ -110,6 +110,13 @@ impl Window {
         Some((best, exactly))
     }
 
+    /// Whether all ways of counting that predict `best` in another window predict the same in this one.
+    pub fn agrees_where(&self, other: &Self, best: &Predicted) -> bool {
+        let mut here = other.predicted.iter().zip(&self.predicted).filter(|(there, _)| *there == best);
+        let first = here.next();
+        here.all(|(_, predicted)| first.is_some_and(|(_, first)| first == predicted))
+    }
+
     /// Whether the device counted less than this. It may count more: what it forwards.
     pub fn is_less_than(&self, predicted: &Predicted) -> bool {
         let (packets, bytes) = self.loosely(RULED_OUT_FACTOR, 0).under_way;
