@@ -1,10 +1,13 @@
 //! The stream of a daemon, and of those that take over from it, checked against the `Invariants`.
 
 use std::{
-    io::{BufRead as _, BufReader, Write as _},
+    io::{self, BufRead as _, BufReader, Lines, Write as _},
     os::unix::net::UnixStream,
     path::Path,
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        mpsc::{SendError, sync_channel},
+    },
     thread::JoinHandle,
     time::Duration,
 };
@@ -26,6 +29,18 @@ pub(crate) struct Followed {
     reader: Option<JoinHandle<()>>,
 }
 
+/// The documents that a daemon streams from now on.
+fn lines(socket: &Path) -> io::Result<Lines<BufReader<UnixStream>>> {
+    let mut stream = UnixStream::connect(socket)?;
+    // HTTP/1.0 has no chunks: what comes are lines.
+    stream.write_all(b"GET /v1/stream?whole=1 HTTP/1.0\r\n\r\n")?;
+    let mut lines = BufReader::new(stream).lines();
+    let is_followed = lines.next().transpose()?.is_some_and(|line| line.ends_with("200 OK"));
+    // Nothing is missed from the end of the head on.
+    let has_head = lines.by_ref().map_while(Result::ok).any(|line| line.is_empty());
+    if is_followed && has_head { Ok(lines) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
 impl Default for Followed {
     fn default() -> Self {
         let state = State { latest: Snapshot::default(), invariants: Invariants::of_daemons() };
@@ -37,22 +52,31 @@ impl Followed {
     /// Follows a daemon that answers.
     pub(crate) fn follow(&mut self, socket: &Path) {
         self.finish();
-        let mut stream = UnixStream::connect(socket).unwrap();
-        // HTTP/1.0 has no chunks: what comes are lines.
-        stream.write_all(b"GET /v1/stream?whole=1 HTTP/1.0\r\n\r\n").unwrap();
-        let mut lines = BufReader::new(stream).lines();
-        assert!(lines.next().unwrap().unwrap().ends_with("200 OK"));
-        // Nothing is missed from the end of the head on.
-        assert!(lines.by_ref().any(|line| line.unwrap().is_empty()));
-        // Who reads too slowly is cut off: checking a document may take longer than an interval on a busy machine.
-        let (read, received) = std::sync::mpsc::sync_channel(100);
-        std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| read.send(line)));
+        // Checking a document may take longer than an interval on a busy machine.
+        let (read, received) = sync_channel(100);
+        let mut stream = Some(lines(socket).unwrap());
+        let socket = socket.to_owned();
+        std::thread::spawn(move || {
+            while let Some(documents) = stream.take() {
+                for line in documents.map_while(Result::ok) {
+                    read.send(Some(line))?;
+                }
+                // Who is late is cut off, as docs/api.md says. Else the daemon has ended.
+                stream = lines(&socket).ok();
+                read.send(None)?;
+            }
+            Ok::<_, SendError<_>>(())
+        });
         let shared = Arc::clone(&self.state);
         self.reader = Some(std::thread::spawn(move || {
             for line in received {
+                let mut state = shared.0.lock().unwrap();
+                let Some(line) = line else {
+                    state.invariants.note_gap();
+                    continue;
+                };
                 // The last may lack its end.
                 let Ok(document) = serde_json::from_str(&line) else { continue };
-                let mut state = shared.0.lock().unwrap();
                 state.invariants.check(&document);
                 state.latest = document;
                 shared.1.notify_all();

@@ -111,6 +111,8 @@ pub struct Invariants {
     bystanders: Vec<u32>,
     documents: u64,
     reports_skipped: u64,
+    /// Documents before the next were not seen.
+    has_gap: bool,
     marks: HashMap<String, Mark>,
     /// Identities whose device went: if they come back, where they go on is not known here.
     forgotten: HashSet<String>,
@@ -136,6 +138,7 @@ impl Invariants {
             bystanders,
             documents: 0,
             reports_skipped: 0,
+            has_gap: false,
             marks: HashMap::new(),
             forgotten: HashSet::new(),
             devices: HashSet::new(),
@@ -172,11 +175,17 @@ impl Invariants {
         self.balances.is_negative_now()
     }
 
+    /// Documents between the last and the next were not seen.
+    pub const fn note_gap(&mut self) {
+        self.has_gap = true;
+    }
+
     /// Checks a document against all before.
     pub fn check(&mut self, document: &Snapshot) {
         self.documents += 1;
         let skipped = document.loss.reports_skipped;
-        let is_consecutive = self.goes_on(document) && skipped == self.reports_skipped;
+        let has_gap = take(&mut self.has_gap);
+        let is_consecutive = self.goes_on(document) && skipped == self.reports_skipped && !has_gap;
         self.reports_skipped = skipped;
         self.forget_gone_devices(document);
         let mut seen = HashSet::new();
