@@ -248,11 +248,12 @@ fn what_a_listener_turned_away_is_its_processs_after_a_crash_however_it_ended() 
         drop(knock(&alone, port, 5));
         let turned_away =
             |document: &Snapshot| -> u64 { rows_of(document, process.pid()).iter().map(|row| row.drops.total).sum() };
-        let counted = turned_away(&service.document());
-        assert!(counted >= 4, "{counted}");
+        assert!(turned_away(&service.document()) >= 4);
         process.go();
         process.wait_until_ready();
-        assert_eq!(turned_away(&service.document()), counted);
+        // The queued connection, which its client has closed, may have been counted as well.
+        let counted = turned_away(&service.document());
+        assert!((4..=5).contains(&counted), "{counted}");
         service.crash(|| {});
         service.wait_for("READY=1");
         service.follow();
