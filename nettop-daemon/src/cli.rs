@@ -10,7 +10,7 @@ use crate::{
     commands::{connections::ConnectionsArgs, packets::PacketsArgs, trace::TraceArgs},
     config::settings::{ConfigArgs, DaemonArgs},
     query::{
-        format::CheckFormat,
+        format::DocumentFormat,
         global::Global,
         history::HistoryArgs,
         report::{DropsArgs, ReportArgs},
@@ -41,7 +41,7 @@ pub enum Command {
     /// Show the state of the daemon
     Status {
         #[arg(long, default_value = "text")]
-        format: CheckFormat,
+        format: DocumentFormat,
     },
     /// Run as a service: measure, record and answer until stopped; print nothing
     Daemon(Box<DaemonArgs>),
@@ -62,7 +62,7 @@ pub enum Command {
     /// Show what this kernel offers, which hooks are used, and whether they count right; attach nothing for good
     Check {
         #[arg(long, default_value = "text")]
-        format: CheckFormat,
+        format: DocumentFormat,
         /// Watch this device for ten seconds, and show whether what passes explains its counters
         #[arg(long, value_name = "DEVICE")]
         device: Option<String>,

@@ -22,7 +22,7 @@ use nettop_model::{
 use self::proof::LIMITS;
 use crate::{
     identity::host::kernel_release,
-    query::{format::CheckFormat, global::Global},
+    query::{format::DocumentFormat, global::Global},
     sys::{escape::escape, stdout},
 };
 
@@ -31,11 +31,11 @@ use crate::{
 /// # Errors
 ///
 /// [`Refusal`] where nettopd cannot run, or if the report cannot be written.
-pub fn run(global: &Global, format: CheckFormat, device: Option<&str>) -> anyhow::Result<()> {
+pub fn run(global: &Global, format: DocumentFormat, device: Option<&str>) -> anyhow::Result<()> {
     let (report, refusal) = check(global, device);
     let text = match format {
-        CheckFormat::Text => text(&report),
-        CheckFormat::Json => serde_json::to_string_pretty(&report)? + "\n",
+        DocumentFormat::Text => text(&report),
+        DocumentFormat::Json => serde_json::to_string_pretty(&report)? + "\n",
     };
     stdout::print(text.as_bytes())?;
     refusal.map_or(Ok(()), Err)

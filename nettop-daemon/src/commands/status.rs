@@ -2,7 +2,7 @@
 
 use crate::{
     client,
-    query::{format::CheckFormat, global::Global},
+    query::{format::DocumentFormat, global::Global},
     render::status::text,
     sys::stdout,
 };
@@ -13,11 +13,11 @@ use crate::{
 ///
 /// [`crate::error::Unavailable`] where none runs, [`crate::error::NotPermitted`] where it refuses, else if it does not
 /// answer.
-pub fn run(global: &Global, format: CheckFormat) -> anyhow::Result<()> {
+pub fn run(global: &Global, format: DocumentFormat) -> anyhow::Result<()> {
     let status = client::read(&client::ask(global, "/v1/status")?)?;
     let shown = match format {
-        CheckFormat::Text => text(&status),
-        CheckFormat::Json => serde_json::to_string_pretty(&status)? + "\n",
+        DocumentFormat::Text => text(&status),
+        DocumentFormat::Json => serde_json::to_string_pretty(&status)? + "\n",
     };
     stdout::print(shown.as_bytes())
 }

@@ -7,11 +7,11 @@ use clap::ValueEnum;
 pub enum Format {
     /// Columns for people
     Table,
-    /// One indented document per report
+    /// One indented document, of each report
     Json,
-    /// One document per line and report
+    /// The same in one line
     Ndjson,
-    /// One line per row, device and loss counter
+    /// One line per row; of reports, also per device and loss counter
     Csv,
 }
 
@@ -41,12 +41,12 @@ pub enum DropsFormat {
     Csv,
 }
 
-/// How `nettopd check` prints.
+/// How `nettopd check` and `nettopd status` print.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CheckFormat {
+pub enum DocumentFormat {
     /// Lines for people
     Text,
-    /// One document, `nettop.check/1`
+    /// One indented document
     Json,
 }
 
