@@ -53,7 +53,7 @@ pub struct DropKey {
     pub transport: u16,
 }
 
-/// Key of what the table of drops gave back of a living process, on one device. The daemon writes it, for the next one.
+/// Key of what the table of drops gave back of a running process, on one device. The daemon writes it, for the next one.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Pod, Zeroable)]
 pub struct ProcessDropsKey {

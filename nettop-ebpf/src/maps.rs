@@ -78,7 +78,7 @@ pub static DROPS: PerCpuHashMap<DropKey, DropCount> = PerCpuHashMap::with_max_en
 /// Drops, and events, that found no room in the table.
 #[map]
 pub static OTHER_DROPS: PerCpuArray<DropCount> = PerCpuArray::with_max_entries(2, 0);
-/// What the table gave back of living processes. Only daemons use it. Not preallocated: mostly empty.
+/// What the table gave back of running processes. Only daemons use it. Not preallocated: mostly empty.
 #[map]
 pub static PROCESS_DROPS: HashMap<ProcessDropsKey, ProcessDrops> =
     HashMap::with_max_entries(1, BPF_F_NO_PREALLOC as u32);

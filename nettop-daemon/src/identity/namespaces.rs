@@ -1,7 +1,7 @@
 //! Ways into other network namespaces: through a process or a thread that is there, or a mount. A way is known by inode
 //! number only; the namespace itself shows whose number it is now.
 //!
-//! No namespace is held open between readings: that would keep a dead container's devices alive.
+//! No namespace is held open between readings: that would keep the devices of a container that ended.
 
 use std::{
     collections::HashMap,

@@ -222,7 +222,7 @@ impl Processes {
         self.details(&OwnerReading { key: *key, comm, comm_time_ns: 0, is_kernel_thread: false, exited: false })
     }
 
-    /// Ends a round of events. A connection's end may be reported long after its process was read: living processes stay,
+    /// Ends a round of events. A connection's end may be reported long after its process was read: running processes stay,
     /// ended ones for [`MAX_ENDED_ROUNDS`] more.
     pub fn forget_ended(&mut self) {
         let (root, generation) = (&self.root, self.generation);

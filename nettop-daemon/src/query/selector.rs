@@ -98,7 +98,7 @@ impl Selector {
     }
 }
 
-/// The version of IP that its packets have: a socket of IPv6 whose addresses are mapped ones of IPv4 speaks that.
+/// The version of IP that its packets have: a socket of IPv6 whose addresses are mapped ones of IPv4 uses that.
 pub fn ip_version(record: &SocketRecord) -> u8 {
     const AF_INET: u16 = 2;
     let is_mapped = |address| Address::from(address).0.is_ipv4();

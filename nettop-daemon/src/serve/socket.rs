@@ -1,4 +1,4 @@
-//! The socket's file: nobody finds it with wrong permissions, and a living daemon keeps its own.
+//! The socket's file: nobody finds it with wrong permissions, and a running daemon keeps its own.
 
 use std::{
     fs,
@@ -40,7 +40,7 @@ impl Socket {
     ///
     /// # Errors
     ///
-    /// If a living daemon, another user's socket, or something that is no socket, has the path, or it cannot be made.
+    /// If a running daemon, another user's socket, or something that is no socket, has the path, or it cannot be made.
     pub fn bind(path: &Path) -> anyhow::Result<Self> {
         let shown = path.display();
         let group = Group::from_name(GROUP).ok().flatten().map(|group| group.gid);
@@ -98,7 +98,7 @@ fn grant(path: &Path, group: Option<Gid>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Checks what is there already. What a dead daemon left is replaced later, atomically.
+/// Checks what is there already. What a daemon that ended left is replaced later, atomically.
 fn make_room(path: &Path) -> anyhow::Result<()> {
     let shown = path.display();
     let found = match fs::symlink_metadata(path) {

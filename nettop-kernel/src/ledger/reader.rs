@@ -139,7 +139,7 @@ pub struct Reading {
     pub rows: Vec<RowReading>,
     /// By namespace and interface index.
     pub devices: BTreeMap<(Netns, u32), DeviceReading>,
-    /// The namespaces of all rows, each with a few living processes that used it.
+    /// The namespaces of all rows, each with a few running processes that used it.
     pub namespaces: BTreeMap<Netns, Vec<u32>>,
     /// Pairs of devices with forwarded traffic.
     pub forwarded: Vec<PairReading>,
@@ -263,7 +263,7 @@ impl Ledger {
 
 impl Reading {
     fn add(&mut self, row: &RowReading) {
-        /// One living process is enough, but it may have moved or ended.
+        /// One running process is enough, but it may have moved or ended.
         const MAX_PIDS: usize = 8;
         let device = self.devices.entry((row.key.netns, row.key.ifindex)).or_default();
         let kinds = &mut device.super_packets[row.key.family as usize & 1];

@@ -83,7 +83,7 @@ fn hardware(device: &Device, related: &Related<'_>) -> [Basis; 2] {
     [tx, rx]
 }
 
-/// Software that speaks Ethernet.
+/// Software that uses Ethernet.
 fn ethernet(device: &Device, related: &Related<'_>) -> [Basis; 2] {
     match device.identity.kind.as_str() {
         "veth" => veth(device, &related.peers),
