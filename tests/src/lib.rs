@@ -28,6 +28,7 @@ mod sniffer;
 pub mod sockets;
 mod stream;
 mod tables;
+mod wait;
 
 /// Version of the running kernel. Only for what a kernel is known to lack; nettopd itself never asks.
 pub fn kernel() -> (u32, u32) {
@@ -65,3 +66,4 @@ pub use process::{Process, become_nobody, set_name, unshare_as_nobody};
 pub use sniffer::{Frames, Sniffer};
 pub use stream::{Stream, StreamResult};
 pub use tables::{Kept, ports};
+pub use wait::wait_until;

@@ -5,10 +5,9 @@ use std::{
     io::Write as _,
     net::TcpStream,
     os::fd::{AsRawFd, FromRawFd as _, OwnedFd, RawFd},
-    time::{Duration, Instant},
 };
 
-use crate::amount;
+use crate::wait_until;
 
 /// Checks the result of a system call.
 pub fn check(result: isize) -> u64 {
@@ -45,17 +44,12 @@ pub fn tcp_info(stream: &TcpStream) -> libc::tcp_info {
 
 /// Waits until the other end has acknowledged all that was sent.
 pub fn wait_until_acknowledged(stream: &impl AsRawFd) {
-    let deadline = Instant::now() + Duration::from_secs(amount(20, 80));
-    loop {
+    wait_until("all that was sent is acknowledged", || {
         let mut queued: libc::c_int = 0;
         // SAFETY: SIOCOUTQ, which is TIOCOUTQ by number, writes one int.
         check(unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, &raw mut queued) } as isize);
-        if queued == 0 {
-            return;
-        }
-        assert!(Instant::now() < deadline, "{queued} B are not acknowledged");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+        queued == 0
+    });
 }
 
 /// Sends until a retransmission. Returns how much.

@@ -19,7 +19,9 @@ use nettop_tests::{
     drops::{LOSSY, nft_drop},
     nettopd_command,
     pairs::{read_all, send_until_sent_again, set_option, socket, tcp_info},
-    run_nettopd, set_name, veth_pair,
+    run_nettopd, set_name,
+    sockets::wait_until_acknowledged,
+    veth_pair,
 };
 use nix::sys::{
     signal::Signal,
@@ -69,9 +71,7 @@ fn what_is_sent_again_is_reported_while_a_connection_lasts_and_at_its_end() {
     let client = Process::start(Some(&a), |parent| {
         let mut stream = TcpStream::connect("10.0.0.2:4000").unwrap();
         let sent = send_until_sent_again(&mut stream);
-        while tcp_info(&stream).tcpi_unacked > 0 {
-            sleep(Duration::from_millis(10));
-        }
+        wait_until_acknowledged(&stream);
         parent.send_number(tcp_info(&stream).tcpi_total_retrans.into());
         parent.wait_for_parent();
         stream.shutdown(std::net::Shutdown::Write).unwrap();
@@ -117,7 +117,7 @@ fn what_comes_to_nothing_is_reported_with_its_reason() {
     });
     let pid = client.pid();
     client.finish();
-    sleep(Duration::from_millis(200));
+    stream.wait_for(|event| event.pid == Some(pid) && event.outcome.as_deref() == Some("reset"));
     let result = stream.stop();
     let failed: Vec<_> = result.of("failed", pid).map(|event| (event.remote_port, event.outcome.as_deref())).collect();
     assert_eq!(failed, [(4001, Some("refused")), (4002, Some("timed out")), (4002, Some("given up"))]);
@@ -146,7 +146,7 @@ fn a_connection_older_than_nettopd_is_reported_when_it_ends() {
     let stream = Stream::connections(&[]);
     pair.go();
     pair.finish();
-    sleep(Duration::from_millis(200));
+    (0..2).for_each(|_| stream.wait_for(|event| event.pid == Some(pid) && event.event == "closed"));
     let result = stream.stop();
     let closed: Vec<_> = result.of("closed", pid).collect();
     assert_eq!(closed.len(), 2, "{result:?}");

@@ -5,7 +5,6 @@ use std::{
     net::{TcpListener, TcpStream, UdpSocket},
     os::fd::AsRawFd as _,
     process::Command,
-    time::Duration,
 };
 
 use nettop_model::drops::{Class, DropReport};
@@ -14,7 +13,7 @@ use nettop_tests::{
     drops::{drops, function, lost, netstat, nft_counted, nft_drop, packets, snmp},
     kernel,
     pairs::{socket, tun},
-    routed, wire,
+    routed, wait_until, wire,
 };
 use nix::sys::socket::{SockaddrIn, bind, setsockopt, sockopt};
 use serde_json::Value;
@@ -146,9 +145,7 @@ fn a_neighbour_that_does_not_answer_costs_the_sender_its_packets() {
             let _ = socket.send_to(&[0; 10], "10.0.0.99:4000");
         }
         // Nothing waits for the address any more.
-        while !entry().contains("FAILED") {
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        wait_until("nobody has the address", || entry().contains("FAILED"));
         // Packets reported as sent that failed are made up for.
         for _ in 0..5 {
             socket.send_to(&[0; 10], "10.0.0.2:4000").unwrap();

@@ -7,7 +7,7 @@ use std::{
 };
 
 use nettop_tests::{
-    Moved, Namespace, Nettopd, Process, Sniffer, amount, assert_app, device, drops::netstat, kernel, wire,
+    Moved, Namespace, Nettopd, Process, Sniffer, amount, assert_app, device, drops::netstat, kernel, wait_until, wire,
 };
 
 const ADDRESSES: [&str; 2] = ["127.0.0.1", "::1"];
@@ -77,9 +77,7 @@ fn wait_for_fin_wait2() {
         let text = fs::read_to_string(format!("/proc/self/net/{file}")).unwrap();
         text.lines().any(|line| line.split_whitespace().nth(3) == Some("05"))
     };
-    while !["tcp", "tcp6"].into_iter().any(has_one) {
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
+    wait_until("a FIN is acknowledged", || ["tcp", "tcp6"].into_iter().any(has_one));
 }
 
 #[test]

@@ -19,7 +19,7 @@ use std::{
 };
 
 use nettop_model::trace::Record;
-use nettop_tests::{Moved, Namespace, Process, amount, calls, nettopd_command, set_name, skip};
+use nettop_tests::{Moved, Namespace, Process, amount, calls, nettopd_command, set_name, skip, wait_until};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -299,9 +299,7 @@ fn a_flood_is_shown_or_counted() {
         if !is_read {
             // A stuck reader, until all is over.
             let stat = format!("/proc/{}/stat", flood.pid());
-            while !fs::read_to_string(&stat).unwrap().contains(") Z ") {
-                sleep(Duration::from_millis(50));
-            }
+            wait_until("all calls are made", || fs::read_to_string(&stat).unwrap().contains(") Z "));
             let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
             let rss = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
             let rss_kib: u64 = rss.split_whitespace().nth(1).unwrap().parse().unwrap();

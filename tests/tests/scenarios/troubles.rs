@@ -4,8 +4,6 @@ use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::{AsRawFd as _, OwnedFd},
-    thread::sleep,
-    time::{Duration, Instant},
 };
 
 use nettop_model::{Snapshot, drops::Class};
@@ -16,7 +14,7 @@ use nettop_tests::{
     pairs::{read_all, send_until_sent_again, socket},
     rows_of,
     service::Service,
-    veth_pair,
+    veth_pair, wait_until,
 };
 use nix::{
     sys::socket::{Backlog, Shutdown, SockaddrIn, bind, connect, listen, shutdown},
@@ -62,14 +60,6 @@ fn queued(namespace: &Namespace, port: u16) -> u64 {
     let listener = text.lines().find(|line| line.contains(&format!(":{port:04X} 00000000:0000 0A "))).unwrap();
     let queues = listener.split_whitespace().nth(4).unwrap();
     u64::from_str_radix(queues.split_once(':').unwrap().1, 16).unwrap()
-}
-
-fn wait_until(what: &str, holds: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(amount(20, 80));
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what}");
-        sleep(Duration::from_millis(5));
-    }
 }
 
 #[test]

@@ -99,7 +99,9 @@ fn a_shared_listeners_connection_is_its_acceptors_and_a_passed_one_its_users() {
     });
     let numbers: Vec<u64> = (0..6).map(|_| parent.wait_until_ready()).collect();
     parent.finish();
-    sleep(Duration::from_millis(200));
+    let closed = |event: &Record| event.event == "closed" && [event.local_port, event.remote_port].contains(&4000);
+    // Both ends of each.
+    (0..2 * numbers.len() / 3).for_each(|_| stream.wait_for(closed));
     let result = stream.stop();
     for expected in numbers.chunks(3) {
         let [acceptor, port, user] = expected else { unreachable!() };
