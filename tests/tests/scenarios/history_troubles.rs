@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::FileExt as _,
+    os::unix::fs::{FileExt as _, symlink},
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
@@ -205,7 +205,9 @@ fn a_disk_that_turns_read_only_is_written_again_when_it_may_be() {
     image(&disk, 16 << 20, &[]);
     let options = ["-o", "loop,errors=remount-ro", disk.to_str().unwrap()];
     let mount = Mount::new(folder.path().join("mount"), &options);
-    let mut sampler = Sampler::start(mount.folder.join("history.db"), Limits::default());
+    let link = folder.path().join("link");
+    symlink(&mount.folder, &link).unwrap();
+    let mut sampler = Sampler::start(link.join("history.db"), Limits::default());
     sampler.put_until("it writes", |sampler| sampler.has(BEGIN));
     // As the kernel does when it finds the file system damaged.
     let device = Command::new("findmnt").args(["-no", "SOURCE"]).arg(&mount.folder).output().unwrap();
@@ -213,10 +215,12 @@ fn a_disk_that_turns_read_only_is_written_again_when_it_may_be() {
     let device = device.trim().trim_start_matches("/dev/");
     fs::write(format!("/sys/fs/ext4/{device}/trigger_fs_error"), "nettopd").unwrap();
     sampler.put_until("it sheds", |sampler| sampler.writer.shed() > 0);
-    // The writer has let go of the file: the file system can be taken down and repaired.
+    // The writer has let go of the file: the file system can be taken down and repaired. Meanwhile no other file is made.
+    fs::remove_file(&link).unwrap();
     drop(mount);
     let _ = Command::new("fsck.ext4").arg("-fy").arg(&disk).output().unwrap();
     let mount = Mount::new(folder.path().join("mount"), &options);
+    symlink(&mount.folder, &link).unwrap();
     sampler.assert_recovers();
     let shed = sampler.finish();
     assert!(shed > 0);
