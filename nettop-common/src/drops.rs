@@ -60,7 +60,7 @@ pub struct ProcessDropsKey {
     pub owner: Ref,
     pub netns: Netns,
     pub ifindex: u32,
-    pub _pad: u32,
+    pub padding: u32,
 }
 
 /// Packets.

@@ -291,7 +291,7 @@ impl Drops {
         if more == ProcessDrops::default() {
             return;
         }
-        let key = ProcessDropsKey { owner, netns, ifindex, _pad: 0 };
+        let key = ProcessDropsKey { owner, netns, ifindex, padding: 0 };
         let counted = ProcessDrops::default();
         let given_back = self.given_back.entry(key).or_insert(GivenBack { key, owner: reading, counted });
         given_back.counted.drops += more.drops;
