@@ -72,10 +72,20 @@ pub struct ProcessDrops {
     pub retransmits: u64,
 }
 
-/// One CPU's share of a drop's count.
+/// One CPU's part of a drop's count.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Pod, Zeroable)]
 pub struct DropCount {
     pub packets: u64,
     pub bytes: u64,
+}
+
+/// One CPU's part of an entry of the table of drops.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Pod, Zeroable)]
+pub struct DropEntry {
+    pub count: DropCount,
+    /// Index in [`crate::share`] of what the entry counts against. 0 but on the CPU that made it.
+    pub share: u32,
+    pub padding: u32,
 }

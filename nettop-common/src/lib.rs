@@ -25,7 +25,7 @@ pub mod tag;
 pub mod trace;
 
 pub use connection::{Association, AssociationKey, Connection, ConnectionEvent};
-pub use drops::{DropCount, DropKey, ProcessDrops, ProcessDropsKey};
+pub use drops::{DropCount, DropEntry, DropKey, ProcessDrops, ProcessDropsKey};
 pub use filter::EventFilter;
 pub use forwarded::{Forwarded, Pair, PairKey};
 pub use owner::{Owner, OwnerKey};

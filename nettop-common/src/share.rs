@@ -21,6 +21,9 @@ pub struct Share {
     pub listeners: u32,
     /// Pairs of devices between which something is forwarded.
     pub pairs: u32,
+    /// Kinds of drops.
+    pub drops: u32,
+    pub padding: u32,
 }
 
 /// Index of a user by its number in the initial user namespace.

@@ -19,6 +19,7 @@ pub struct Stats {
     pub ports_in_use: u64,
     pub listeners_in_use: u64,
     pub pairs_in_use: u64,
+    pub drops_in_use: u64,
     /// Requests for a row beyond the limit of the table, or of the share.
     pub rows_full: u64,
     pub owners_full: u64,

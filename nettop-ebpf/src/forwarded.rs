@@ -2,7 +2,7 @@
 
 use nettop_common::{
     Pair, PairKey,
-    abi::{IPPROTO_TCP, IPPROTO_UDP},
+    abi::{BPF_NOEXIST, IPPROTO_TCP, IPPROTO_UDP},
     forwarded::MAX_PAIRS,
 };
 
@@ -20,9 +20,7 @@ pub fn add_to(key: &PairKey, net: u64, packet: &Packet, is_merged: bool, protoco
         let share = shares::of_namespace(key.netns, net);
         let pair = Pair { share, ..Pair::default() };
         shares::insert(
-            &FORWARDED,
-            key,
-            pair,
+            || FORWARDED.insert(key, pair, BPF_NOEXIST),
             share,
             MAX_PAIRS,
             |stats| &mut stats.pairs_in_use,

@@ -6,8 +6,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, Queue, RingBuf},
 };
 use nettop_common::{
-    Association, AssociationKey, DropCount, DropKey, Listener, Owner, OwnerKey, Pair, PairKey, PortHolder, PortKey,
-    ProcessDrops, ProcessDropsKey, ProcessRecord, Row, RowKey, Share, SocketTag, Stats,
+    Association, AssociationKey, DropCount, DropEntry, DropKey, Listener, Owner, OwnerKey, Pair, PairKey, PortHolder,
+    PortKey, ProcessDrops, ProcessDropsKey, ProcessRecord, Row, RowKey, Share, SocketTag, Stats,
     abi::BPF_F_NO_PREALLOC,
     forwarded,
     process::{NAME_BYTES, NAMES_BYTES},
@@ -72,9 +72,9 @@ pub struct ListenerPacket {
 #[map]
 pub static LAST_LISTENER_PACKET: PerCpuArray<ListenerPacket> = PerCpuArray::with_max_entries(1, 0);
 
-/// Drops. Each CPU adds to its own counts.
+/// Kinds of drops. Each CPU adds to its own counts.
 #[map]
-pub static DROPS: PerCpuHashMap<DropKey, DropCount> = PerCpuHashMap::with_max_entries(1, 0);
+pub static DROPS: PerCpuHashMap<DropKey, DropEntry> = PerCpuHashMap::with_max_entries(1, 0);
 /// Drops, and events, that found no room in the table.
 #[map]
 pub static OTHER_DROPS: PerCpuArray<DropCount> = PerCpuArray::with_max_entries(2, 0);

@@ -2,12 +2,12 @@
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use nettop_common::{
-    Owner, OwnerKey, Ref,
+    Netns, Owner, OwnerKey, Ref,
     abi::BPF_NOEXIST,
     log::{Hook, What},
     owner::{FIRST, LIVE, OVERFLOW, UNRECORDED},
     row::SLACK,
-    share::has_room,
+    share::{self, has_room},
 };
 
 use crate::{
@@ -27,6 +27,17 @@ pub fn get(owner: Ref) -> Option<&'static mut Owner> {
     // retires it, generation first.
     let entry = OWNERS.get_ptr_mut(owner.slot()).map(|entry| unsafe { &mut *entry })?;
     (entry.generation == owner.generation()).then_some(entry)
+}
+
+/// Whose limit counts for what an owner has in a namespace, a `struct net`. Processes that found no room share one
+/// limit; what is the kernel's counts against its namespace's.
+#[inline(always)]
+pub fn share_of(owner: Ref, netns: Netns, net: u64) -> u32 {
+    match get(owner) {
+        Some(entry) if owner.slot() >= FIRST => entry.share,
+        _ if owner.slot() == OVERFLOW => share::of_user(u32::MAX),
+        _ => shares::of_namespace(netns, net),
+    }
 }
 
 /// The owner for a process, made if needed. `task` is the address of one of its tasks, `sk` that of the socket, for the log.

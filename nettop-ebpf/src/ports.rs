@@ -4,11 +4,10 @@
 use aya_ebpf::Global;
 use nettop_common::{
     Listener, Netns, PortHolder, PortKey, Ref, SocketTag,
-    abi::{AF_INET6, IPPROTO_SCTP, IPPROTO_TCP, TCP_LISTEN},
+    abi::{AF_INET6, BPF_NOEXIST, IPPROTO_SCTP, IPPROTO_TCP, TCP_LISTEN},
     offsets::ABSENT,
-    owner::{FIRST, LIVE, OVERFLOW},
+    owner::LIVE,
     ports::{Address, MAPPED, MAX_PORTS},
-    share,
     tag::{CHILD, RELEASED},
 };
 
@@ -61,21 +60,21 @@ pub fn bind(tag: &mut SocketTag) {
 fn insert(key: PortKey, tag: &SocketTag) {
     let share = share_of(tag);
     let holder = PortHolder { owner: tag.owner, socket: tag.address, share, padding: 0 };
-    if !shares::insert(&PORTS, key, holder, share, MAX_PORTS, |stats| &mut stats.ports_in_use, |share| &mut share.ports)
-    {
+    if !shares::insert(
+        || PORTS.insert(key, holder, BPF_NOEXIST),
+        share,
+        MAX_PORTS,
+        |stats| &mut stats.ports_in_use,
+        |share| &mut share.ports,
+    ) {
         count(|stats| &raw mut stats.ports_full);
     }
 }
 
-/// Whose limit a port or a listener counts against. Processes that found no room share one limit; the kernel's listeners
-/// count against their namespace's.
+/// Whose limit a port or a listener counts against.
 #[inline(always)]
 fn share_of(tag: &SocketTag) -> u32 {
-    match owners::get(tag.owner) {
-        Some(entry) if tag.owner.slot() >= FIRST => entry.share,
-        _ if tag.owner.slot() == OVERFLOW => share::of_user(u32::MAX),
-        _ => shares::of_namespace(tag.netns, probe(tag.address, &kernel::SOCK_NET)),
-    }
+    owners::share_of(tag.owner, tag.netns, probe(tag.address, &kernel::SOCK_NET))
 }
 
 /// Notes where a socket is, if none is known there, and its current owner.
@@ -272,9 +271,7 @@ fn insert_listener(tag: &SocketTag, cookie: u64) {
         padding: 0,
     };
     if !shares::insert(
-        &LISTENERS,
-        cookie,
-        listener,
+        || LISTENERS.insert(cookie, listener, BPF_NOEXIST),
         share,
         MAX_PORTS,
         |stats| &mut stats.listeners_in_use,

@@ -1,13 +1,7 @@
 //! Whose limit an entry of a table counts against. For slow paths.
 
-use core::borrow::Borrow;
-
-use aya_ebpf::{Global, maps::HashMap};
-use nettop_common::{
-    Netns, Share, Stats,
-    abi::{BPF_NOEXIST, EEXIST},
-    share,
-};
+use aya_ebpf::Global;
+use nettop_common::{Netns, Share, Stats, abi::EEXIST, share};
 
 use crate::{
     atomic::{add, add_word},
@@ -50,13 +44,11 @@ pub fn get(index: u32) -> Option<&'static mut Share> {
     SHARES.get_ptr_mut(index).map(|share| unsafe { &mut *share })
 }
 
-/// Adds an entry to a table of `limit` entries, and counts it there and in its share. False if there is no room; true also
-/// if another CPU was first.
+/// Adds an entry to a table of `limit` entries by `insert`, and counts it there and in its share. False if there is no
+/// room; true also if another CPU was first.
 #[inline(always)]
-pub fn insert<K, V>(
-    table: &HashMap<K, V>,
-    key: impl Borrow<K>,
-    value: impl Borrow<V>,
+pub fn insert(
+    insert: impl FnOnce() -> Result<(), i32>,
     share: u32,
     limit: u32,
     in_use: impl Fn(&mut Stats) -> &mut u64,
@@ -67,7 +59,7 @@ pub fn insert<K, V>(
     if !share::has_room(share, *of_share, *in_use, limit.into()) {
         return false;
     }
-    match table.insert(key, value, BPF_NOEXIST) {
+    match insert() {
         Ok(()) => {
             add(in_use, 1);
             add_word(of_share, 1);

@@ -97,6 +97,7 @@ impl Kernel {
             // Instead of all kernel types: the object has no relocations by type.
             .btf(Some(&self.kernel_btf))
             .override_global("ROW_LIMIT", &row_limit, true)
+            .override_global("DROPS_LIMIT", &limits.drops, true)
             .override_global("UNSENT_REASONS", &unsent, true)
             .override_global("QDISC_SUBSYSTEM", &qdisc_subsystem, true)
             .override_global("OWNER_LIMIT", &owner_limit, true)

@@ -5,7 +5,7 @@ use std::{mem::offset_of, os::fd::OwnedFd, sync::atomic::Ordering};
 use anyhow::Context as _;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, Queue};
 use nettop_common::{
-    DropKey, Listener, Owner, Pair, PairKey, ProcessDrops, ProcessDropsKey, Row, RowKey, Share, Stats, share,
+    DropEntry, DropKey, Listener, Owner, Pair, PairKey, ProcessDrops, ProcessDropsKey, Row, RowKey, Share, Stats, share,
 };
 
 use super::{
@@ -30,7 +30,7 @@ pub struct Programs {
     pub(super) free_rows: Queue<MapData, u32>,
     pub(super) free_owners: Queue<MapData, u32>,
     pub(super) forwarded: HashMap<MapData, [u32; size_of::<PairKey>() / 4], [u64; size_of::<Pair>() / 8]>,
-    pub(super) drops: PerCpuHashMap<MapData, [u64; size_of::<DropKey>() / 8], [u64; 2]>,
+    pub(super) drops: PerCpuHashMap<MapData, [u64; size_of::<DropKey>() / 8], [u64; size_of::<DropEntry>() / 8]>,
     pub(super) other_drops: PerCpuArray<MapData, [u64; 2]>,
     pub(super) process_drops:
         HashMap<MapData, [u64; size_of::<ProcessDropsKey>() / 8], [u64; size_of::<ProcessDrops>() / 8]>,

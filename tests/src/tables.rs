@@ -3,10 +3,10 @@
 use std::fs;
 
 use aya::{
-    maps::{Array, HashMap, Map, MapData},
+    maps::{Array, HashMap, Map, MapData, PerCpuHashMap},
     programs::loaded_programs,
 };
-use nettop_common::{Listener, OwnerKey, Pair, PairKey, PortHolder, PortKey, RowKey, Stats};
+use nettop_common::{DropEntry, DropKey, Listener, OwnerKey, Pair, PairKey, PortHolder, PortKey, RowKey, Stats};
 
 /// What a process that loaded programs keeps.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,6 +31,8 @@ pub struct Tables {
     pub listeners: usize,
     /// Pairs of devices between which something was forwarded.
     pub pairs: usize,
+    /// Kinds of drops.
+    pub drops: usize,
 }
 
 impl Tables {
@@ -41,6 +43,7 @@ impl Tables {
             ports: ports(pid).len(),
             listeners: keys::<8, { size_of::<Listener>() }>(pid, "LISTENERS").len(),
             pairs: keys::<{ size_of::<PairKey>() }, { size_of::<Pair>() }>(pid, "FORWARDED").len(),
+            drops: kinds_of_drops(pid),
         }
     }
 
@@ -54,13 +57,21 @@ impl Tables {
             ports: entries(stats.ports_in_use),
             listeners: entries(stats.listeners_in_use),
             pairs: entries(stats.pairs_in_use),
+            drops: entries(stats.drops_in_use),
         }
     }
 
     /// By name.
-    pub const fn entries(&self) -> [(&'static str, usize); 5] {
-        let Self { owners, rows, ports, listeners, pairs } = *self;
-        [("owners", owners), ("rows", rows), ("ports", ports), ("listeners", listeners), ("pairs", pairs)]
+    pub const fn entries(&self) -> [(&'static str, usize); 6] {
+        let Self { owners, rows, ports, listeners, pairs, drops } = *self;
+        [
+            ("owners", owners),
+            ("rows", rows),
+            ("ports", ports),
+            ("listeners", listeners),
+            ("pairs", pairs),
+            ("kinds of drops", drops),
+        ]
     }
 }
 
@@ -86,6 +97,14 @@ fn anonymous_kib(pid: u32) -> u64 {
 pub fn ports(pid: u32) -> Vec<PortKey> {
     let keys = keys::<{ size_of::<PortKey>() }, { size_of::<PortHolder>() }>(pid, "PORTS");
     keys.iter().map(|key| bytemuck::pod_read_unaligned(key)).collect()
+}
+
+fn kinds_of_drops(pid: u32) -> usize {
+    const KEY_BYTES: usize = size_of::<DropKey>();
+    const VALUE_BYTES: usize = size_of::<DropEntry>();
+    let map = Map::PerCpuHashMap(map(pid, "DROPS"));
+    let map = PerCpuHashMap::<_, [u8; KEY_BYTES], [u8; VALUE_BYTES]>::try_from(map).unwrap();
+    map.keys().filter_map(Result::ok).count()
 }
 
 /// The keys of a hash, by the size of a key and of a value.

@@ -5,7 +5,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::{Global, programs::BtfTracePointContext};
 use nettop_common::{
-    DropCount, DropKey, Netns, Ref,
+    DropEntry, DropKey, Netns, Ref,
     abi::{BPF_NOEXIST, IPPROTO_TCP, SKB_DST_NOREF, TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_TIME_WAIT},
     drops::{attribution, event},
 };
@@ -15,7 +15,7 @@ use crate::{
     atomic,
     kernel::{self, load, probe},
     maps::{DROPS, OTHER_DROPS},
-    ports,
+    owners, ports, shares,
     storage::SOCKETS,
     tags,
 };
@@ -35,6 +35,9 @@ static REASON_SOCKET_RCVBUFF: Global<u32> = Global::new(u32::MAX);
 /// Whether the tracepoint has `rx_sk`, its fourth argument (6.11).
 #[unsafe(no_mangle)]
 static HAS_RX_SK: Global<u32> = Global::new(0);
+/// Most kinds of drops.
+#[unsafe(no_mangle)]
+static DROPS_LIMIT: Global<u32> = Global::new(0);
 
 /// The tracepoint's data.
 pub struct Freed {
@@ -78,8 +81,9 @@ pub fn count(freed: &Freed) {
         protocol: u16::from_be(load(skb, &kernel::SKB_PROTOCOL)),
         transport: 0,
     };
+    let mut net = 0;
     if is_full(freed.rx_sk, freed.rx_state) {
-        bill(&mut key, freed.rx_sk, attribution::RECEIVER);
+        bill(&mut key, &mut net, freed.rx_sk, attribution::RECEIVER);
         if freed.rx_state == TCP_LISTEN {
             ports::freed_at_listener(freed.rx_sk as u64, freed.reason);
         }
@@ -87,10 +91,10 @@ pub fn count(freed: &Freed) {
     if key.attribution == attribution::NONE {
         let sk: *const c_void = load(skb, &kernel::SKB_SK);
         if !sk.is_null() && is_full(sk, probe(sk as u64, &kernel::SOCK_STATE)) {
-            bill(&mut key, sk, attribution::PACKET);
+            bill(&mut key, &mut net, sk, attribution::PACKET);
         }
     }
-    place(&mut key, skb);
+    place(&mut key, &mut net, skb);
     let packet = destination::of(key.protocol, skb);
     key.transport = u16::from(packet.transport);
     // If nobody listened, the holder of the port holds it at another address. A sniffer's copy is not for the packet's
@@ -105,7 +109,7 @@ pub fn count(freed: &Freed) {
         key.owner = owner;
         key.attribution = attribution::ADDRESS;
     }
-    add(&key, 1, u64::from(load::<u32>(skb, &kernel::SKB_LEN)));
+    add(&key, net, 1, u64::from(load::<u32>(skb, &kernel::SKB_LEN)));
 }
 
 /// Adds a TCP event to the count of the socket's owner. Without a full socket it is nobody's, at the place of the
@@ -122,17 +126,19 @@ pub fn count_event(sk: *const c_void, skb: *const c_void, event: u32, packets: u
         protocol: 0,
         transport: IPPROTO_TCP,
     };
+    let mut net = 0;
     if !sk.is_null() && is_full(sk, probe(sk as u64, &kernel::SOCK_STATE)) {
-        key.netns = tags::netns_of(sk as u64);
+        net = probe(sk as u64, &kernel::SOCK_NET);
+        key.netns = kernel::netns(net);
         if let Some(tag) = SOCKETS.find(sk.cast_mut()) {
             key.owner = tag.owner;
             key.attribution = attribution::PACKET;
             key.ifindex = tags::device(tag);
         }
     } else if !skb.is_null() {
-        place(&mut key, skb);
+        place(&mut key, &mut net, skb);
     }
-    add(&key, packets, bytes);
+    add(&key, net, packets, bytes);
 }
 
 /// Whether a socket is no request and not in TIME_WAIT, which have no storage.
@@ -141,12 +147,13 @@ pub fn is_full(sk: *const c_void, state: u8) -> bool {
     !sk.is_null() && state != TCP_TIME_WAIT && state != TCP_NEW_SYN_RECV
 }
 
-/// Takes owner and namespace from a full socket.
+/// Takes owner and namespace, a `struct net`, from a full socket.
 #[inline(always)]
-fn bill(key: &mut DropKey, sk: *const c_void, attribution: u32) {
+fn bill(key: &mut DropKey, net: &mut u64, sk: *const c_void, attribution: u32) {
     if let Some(tag) = SOCKETS.find(sk.cast_mut()) {
         key.owner = tag.owner;
-        key.netns = tags::netns_of(sk as u64);
+        *net = probe(sk as u64, &kernel::SOCK_NET);
+        key.netns = kernel::netns(*net);
         key.attribution = attribution;
     }
 }
@@ -155,7 +162,7 @@ fn bill(key: &mut DropKey, sk: *const c_void, attribution: u32) {
 /// device comes first: for a forwarded packet the outgoing one, once it is set. Without one, take the namespace that
 /// routed a received packet, or its socket's.
 #[inline(always)]
-fn place(key: &mut DropKey, skb: *const c_void) {
+fn place(key: &mut DropKey, net: &mut u64, skb: *const c_void) {
     let mut device: u64 = probe(skb as u64, &kernel::SKB_DEV);
     let mut iif = 0;
     if !is_device(device) {
@@ -167,7 +174,8 @@ fn place(key: &mut DropKey, skb: *const c_void) {
             return;
         }
     }
-    let netns = kernel::netns(probe(device, &kernel::DEVICE_NET));
+    *net = probe(device, &kernel::DEVICE_NET);
+    let netns = kernel::netns(*net);
     // A sender in another namespace has no part in this drop.
     if key.attribution == attribution::PACKET && key.netns != netns {
         key.owner = Ref::NONE;
@@ -188,31 +196,35 @@ fn is_device(address: u64) -> bool {
 }
 
 #[inline(always)]
-fn add(key: &DropKey, packets: u64, bytes: u64) {
-    add_drops(key, packets, bytes);
+fn add(key: &DropKey, net: u64, packets: u64, bytes: u64) {
+    add_drops(key, net, packets, bytes);
 }
 
-/// Global, so that the verifier checks it once, and not on each path that leads here. A global function must return a
-/// number.
+/// Adds to a kind's count, made if there is room. `net` is the namespace's `struct net`, 0 if unknown. Global, so that
+/// the verifier checks it once, and not on each path that leads here. A global function must return a number.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn add_drops(key: *const DropKey, packets: u64, bytes: u64) -> u32 {
+extern "C" fn add_drops(key: *const DropKey, net: u64, packets: u64, bytes: u64) -> u32 {
     if key.is_null() {
         return 0;
     }
     // To the stack: before 6.2 maps take keys only from there.
     // SAFETY: the verifier admits null, or a whole key.
     let key = &unsafe { key.read_volatile() };
-    let one = DropCount { packets, bytes };
-    let mut count = DROPS.get_ptr_mut(key);
-    if count.is_none() {
-        if DROPS.insert(key, one, BPF_NOEXIST).is_ok() {
-            return 0;
-        }
-        // Another CPU was first, or there is no room.
-        count = DROPS.get_ptr_mut(key).or_else(|| OTHER_DROPS.get_ptr_mut(event::is_event(key.reason).into()));
+    if DROPS.get_ptr_mut(key).is_none() {
+        let share = owners::share_of(key.owner, key.netns, net);
+        let entry = DropEntry { share, ..DropEntry::default() };
+        shares::insert(
+            || DROPS.insert(key, entry, BPF_NOEXIST),
+            share,
+            DROPS_LIMIT.load(),
+            |stats| &mut stats.drops_in_use,
+            |share| &mut share.drops,
+        );
     }
-    if let Some(count) = count {
+    // SAFETY: an element of a map.
+    let count = DROPS.get_ptr_mut(key).map(|entry| unsafe { &raw mut (*entry).count });
+    if let Some(count) = count.or_else(|| OTHER_DROPS.get_ptr_mut(event::is_event(key.reason).into())) {
         // Atomic: one program may interrupt another on this CPU, and before 6.2 itself.
         // SAFETY: an element of a map.
         unsafe {

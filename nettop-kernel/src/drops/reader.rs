@@ -5,12 +5,13 @@ use std::{collections::HashMap, mem::offset_of, sync::atomic::Ordering};
 
 use bytemuck::Zeroable as _;
 use nettop_common::{
-    DropCount, DropKey, Netns, ProcessDrops, ProcessDropsKey, Ref, Stats,
+    DropCount, DropEntry, DropKey, Netns, ProcessDrops, ProcessDropsKey, Ref, Share, Stats,
     abi::IPPROTO_TCP,
     drops::{
         attribution,
         event::{self, is_event},
     },
+    share::UNLIMITED,
 };
 
 use super::{
@@ -91,6 +92,8 @@ struct Known {
     quiet: u32,
     /// Count at the last reading.
     counted: DropCount,
+    /// What it counts against, an index in [`nettop_common::share`].
+    share: u32,
 }
 
 /// State between readings.
@@ -132,15 +135,23 @@ impl Drops {
 
     /// The drops of the interval, and earlier ones still remembered. `place` reports whether a device is still there.
     pub fn read(&mut self, programs: &mut Programs, place: impl Fn(DeviceKey) -> Presence) -> DropsReading {
-        let counts: Vec<(DropKey, DropCount)> =
-            programs.drops.iter().flatten().map(|(key, values)| (bytemuck::cast(key), sum(values.iter()))).collect();
+        let counts: Vec<(DropKey, DropCount, u32)> = programs
+            .drops
+            .iter()
+            .flatten()
+            .map(|(key, values)| {
+                let entries = values.iter().map(|value| bytemuck::cast::<_, DropEntry>(*value));
+                let share = entries.clone().map(|entry| entry.share).max().unwrap_or_default();
+                (bytemuck::cast(key), total(entries.map(|entry| entry.count)), share)
+            })
+            .collect();
         self.name_locations(programs, &counts);
         for known in self.known.values_mut() {
             known.drop.interval = DropCount::default();
             known.quiet = known.quiet.saturating_add(1);
         }
-        for (key, count) in &counts {
-            self.note(programs, key, *count);
+        for (key, count, share) in &counts {
+            self.note(programs, key, *count, *share);
         }
         let is_crowded = counts.len() * 4 > programs.drops_limit as usize * 3;
         self.give_back(programs, |key| {
@@ -198,8 +209,8 @@ impl Drops {
         }
     }
 
-    fn name_locations(&mut self, programs: &mut Programs, counts: &[(DropKey, DropCount)]) {
-        let mut unknown: Vec<u64> = counts.iter().map(|(key, _)| key.location).collect();
+    fn name_locations(&mut self, programs: &mut Programs, counts: &[(DropKey, DropCount, u32)]) {
+        let mut unknown: Vec<u64> = counts.iter().map(|(key, ..)| key.location).collect();
         unknown.retain(|location| *location != 0 && !self.locations.contains_key(location));
         unknown.sort_unstable();
         unknown.dedup();
@@ -212,8 +223,9 @@ impl Drops {
         }
     }
 
-    fn note(&mut self, programs: &Programs, key: &DropKey, count: DropCount) {
+    fn note(&mut self, programs: &Programs, key: &DropKey, count: DropCount, share: u32) {
         let known = self.known(key);
+        known.share = share;
         let owner = OwnerReading::of(programs, known.drop.key.owner);
         // While the slot is its own: it may have another name by now.
         known.drop.is_current = owner.is_some();
@@ -241,11 +253,11 @@ impl Drops {
                 && may_go(key);
             if goes {
                 room -= usize::from(is_process);
-                forgotten.push((*key, known.drop.clone()));
+                forgotten.push((*key, known.share, known.drop.clone()));
             }
             !goes
         });
-        for (in_table, drop) in forgotten {
+        for (in_table, share, drop) in forgotten {
             let key = &drop.key;
             if let Some(owner) = drop.owner.filter(|_| drop.is_current) {
                 let packets = drop.total.packets;
@@ -264,7 +276,9 @@ impl Drops {
                 note_given_back(programs, offset_of!(Stats, drops_given_back), drop.total);
             }
             // Last, as for listeners.
-            let _ = programs.drops.remove(&bytemuck::cast(in_table));
+            if programs.drops.remove(&bytemuck::cast(in_table)).is_ok() {
+                programs.count_down(offset_of!(Stats, drops_in_use), share, offset_of!(Share, drops));
+            }
         }
     }
 
@@ -317,7 +331,7 @@ impl Drops {
                 (key.owner, key.attribution) = (Ref::NONE, attribution::NONE);
             }
             let drop = DropReading { key, what, owner: None, is_current: false, interval, total };
-            Known { drop, quiet: 0, counted: DropCount::default() }
+            Known { drop, quiet: 0, counted: DropCount::default(), share: UNLIMITED }
         })
     }
 }

@@ -8,9 +8,10 @@ use std::{
 
 use nettop_model::Snapshot;
 use nettop_tests::{
-    Moved, Namespace, Nettopd, Process, amount, app, assert_app_bytes, become_nobody, device, directions, netns_inode,
-    ports, skip, unshare_as_nobody,
+    Kept, Moved, Namespace, Nettopd, Process, amount, app, assert_app_bytes, become_nobody, device, directions,
+    drops::nft_drop, netns_inode, ports, rows_of, skip, unshare_as_nobody,
 };
+use nix::unistd::{Uid, setuid};
 
 fn send_to_nobody() {
     UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[0; 10], "127.0.0.1:9").unwrap();
@@ -180,6 +181,43 @@ fn a_namespace_that_root_made_leaves_room_to_others() {
     let document = nettopd.settled();
     assert_app_bytes(&document, app(&document, other.pid()).sent, 1000);
     assert!(document.rows.iter().any(|row| row.netns == crowd.inode() && row.owner == "overflow"));
+}
+
+#[test]
+fn a_user_whose_packets_are_dropped_leaves_kinds_of_drops_to_others() {
+    const KINDS: usize = 64;
+    const SOMEBODY: u32 = 65_533;
+    const DROPPED: u64 = 7;
+    let nettopd = Nettopd::start(&["--drop-kinds", &KINDS.to_string()]);
+    let alone = Namespace::new();
+    nft_drop(&alone, "output", "udp dport 4000");
+    let send = |number| {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        (0..number).for_each(|_| assert!(socket.send_to(&[0; 10], "127.0.0.1:4000").is_err()));
+    };
+    for _ in 0..3 * KINDS {
+        Process::run(Some(&alone), |_| {
+            become_nobody();
+            send(1);
+            Moved::default()
+        });
+    }
+    let other = Process::start(Some(&alone), move |parent| {
+        setuid(Uid::from_raw(SOMEBODY)).unwrap();
+        send(DROPPED);
+        parent.signal_ready();
+        parent.wait_for_parent();
+        Moved::default()
+    });
+    other.wait_until_ready();
+    let document = nettopd.settled();
+    assert!(document.other_drops.total.packets > KINDS as u64, "{:?}", document.other_drops);
+    let kinds = document.drops.iter().filter(|drop| drop.pid == Some(other.pid()));
+    assert_eq!(kinds.map(|drop| drop.total.packets).collect::<Vec<_>>(), [DROPPED]);
+    assert_eq!(rows_of(&document, other.pid()).iter().map(|row| row.drops.total).sum::<u64>(), DROPPED);
+    // A kind may be made between the two readings.
+    let kept = Kept::by(nettopd.pid());
+    assert!(kept.tables.drops.abs_diff(kept.counted.drops) <= 1, "{kept:?}");
 }
 
 /// Each namespace has sockets by which the kernel itself sends, as to its neighbours. They have the protocol's number for a

@@ -10,8 +10,8 @@ use std::{
 use aya::maps::{Map, MapData};
 use bytemuck::Zeroable as _;
 use nettop_common::{
-    Direction, DropKey, Flow, Listener, Owner, OwnerKey, Pair, PairKey, ProcessDrops, ProcessDropsKey, Ref, Row,
-    RowKey, Sent, Share, Stats, abi::BPF_NOEXIST, owner, row, share,
+    Direction, DropEntry, DropKey, Flow, Listener, Owner, OwnerKey, Pair, PairKey, ProcessDrops, ProcessDropsKey, Ref,
+    Row, RowKey, Sent, Share, Stats, abi::BPF_NOEXIST, owner, row, share,
 };
 
 use super::Ledger;
@@ -57,7 +57,7 @@ impl Maps {
             ("FREE_ROWS", queue, 0, 4, rows, 0),
             ("FREE_OWNERS", queue, 0, 4, owners, 0),
             ("FORWARDED", hash, size_of::<PairKey>(), size_of::<Pair>(), 1, 0),
-            ("DROPS", per_cpu_hash, size_of::<DropKey>(), 16, 1, 0),
+            ("DROPS", per_cpu_hash, size_of::<DropKey>(), size_of::<DropEntry>(), 1, 0),
             ("OTHER_DROPS", per_cpu_array, 4, 16, 2, 0),
             ("PROCESS_DROPS", hash, size_of::<ProcessDropsKey>(), size_of::<ProcessDrops>(), 1, 0),
             ("LISTENERS", hash, 8, size_of::<Listener>(), 1, 0),
