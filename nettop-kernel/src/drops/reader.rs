@@ -71,10 +71,12 @@ pub struct DropsReading {
 }
 
 impl DropsReading {
-    /// Namespaces of this interval's drops, each with the process concerned: they may have no other traffic.
+    /// Namespaces of this interval's drops, and of processes that have a row for them, each with the process concerned:
+    /// they may have no other traffic.
     pub fn namespaces(&self) -> impl Iterator<Item = (Netns, Option<u32>)> {
-        let busy = self.drops.iter().filter(|drop| drop.interval.packets > 0 && drop.key.netns != Netns::default());
-        busy.map(|drop| (drop.key.netns, drop.owner.map(|owner| owner.key.tgid)))
+        let wanted =
+            |drop: &&DropReading| (drop.interval.packets > 0 || drop.is_current) && drop.key.netns != Netns::default();
+        self.drops.iter().filter(wanted).map(|drop| (drop.key.netns, drop.owner.map(|owner| owner.key.tgid)))
     }
 }
 

@@ -252,6 +252,23 @@ fn what_a_listener_turned_away_is_its_processs_after_a_crash_however_it_ended() 
     assert_eq!(service.stop(), Some(0));
 }
 
+/// Its namespace is missed in the reading that first sees the drop, and nothing else tells of it afterwards.
+#[test]
+fn a_process_that_had_only_drops_may_end_with_its_namespace_at_once() {
+    let nettopd = Nettopd::start(&[]);
+    for _ in 0..amount(40, 20) {
+        let alone = Namespace::new();
+        nft_drop(&alone, "output", "udp dport 4000");
+        Process::run(Some(&alone), |_| {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            assert!(socket.send_to(&[0; 10], "127.0.0.1:4000").is_err());
+            Moved::default()
+        });
+    }
+    // Each document was compared with the one before.
+    nettopd.settled();
+}
+
 #[test]
 fn a_storm_is_counted_whole_though_the_table_is_small() {
     const KINDS: u64 = 64;
