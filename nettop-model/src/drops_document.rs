@@ -1,7 +1,8 @@
-//! The document `nettop.drops/1`.
+//! The document `nettop.drops/1`: the drops of a snapshot. docs/drops.schema.json is generated from these types.
 
 use std::borrow::Cow;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -15,22 +16,30 @@ use crate::{
 pub const SCHEMA: &str = "nettop.drops/1";
 
 /// The drops of a snapshot.
-#[derive(Serialize, Deserialize, Debug)]
+#[derive(Serialize, Deserialize, JsonSchema, Debug)]
 pub struct DropsDocument<'a> {
     /// Always `nettop.drops/1`.
     pub schema: Word,
+    /// Version of nettopd.
     pub version: Cow<'a, str>,
     pub host: Cow<'a, str>,
+    /// Identity of this boot; with `pid` and `start_time_ns` it names a process for all time.
     pub boot_id: Cow<'a, str>,
     pub kernel: Cow<'a, str>,
+    /// End of the interval, RFC 3339.
     pub time: Cow<'a, str>,
     pub interval_ms: u64,
+    /// When counting began, RFC 3339.
     pub accounting_since: Cow<'a, str>,
+    /// Most of the interval first. Those of class lifecycle only with `--all`.
     pub drops: Vec<Cow<'a, DropReport>>,
     /// Packets of class lifecycle in the interval that are not listed.
     pub lifecycle_hidden: u64,
+    /// Drops for which the kernel's table had no room; in `total` also those it has given back since.
     pub other_drops: DropAmounts,
+    /// Drops that the kernel did not let nettopd see, since the start.
     pub uncounted_drops: u64,
+    /// What TCP did about losses.
     pub tcp: Vec<Cow<'a, TcpReport>>,
     pub loss: Loss,
 }

@@ -24,6 +24,8 @@ use nix::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::schemas::assert_fits;
+
 fn document<T: DeserializeOwned>(output: &std::process::Output) -> T {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -183,8 +185,11 @@ fn who_watches_follows_the_daemon() {
     assert_eq!(report.wait().unwrap().code(), Some(0));
 
     let (mut drops, mut lines) = watch(&["drops", "--format", "ndjson"]);
-    let document: DropsDocument<'static> = serde_json::from_str(&lines.next().unwrap()).unwrap();
+    let line = lines.next().unwrap();
+    let document: DropsDocument<'static> = serde_json::from_str(&line).unwrap();
     assert_eq!(document.schema, "nettop.drops/1");
+    let schema = include_str!("../../../docs/drops.schema.json");
+    assert_fits(schema, serde_json::from_str(&line).unwrap(), "/other_drops/total/packets");
     let (mut table, mut shown) = watch(&["-n"]);
     assert!(shown.any(|line| line.contains("XMIT_PK")));
     // A reader that has seen enough.

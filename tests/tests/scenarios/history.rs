@@ -26,6 +26,8 @@ use nix::{
 };
 use rusqlite::{Connection, OpenFlags};
 
+use crate::schemas::assert_fits;
+
 /// A process that sends itself a datagram of `size` bytes every 5 ms, and asks closed ports, here and behind a router, until
 /// dropped.
 fn talker(namespace: &Namespace, name: &'static [u8], size: usize) -> Process {
@@ -92,6 +94,8 @@ fn number(connection: &Connection, query: &str) -> u64 {
 fn ask(path: &Path, args: &[&str]) -> Document {
     let output = run_nettopd(&[&["history", "--history", path.to_str().unwrap(), "--format", "json"], args].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let document = serde_json::from_slice(&output.stdout).unwrap();
+    assert_fits(include_str!("../../../docs/history.schema.json"), document, "/quality/period_ms");
     serde_json::from_slice(&output.stdout).unwrap()
 }
 

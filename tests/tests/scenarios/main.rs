@@ -38,6 +38,7 @@ mod paths;
 mod places;
 mod reconnect;
 mod retirement;
+mod schemas;
 mod senders;
 mod service;
 mod shared;

@@ -22,6 +22,8 @@ use nix::{
 };
 use serde_json::Value;
 
+use crate::schemas::assert_fits;
+
 /// Lists by `nettopd sockets`, run inside.
 fn sockets(namespace: &Namespace, args: &[&str]) -> Vec<SocketReport> {
     let mut command = nettopd_command();
@@ -265,15 +267,10 @@ type Expected = (&'static str, Option<u8>, &'static str, &'static str, &'static 
 fn a_document_is_what_its_schema_says() {
     let alone = Namespace::new();
     let _crowd = crowd(&alone);
-    let schema = include_str!("../../../docs/sockets.schema.json");
-    let schema = jsonschema::validator_for(&serde_json::from_str(schema).unwrap()).unwrap();
     for args in [&["sockets", "--format", "json"][..], &["sockets", "0.1", "--format", "ndjson"]] {
-        let mut document: Value = serde_json::from_slice(&nettop_tests::run_nettopd(args).stdout).unwrap();
+        let document: Value = serde_json::from_slice(&nettop_tests::run_nettopd(args).stdout).unwrap();
         assert!(document["sockets"].as_array().unwrap().len() >= 8);
-        let errors: Vec<String> = schema.iter_errors(&document).map(|error| error.to_string()).collect();
-        assert!(errors.is_empty(), "{errors:?}");
-        document["sockets"][0]["holders"] = "many".into();
-        assert!(!schema.is_valid(&document), "a schema that everything fits says nothing");
+        assert_fits(include_str!("../../../docs/sockets.schema.json"), document, "/sockets/0/holders");
     }
 }
 
