@@ -50,6 +50,10 @@ fn count(ctx: &SkBuffContext, direction: Direction) {
     let listens = unsafe { (*sk).state } == u32::from(TCP_LISTEN);
     let packet = packet(ctx, hook);
     if direction == Direction::Rx {
+        // L2TP has packets filtered again when it queues them. Their device has been taken then (`__sk_receive_skb`).
+        if packet.ifindex == 0 {
+            return;
+        }
         if listens {
             copies::note_listener_packet(ctx, packet.family);
         } else if tag.flags & (CHILD | LISTENING) != 0 && copies::passes_again(ctx, packet.family) {

@@ -74,7 +74,8 @@ fn received(ctx: &SkBuffContext) {
     let segments = packet.wire().packets as u16;
     // SAFETY: a checked bpf_sock; the verifier rewrites the load.
     let listens = unsafe { (*sk).state } == u32::from(TCP_LISTEN);
-    if copies::is_copy(ctx, tag, tag.address, family) || !listens && copies::passes_again(ctx, family) {
+    // As in `packet.rs`.
+    if ifindex == 0 || copies::is_copy(ctx, tag, tag.address, family) || !listens && copies::passes_again(ctx, family) {
         return;
     }
     let place =

@@ -13,6 +13,7 @@ mod churn;
 mod connections;
 mod containers;
 mod crowds;
+mod deferred;
 mod devices;
 mod drop_places;
 mod drops;

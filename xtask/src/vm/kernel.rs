@@ -15,16 +15,25 @@ use crate::{
 
 /// Modules that scenarios need, with their dependencies. What a kernel has built in, or lacks, is left out.
 const MODULES: &[&str] = &[
-    // Asked for by name, not by symbol: the first by SCTP, the others by kTLS.
+    // Asked for by name, not by symbol: the first by SCTP, the next by kTLS, those of random numbers by IPsec.
     "crc32c_generic",
     "aes_generic",
     "aesni_intel",
     "ctr",
     "gcm",
+    "ccm",
     "ghash_generic",
+    "crypto_null",
+    "hmac",
+    "sha512_generic",
+    "jitterentropy_rng",
+    "drbg",
     "8021q",
+    "algif_aead",
     "bonding",
     "bridge",
+    "dccp_ipv4",
+    "esp4",
     // The disk of the reset test.
     "ext4",
     "geneve",
@@ -32,6 +41,7 @@ const MODULES: &[&str] = &[
     "ipip",
     "ipv6",
     "ipvlan",
+    "l2tp_ip",
     "macvlan",
     "mptcp_diag",
     "nf_tables",
@@ -42,9 +52,11 @@ const MODULES: &[&str] = &[
     "nft_reject_inet",
     "nft_queue",
     "nfnetlink_queue",
+    "pcrypt",
     "sch_netem",
     "sch_tbf",
     "sctp",
+    "seqiv",
     "tcp_diag",
     "tls",
     "tun",
@@ -55,6 +67,7 @@ const MODULES: &[&str] = &[
     "vrf",
     "vxlan",
     "wireguard",
+    "xfrm_user",
 ];
 
 /// Those of the cards in `cards.rs` and of what stands on them, which only its machine loads.
