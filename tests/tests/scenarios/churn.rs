@@ -6,16 +6,14 @@ use std::{
     collections::HashSet,
     fmt::Write as _,
     fs,
-    net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket},
-    process::{Command, Stdio},
+    net::UdpSocket,
+    process::Command,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use nettop_model::Snapshot;
-use nettop_tests::{
-    Kept, Moved, Namespace, Nettopd, Parent, Process, Stream, api::Daemon, app, device, netns_cookie, unshare_as_nobody,
-};
+use nettop_tests::{Kept, Moved, Namespace, Nettopd, Process, Stream, api::Daemon, app, device, netns_cookie};
 use nix::{
     sched::{CloneFlags, unshare},
     sys::wait::waitpid,
@@ -23,8 +21,10 @@ use nix::{
 };
 
 mod commands;
+mod filler;
 
 use commands::{Ignored, Running, ask, run_commands};
+use filler::filler;
 
 const ROWS: &str = "4096";
 /// With IP and UDP header a hundred.
@@ -44,9 +44,13 @@ const MEMORY_KIB: u64 = 12 << 10;
 /// Rows of what is gone stay for a minute.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(100);
 
+fn is_full() -> bool {
+    std::env::var_os("NETTOP_CHURN").is_some_and(|size| size == "full")
+}
+
 /// An amount: in full, and for the daily run.
 fn amount(full: u64, daily: u64) -> u64 {
-    if std::env::var_os("NETTOP_CHURN").is_some_and(|size| size == "full") { full } else { daily }
+    if is_full() { full } else { daily }
 }
 
 fn processes() -> u64 {
@@ -117,52 +121,6 @@ fn short_devices(namespace: &Namespace, rounds: u64, pairs_at_once: u64) {
         // All at once: one by one, each waits for all processors.
         namespace.ip(&format!("link del group {GROUP}"));
     }
-}
-
-/// An unprivileged user in his own namespaces, who fills what he can and sends his namespace's cookie.
-fn filler(devices: u64) -> Process {
-    Process::start(None, move |parent| {
-        let batch = tempfile::NamedTempFile::new().unwrap();
-        fs::write(batch.path(), pairs(devices / 2)).unwrap();
-        let batch = fs::File::open(batch.path()).unwrap();
-        unshare_as_nobody().unwrap();
-        let ip = |args: &[&str], input: Stdio| {
-            assert!(Command::new("ip").args(args).stdin(input).status().unwrap().success(), "{args:?}");
-        };
-        ip(&["link", "set", "lo", "up"], Stdio::null());
-        ip(&["-batch", "-"], batch.into());
-        fill(parent);
-        Moved::default()
-    })
-}
-
-/// Rows and owners by processes, ports by binding, listeners by connecting to each, kinds of drops by owners whose datagrams
-/// nobody takes, and associations by addresses and by pairs of sockets.
-fn fill(parent: &Parent) {
-    for _ in 0..amount(3000, 200) {
-        child(|| {
-            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-            for port in 1..5 {
-                // Refused with an error, or not.
-                let _ = socket.send_to(&[0; 10], (Ipv4Addr::LOCALHOST, port));
-            }
-        });
-    }
-    let listeners: Vec<_> = (0..300).map_while(|_| TcpListener::bind("127.0.0.1:0").ok()).collect();
-    let addresses = listeners.iter().map(|listener| listener.local_addr().unwrap());
-    let connected: Vec<_> = addresses.map_while(|address| TcpStream::connect(address).ok()).collect();
-    let addresses = ["0.0.0.0:0", "[::]:0"].into_iter().cycle();
-    let bound: Vec<_> = addresses.take(400).map_while(|address| UdpSocket::bind(address).ok()).collect();
-    for pair in bound.windows(3) {
-        let host = if pair[0].local_addr().unwrap().is_ipv4() { "127.0.0.1" } else { "::1" };
-        let _ = pair[0].send_to(&[0; 10], (host, pair[2].local_addr().unwrap().port()));
-    }
-    for host in 0..u32::try_from(amount(70_000, 2000)).unwrap() {
-        let _ = bound[0].send_to(&[0; 10], (Ipv4Addr::from(0x7f01_0000 + host), 9));
-    }
-    assert!(!connected.is_empty() && !bound.is_empty());
-    parent.send_number(netns_cookie().into());
-    parent.wait_for_parent();
 }
 
 /// What a document still has of these namespaces.
@@ -283,6 +241,19 @@ fn what_comes_and_goes_leaves_nothing_behind() {
     let all = sent + DATAGRAM;
     ends.hold("the sum of all totals is what was sent", owned == (all, all, 0), (owned, all));
     ends.hold("nobody took the room of others", witness == PAYLOAD as u64, (witness, witnessed.loss));
+    let refused = [
+        ("rows", witnessed.loss.rows_full),
+        ("ports and listeners", witnessed.loss.ports_full),
+        ("kinds of drops", witnessed.other_drops.total.packets),
+        ("forwarded pairs", witnessed.loss.forwarded_full),
+    ];
+    for (table, refused) in refused {
+        ends.hold(
+            &format!("room for {table} was refused where it was to be filled"),
+            !is_full() || refused > 0,
+            refused,
+        );
+    }
     let of_gone = entries_of(&document, &cookies);
     ends.hold("rows of namespaces that are gone are gone", of_gone[0] == 0, of_gone[0]);
     ends.hold("devices of namespaces that are gone are gone", of_gone[1] == 0, of_gone[1]);

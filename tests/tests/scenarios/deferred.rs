@@ -3,15 +3,18 @@
 
 use std::{
     fs,
-    io::ErrorKind,
+    io::{ErrorKind, Read as _, Write as _},
     net::{TcpListener, UdpSocket},
-    os::fd::{AsRawFd as _, OwnedFd},
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::net::UnixStream,
+    },
     sync::Arc,
 };
 
 use nettop_model::Snapshot;
 use nettop_tests::{
-    Moved, Namespace, Nettopd, Process, app, assert_app, device,
+    Moved, Namespace, Nettopd, Parent, Process, app, assert_app, device,
     pairs::{check, set_option, socket},
     skip, veth_pair, wire,
 };
@@ -32,20 +35,21 @@ fn sees_receivers() -> bool {
     std::env::var("NETTOPD_BACKEND").is_ok_and(|backend| backend != "kprobe")
 }
 
-/// Takes all packets, and stays.
-fn receive(socket: &UdpSocket, parent: &nettop_tests::Parent) -> Moved {
+/// Takes so many packets, and stays.
+fn receive(socket: &UdpSocket, parent: &Parent, then: impl FnOnce()) -> Moved {
     let received = (0..PACKETS).map(|_| socket.recv(&mut [0; 2 * SIZE]).unwrap() as u64).sum();
+    then();
     parent.signal_ready();
     parent.wait_for_parent();
     Moved { sent: 0, received }
 }
 
-/// Has the client send all packets while the server takes them. Both stay.
+/// Has the client, which sends how much it sent, and the server talk. Both stay.
 fn run(nettopd: &Nettopd, client: &Process, server: &Process) -> Arc<Snapshot> {
-    client.wait_until_ready();
+    let sent = client.wait_until_ready();
     server.wait_until_ready();
     let document = nettopd.settled();
-    assert_app(&document, client.pid(), Moved { sent: APP, received: 0 });
+    assert_app(&document, client.pid(), Moved { sent, received: 0 });
     let received = if sees_receivers() { APP } else { app(&document, server.pid()).received };
     assert_app(&document, server.pid(), Moved { sent: 0, received });
     document
@@ -66,6 +70,8 @@ fn what_dccp_queues_is_its_senders() {
         socket
     };
     let address = SockaddrIn::new(127, 0, 0, 1, 5001);
+    let (taken, is_taken) = UnixStream::pair().unwrap();
+    is_taken.set_nonblocking(true).unwrap();
     let nettopd = Nettopd::start(&[]);
     let alone = Namespace::new();
     let server = Process::start(Some(&alone), |parent| {
@@ -74,23 +80,23 @@ fn what_dccp_queues_is_its_senders() {
         listen(&listener, Backlog::new(5).unwrap()).unwrap();
         parent.signal_ready();
         let connection = OwnedFd::from(TcpListener::from(listener).accept().unwrap().0);
-        receive(&connection.into(), parent)
+        receive(&connection.into(), parent, || (&taken).write_all(&[1]).unwrap())
     });
     server.wait_until_ready();
     let client = Process::start(Some(&alone), |parent| {
         let connection = open();
         connect(connection.as_raw_fd(), &address).unwrap();
         let connection = UdpSocket::from(connection);
-        let send = |_| loop {
+        // The first may be lost: it overtakes the end of the handshake.
+        let mut sent = 0;
+        while (&is_taken).read(&mut [0]).is_err() {
             match connection.send(&[5; SIZE]) {
-                Ok(sent) => return sent as u64,
+                Ok(bytes) => sent += bytes as u64,
                 // Its queue has room for five.
-                Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::yield_now(),
-                Err(error) => panic!("{error}"),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
             }
-        };
-        let sent = (0..PACKETS).map(send).sum();
-        parent.signal_ready();
+        }
+        parent.send_number(sent);
         parent.wait_for_parent();
         Moved { sent, received: 0 }
     });
@@ -142,7 +148,7 @@ fn what_l2tp_receives_is_counted_once() {
     let server = Process::start(Some(&alone), |parent| {
         let socket = open(2);
         parent.signal_ready();
-        receive(&socket, parent)
+        receive(&socket, parent, || ())
     });
     server.wait_until_ready();
     let client = Process::start(Some(&alone), |parent| {
@@ -156,7 +162,7 @@ fn what_l2tp_receives_is_counted_once() {
             check(unsafe { libc::sendto(socket.as_raw_fd(), message, SIZE, 0, address, address_bytes) })
         };
         let sent = (0..PACKETS).map(send).sum();
-        parent.signal_ready();
+        parent.send_number(sent);
         parent.wait_for_parent();
         Moved { sent, received: 0 }
     });
@@ -167,8 +173,8 @@ fn what_l2tp_receives_is_counted_once() {
     nettop_tests::pairs::assert_balanced(&document, &alone);
 }
 
-/// Makes a cipher work in the background: asked for by its name, the kernel makes this one, and prefers it from then on.
-fn defer_cipher(name: &str) {
+/// Has the kernel make a cipher, by its name or that of its driver.
+fn make_cipher(name: &str) {
     /// `struct sockaddr_alg`, linux/if_alg.h.
     #[repr(C)]
     struct Cipher {
@@ -186,13 +192,22 @@ fn defer_cipher(name: &str) {
         name: [0; 64],
     };
     cipher.kind[..4].copy_from_slice(b"aead");
-    let name = format!("pcrypt({name})");
     cipher.name[..name.len()].copy_from_slice(name.as_bytes());
     let socket = socket(libc::AF_ALG, libc::SOCK_SEQPACKET, 0);
     let cipher_bytes = libc::socklen_t::try_from(size_of::<Cipher>()).unwrap();
     // The socket itself may lack something else: what was made shows in /proc/crypto.
     // SAFETY: the kernel reads a live address of this size.
     let _ = unsafe { libc::bind(socket.as_raw_fd(), (&raw const cipher).cast(), cipher_bytes) };
+}
+
+/// Has a cipher work in the background from now on: its parallel driver is preferred once it is made. It is asked for by
+/// its whole name, or each question would make another around it.
+fn defer_cipher(name: &str) {
+    make_cipher(name);
+    let ciphers = fs::read_to_string("/proc/crypto").unwrap();
+    let mut values = ciphers.lines().map(|line| line.split(": ").nth(1).unwrap_or_default());
+    values.find(|value| *value == name);
+    make_cipher(&format!("pcrypt({})", values.next().unwrap_or_default()));
 }
 
 #[test]
@@ -220,13 +235,13 @@ fn what_ipsec_encrypts_in_the_background_is_its_senders() {
     let server = Process::start(Some(&b), |parent| {
         let socket = UdpSocket::bind("10.0.0.2:7000").unwrap();
         parent.signal_ready();
-        receive(&socket, parent)
+        receive(&socket, parent, || ())
     });
     server.wait_until_ready();
     let client = Process::start(Some(&a), |parent| {
         let socket = UdpSocket::bind("10.0.0.1:0").unwrap();
         let sent = (0..PACKETS).map(|_| socket.send_to(&[5; SIZE], "10.0.0.2:7000").unwrap() as u64).sum();
-        parent.signal_ready();
+        parent.send_number(sent);
         parent.wait_for_parent();
         Moved { sent, received: 0 }
     });

@@ -56,7 +56,8 @@ impl Segment {
     }
 }
 
-fn checksum(bytes: &[u8]) -> [u8; 2] {
+/// Of the Internet protocols.
+pub fn checksum(bytes: &[u8]) -> [u8; 2] {
     let sum: u32 = bytes.chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum();
     let sum = (sum & 0xffff) + (sum >> 16);
     (!u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap()).to_be_bytes()

@@ -1,0 +1,153 @@
+//! An unprivileged user who tries to fill each table from namespaces of his own.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket},
+    os::fd::{AsRawFd as _, OwnedFd},
+    process::{Command, Stdio},
+};
+
+use nettop_tests::{
+    Moved, Process, netns_cookie,
+    pairs::{check, socket},
+    unshare_as_nobody,
+};
+use nix::{
+    net::if_::if_nametoindex,
+    sys::resource::{Resource, getrlimit, setrlimit},
+};
+
+use super::{amount, child, pairs};
+use crate::handshakes::checksum;
+
+/// Between so many devices, packets take more pairs than there is room for.
+const ROUTED: u8 = 65;
+
+/// Starts him with devices in pairs. Once he has filled what he can, he sends his namespace's cookie, and keeps all.
+pub fn filler(devices: u64) -> Process {
+    Process::start(None, move |parent| {
+        let batch = tempfile::NamedTempFile::new().unwrap();
+        fs::write(batch.path(), pairs(devices / 2) + &routes()).unwrap();
+        let batch = fs::File::open(batch.path()).unwrap();
+        let (_, files) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, files, files).unwrap();
+        unshare_as_nobody().unwrap();
+        let ip = |args: &[&str], input: Stdio| {
+            assert!(Command::new("ip").args(args).stdin(input).status().unwrap().success(), "{args:?}");
+        };
+        ip(&["link", "set", "lo", "up"], Stdio::null());
+        ip(&["-batch", "-"], batch.into());
+        fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+        take_rows();
+        let _pairs = associate();
+        let _ports = take_ports();
+        let _listeners = listen();
+        let link = socket(libc::AF_PACKET, libc::SOCK_DGRAM, 0);
+        drop_kinds(&link);
+        forward(&link);
+        parent.send_number(netns_cookie().into());
+        parent.wait_for_parent();
+        Moved::default()
+    })
+}
+
+/// Rows and owners, by processes, and kinds of drops, by datagrams that nobody takes.
+fn take_rows() {
+    for _ in 0..amount(3000, 200) {
+        child(|| {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            for port in 1..5 {
+                // Refused with an error, or not.
+                let _ = socket.send_to(&[0; 10], (Ipv4Addr::LOCALHOST, port));
+            }
+        });
+    }
+}
+
+/// Associations, by addresses and by pairs of sockets.
+fn associate() -> Vec<UdpSocket> {
+    let addresses = ["0.0.0.0:0", "[::]:0"].into_iter().cycle();
+    let bound: Vec<_> = addresses.take(400).map(|address| UdpSocket::bind(address).unwrap()).collect();
+    for pair in bound.windows(3) {
+        let host = if pair[0].local_addr().unwrap().is_ipv4() { "127.0.0.1" } else { "::1" };
+        let _ = pair[0].send_to(&[0; 10], (host, pair[2].local_addr().unwrap().port()));
+    }
+    for host in 0..u32::try_from(amount(70_000, 2000)).unwrap() {
+        let _ = bound[0].send_to(&[0; 10], (Ipv4Addr::from(0x7f01_0000 + host), 9));
+    }
+    bound
+}
+
+/// The first addresses of a loopback network, with some ports of each.
+fn addresses(network: u8, number: u64) -> impl Iterator<Item = SocketAddrV4> {
+    const PORTS_OF_EACH: u16 = 20_000;
+    let hosts = (1..=u8::MAX).map(move |host| Ipv4Addr::new(127, network, 0, host));
+    let all = hosts.flat_map(|host| (2000..2000 + PORTS_OF_EACH).map(move |port| SocketAddrV4::new(host, port)));
+    all.take(usize::try_from(number).unwrap())
+}
+
+/// Bound ports.
+fn take_ports() -> Vec<UdpSocket> {
+    addresses(2, amount(60_000, 400)).map(|address| UdpSocket::bind(address).unwrap()).collect()
+}
+
+/// Listeners, by connecting to each.
+fn listen() -> Vec<(TcpListener, TcpStream)> {
+    let connected = |address| (TcpListener::bind(address).unwrap(), TcpStream::connect(address).unwrap());
+    addresses(3, amount(60_000, 300)).map(connected).collect()
+}
+
+/// Sends from a device to an address of the link.
+fn send(link: &OwnedFd, device: &str, to: [u8; 6], protocol: u16, packet: &[u8]) {
+    // SAFETY: all zero is an address without a device.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::sa_family_t::try_from(libc::AF_PACKET).unwrap();
+    address.sll_protocol = protocol.to_be();
+    address.sll_ifindex = if_nametoindex(device).unwrap().cast_signed();
+    address.sll_halen = 6;
+    address.sll_addr[..6].copy_from_slice(&to);
+    let size = libc::socklen_t::try_from(size_of_val(&address)).unwrap();
+    let (bytes, address) = (packet.as_ptr().cast(), (&raw const address).cast());
+    // SAFETY: the packet and the address live through the call.
+    check(unsafe { libc::sendto(link.as_raw_fd(), bytes, packet.len(), 0, address, size) });
+}
+
+/// Kinds of drops, by protocols that nobody knows.
+fn drop_kinds(link: &OwnedFd) {
+    const FIRST: u16 = 0x1000;
+    for protocol in FIRST..FIRST + u16::try_from(amount(8192, 500)).unwrap() {
+        send(link, "b1", mac(1), protocol, &[0; 46]);
+    }
+}
+
+const fn mac(device: u8) -> [u8; 6] {
+    [2, 0, 0, 0, 0, device]
+}
+
+/// Commands of `ip -batch` for networks that packets are routed between.
+fn routes() -> String {
+    (1..=ROUTED).fold(String::new(), |mut text, number| {
+        writeln!(
+            text,
+            "link set a{number} address 02:00:00:00:00:{number:02x}\naddr add 10.0.{number}.1/24 dev a{number}\n\
+             neigh add 10.0.{number}.2 lladdr 02:00:00:00:01:{number:02x} dev a{number} nud permanent"
+        )
+        .unwrap();
+        text
+    })
+}
+
+/// Pairs of devices, by packets from each to each other.
+fn forward(link: &OwnedFd) {
+    for from in 1..=ROUTED {
+        for to in (1..=ROUTED).filter(|to| *to != from) {
+            // A header of IPv4 and nothing behind it.
+            let mut packet = *b"\x45\0\0\x14\0\0\0\0\x40\xfd\0\0\x0a\0\0\x02\x0a\0\0\x02";
+            (packet[14], packet[18]) = (from, to);
+            let sum = checksum(&packet);
+            packet[10..12].copy_from_slice(&sum);
+            send(link, &format!("b{from}"), mac(from), 0x0800, &packet);
+        }
+    }
+}
