@@ -4,6 +4,16 @@ mod listeners;
 mod reader;
 mod reasons;
 
+use std::collections::HashMap;
+
 pub use listeners::{ListenerReading, Listeners};
 pub use reader::{DropReading, Drops, DropsReading, What};
 pub use reasons::{Class, Reasons};
+
+/// Gives back the memory that a crowd took which is gone.
+fn shrink<K: Eq + std::hash::Hash, V>(map: &mut HashMap<K, V>) {
+    const KEPT: usize = 1024;
+    if map.capacity() > KEPT.max(4 * map.len()) {
+        map.shrink_to(2 * map.len());
+    }
+}

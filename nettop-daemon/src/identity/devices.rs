@@ -190,6 +190,12 @@ impl Devices {
         if self.is_absent(netns) { Presence::Gone } else { Presence::Unknown }
     }
 
+    /// Whether a device is gone that was there before the last search, or its namespace. Nobody need have looked for it.
+    pub fn is_long_gone(&self, device: DeviceKey) -> bool {
+        let is_listed = || self.existing.as_ref().is_none_or(|existing| existing.contains(&device.0));
+        self.place(device) == Presence::Gone || !self.fresh.contains(&device.0) && !is_listed()
+    }
+
     pub const fn host(&self) -> Netns {
         self.host
     }

@@ -67,7 +67,7 @@ impl Sampler {
         let mut reading = self.ledger.read(|_| false, |_| Presence::Present);
         // Each is recorded once.
         self.collector.learn(&mut reading);
-        let drops = self.drops.as_mut().map(|drops| drops.read(self.ledger.programs(), |_| Presence::Present));
+        let drops = self.drops.as_mut().map(|drops| drops.read(self.ledger.programs(), |_| false));
         let drops = drops.unwrap_or_default();
         self.update_devices(&reading.namespaces)?;
         self.losses_before = self.collector.loss(&reading, &drops, &self.devices, 0).entries().into();
@@ -82,8 +82,8 @@ impl Sampler {
     ///
     /// If the own namespace's devices cannot be read.
     pub fn sample(&mut self, reports_skipped: u64) -> anyhow::Result<Snapshot> {
-        let place = |device| self.devices.place(device);
-        let drops = self.drops.as_mut().map(|drops| drops.read(self.ledger.programs(), place)).unwrap_or_default();
+        let is_gone = |device| self.devices.is_long_gone(device);
+        let drops = self.drops.as_mut().map(|drops| drops.read(self.ledger.programs(), is_gone)).unwrap_or_default();
         let mut reading = self.ledger.read(|row| self.collector.wants(row), |device| self.devices.place(device));
         for (netns, pid) in drops.namespaces() {
             let pids = reading.namespaces.entry(netns).or_default();

@@ -5,6 +5,7 @@ use std::{collections::HashMap, mem::offset_of};
 
 use nettop_common::{Listener, Share, Stats};
 
+use super::shrink;
 use crate::{ledger::OwnerReading, programs::Programs};
 
 /// A listener that refused something.
@@ -52,12 +53,12 @@ impl Listeners {
         for (cookie, listener) in found {
             let answer = if listener.has_ended == 0 { answers.next().flatten() } else { None };
             // Another socket may be where it was.
-            let living = answer.filter(|(now, _)| *now == cookie).map(|(_, drops)| drops);
-            let drops = if listener.has_ended == 0 { living } else { Some(listener.drops_at_end) };
+            let drops_now = answer.filter(|(now, _)| *now == cookie).map(|(_, drops)| drops);
+            let drops = if listener.has_ended == 0 { drops_now } else { Some(listener.drops_at_end) };
             if let Some(drops) = drops {
                 self.note(programs, cookie, listener, drops);
             }
-            if listener.has_ended != 0 || answer.is_some() && living.is_none() {
+            if listener.has_ended != 0 || answer.is_some() && drops_now.is_none() {
                 match self.known.get_mut(&cookie) {
                     // Until it is forgotten, its count is in the table for the next daemon, and in its share.
                     Some(known) if known.reading.total > 0 => {
@@ -78,6 +79,7 @@ impl Listeners {
         }
         let is_forgotten = |_: &u64, known: &mut Known| known.has_ended && known.quiet >= MIN_QUIET_INTERVALS;
         let forgotten = self.known.extract_if(is_forgotten).map(|(cookie, known)| (cookie, known.reading)).collect();
+        shrink(&mut self.known);
         let turned_away = self.known.values().filter(|known| known.reading.total > 0);
         (turned_away.map(|known| known.reading.clone()).collect(), forgotten)
     }

@@ -17,13 +17,9 @@ use nettop_common::{
 use super::{
     listeners::{ListenerReading, Listeners, MIN_QUIET_INTERVALS},
     reasons::{CAPTURE, Class, Reasons, class},
+    shrink,
 };
-use crate::{
-    ledger::OwnerReading,
-    ledger::{DeviceKey, Presence},
-    programs::Programs,
-    recursion_misses,
-};
+use crate::{ledger::DeviceKey, ledger::OwnerReading, programs::Programs, recursion_misses};
 
 /// Intervals between searches for holders of sniffers.
 const SNIFFER_SEARCH_INTERVALS: u32 = 10;
@@ -135,8 +131,9 @@ impl Drops {
         }
     }
 
-    /// The drops of the interval, and earlier ones still remembered. `place` reports whether a device is still there.
-    pub fn read(&mut self, programs: &mut Programs, place: impl Fn(DeviceKey) -> Presence) -> DropsReading {
+    /// The drops of the interval, and earlier ones still remembered. `is_gone` reports whether a device that was there
+    /// 60 intervals ago has gone, or its namespace.
+    pub fn read(&mut self, programs: &mut Programs, is_gone: impl Fn(DeviceKey) -> bool) -> DropsReading {
         let counts: Vec<(DropKey, DropCount, u32)> = programs
             .drops
             .iter()
@@ -157,10 +154,11 @@ impl Drops {
         }
         let is_crowded = counts.len() * 4 > programs.drops_limit as usize * 3;
         self.give_back(programs, |key| {
-            is_crowded || key.netns != Netns::default() && place((key.netns, key.ifindex)) == Presence::Gone
+            is_crowded || key.netns != Netns::default() && is_gone((key.netns, key.ifindex))
         });
+        shrink(&mut self.known);
         self.find_sniffers(programs);
-        self.recall_events(programs);
+        self.add_given_back_events(programs);
         self.given_back.retain(|key, _| {
             let is_current = OwnerReading::of(programs, key.owner).is_some();
             if !is_current {
@@ -250,7 +248,7 @@ impl Drops {
         self.known.retain(|key, known| {
             let is_process = known.drop.is_current && known.drop.owner.is_some();
             let goes = known.quiet >= MIN_QUIET_INTERVALS
-                && *key != nobodys(key.reason)
+                && *key != unowned_key(key.reason)
                 && (!is_process || room > 0)
                 && may_go(key);
             if goes {
@@ -285,12 +283,12 @@ impl Drops {
     }
 
     /// Events that were given back are nobody's.
-    fn recall_events(&mut self, programs: &Programs) {
+    fn add_given_back_events(&mut self, programs: &Programs) {
         let given_back = programs.stats.read(0).unwrap_or_default().events_given_back;
         for reason in [event::RETRANSMIT, event::RESET_SENT, event::RESET_RECEIVED] {
             let packets = given_back[event_index(reason)];
             if packets > 0 {
-                let known = self.known(&nobodys(reason));
+                let known = self.known(&unowned_key(reason));
                 known.drop.total.packets = known.counted.packets + packets;
             }
         }
@@ -360,7 +358,7 @@ const fn event_index(reason: u32) -> usize {
 }
 
 /// The key of an event without further details.
-fn nobodys(event: u32) -> DropKey {
+fn unowned_key(event: u32) -> DropKey {
     DropKey { reason: event, transport: IPPROTO_TCP, ..DropKey::zeroed() }
 }
 

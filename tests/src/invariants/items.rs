@@ -132,6 +132,14 @@ pub(super) fn items(document: &Snapshot) -> Vec<Item> {
         intervals: vec![count.interval],
     }));
     items.push(Item {
+        identity: "gone devices".into(),
+        device: None,
+        names: &BALANCE,
+        totals: balances(&document.gone_devices),
+        entries: 1,
+        intervals: Vec::new(),
+    });
+    items.push(Item {
         identity: "exited".into(),
         device: None,
         names: &TRAFFIC,
@@ -195,7 +203,7 @@ pub(super) fn is_given_back(identity: &str) -> bool {
 
 /// Whether the next daemon begins it again: its own losses, and devices.
 pub(super) fn is_of_one_daemon(identity: &str) -> bool {
-    identity.starts_with("device ") || ["loss reports_skipped", "loss history_shed"].contains(&identity)
+    identity.starts_with("device ") || ["gone devices", "loss reports_skipped", "loss history_shed"].contains(&identity)
 }
 
 pub(super) fn row_identity(row: &RowReport) -> String {

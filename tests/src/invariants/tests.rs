@@ -126,6 +126,8 @@ fn a_counter_that_falls_is_found_whatever_it_is() {
     }
     let exited = found_in([1], |document| document.exited.tx.bytes = 7);
     assert_found(&exited, "exited: tx.bytes fell from 7 to 0");
+    let gone = found_in([1], |document| document.gone_devices.rx.kernel_bytes = 7);
+    assert_found(&gone, "gone devices: rx.kernel_bytes fell from 7 to 0");
 }
 
 #[test]

@@ -4,7 +4,6 @@
 
 use std::{
     collections::HashSet,
-    fmt::Write as _,
     fs,
     net::UdpSocket,
     process::Command,
@@ -21,17 +20,19 @@ use nix::{
 };
 
 mod commands;
+mod devices;
 mod filler;
+mod size;
 
 use commands::{Ignored, Running, ask, run_commands};
+use devices::{GROUP, pairs};
 use filler::filler;
+use size::{amount, is_full};
 
 const ROWS: &str = "4096";
 /// With IP and UDP header a hundred.
 const PAYLOAD: usize = 72;
 const DATAGRAM: u64 = 100;
-/// Of the devices that go together.
-const GROUP: u32 = 7;
 /// Rows that others of this machine may have more or less.
 const OTHERS: usize = 200;
 /// Entries that others may make or give back while tables are counted.
@@ -43,15 +44,6 @@ const ROW_BYTES: usize = 2 << 10;
 const MEMORY_KIB: u64 = 12 << 10;
 /// Rows of what is gone stay for a minute.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(100);
-
-fn is_full() -> bool {
-    std::env::var_os("NETTOP_CHURN").is_some_and(|size| size == "full")
-}
-
-/// An amount: in full, and for the daily run.
-fn amount(full: u64, daily: u64) -> u64 {
-    if is_full() { full } else { daily }
-}
 
 fn processes() -> u64 {
     amount(50_000, 3000)
@@ -97,18 +89,6 @@ fn short_namespaces(count: u64) -> Process {
             parent.send_number(netns_cookie().into());
         }
         Moved::default()
-    })
-}
-
-/// Commands of `ip -batch` for pairs of devices with traffic.
-fn pairs(count: u64) -> String {
-    (0..count).fold(String::new(), |mut text, pair| {
-        writeln!(
-            text,
-            "link add a{pair} group {GROUP} type veth peer name b{pair}\nlink set a{pair} up\nlink set b{pair} up"
-        )
-        .unwrap();
-        text
     })
 }
 

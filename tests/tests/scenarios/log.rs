@@ -156,7 +156,7 @@ fn a_listener_that_is_handed_on_is_logged() {
 }
 
 #[test]
-fn rows_that_are_refused_are_logged() {
+fn rows_and_owners_that_are_refused_are_logged() {
     let nettopd = Logging::start(&["--rows", "64"]);
     let alone = Namespace::new();
     let sender = |_| {
@@ -167,7 +167,8 @@ fn rows_that_are_refused_are_logged() {
             Moved::default()
         })
     };
-    let senders: Vec<Process> = (0..80).map(sender).collect();
+    // There are 80 owners, and some room for those that are made at once.
+    let senders: Vec<Process> = (0..160).map(sender).collect();
     for sender in &senders {
         sender.wait_until_ready();
     }
@@ -178,6 +179,11 @@ fn rows_that_are_refused_are_logged() {
             && line.contains(", socket cookie ")
     };
     assert!(lines.iter().any(is_refusal), "{}", lines.join("\n"));
+    let last = format!(
+        "no owner for process {}: the table, or the share of its user or namespace, is full",
+        senders[159].pid()
+    );
+    assert!(lines.iter().any(|line| line.starts_with(&last)), "{}", lines.join("\n"));
 }
 
 #[test]

@@ -115,5 +115,5 @@ fn a_member_that_is_not_there_costs_the_hooks_that_read_it_and_no_others() {
     assert_eq!(report.lacking, ["segments sent again and resets of TCP"], "{report:#?}");
     let lost: Vec<_> = report.purposes.iter().filter(|purpose| !purpose.attached).collect();
     assert_eq!(lost.len(), 1 + whole.purposes.iter().filter(|purpose| !purpose.attached).count(), "{lost:#?}");
-    assert!(lost.iter().any(|purpose| purpose.purpose == "tcp troubles"), "{lost:#?}");
+    assert!(lost.iter().any(|purpose| purpose.purpose == "tcp retransmits and resets"), "{lost:#?}");
 }

@@ -3,7 +3,8 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{TcpListener, TcpStream, UdpSocket},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    time::Duration,
 };
 
 use nettop_model::Snapshot;
@@ -227,6 +228,9 @@ fn what_is_refused_after_it_was_counted_is_not_sent() {
         }
         // In fragments, which are made after the hook.
         assert_eq!(send(4000), [false, false]);
+        // A SYN, of which the caller does not learn.
+        let listener = SocketAddr::from(([10, 0, 0, 2], 7000));
+        assert!(TcpStream::connect_timeout(&listener, Duration::from_millis(300)).is_err());
         parent.signal_ready();
         parent.wait_for_parent();
         drop(refusing);

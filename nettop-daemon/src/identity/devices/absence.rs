@@ -48,6 +48,7 @@ impl Devices {
         let at = Instant::now();
         if let Some(existing) = existing() {
             self.ended = wanted.keys().filter(is_closed).filter(|netns| !existing.contains(netns)).copied().collect();
+            self.existing = Some(existing);
         }
         self.asked = Some((Instant::now(), at.elapsed()));
     }

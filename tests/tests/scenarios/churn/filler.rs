@@ -3,8 +3,12 @@
 use std::{
     fmt::Write as _,
     fs,
+    io::{Read as _, Write as _},
     net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket},
-    os::fd::{AsRawFd as _, OwnedFd},
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::net::UnixStream,
+    },
     process::{Command, Stdio},
 };
 
@@ -15,10 +19,11 @@ use nettop_tests::{
 };
 use nix::{
     net::if_::if_nametoindex,
-    sys::resource::{Resource, getrlimit, setrlimit},
+    sys::{prctl::set_pdeathsig, signal::Signal},
+    unistd::{ForkResult, fork, pause},
 };
 
-use super::{amount, child, pairs};
+use super::{devices::pairs, size::amount};
 use crate::handshakes::checksum;
 
 /// Between so many devices, packets take more pairs than there is room for.
@@ -30,8 +35,6 @@ pub fn filler(devices: u64) -> Process {
         let batch = tempfile::NamedTempFile::new().unwrap();
         fs::write(batch.path(), pairs(devices / 2) + &routes()).unwrap();
         let batch = fs::File::open(batch.path()).unwrap();
-        let (_, files) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-        setrlimit(Resource::RLIMIT_NOFILE, files, files).unwrap();
         unshare_as_nobody().unwrap();
         let ip = |args: &[&str], input: Stdio| {
             assert!(Command::new("ip").args(args).stdin(input).status().unwrap().success(), "{args:?}");
@@ -41,8 +44,7 @@ pub fn filler(devices: u64) -> Process {
         fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
         take_rows();
         let _pairs = associate();
-        let _ports = take_ports();
-        let _listeners = listen();
+        take_ports();
         let link = socket(libc::AF_PACKET, libc::SOCK_DGRAM, 0);
         drop_kinds(&link);
         forward(&link);
@@ -54,14 +56,29 @@ pub fn filler(devices: u64) -> Process {
 
 /// Rows and owners, by processes, and kinds of drops, by datagrams that nobody takes.
 fn take_rows() {
-    for _ in 0..amount(3000, 200) {
-        child(|| {
-            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-            for port in 1..5 {
-                // Refused with an error, or not.
-                let _ = socket.send_to(&[0; 10], (Ipv4Addr::LOCALHOST, port));
+    start_children(amount(3600, 200), |_| {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for port in 1..5 {
+            // Refused with an error, or not.
+            let _ = socket.send_to(&[0; 10], (Ipv4Addr::LOCALHOST, port));
+        }
+    });
+}
+
+/// Has processes that stay each do something, one after the other.
+fn start_children<T>(number: u64, work: impl Fn(u64) -> T) {
+    let (mut done, theirs) = UnixStream::pair().unwrap();
+    for number in 0..number {
+        // SAFETY: this process has one thread, and its child never returns.
+        if let ForkResult::Child = unsafe { fork() }.unwrap() {
+            set_pdeathsig(Signal::SIGKILL).unwrap();
+            let _kept = work(number);
+            (&theirs).write_all(&[1]).unwrap();
+            loop {
+                pause();
             }
-        });
+        }
+        done.read_exact(&mut [0]).unwrap();
     }
 }
 
@@ -79,23 +96,19 @@ fn associate() -> Vec<UdpSocket> {
     bound
 }
 
-/// The first addresses of a loopback network, with some ports of each.
-fn addresses(network: u8, number: u64) -> impl Iterator<Item = SocketAddrV4> {
-    const PORTS_OF_EACH: u16 = 20_000;
-    let hosts = (1..=u8::MAX).map(move |host| Ipv4Addr::new(127, network, 0, host));
-    let all = hosts.flat_map(|host| (2000..2000 + PORTS_OF_EACH).map(move |port| SocketAddrV4::new(host, port)));
-    all.take(usize::try_from(number).unwrap())
-}
-
-/// Bound ports.
-fn take_ports() -> Vec<UdpSocket> {
-    addresses(2, amount(60_000, 400)).map(|address| UdpSocket::bind(address).unwrap()).collect()
-}
-
-/// Listeners, by connecting to each.
-fn listen() -> Vec<(TcpListener, TcpStream)> {
-    let connected = |address| (TcpListener::bind(address).unwrap(), TcpStream::connect(address).unwrap());
-    addresses(3, amount(60_000, 300)).map(connected).collect()
+/// Bound ports and listeners, from several processes: one may have too few files for all.
+fn take_ports() {
+    start_children(amount(9, 1), |number| {
+        let addresses = |network| {
+            let host = Ipv4Addr::new(127, network, 0, 1 + u8::try_from(number).unwrap());
+            let ports = 2000..2000 + u16::try_from(amount(6000, 300)).unwrap();
+            ports.map(move |port| SocketAddrV4::new(host, port))
+        };
+        let bound: Vec<_> = addresses(2).map(|address| UdpSocket::bind(address).unwrap()).collect();
+        // Known is a listener that got a packet.
+        let connected = |address| (TcpListener::bind(address).unwrap(), TcpStream::connect(address).unwrap());
+        (bound, addresses(3).map(connected).collect::<Vec<_>>())
+    });
 }
 
 /// Sends from a device to an address of the link.
