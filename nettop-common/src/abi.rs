@@ -1,5 +1,6 @@
-//! Numbers of the kernel's ABI: families and types of sockets (linux/socket.h, linux/net.h), protocols (linux/if_ether.h,
-//! linux/in.h, linux/in6.h), headers, states of TCP (net/tcp_states.h), flags of sockets, and of maps (linux/bpf.h).
+//! Numbers of the kernel's ABI: families, types and calls of sockets (linux/socket.h, linux/net.h), protocols
+//! (linux/if_ether.h, linux/in.h, linux/in6.h), kinds of packets (linux/if_packet.h), headers, states of TCP
+//! (net/tcp_states.h), flags of sockets, of tasks (linux/sched.h) and of maps (linux/bpf.h).
 
 pub const AF_INET: u16 = 2;
 pub const AF_INET6: u16 = 10;
@@ -7,21 +8,35 @@ pub const AF_PACKET: u16 = 17;
 
 pub const SOCK_RAW: u16 = 3;
 
+pub const IPPROTO_IP: u16 = 0;
 pub const IPPROTO_ICMP: u16 = 1;
+pub const IPPROTO_IGMP: u16 = 2;
 pub const IPPROTO_TCP: u16 = 6;
 pub const IPPROTO_UDP: u16 = 17;
 pub const IPPROTO_DCCP: u16 = 33;
+pub const IPPROTO_GRE: u16 = 47;
+pub const IPPROTO_ESP: u16 = 50;
 pub const IPPROTO_ICMPV6: u16 = 58;
 pub const IPPROTO_SCTP: u16 = 132;
 pub const IPPROTO_UDPLITE: u16 = 136;
 pub const IPPROTO_MPTCP: u16 = 262;
 
 pub const ETH_P_IP: u16 = 0x0800;
+pub const ETH_P_ARP: u16 = 0x0806;
 pub const ETH_P_IPV6: u16 = 0x86dd;
 /// In network byte order, as `sk_buff.protocol` has them.
 pub const ETH_P_IP_BE: u16 = ETH_P_IP.to_be();
 pub const ETH_P_IPV6_BE: u16 = ETH_P_IPV6.to_be();
 pub const ETH_P_8021Q_BE: u16 = 0x8100_u16.to_be();
+
+/// Kinds of packets that a device received.
+pub const PACKET_BROADCAST: u32 = 1;
+pub const PACKET_MULTICAST: u32 = 2;
+pub const PACKET_LOOPBACK: u32 = 5;
+
+pub const MSG_PEEK: i32 = 0x2;
+/// Returns the caller's own data, with timestamps or errors.
+pub const MSG_ERRQUEUE: i32 = 0x2000;
 
 /// Extension headers of IPv6.
 pub const NEXTHDR_HOP: u8 = 0;
@@ -62,10 +77,26 @@ pub const SKB_DST_NOREF: u64 = 1;
 /// Of a super-packet whose headers came from a device or another machine, and are not trusted.
 pub const SKB_GSO_DODGY: u32 = 1 << 1;
 
+/// Of a kernel thread, unchanged since 2.6.
+pub const PF_KTHREAD: u32 = 0x0020_0000;
+/// Of a worker, which runs the work of others: its name means nothing.
+pub const PF_WQ_WORKER: u32 = 0x20;
+
 /// The packet or the operation passes a program on a cgroup.
 pub const CGROUP_PASS: i32 = 1;
 /// Entries of a hash get memory when they are made.
 pub const BPF_F_NO_PREALLOC: usize = 1;
+/// A child's socket gets its listener's storage.
+pub const BPF_F_CLONE: usize = 1 << 9;
+/// User space may map the table.
+pub const BPF_F_MMAPABLE: u32 = 1 << 10;
+pub const BPF_MAP_TYPE_SK_STORAGE: usize = 24;
+pub const BPF_MAP_TYPE_TASK_STORAGE: usize = 29;
+/// Storage is made where there is none.
+pub const BPF_SK_STORAGE_GET_F_CREATE: u64 = 1;
+pub const BPF_LOCAL_STORAGE_GET_F_CREATE: u64 = 1;
+/// The reader of a ring is woken.
+pub const BPF_RB_FORCE_WAKEUP: u64 = 2;
 /// Insert, and do not replace.
 pub const BPF_NOEXIST: u64 = 1;
 /// What that fails with.

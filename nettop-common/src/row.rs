@@ -11,7 +11,7 @@ pub const FIRST: u32 = 1;
 pub const RESERVED: u32 = 512;
 /// Slots beyond the limits: a CPU holds one while it finds out whether another made the same row. It counts a row only
 /// once it is in the index, so each CPU may exceed the limits by one row.
-pub const SLACK: u32 = 64;
+pub const SPARE_SLOTS: u32 = 64;
 
 pub const FREE: u32 = 0;
 pub const LIVE: u32 = 1;

@@ -41,7 +41,7 @@ pub const fn of_namespace(cookie: u32) -> u32 {
 }
 
 /// A share may have this many for each that is free.
-const PER_FREE: u64 = 4;
+const SHARE_PER_FREE: u64 = 4;
 
 /// Whether there is room for one more. A share may have four times as many as are free. So one greedy share gets four
 /// fifths of the table, each of `n` gets 4/(4n+1), and 1/(4n+1) stays free for others (dynamic thresholds, Choudhury
@@ -49,7 +49,7 @@ const PER_FREE: u64 = 4;
 #[must_use]
 #[inline(always)]
 pub const fn has_room(share: u32, of_share: u32, in_use: u64, limit: u64) -> bool {
-    in_use < limit && (share == UNLIMITED || (of_share as u64) < (limit - in_use) * PER_FREE)
+    in_use < limit && (share == UNLIMITED || (of_share as u64) < (limit - in_use) * SHARE_PER_FREE)
 }
 
 #[cfg(test)]

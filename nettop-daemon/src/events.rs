@@ -15,7 +15,7 @@ use nettop_kernel::events::{Events, Loss, Source};
 use self::output::Output;
 use crate::{
     render::head,
-    sys::{descriptors, runtime, signals::Signals, stderr::say},
+    sys::{descriptors, runtime, signals::Signals, stderr},
 };
 
 /// Text that is gathered before it is written.
@@ -99,9 +99,9 @@ pub fn run<L: Lines>(ring: Events, source: &mut dyn Source, lines: L, most: Opti
     if is_wanted {
         let Loss { events, runs_skipped } = flow.lost;
         let (seen, lost) = (flow.seen + events, events + done.unwritten);
-        say(&format!("{seen} seen, {} shown, {lost} lost", done.written));
+        stderr::print(&format!("{seen} seen, {} shown, {lost} lost", done.written));
         if runs_skipped > 0 {
-            say(&format!("the kernel skipped {runs_skipped} runs of hooks; some events may be missing"));
+            stderr::print(&format!("the kernel skipped {runs_skipped} runs of hooks; some events may be missing"));
         }
     }
     Ok(end)

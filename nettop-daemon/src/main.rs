@@ -72,6 +72,6 @@ fn main() -> ExitCode {
 /// Prints an error and its remedy in one line.
 fn fail(error: &anyhow::Error) -> ExitCode {
     let remedy = limits::remedy(error).map(|remedy| format!("; {remedy}")).unwrap_or_default();
-    stderr::say(&format!("{error:#}{remedy}"));
+    stderr::print(&format!("{error:#}{remedy}"));
     exit_code(error)
 }

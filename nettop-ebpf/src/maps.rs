@@ -8,7 +8,7 @@ use aya_ebpf::{
 use nettop_common::{
     Association, AssociationKey, DropCount, DropEntry, DropKey, Listener, Owner, OwnerKey, Pair, PairKey, PortHolder,
     PortKey, ProcessDrops, ProcessDropsKey, ProcessRecord, Row, RowKey, Share, SocketTag, Stats,
-    abi::BPF_F_NO_PREALLOC,
+    abi::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     forwarded,
     process::{NAME_BYTES, NAMES_BYTES},
     share,
@@ -16,8 +16,6 @@ use nettop_common::{
 };
 
 use crate::atomic::add;
-
-const BPF_F_MMAPABLE: u32 = 1 << 10;
 
 /// Rows that processes may use; the table has [`nettop_common::row::RESERVED`] more.
 #[unsafe(no_mangle)]

@@ -6,7 +6,7 @@ use nettop_common::{
     abi::BPF_NOEXIST,
     log::{Hook, What},
     owner::{FIRST, LIVE, OVERFLOW, UNRECORDED},
-    row::SLACK,
+    row::SPARE_SLOTS,
     share::{self, has_room},
 };
 
@@ -81,7 +81,7 @@ fn make(key: &OwnerKey, task: u64, sk: u64, hook: u32) -> Ref {
     }
     let slot = match FREE_OWNERS.pop() {
         Ok(Some(slot)) => slot,
-        _ => never_used(&raw mut stats.next_owner, limit + u64::from(SLACK)) + FIRST,
+        _ => never_used(&raw mut stats.next_owner, limit + u64::from(SPARE_SLOTS)) + FIRST,
     };
     let Some(entry) = OWNERS.get_ptr_mut(slot) else {
         add(&raw mut stats.owners_full, 1);

@@ -109,7 +109,7 @@ extern "C" fn find_or_make_row(key: *const RowKey, net: u64, sk: u64, hook: u32)
 
 #[inline(always)]
 fn make(key: &RowKey, share: u32, is_reserved: u32, stats: &mut Stats, sk: u64, hook: u32) -> u32 {
-    let slots = ROW_LIMIT.load() + u64::from(row::RESERVED + row::SLACK);
+    let slots = ROW_LIMIT.load() + u64::from(row::RESERVED + row::SPARE_SLOTS);
     let slot = match FREE_ROWS.pop() {
         Ok(Some(slot)) => slot,
         _ => never_used(&raw mut stats.next_row, slots) + row::FIRST,

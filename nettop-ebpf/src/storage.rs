@@ -9,18 +9,15 @@ use aya_ebpf::{
 };
 use nettop_common::{
     Connection, SocketMeter, SocketTag,
-    abi::BPF_F_NO_PREALLOC,
+    abi::{
+        BPF_F_CLONE, BPF_F_NO_PREALLOC, BPF_LOCAL_STORAGE_GET_F_CREATE, BPF_MAP_TYPE_SK_STORAGE,
+        BPF_MAP_TYPE_TASK_STORAGE, BPF_SK_STORAGE_GET_F_CREATE,
+    },
     log::{Hook, What},
     trace::Thread,
 };
 
 use crate::{log, maps::count};
-
-const BPF_F_CLONE: usize = 1 << 9;
-const BPF_MAP_TYPE_SK_STORAGE: usize = 24;
-const BPF_MAP_TYPE_TASK_STORAGE: usize = 29;
-const BPF_SK_STORAGE_GET_F_CREATE: u64 = 1;
-const BPF_LOCAL_STORAGE_GET_F_CREATE: u64 = 1;
 
 /// Definition of a task storage, which aya lacks.
 #[repr(C)]

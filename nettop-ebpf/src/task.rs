@@ -3,17 +3,18 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_get_current_task_btf};
-use nettop_common::{Netns, Owner, OwnerKey, log::Hook, offsets::ABSENT};
+use nettop_common::{
+    Netns, Owner, OwnerKey,
+    abi::{PF_KTHREAD, PF_WQ_WORKER},
+    log::Hook,
+    offsets::ABSENT,
+};
 
 use crate::{
     kernel::{self, load, probe, probe_at},
     maps::stats,
 };
 
-/// `PF_KTHREAD` of linux/sched.h, unchanged since 2.6.
-const PF_KTHREAD: u32 = 0x0020_0000;
-/// `PF_WQ_WORKER` of the same: runs the work of others, and its name means nothing.
-const PF_WQ_WORKER: u32 = 0x20;
 /// `TS_COMPAT` of asm/thread_info.h (x86): the running system call is a 32-bit one.
 const TS_COMPAT: u32 = 0x2;
 

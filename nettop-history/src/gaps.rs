@@ -9,6 +9,10 @@ use crate::{
 
 /// Notes what slots cover, and the gap to what was written before, by this session or another. The order is that of
 /// writing: the clock may have been set in between.
+///
+/// # Errors
+///
+/// If SQLite refuses, as with a full disk or a damaged file. The caller is to roll back.
 pub fn note(connection: &Connection, session: i64, slots: &[Slot]) -> rusqlite::Result<()> {
     let mut recorded: Option<i64> = connection
         .prepare_cached("SELECT recorded_ms FROM session WHERE recorded_ms IS NOT NULL ORDER BY id DESC LIMIT 1")?
@@ -32,7 +36,12 @@ pub fn note(connection: &Connection, session: i64, slots: &[Slot]) -> rusqlite::
     Ok(())
 }
 
-/// The end of what was written before `before_ms`: `recorded_ms`, unless later slots were written and the clock set back.
+/// The end of what was written before `before_ms`: `recorded_ms`, unless later slots were written and the clock set
+/// back.
+///
+/// # Errors
+///
+/// If SQLite cannot read the file, as when it is damaged.
 pub fn covered_until(connection: &Connection, recorded_ms: i64, before_ms: i64) -> rusqlite::Result<i64> {
     let later: Option<i64> = connection
         .prepare_cached("SELECT max(ts) FROM tick_10s WHERE ts >= ?1 AND ts <= ?2")?

@@ -93,6 +93,11 @@ impl Guard {
     }
 
     /// Renames the file and what is beside it, over what was set aside before. Returns its new name.
+    ///
+    /// # Errors
+    ///
+    /// If what was set aside before cannot be deleted, or a file cannot be renamed, as in a read-only folder. Others
+    /// may be renamed by then.
     pub fn set_aside(self) -> io::Result<PathBuf> {
         // Nothing of the one before may stay: a log beside another file would be taken for that file's.
         self.give_up_aside()?;
@@ -113,6 +118,10 @@ impl Guard {
     }
 
     /// Deletes what was set aside, and returns its name if there was any.
+    ///
+    /// # Errors
+    ///
+    /// If one of the files cannot be deleted, as in a read-only folder. Others may be gone by then.
     pub fn give_up_aside(&self) -> io::Result<Option<PathBuf>> {
         let aside = self.aside();
         let mut was_there = false;

@@ -60,6 +60,10 @@ impl<K: Eq + Hash> Table<K> {
 
 impl Names {
     /// Those of a boot in the file.
+    ///
+    /// # Errors
+    ///
+    /// If SQLite cannot read the file, as when it is damaged.
     pub fn read(connection: &Connection, boot: i64) -> rusqlite::Result<Self> {
         Ok(Self {
             boot,
@@ -119,6 +123,11 @@ impl Names {
     }
 
     /// The number of a process; a new one is inserted.
+    ///
+    /// # Errors
+    ///
+    /// If SQLite refuses, as with a full disk or a damaged file. The caller is to roll back, and to read the names
+    /// again: some may have numbers that the file lacks.
     pub fn process(&mut self, connection: &Connection, who: &Who, ts: i64) -> rusqlite::Result<i64> {
         let Who { comm, exe, unit, cgroup, container, script, .. } = who.clone();
         let program = (comm, exe, unit, cgroup, container, script);
@@ -148,6 +157,10 @@ impl Names {
     }
 
     /// Notes what a container with rows is called. What is not known now may have been known before.
+    ///
+    /// # Errors
+    ///
+    /// If SQLite refuses, as with a full disk or a damaged file. The caller is to act as for [`Self::process`].
     pub fn container(&mut self, connection: &Connection, id: &str, names: &ContainerNames) -> rusqlite::Result<()> {
         if self.containers.get(id) == Some(names) {
             return Ok(());
@@ -189,6 +202,10 @@ impl Names {
     }
 
     /// The number of a device.
+    ///
+    /// # Errors
+    ///
+    /// If SQLite refuses, as with a full disk or a damaged file. The caller is to act as for [`Self::process`].
     pub fn device(&mut self, connection: &Connection, device: &Device) -> rusqlite::Result<i64> {
         if let Some(number) = self.devices.numbers.get(device) {
             return Ok(*number);
@@ -204,6 +221,10 @@ impl Names {
     }
 
     /// The number of a kind of drops.
+    ///
+    /// # Errors
+    ///
+    /// If SQLite refuses, as with a full disk or a damaged file. The caller is to act as for [`Self::process`].
     pub fn kind(&mut self, connection: &Connection, kind: &DropKind) -> rusqlite::Result<i64> {
         if let Some(number) = self.kinds.numbers.get(kind) {
             return Ok(*number);

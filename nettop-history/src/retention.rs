@@ -15,8 +15,12 @@ const CLOCK_TRUSTED_AFTER_MS: i64 = 3_600_000;
 /// A process that was seen in this time stays.
 const RECENT_PROCESS_S: i64 = 7200;
 
-/// Deletes some of what is too old at `now` in each resolution, once for each bucket that it is rolled up into. `last` is
-/// the time of the write before. Returns whether names were forgotten.
+/// Deletes some of what is too old at `now` in each resolution, once for each bucket that it is rolled up into. `last`
+/// is the time of the write before. Returns whether names were forgotten.
+///
+/// # Errors
+///
+/// If SQLite refuses, as with a full disk or a damaged file. The caller is to roll back.
 pub fn by_age(connection: &Connection, keep: &Keep, last: i64, now: i64) -> rusqlite::Result<bool> {
     let mut has_forgotten = false;
     let mut trusted = None;
@@ -55,8 +59,12 @@ fn trusted_since(connection: &Connection) -> rusqlite::Result<i64> {
     Ok(0)
 }
 
-/// Makes room: deletes the oldest tenth of the resolution that uses most of its allowed time. Returns whether anything was
-/// deleted.
+/// Makes room: deletes the oldest tenth of the resolution that uses most of its allowed time. Returns whether anything
+/// was deleted.
+///
+/// # Errors
+///
+/// If SQLite refuses, as with a full disk or a damaged file. The caller is to roll back.
 pub fn by_size(connection: &Connection, keep: &Keep) -> rusqlite::Result<bool> {
     let mut found = fullest(connection, keep)?;
     if found.is_none() {

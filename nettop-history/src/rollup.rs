@@ -137,6 +137,10 @@ impl Measure {
 }
 
 /// Notes that the minute of a slot has to be rolled up.
+///
+/// # Errors
+///
+/// If SQLite refuses, as with a full disk or a damaged file. The caller is to roll back.
 pub fn mark_dirty(connection: &Connection, resolution: Resolution, ts: i64) -> rusqlite::Result<()> {
     connection
         .prepare_cached("INSERT OR IGNORE INTO open_bucket VALUES(?1, ?2)")?
@@ -144,8 +148,12 @@ pub fn mark_dirty(connection: &Connection, resolution: Resolution, ts: i64) -> r
     Ok(())
 }
 
-/// Rolls up every bucket but those that `now` is in; without `now`, all. Rows for a time whose finer rows are gone already
-/// do not wait.
+/// Rolls up every bucket but those that `now` is in; without `now`, all. Rows for a time whose finer rows are gone
+/// already do not wait.
+///
+/// # Errors
+///
+/// If SQLite refuses, as with a full disk or a damaged file. The caller is to roll back.
 pub fn roll_up_ended(connection: &Connection, now: Option<i64>) -> rusqlite::Result<()> {
     for (finer, coarser) in [(Resolution::Slot, Resolution::Minute), (Resolution::Minute, Resolution::Hour)] {
         let current = now.map_or(i64::MIN, |now| coarser.floor(now));

@@ -159,7 +159,7 @@ pub const STEPS: [&str; 8] = [
 ];
 
 /// What a reader adds to a file of an older version, by the version it came with: temporary tables go before the file's.
-const BESIDE: [&str; 7] = [
+const READER_ADDITIONS: [&str; 7] = [
     "CREATE TEMP TABLE loss(ts INTEGER, cause TEXT, count INTEGER);",
     concat!(
         "CREATE TEMP TABLE gap AS SELECT * FROM (",
@@ -220,11 +220,20 @@ CREATE VIEW gaps AS SELECT datetime(from_ms / 1000, 'unixepoch', 'localtime') AS
     datetime(to_ms / 1000, 'unixepoch', 'localtime') AS to_time, (to_ms - from_ms) / 1000.0 AS seconds, from_ms, to_ms FROM gap;";
 
 /// Version of the file's schema; 0 for an empty one.
+///
+/// # Errors
+///
+/// If the file cannot be read, or is no database of SQLite's.
 pub fn version(connection: &Connection) -> rusqlite::Result<i32> {
     connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
 /// Brings the file from `version` to [`VERSION`].
+///
+/// # Errors
+///
+/// If SQLite refuses, as with a full disk or a damaged file. The caller is to roll back: the file then has its old
+/// version.
 pub fn migrate(transaction: &Transaction<'_>, version: i32) -> rusqlite::Result<()> {
     let done = usize::try_from(version).unwrap_or(0);
     for step in STEPS.iter().skip(done) {
@@ -235,14 +244,22 @@ pub fn migrate(transaction: &Transaction<'_>, version: i32) -> rusqlite::Result<
 }
 
 /// Lets queries on an older file find what came later.
+///
+/// # Errors
+///
+/// If the file cannot be read, or SQLite can make no temporary tables, as with a full disk.
 pub fn complete(connection: &Connection, version: i32) -> rusqlite::Result<()> {
     let has = usize::try_from(version - OLDEST).unwrap_or(0);
     // What does not fit in these goes to a file: an answer about everything takes no more memory than a small one.
     connection.execute_batch("PRAGMA temp_store = FILE; PRAGMA cache_size = -8192; PRAGMA temp.cache_size = -8192;")?;
-    BESIDE.iter().skip(has).try_for_each(|step| connection.execute_batch(step))
+    READER_ADDITIONS.iter().skip(has).try_for_each(|step| connection.execute_batch(step))
 }
 
 /// Makes the views as this program knows them.
+///
+/// # Errors
+///
+/// If SQLite refuses, as with a full disk or a damaged file. The caller is to roll back.
 pub fn make_views(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     transaction.execute_batch(VIEWS)
 }

@@ -51,7 +51,9 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Trouble`]; the file is as it was.
+    /// [`Trouble::Refused`] if the file is not ours alone, is no history, or has another writer. [`Trouble::Newer`] if
+    /// a later version wrote it. In both cases it stays as it was. [`Trouble::Corrupt`] if it is damaged: it may be set
+    /// aside. Else if it cannot be read or written, as on a full disk.
     pub fn open(path: &Path, limits: Limits, origin: &Origin, started: i64) -> Result<Self, Trouble> {
         let guard = Guard::open(path)?;
         let foreign = || Trouble::Refused(format!("{} is not a history of nettopd's", path.display()));
@@ -90,7 +92,9 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Trouble`]; none of the slots is in the file.
+    /// [`Trouble::Quota`] or [`Trouble::Disk`] if there is no room and nothing left to give up. [`Trouble::Pinned`] if
+    /// a reader keeps the log from being emptied. [`Trouble::Corrupt`] if the file is damaged. Else if it was removed
+    /// or cannot be written. All slots are in the file or none: [`Self::has`] tells which.
     pub fn write(&mut self, slots: &[Slot]) -> Result<(), Trouble> {
         let Some(now) = slots.last().map(|slot| slot.ts) else { return Ok(()) };
         if !self.guard.is_in_place() {
@@ -130,7 +134,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Trouble`]; the next start does it.
+    /// [`Trouble`] if SQLite refuses, as with a full disk or a damaged file. The next session rolls up what is left;
+    /// this one may have no end.
     pub fn finish(mut self, now: i64) -> Result<(), Trouble> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         rollup::roll_up_ended(&transaction, None)?;
@@ -145,7 +150,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// As [`Self::open`], and if the folder is read-only: the file stays as it is.
+    /// [`Trouble::Refused`] if the file is not ours alone, or another daemon writes it. [`Trouble::Io`] if it cannot be
+    /// renamed: in a read-only folder it stays as it is.
     pub fn set_aside(path: &Path) -> Result<PathBuf, Trouble> {
         Guard::open(path)?.set_aside().map_err(|error| Trouble::Io(format!("{}: {error}", path.display())))
     }

@@ -81,7 +81,7 @@ impl Programs {
     ///
     /// # Errors
     ///
-    /// If descriptors cannot be duplicated.
+    /// If descriptors are exhausted, or /proc/self/fd cannot be read.
     pub fn descriptors(&self) -> anyhow::Result<Vec<(String, OwnedFd)>> {
         let mut all = Vec::new();
         for (name, fd) in &self.maps {
@@ -122,7 +122,8 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// If anything is missing, or does not match its name.
+    /// If a map is missing, or not of the kind and size that its name has, or if the name of a descriptor or of a
+    /// purpose is unknown. The caller is to load a kernel side of its own.
     pub fn adopt(
         &self,
         limits: Limits,

@@ -9,6 +9,8 @@ use nix::{
 
 use crate::places::boot_offset_ns;
 
+const NS_PER_S: u64 = 1_000_000_000;
+
 /// Its id; empty if /proc lacks it; nettopd then does not start.
 pub fn id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
@@ -25,7 +27,6 @@ pub fn elapsed() -> Duration {
 
 /// The kernel's start time for `starttime` of /proc/PID/stat, to a tick.
 pub fn start_ns(ticks: u64) -> u64 {
-    const NS_PER_S: u64 = 1_000_000_000;
     let shown_ns = ticks.saturating_mul(NS_PER_S / procfs::ticks_per_second().max(1));
     shown_ns.saturating_add_signed(boot_offset_ns().unwrap_or(0).saturating_neg())
 }
@@ -33,7 +34,6 @@ pub fn start_ns(ticks: u64) -> u64 {
 /// `starttime` of /proc/PID/stat for the kernel's start time: `do_task_stat` shifts it by the reader's time namespace
 /// (since 5.5).
 pub fn start_ticks(start_time_ns: u64) -> u64 {
-    const NS_PER_S: u64 = 1_000_000_000;
     let shown_ns = start_time_ns.saturating_add_signed(boot_offset_ns().unwrap_or(0));
     shown_ns / (NS_PER_S / procfs::ticks_per_second().max(1))
 }

@@ -63,6 +63,11 @@ pub fn attach_tracepoint(program: &OwnedFd) -> io::Result<OwnedFd> {
 }
 
 /// A new map, of `enum bpf_map_type`.
+///
+/// # Errors
+///
+/// EPERM without `CAP_BPF`, EINVAL if the kernel has no such kind or refuses a size or a flag, else if descriptors or
+/// memory are exhausted.
 #[cfg(test)]
 pub fn create_map(kind: u32, key_bytes: u32, value_bytes: u32, entries: u32, flags: u32) -> io::Result<OwnedFd> {
     const BPF_MAP_CREATE: libc::c_int = 0;

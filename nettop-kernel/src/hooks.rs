@@ -95,7 +95,7 @@ pub(super) const PROCESS_EXIT: &[&str] = &["void (task_struct *)", "void (task_s
 /// Attached before the iterator over open files, so that no socket is missed.
 pub const BEFORE_SEEDING: &[Purpose] = &[
     Purpose {
-        name: "socket birth",
+        name: "new sockets",
         needed: true,
         effect_if_missing: "owners of new sockets",
         sets: &[only(&[hook("socket_create", AttachPoint::Socket, "sock_create", &[])])],
@@ -166,7 +166,7 @@ pub const AFTER_SEEDING: &[Purpose] = &[
         )])],
     },
     Purpose {
-        name: "tcp troubles",
+        name: "tcp retransmits and resets",
         needed: false,
         effect_if_missing: "segments sent again and resets of TCP",
         sets: &[only(&[

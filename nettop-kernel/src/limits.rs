@@ -13,12 +13,12 @@ pub struct Limits {
 
 impl Limits {
     pub(super) const fn row_entries(self) -> u32 {
-        self.rows + row::FIRST + row::RESERVED + row::SLACK
+        self.rows + row::FIRST + row::RESERVED + row::SPARE_SLOTS
     }
 
     /// Owners stay a little longer than their rows, and sockets that are never used have one, too.
     pub(super) const fn owner_entries(self) -> u32 {
-        self.owners() + owner::FIRST + row::SLACK
+        self.owners() + owner::FIRST + row::SPARE_SLOTS
     }
 
     pub(super) const fn owners(self) -> u32 {

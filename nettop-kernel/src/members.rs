@@ -198,10 +198,10 @@ mod tests {
         assert_eq!(of_accounting(&[]), [""; 0]);
         assert_eq!(of_accounting(&["RTABLE_FLAGS"]), ["drops"]);
         assert_eq!(of_accounting(&["SIGNAL_LIVE"]), ["process exit"]);
-        assert_eq!(of_accounting(&["TCP_CB_SEGMENTS"]), ["tcp troubles"]);
+        assert_eq!(of_accounting(&["TCP_CB_SEGMENTS"]), ["tcp retransmits and resets"]);
         assert_eq!(of_accounting(&["TCP_COPIED_SEQ"]), ["app rx tcp"]);
         assert_eq!(of_accounting(&["SOCK_LOCK_OWNED"]), ["app rx tcp"]);
-        assert_eq!(of_accounting(&["SKB_DST"]), ["drops", "tcp troubles"]);
+        assert_eq!(of_accounting(&["SKB_DST"]), ["drops", "tcp retransmits and resets"]);
         assert_eq!(of_accounting(&["SOCK_LISTENER", "INET_SPORT"]), [""; 0]);
         let [connections, packets, _] = events::ALL;
         assert_eq!(lost(packets, &["SOCK_LISTENER"]), ["packets"]);

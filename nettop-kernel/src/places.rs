@@ -70,7 +70,8 @@ pub fn is_branch_enough() -> bool {
 ///
 /// # Errors
 ///
-/// [`Refusal`], with the remedy.
+/// [`Refusal`] if this process is in a pid namespace of its own, the mounted /proc is of another, or the offset of a time
+/// namespace cannot be read. It has the remedy.
 pub fn check() -> Result<(), Refusal> {
     if Kind::Pid.is_first() {
         // The kernel reports a process's number in the first namespace.

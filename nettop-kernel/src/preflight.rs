@@ -103,7 +103,7 @@ fn open(path: &Path) -> anyhow::Result<File> {
 }
 
 /// What a cgroup namespace hides.
-const BRANCH: &str = "in a cgroup namespace only the packets of its own branch can be counted; run nettopd outside, or start its container with --cgroupns host";
+const NOT_THE_ROOT_CGROUP: &str = "in a cgroup namespace only the packets of its own branch can be counted; run nettopd outside, or start its container with --cgroupns host";
 
 /// A detached mount, invisible to others. It ends with its descriptor.
 fn mount_cgroup2() -> anyhow::Result<File> {
@@ -126,7 +126,11 @@ fn mount_cgroup2() -> anyhow::Result<File> {
         let root = File::open(&path).context("cannot open the cgroup2 root")?;
         let is_whole = places::is_root(&path);
         let _ = umount2(&path, MntFlags::MNT_DETACH);
-        if is_whole || places::is_branch_enough() { Ok(root) } else { Err(Refusal::Kernel(BRANCH.into()).into()) }
+        if is_whole || places::is_branch_enough() {
+            Ok(root)
+        } else {
+            Err(Refusal::Kernel(NOT_THE_ROOT_CGROUP.into()).into())
+        }
     })
     .join()
     .map_err(|_| anyhow::anyhow!("the thread that mounts cgroup2 panicked"))?

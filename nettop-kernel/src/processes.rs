@@ -38,7 +38,7 @@ struct Ring {
 }
 
 /// Most records that are looked at before they are taken; others wait in the ring.
-const MAX_AHEAD: usize = 4096;
+const MAX_EARLY_RECORDS: usize = 4096;
 
 impl Records {
     pub(super) fn from_map(map: Map) -> anyhow::Result<Self> {
@@ -89,14 +89,14 @@ impl Arrivals {
         }
         let mut ring = lock(&self.ring);
         let Ring { records, ahead } = &mut *ring;
-        while ahead.len() < MAX_AHEAD
+        while ahead.len() < MAX_EARLY_RECORDS
             && let Some(item) = records.next()
         {
             let seen = ahead.len();
             ahead.extend(parse(&item));
             ahead.iter().skip(seen).for_each(&mut see);
         }
-        Ok(ahead.len() < MAX_AHEAD)
+        Ok(ahead.len() < MAX_EARLY_RECORDS)
     }
 }
 

@@ -53,7 +53,8 @@ impl Profile {
 ///
 /// # Errors
 ///
-/// Errors of set-up or cargo.
+/// If rust-src or bpf-linker is missing and cannot be installed: the error has the remedy. Also if cargo fails: it
+/// prints the reason.
 pub fn nettopd(profile: Profile) -> anyhow::Result<PathBuf> {
     setup::run()?;
     run(&mut profile.build())?;
@@ -64,7 +65,7 @@ pub fn nettopd(profile: Profile) -> anyhow::Result<PathBuf> {
 ///
 /// # Errors
 ///
-/// Errors of set-up or cargo.
+/// As [`nettopd`], and if musl-gcc is missing and cannot be installed, or the target's standard library cannot be had.
 pub fn static_nettopd(profile: Profile) -> anyhow::Result<(PathBuf, String)> {
     setup::run()?;
     let musl = setup::Musl::set_up()?;
@@ -78,7 +79,7 @@ pub fn static_nettopd(profile: Profile) -> anyhow::Result<(PathBuf, String)> {
 ///
 /// # Errors
 ///
-/// Errors of building, or if a signal ended nettopd.
+/// As [`nettopd`], and if nettopd cannot be started, or a signal ends it.
 pub fn run_nettopd(args: &[String]) -> anyhow::Result<u8> {
     let status = Command::new(nettopd(Profile::Release)?).args(args).status().context("cannot run nettopd")?;
     let code = status.code().with_context(|| format!("nettopd ended by {status}"))?;
@@ -99,7 +100,7 @@ pub struct Built {
 ///
 /// # Errors
 ///
-/// Errors of set-up or cargo.
+/// As [`nettopd`], and if cargo cannot build the tests, or does not name their program.
 pub fn all() -> anyhow::Result<Built> {
     setup::run()?;
     let build = || {
@@ -122,7 +123,8 @@ pub fn all() -> anyhow::Result<Built> {
 ///
 /// # Errors
 ///
-/// Errors of building or the benchmark.
+/// As [`nettopd`], and if cargo cannot build the empty programs or the benchmark, or the benchmark fails. It needs
+/// root.
 pub fn bench(args: &[String]) -> anyhow::Result<()> {
     let nettopd = nettopd(Profile::Dist)?;
     let target_dir = root().join("target/ebpf");

@@ -30,7 +30,7 @@ const PREVIOUS: &str = "0.0.1";
 ///
 /// # Errors
 ///
-/// Errors of set-up, cargo, cargo-deb, lintian or tar.
+/// If the program cannot be built or packed, or lintian finds something in the Debian package: see [`for_machines`].
 pub fn run_one(is_static: bool) -> anyhow::Result<()> {
     let package =
         if is_static { archive(Profile::Dist)? } else { debian(&build::nettopd(Profile::Dist)?, Profile::Dist, &[])? };
@@ -42,7 +42,7 @@ pub fn run_one(is_static: bool) -> anyhow::Result<()> {
 ///
 /// # Errors
 ///
-/// Errors of set-up, cargo or tar.
+/// As [`build::static_nettopd`], and if a file of the archive is missing or cannot be made, or tar fails.
 pub fn archive(profile: Profile) -> anyhow::Result<PathBuf> {
     let (nettopd, target) = build::static_nettopd(profile)?;
     let system = target.replace("-unknown", "");
@@ -56,7 +56,7 @@ pub fn archive(profile: Profile) -> anyhow::Result<PathBuf> {
 ///
 /// # Errors
 ///
-/// Errors of set-up, or if there is no clean root.
+/// If cargo cannot build cargo-deb, or a clean root cannot be made, as where no Debian archive answers.
 pub fn prepare() -> anyhow::Result<()> {
     setup::cargo_deb()?;
     clean_root().map(drop)
@@ -66,7 +66,8 @@ pub fn prepare() -> anyhow::Result<()> {
 ///
 /// # Errors
 ///
-/// Errors of set-up, cargo-deb or lintian.
+/// If cargo-deb or lintian is missing and cannot be installed, or the package cannot be made. If lintian finds
+/// something: correct it, or give the reason in packaging/debian/lintian-overrides.
 pub fn for_machines(nettopd: &Path) -> anyhow::Result<PathBuf> {
     debian(nettopd, Profile::Release, &["--fast"])
 }
@@ -75,7 +76,7 @@ pub fn for_machines(nettopd: &Path) -> anyhow::Result<PathBuf> {
 ///
 /// # Errors
 ///
-/// Errors of set-up, cargo-deb or lintian.
+/// As [`for_machines`], and if dpkg-deb cannot unpack the package, or make it again.
 pub fn for_tests(nettopd: &Path) -> anyhow::Result<[PathBuf; 2]> {
     // Packed in a fifth of the time.
     let package = debian(nettopd, Profile::Release, &["--fast"])?;

@@ -30,7 +30,7 @@ const CARGO_DEB: &str = "3.8";
 ///
 /// # Errors
 ///
-/// One line with the remedy.
+/// If rustc is missing, or if rust-src or bpf-linker is missing and cannot be installed. The error has the remedy.
 pub fn run() -> anyhow::Result<()> {
     let rustc = Rustc::query().context("cannot ask rustc for its version; install Rust from https://rustup.rs")?;
     rust_src(&rustc)?;
@@ -41,7 +41,7 @@ pub fn run() -> anyhow::Result<()> {
 ///
 /// # Errors
 ///
-/// One line with the remedy.
+/// If a command is missing and apt-get cannot install its package. The error names what to install by hand.
 pub fn test_tools() -> anyhow::Result<()> {
     install(&[
         ("curl", "curl"),
@@ -61,7 +61,7 @@ pub fn test_tools() -> anyhow::Result<()> {
 ///
 /// # Errors
 ///
-/// One line with the remedy.
+/// If systemd-analyze is missing and apt-get cannot install it. The error names what to install by hand.
 pub fn check_tools() -> anyhow::Result<()> {
     install(&[("systemd-analyze", "systemd")])
 }
@@ -70,7 +70,7 @@ pub fn check_tools() -> anyhow::Result<()> {
 ///
 /// # Errors
 ///
-/// One line with the remedy.
+/// If lintian or mmdebstrap is missing and apt-get cannot install it. The error names what to install by hand.
 pub fn package_tools() -> anyhow::Result<()> {
     install(&[("lintian", "lintian"), ("mmdebstrap", "mmdebstrap")])
 }
@@ -79,7 +79,8 @@ pub fn package_tools() -> anyhow::Result<()> {
 ///
 /// # Errors
 ///
-/// One line with the remedy.
+/// If a command is missing and apt-get cannot install its package, or no QEMU has all network cards. The error names
+/// what to install by hand.
 pub fn vm_tools() -> anyhow::Result<()> {
     test_tools()?;
     install(&[("qemu-system-x86_64", "qemu-system-x86"), ("wg", "wireguard-tools"), ("xz", "xz-utils")])?;
@@ -90,7 +91,7 @@ pub fn vm_tools() -> anyhow::Result<()> {
 ///
 /// # Errors
 ///
-/// One line with the remedy.
+/// If cargo cannot download or build it. What cargo printed is shown.
 pub fn cargo_deb() -> anyhow::Result<()> {
     let installed = output(Command::new(cargo_deb_path()).arg("--version")).unwrap_or_default();
     if installed.split_whitespace().last().is_some_and(|version| version.starts_with(CARGO_DEB)) {
@@ -118,7 +119,7 @@ fn rustup(args: &[&str]) -> anyhow::Result<()> {
 ///
 /// # Errors
 ///
-/// One line with the remedy.
+/// If a command is missing and apt-get cannot install its package. The error names what to install by hand.
 pub fn install(tools: &[(&str, &str)]) -> anyhow::Result<()> {
     // Debian's installer runs once at a time.
     static ONE: Mutex<()> = Mutex::new(());

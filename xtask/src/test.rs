@@ -30,7 +30,7 @@ const SHOWN_SLOWEST_TESTS: usize = 5;
 ///
 /// # Errors
 ///
-/// With the names of the steps that failed.
+/// If a step fails. What went wrong is printed; the error names the steps.
 pub fn all(is_checked: bool, has_machines: bool) -> anyhow::Result<()> {
     let steps = Steps::begin();
     if steps.run("set-up", || set_up(is_checked, has_machines)).is_some() {
@@ -100,7 +100,7 @@ fn set_up(is_checked: bool, has_machines: bool) -> anyhow::Result<()> {
 ///
 /// # Errors
 ///
-/// If none does, or anything failed.
+/// If no scenario matches, what is needed cannot be installed or built, or a scenario fails.
 pub fn some(filter: &[String]) -> anyhow::Result<()> {
     let steps = Steps::begin();
     setup::test_tools()?;

@@ -98,25 +98,25 @@ fn one_line(error: &clap::Error) -> String {
         .lines()
         .map(str::trim)
         .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
-    let mut said = String::new();
+    let mut message = String::new();
     let mut has_remedy = false;
     for line in lines.filter(|line| !line.is_empty()) {
         if let Some(tip) = line.strip_prefix("tip: ") {
-            said += "; ";
-            said += tip;
+            message += "; ";
+            message += tip;
             has_remedy = true;
         } else {
-            if !said.is_empty() {
-                said.push(' ');
+            if !message.is_empty() {
+                message.push(' ');
             }
-            said += line;
+            message += line;
             has_remedy |= line.starts_with('[');
         }
     }
     if !has_remedy && error.kind() != ErrorKind::InvalidSubcommand {
-        said += "; see 'nettopd --help'";
+        message += "; see 'nettopd --help'";
     }
-    said
+    message
 }
 
 #[cfg(test)]
@@ -130,9 +130,9 @@ mod tests {
     #[test]
     fn a_mistyped_command_is_named() {
         for (word, meant) in [("socket", "sockets"), ("conections", "connections"), ("statsu", "status")] {
-            let said = refused(&[word]);
-            assert!(said.starts_with(&format!("there is no command '{word}'")), "{said}");
-            assert!(said.ends_with(&format!("did you mean '{meant}'?")), "{said}");
+            let message = refused(&[word]);
+            assert!(message.starts_with(&format!("there is no command '{word}'")), "{message}");
+            assert!(message.ends_with(&format!("did you mean '{meant}'?")), "{message}");
         }
         for words in [&["top"][..], &["help", "top"]] {
             assert!(refused(words).ends_with("; 'nettopd help' names all"), "{}", refused(words));
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_in_one_line() {
-        for (words, said) in [
+        for (words, message) in [
             (
                 &["--format", "xml"][..],
                 "invalid value 'xml' for '--format <FORMAT>' [possible values: table, json, ndjson, csv]",
@@ -165,7 +165,7 @@ mod tests {
             ),
             (&["5", "drops"], "the argument '[INTERVAL]' cannot be used before 'drops'; see 'nettopd --help'"),
         ] {
-            assert_eq!(refused(words), said);
+            assert_eq!(refused(words), message);
         }
         assert_eq!(refused(&["-u"]).lines().count(), 1);
     }

@@ -136,7 +136,7 @@ impl Service {
                 _ = self.ticks.tick() => false,
                 _ = signals.next() => true,
                 _ = watchdog.tick() => {
-                    manager::alive();
+                    manager::notify_watchdog();
                     continue;
                 }
                 _ = hangup.recv() => {

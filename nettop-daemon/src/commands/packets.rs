@@ -25,7 +25,7 @@ use crate::{
         head,
         packets::{record, text},
     },
-    sys::{clock::Clock, stderr::say},
+    sys::{clock::Clock, stderr},
 };
 
 /// Which packets are shown.
@@ -53,7 +53,9 @@ pub fn run(global: &Global, args: &PacketsArgs) -> anyhow::Result<()> {
     unmatched::devices(devices.missing());
     let own = if args.own { Vec::new() } else { own::connections() };
     for connection in &own {
-        say(&format!("packets of {connection}, by which what is shown travels, are left out; --own shows them"));
+        stderr::print(&format!(
+            "packets of {connection}, by which what is shown travels, are left out; --own shows them"
+        ));
     }
     let kernel = Kernel::examine(global.forced())?;
     let in_kernel = EventFilter { ifindexes: devices.indexes(), ..filter.in_kernel() };

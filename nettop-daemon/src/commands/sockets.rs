@@ -14,7 +14,7 @@ use crate::{
     },
     query::{format::SocketsFormat, global::Global, sockets::SocketsArgs, unmatched, user::uids},
     render::sockets::{Layout, encode},
-    sys::{runtime, signals::Signals, stderr::say, stdout},
+    sys::{runtime, signals::Signals, stderr, stdout},
 };
 
 /// Lists sockets: those that the daemon sees, or those that are seen here.
@@ -43,7 +43,7 @@ fn here(global: &Global, args: &SocketsArgs) -> anyhow::Result<Document> {
         Some(seconds) => watch(&kernel, &iterators, Duration::from_secs_f64(seconds))?,
         None => list::list(&iterators, &Selection::ALL)?,
     };
-    sockets::survey(&args.query, args.resolve, &uids, listing)
+    sockets::answer(&args.query, args.resolve, &uids, listing)
 }
 
 /// Writes a listing to standard output, wherever it comes from. Only other network namespaces than this one are named.
@@ -52,7 +52,7 @@ fn print(args: &SocketsArgs, document: &Document) -> anyhow::Result<()> {
     let encoded = encode(document, args.format, layout)?;
     unmatched::processes(&args.query.pid);
     if document.is_empty() && args.query.pid.iter().all(|pid| is_there(*pid)) {
-        say("nothing matches now: there is no such socket");
+        stderr::print("nothing matches now: there is no such socket");
     }
     stdout::print(&encoded)
 }

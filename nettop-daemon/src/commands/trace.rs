@@ -22,7 +22,7 @@ use crate::{
         head,
         trace::{record, text},
     },
-    sys::{clock::Clock, stderr::say},
+    sys::{clock::Clock, stderr},
 };
 
 /// Whose calls are shown, and how.
@@ -73,7 +73,7 @@ pub fn run(global: &Global, args: &TraceArgs) -> anyhow::Result<ExitCode> {
     let targets = tracer.targets();
     let mut command = match choose(args, &mut targets.borrow_mut())? {
         Some(Err(cannot)) => {
-            say(&cannot);
+            stderr::print(&cannot);
             return Ok(child::CANNOT_RUN.into());
         }
         started => started.and_then(Result::ok),
@@ -117,13 +117,13 @@ fn no_process(pid: u32) -> anyhow::Error {
 fn report_losses(tracer: &Tracer) {
     let losses = tracer.losses();
     if losses.calls_32bit > 0 {
-        say(&format!("{} calls of 32-bit programs are not shown", losses.calls_32bit));
+        stderr::print(&format!("{} calls of 32-bit programs are not shown", losses.calls_32bit));
     }
     if losses.calls_by_io_uring > 0 {
-        say(&format!("{} socket calls by io_uring are not shown", losses.calls_by_io_uring));
+        stderr::print(&format!("{} socket calls by io_uring are not shown", losses.calls_by_io_uring));
     }
     if losses.processes > 0 {
-        say(&format!("{} processes may have been missed", losses.processes));
+        stderr::print(&format!("{} processes may have been missed", losses.processes));
     }
 }
 

@@ -12,6 +12,11 @@ use crate::{
 };
 
 /// Reads one file, or those in /etc: the later overrides the earlier. One that is named has to be there.
+///
+/// # Errors
+///
+/// [`Fault::Unreadable`] if a file or the folder is there and cannot be read, or a named file is not there.
+/// [`Fault::Wrong`] if [`parse`] refuses one.
 pub fn read(file: Option<&Path>) -> Result<Settings, Fault> {
     match file {
         Some(file) => parse(&text(file)?, file),
@@ -49,6 +54,11 @@ fn text(file: &Path) -> Result<String, Fault> {
 }
 
 /// Parses a file.
+///
+/// # Errors
+///
+/// [`Fault::Wrong`] if the text is no TOML, or has an unknown name or a value that is not allowed. It names the line to
+/// correct.
 pub fn parse(text: &str, file: &Path) -> Result<Settings, Fault> {
     toml::from_str(text).map_err(|error| {
         let offset = error.span().map_or(0, |span| span.start.min(text.len()));

@@ -157,8 +157,8 @@ impl Settings {
     /// With the flags that all commands have.
     pub fn with_global(mut self, backend: Option<BackendChoice>, verbose: u8) -> Self {
         self.backend = backend;
-        let said = [None, Some(LogLevel::Info), Some(LogLevel::Debug)][usize::from(verbose.min(2))];
-        self.log_level = self.log_level.or(said);
+        let of_flag = [None, Some(LogLevel::Info), Some(LogLevel::Debug)][usize::from(verbose.min(2))];
+        self.log_level = self.log_level.or(of_flag);
         self
     }
 }

@@ -165,6 +165,11 @@ fn through_process(netns: u32, pid: u32) -> Option<PathBuf> {
 }
 
 /// Runs `work` in each namespace, on a thread of its own that ends with it, and returns which it was.
+///
+/// # Errors
+///
+/// The result of a namespace is an error if it is gone or may not be entered, or if `work` fails there. The others are
+/// visited all the same. If no thread can be started, there are no results.
 pub fn visit<T: Send>(
     paths: &[PathBuf],
     work: impl Fn() -> anyhow::Result<T> + Sync,

@@ -299,8 +299,13 @@ fn has_started(process: &Process, start_time_ns: u64) -> bool {
     process.stat().is_ok_and(|stat| stat.starttime == start_ticks(start_time_ns))
 }
 
-/// The program of a process, by its folder in /proc. An ended main thread has dropped it, others still have it (`exit_mm`,
-/// `proc_exe_link`).
+/// The program of a process, by its folder in /proc. An ended main thread has dropped it, others still have it
+/// (`exit_mm`, `proc_exe_link`).
+///
+/// # Errors
+///
+/// [`io::ErrorKind::NotFound`] if the process has ended, or is a kernel thread. Else if the caller may not see its
+/// program.
 pub fn exe(folder: &Path) -> io::Result<PathBuf> {
     let error = match fs::read_link(folder.join("exe")) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => error,

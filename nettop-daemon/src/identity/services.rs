@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use nettop_common::abi::{IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP};
+
 /// The number of a service, of any protocol if none is asked for.
 pub fn port(name: &str, protocol: Option<u16>) -> Option<u16> {
     let text = fs::read_to_string("/etc/services").ok()?;
@@ -15,9 +17,9 @@ pub fn entries(text: &str) -> impl Iterator<Item = (u16, &str, u16)> {
         let (name, place) = (words.next()?, words.next()?);
         let (port, protocol) = place.split_once('/')?;
         let protocol = match protocol {
-            "tcp" => 6,
-            "udp" => 17,
-            "sctp" => 132,
+            "tcp" => IPPROTO_TCP,
+            "udp" => IPPROTO_UDP,
+            "sctp" => IPPROTO_SCTP,
             _ => return None,
         };
         Some((port.parse().ok()?, name, protocol))

@@ -262,7 +262,7 @@ impl Balance {
                 let is_mute = fell && now.counters == Counters::default() && !is_another;
                 if is_another {
                     account.calibration = calibration(now);
-                    remember(&mut self.gone, key, &account.device);
+                    keep_gone(&mut self.gone, key, &account.device);
                 }
                 if fell {
                     account.begin_again();
@@ -290,7 +290,7 @@ impl Balance {
                 let rows = self.waiting.remove(&key).unwrap_or_default();
                 if account.is_closed && rows.is_empty() {
                     add(&mut self.gone_total, &account.total.balance);
-                    remember(&mut self.gone, key, &account.device);
+                    keep_gone(&mut self.gone, key, &account.device);
                     self.accounts.remove(&key);
                     return None;
                 }
@@ -343,7 +343,7 @@ fn is_another(before: &Device, now: &Device) -> bool {
 }
 
 /// Keeps a device in case it comes back.
-fn remember(gone: &mut VecDeque<(DeviceKey, Device)>, key: DeviceKey, device: &Device) {
+fn keep_gone(gone: &mut VecDeque<(DeviceKey, Device)>, key: DeviceKey, device: &Device) {
     gone.push_back((key, device.clone()));
     if gone.len() > MAX_GONE_DEVICES {
         gone.pop_front();

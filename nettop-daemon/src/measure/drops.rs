@@ -2,7 +2,15 @@
 
 use std::{cmp::Reverse, collections::HashMap};
 
-use nettop_common::{DropCount, Netns, OwnerKey, Ref, drops::attribution, owner};
+use nettop_common::{
+    DropCount, Netns, OwnerKey, Ref,
+    abi::{
+        ETH_P_ARP, ETH_P_IP, ETH_P_IPV6, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_IP, IPPROTO_SCTP, IPPROTO_TCP,
+        IPPROTO_UDP,
+    },
+    drops::attribution,
+    owner,
+};
 use nettop_kernel::{
     drops::{self, DropReading, DropsReading, ListenerReading, What},
     ledger::OwnerReading,
@@ -211,19 +219,18 @@ const fn amount(count: DropCount) -> DropAmount {
     DropAmount { packets: count.packets, bytes: Some(count.bytes) }
 }
 
-/// By the numbers of IEEE 802 and of IANA.
 fn protocol(ethernet: u16, transport: u16) -> Option<String> {
     let name = match (ethernet, transport) {
         (0, _) => return None,
-        (0x0806, _) => "ARP",
-        (0x0800 | 0x86dd, 6) => "TCP",
-        (0x0800 | 0x86dd, 17) => "UDP",
-        (0x0800, 1) => "ICMP",
-        (0x86dd, 58) => "ICMPv6",
-        (0x0800 | 0x86dd, 132) => "SCTP",
-        (0x0800, 0) => "IPv4",
-        (0x86dd, 0) => "IPv6",
-        (0x0800 | 0x86dd, number) => return Some(format!("IP protocol {number}")),
+        (ETH_P_ARP, _) => "ARP",
+        (ETH_P_IP | ETH_P_IPV6, IPPROTO_TCP) => "TCP",
+        (ETH_P_IP | ETH_P_IPV6, IPPROTO_UDP) => "UDP",
+        (ETH_P_IP, IPPROTO_ICMP) => "ICMP",
+        (ETH_P_IPV6, IPPROTO_ICMPV6) => "ICMPv6",
+        (ETH_P_IP | ETH_P_IPV6, IPPROTO_SCTP) => "SCTP",
+        (ETH_P_IP, IPPROTO_IP) => "IPv4",
+        (ETH_P_IPV6, IPPROTO_IP) => "IPv6",
+        (ETH_P_IP | ETH_P_IPV6, number) => return Some(format!("IP protocol {number}")),
         (number, _) => return Some(format!("{number:#06x}")),
     };
     Some(name.into())

@@ -54,7 +54,7 @@ pub fn now(
         socket: &socket,
         holder: if has_holders { Some(&of_holder) } else { None },
     };
-    survey(query, false, uids, list::list(iterators, &selection)?)
+    answer(query, false, uids, list::list(iterators, &selection)?)
 }
 
 /// What was asked for of a listing, with names. Names of addresses are looked up if wanted.
@@ -62,7 +62,7 @@ pub fn now(
 /// # Errors
 ///
 /// If devices cannot be read.
-pub fn survey(query: &SocketsQuery, resolve: bool, uids: &[u32], mut listing: Listing) -> anyhow::Result<Document> {
+pub fn answer(query: &SocketsQuery, resolve: bool, uids: &[u32], mut listing: Listing) -> anyhow::Result<Document> {
     let programs = portmap::programs(&listing.sockets);
     listing.sockets.retain(|socket| query.selects(socket, uids));
     sort(&mut listing);

@@ -180,6 +180,10 @@ impl OrderArg {
 }
 
 /// Coarse rows are made of fine ones, which cannot be kept longer.
+///
+/// # Errors
+///
+/// If a number is less than the one before, is 0, or is above 100,000. The message has an example.
 pub fn keep_of(days: [u32; 3]) -> Result<Keep, String> {
     if days.is_sorted() && days[0] > 0 && days[2] <= 100_000 {
         Ok(Keep { days })
@@ -189,6 +193,10 @@ pub fn keep_of(days: [u32; 3]) -> Result<Keep, String> {
 }
 
 /// Days, with commas between.
+///
+/// # Errors
+///
+/// If the text is not three whole numbers with commas between, or [`keep_of`] refuses them.
 pub fn keep(text: &str) -> Result<Keep, String> {
     let days: Result<Vec<u32>, _> = text.split(',').map(str::parse).collect();
     // None at all is refused in the same words.

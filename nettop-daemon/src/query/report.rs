@@ -282,16 +282,28 @@ impl Timing {
 }
 
 /// May be empty.
+///
+/// # Errors
+///
+/// Never: any text is a path.
 pub fn path(text: &str) -> Result<PathBuf, Infallible> {
     Ok(text.into())
 }
 
 /// An interval.
+///
+/// # Errors
+///
+/// If the text is no number, or [`in_range`] refuses it.
 pub fn seconds(text: &str) -> Result<f64, String> {
     in_range(text.parse().map_err(|_| "not a number of seconds".to_owned())?)
 }
 
 /// An interval that is neither absurdly short nor absurdly long.
+///
+/// # Errors
+///
+/// If it is too short or too long for an interval, or NaN. The message names the range.
 pub fn in_range(seconds: f64) -> Result<f64, String> {
     const INTERVAL_RANGE_S: std::ops::RangeInclusive<f64> = 0.05..=86_400.0;
     if INTERVAL_RANGE_S.contains(&seconds) {

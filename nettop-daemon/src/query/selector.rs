@@ -2,15 +2,25 @@
 
 use std::{net::IpAddr, str::FromStr};
 
-use nettop_common::SocketRecord;
+use nettop_common::{
+    SocketRecord,
+    abi::{
+        AF_INET, AF_INET6, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_MPTCP, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP,
+        IPPROTO_UDPLITE,
+    },
+};
 
 use crate::identity::{address::Address, hosts::resolve, services};
 
-const AF_INET: u16 = 2;
-const AF_INET6: u16 = 10;
-/// By number of IP.
-const PROTOCOLS: [(&str, u16); 7] =
-    [("tcp", 6), ("udp", 17), ("udplite", 136), ("sctp", 132), ("mptcp", 262), ("icmp", 1), ("icmpv6", 58)];
+const PROTOCOLS: [(&str, u16); 7] = [
+    ("tcp", IPPROTO_TCP),
+    ("udp", IPPROTO_UDP),
+    ("udplite", IPPROTO_UDPLITE),
+    ("sctp", IPPROTO_SCTP),
+    ("mptcp", IPPROTO_MPTCP),
+    ("icmp", IPPROTO_ICMP),
+    ("icmpv6", IPPROTO_ICMPV6),
+];
 
 /// One `-i`.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
@@ -100,7 +110,6 @@ impl Selector {
 
 /// The version of IP that its packets have: a socket of IPv6 whose addresses are mapped ones of IPv4 uses that.
 pub fn ip_version(record: &SocketRecord) -> u8 {
-    const AF_INET: u16 = 2;
     let is_mapped = |address| Address::from(address).0.is_ipv4();
     if record.family == AF_INET || is_mapped(record.local) || is_mapped(record.remote) { 4 } else { 6 }
 }

@@ -3,19 +3,19 @@
 use nettop_kernel::tracer::is_there;
 use nettop_model::Snapshot;
 
-use crate::{query::report::Selection, sys::stderr::say};
+use crate::{query::report::Selection, sys::stderr};
 
 /// Names processes that do not exist.
 pub fn processes(pids: &[u32]) {
     for pid in pids.iter().filter(|pid| !is_there(**pid)) {
-        say(&format!("nothing matches now: there is no process {pid}"));
+        stderr::print(&format!("nothing matches now: there is no process {pid}"));
     }
 }
 
 /// Names devices that do not exist.
 pub fn devices<'a>(names: impl Iterator<Item = &'a String>) {
     for name in names {
-        say(&format!("nothing matches now: no device is named '{name}'"));
+        stderr::print(&format!("nothing matches now: no device is named '{name}'"));
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
     query::format::{Format, Output},
     render::{csv::csv, drops, table::table},
     sys::{
-        stderr::say,
+        stderr,
         stdout::{Chunk, Writer},
     },
 };
@@ -89,7 +89,7 @@ impl Sink {
         let done = self.writer.finish(asked_at)?;
         if done.is_stuck {
             let unwritten = self.queued - done.events;
-            say(&format!("{unwritten} reports are not written: nobody reads standard output"));
+            stderr::print(&format!("{unwritten} reports are not written: nobody reads standard output"));
         }
         Ok(())
     }

@@ -32,7 +32,7 @@ impl Query for Nothing {
 ///
 /// # Errors
 ///
-/// 400, in one line.
+/// 400 if a parameter is unknown, has no such value, or cannot be given with another. Its line says which.
 pub(super) fn parse<T: Query>(uri: &Uri) -> Result<T, Refused> {
     parameters::read(uri.query().unwrap_or_default()).map_err(|error| Refused::bad(escape(error.as_bytes())))
 }
@@ -54,7 +54,8 @@ pub(super) async fn filter(selection: &Selection, numbers: &Arc<Numbers>, time: 
 ///
 /// # Errors
 ///
-/// 400 for an unknown user, 503 where the name service does not answer.
+/// 400 for an unknown user, too many users, or too long a name. 503 if the name service does not answer in time: the
+/// client gives the number, or asks later.
 pub(super) async fn uids(users: &[String], numbers: &Arc<Numbers>, time: Duration) -> Result<Vec<u32>, Refused> {
     if users.len() > MAX_USERS {
         return Err(Refused::bad(format!("{MAX_USERS} users at most")));

@@ -54,6 +54,11 @@ impl Server {
         Self::with_limits(socket, sources, Limits::of_environment())
     }
 
+    /// As [`Self::start`], with limits that the caller chooses.
+    ///
+    /// # Errors
+    ///
+    /// If the thread or its runtime cannot be started.
     pub fn with_limits(socket: Socket, sources: Sources, limits: Limits) -> anyhow::Result<Self> {
         // Threads for questions and encodings.
         let runtime = runtime::start_with_threads(8, "nettopd-ask")?;
@@ -135,7 +140,7 @@ fn admit(shared: &Arc<Shared>, group: Option<Gid>, door: &Arc<Semaphore>, stream
     };
     let refused = match permit {
         Ok(permit) => {
-            tokio::spawn(attend(Arc::clone(shared), stream, permit));
+            tokio::spawn(serve_client(Arc::clone(shared), stream, permit));
             return;
         }
         Err(refused) => refused,
@@ -155,7 +160,7 @@ fn admit(shared: &Arc<Shared>, group: Option<Gid>, door: &Arc<Semaphore>, stream
 }
 
 /// One request, one answer.
-async fn attend(shared: Arc<Shared>, stream: UnixStream, permit: ClientPermit) {
+async fn serve_client(shared: Arc<Shared>, stream: UnixStream, permit: ClientPermit) {
     let follower = Arc::new(Follower::default());
     let asker = Asker { turns: Arc::clone(&permit.turns) };
     let service = service_fn(|request| {

@@ -27,7 +27,7 @@ use crate::sys::escape::escape;
 const STALL_TIMEOUT_MS: u8 = 200;
 
 /// Prints one line. Standard error may be closed, or full: that is nobody's error.
-pub fn say(what: &str) {
+pub fn print(what: &str) {
     let _ = Stderr.write_all(format!("nettopd: {}\n", escape(what.as_bytes())).as_bytes());
 }
 

@@ -6,6 +6,7 @@
 use aya_ebpf::{EbpfContext as _, helpers::generated::bpf_ktime_get_ns, programs::SkBuffContext};
 use nettop_common::{
     Family, SocketTag,
+    abi::{IPV4_HEADER_BYTES, IPV6_HEADER_BYTES, PACKET_BROADCAST, PACKET_LOOPBACK, PACKET_MULTICAST},
     tag::{COPIES, SHARES},
 };
 
@@ -14,10 +15,6 @@ use crate::{
     maps::{LAST_LISTENER_PACKET, LAST_SHARED, ListenerPacket, Shared},
 };
 
-/// linux/if_packet.h.
-const PACKET_BROADCAST: u32 = 1;
-const PACKET_MULTICAST: u32 = 2;
-const PACKET_LOOPBACK: u32 = 5;
 /// A packet's two socket lookups are microseconds apart, unless a hypervisor delays them. Answers to keepalives come
 /// later; they may repeat the handshake's last segment.
 const LOOKUP_TIMEOUT_NS: u64 = 1_000_000_000;
@@ -90,8 +87,8 @@ fn now_ns() -> u64 {
 /// acknowledgement, flags and window; timestamps. Not the checksum: it is incomplete in a local packet.
 #[inline(always)]
 fn tcp_content(ctx: &SkBuffContext, family: Family) -> u64 {
-    let tcp = if family == Family::V4 { 20 } else { 40 };
-    let word = |at: usize| ctx.load::<u64>(at).unwrap_or(0);
+    let tcp = if family == Family::V4 { IPV4_HEADER_BYTES } else { IPV6_HEADER_BYTES };
+    let word = |at: u32| ctx.load::<u64>(at as usize).unwrap_or(0);
     word(0) ^ word(tcp).rotate_left(16) ^ word(tcp + 8).rotate_left(32) ^ word(tcp + 24).rotate_left(48)
 }
 

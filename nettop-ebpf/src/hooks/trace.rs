@@ -16,6 +16,7 @@ use aya_ebpf::{
     programs::BtfTracePointContext,
 };
 use nettop_common::{
+    abi::BPF_RB_FORCE_WAKEUP,
     offsets::ABSENT,
     trace::{CallStep, EVERYBODY, FOLLOWED, NAMES, NamePattern, REPORTED, Step, Thread, kind},
 };
@@ -73,7 +74,6 @@ fn fits(pattern: &NamePattern, name: [u64; 2]) -> bool {
 /// `do_exit`, once per thread. Wakes the daemon, which may have nothing else to wait for.
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn trace_exit(ctx: BtfTracePointContext) -> i32 {
-    const BPF_RB_FORCE_WAKEUP: u64 = 2;
     // SAFETY: the first argument of this tracepoint is the task.
     let task = unsafe { Task::from_ptr(ctx.arg(0)) };
     if task.is_last_thread()

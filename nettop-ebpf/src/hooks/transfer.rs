@@ -12,7 +12,7 @@ use core::ffi::c_void;
 use aya_ebpf::{Global, helpers::generated::bpf_skc_to_tcp_sock};
 use nettop_common::{
     Direction,
-    abi::{AF_INET, AF_INET6, AF_PACKET, IPPROTO_TCP, SOCK_DONE},
+    abi::{AF_INET, AF_INET6, AF_PACKET, IPPROTO_TCP, MSG_ERRQUEUE, MSG_PEEK, SOCK_DONE},
     log::Hook,
     offsets::ABSENT,
 };
@@ -30,10 +30,6 @@ use crate::{
 static SOCK_REUSE_BIT: Global<u64> = Global::new(ABSENT);
 #[unsafe(no_mangle)]
 static TCP_REPAIR_BIT: Global<u64> = Global::new(ABSENT);
-
-const MSG_PEEK: i32 = 0x2;
-/// Returns the caller's own data, with timestamps or errors.
-const MSG_ERRQUEUE: i32 = 0x2000;
 
 /// A call sent this many bytes, or failed.
 #[inline(always)]

@@ -7,8 +7,8 @@ use aya_ebpf::Global;
 use nettop_common::{
     Family,
     abi::{
-        ETH_P_IP_BE, ETH_P_IPV6_BE, IPPROTO_TCP, IPV6_HEADER_BYTES, JUMBO_HEADER_BYTES, NEXTHDR_FRAGMENT, NEXTHDR_HOP,
-        UDP_HEADER_BYTES,
+        ETH_P_IP_BE, ETH_P_IPV6_BE, IP_OFFSET, IPPROTO_TCP, IPV6_HEADER_BYTES, JUMBO_HEADER_BYTES, NEXTHDR_FRAGMENT,
+        NEXTHDR_HOP, UDP_HEADER_BYTES,
     },
     log::Hook,
 };
@@ -82,7 +82,7 @@ fn as_counted(mut packet: Packet, network: u64, transport: u64) -> ledger::Unsen
     let byte = |at: u64| probe_at::<u8>(network + at);
     let word = |at: u64| u16::from_be(probe_at::<u16>(network + at));
     let (header_bytes, fragment_offset) = match packet.family {
-        Family::V4 => (u32::from(byte(0) & 0x0f) * 4, word(6) & 0x1fff),
+        Family::V4 => (u32::from(byte(0) & 0x0f) * 4, word(6) & IP_OFFSET),
         Family::V6 if byte(6) == NEXTHDR_FRAGMENT => {
             packet.bytes = packet.bytes.saturating_sub(FRAGMENT_HEADER_BYTES);
             (IPV6_HEADER_BYTES, word(42) >> 3)

@@ -40,7 +40,7 @@ const TABLES: &str = tables! {
 };
 
 /// Adds to a row that exists.
-const ADD: &str = "ON CONFLICT(number) DO UPDATE SET tx_bytes = tx_bytes + excluded.tx_bytes, rx_bytes = rx_bytes + excluded.rx_bytes,
+const ADD_ON_CONFLICT: &str = "ON CONFLICT(number) DO UPDATE SET tx_bytes = tx_bytes + excluded.tx_bytes, rx_bytes = rx_bytes + excluded.rx_bytes,
      tx_packets = tx_packets + excluded.tx_packets, rx_packets = rx_packets + excluded.rx_packets,
      tx_app_bytes = tx_app_bytes + excluded.tx_app_bytes, rx_app_bytes = rx_app_bytes + excluded.rx_app_bytes,
      drops = drops + excluded.drops, retransmits = retransmits + excluded.retransmits,
@@ -72,7 +72,7 @@ impl Reader {
         let (table, number) = (table(question.by), numbered(question.by));
         let query = format!(
             "INSERT INTO moved SELECT {number}, sum(tx_bytes), sum(rx_bytes), sum(tx_packets), sum(rx_packets), {sums}, max({}),
-                 max({}) FROM {table}_{suffix} WHERE ts >= ?1 AND ts < ?2 {selection} GROUP BY {number} {ADD}",
+                 max({}) FROM {table}_{suffix} WHERE ts >= ?1 AND ts < ?2 {selection} GROUP BY {number} {ADD_ON_CONFLICT}",
             peaks[0], peaks[1]
         );
         self.connection.execute(&query, params![part.from, part.to])?;
@@ -82,7 +82,7 @@ impl Reader {
         let query = format!(
             "INSERT INTO moved SELECT s.process, 0, 0, 0, 0, 0, 0, coalesce(sum(s.packets) FILTER (WHERE k.class NOT IN ('tcp', 'capture')), 0),
                  coalesce(sum(s.packets) FILTER (WHERE k.class = 'tcp' AND k.reason = 'retransmit'), 0), 0, 0, 0
-             FROM drop_{suffix} s JOIN drop_kind k ON k.id = s.kind WHERE ts >= ?1 AND ts < ?2 {selection} GROUP BY s.process {ADD}"
+             FROM drop_{suffix} s JOIN drop_kind k ON k.id = s.kind WHERE ts >= ?1 AND ts < ?2 {selection} GROUP BY s.process {ADD_ON_CONFLICT}"
         );
         self.connection.execute(&query, params![part.from, part.to])?;
         Ok(())
@@ -149,7 +149,7 @@ impl Reader {
         let columns = SUMS.map(|column| format!("m.{column}")).join(", ");
         self.connection.execute_batch(&format!(
             "INSERT INTO moved SELECT t.first, {columns}, m.tx_peak, m.rx_peak
-                 FROM twin t CROSS JOIN moved m ON m.number = t.number WHERE true {ADD};
+                 FROM twin t CROSS JOIN moved m ON m.number = t.number WHERE true {ADD_ON_CONFLICT};
              DELETE FROM moved WHERE number IN (SELECT number FROM twin)"
         ))
     }

@@ -9,6 +9,12 @@ use crate::{
     slot::Slot,
 };
 
+/// Inserts a slot's rows, and notes that its minute has to be rolled up.
+///
+/// # Errors
+///
+/// If SQLite refuses, as with a full disk or a damaged file. The caller is to roll back, and to read `names` again:
+/// some may have numbers that the file lacks.
 pub fn insert(connection: &Connection, names: &mut Names, slot: &Slot) -> rusqlite::Result<()> {
     let ts = slot.ts;
     let tick = &slot.tick;

@@ -163,8 +163,8 @@ impl Retirement {
         self.seen_at_s.retain(|_, at_s| now_s.saturating_sub(*at_s) < 2 * QUIET_NAMESPACE_S);
         let pressure = Pressure {
             stats: programs.stats.read(0).unwrap_or_default(),
-            row_limit: programs.rows.len() as u64 - u64::from(row::FIRST + row::RESERVED + row::SLACK),
-            owner_limit: programs.owners.len() as u64 - u64::from(owner::FIRST + row::SLACK),
+            row_limit: programs.rows.len() as u64 - u64::from(row::FIRST + row::RESERVED + row::SPARE_SLOTS),
+            owner_limit: programs.owners.len() as u64 - u64::from(owner::FIRST + row::SPARE_SLOTS),
         };
         let mut back = Vec::new();
         let mut of_owners = vec![Rows::default(); owners];

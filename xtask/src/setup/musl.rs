@@ -26,7 +26,8 @@ impl Musl {
     ///
     /// # Errors
     ///
-    /// One line with the remedy.
+    /// If rustc does not run, or rustup cannot add the target and the unwinder cannot be built. Also if musl-gcc is
+    /// missing and apt-get cannot install it: the error names what to install by hand.
     pub fn set_up() -> anyhow::Result<Self> {
         // SQLite is C.
         install(&[("musl-gcc", "musl-tools")])?;

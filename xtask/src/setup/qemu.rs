@@ -24,11 +24,13 @@ const PACKAGES: [&str; 3] = ["seabios", "qemu-system-data", "qemu-system-x86"];
 /// The program; [`set_up`] finds it.
 static PROGRAM: Mutex<Option<PathBuf>> = Mutex::new(None);
 
-/// Makes sure that there is a QEMU with all cards. One that is too old has to be installed: a newer one uses its libraries.
+/// Makes sure that there is a QEMU with all cards. One that is too old has to be installed: a newer one uses its
+/// libraries.
 ///
 /// # Errors
 ///
-/// One line with the remedy.
+/// If the installed QEMU lacks a card, and Debian's backports do not answer or have none that runs. The error names
+/// what to install by hand.
 pub fn set_up() -> anyhow::Result<()> {
     let mut program = PROGRAM.lock().unwrap_or_else(PoisonError::into_inner);
     if program.is_none() {

@@ -53,7 +53,7 @@ const fn hub(model: &'static str) -> Cable {
 ///
 /// # Errors
 ///
-/// Errors of [`Machine::for_kind`].
+/// If a program of the guest or one of its libraries is missing, or the initrd cannot be written.
 pub fn machine(
     kernel: &'static Kernel,
     installed: &Installed,

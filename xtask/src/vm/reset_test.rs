@@ -24,7 +24,7 @@ const GUEST_TIMEOUT: Duration = Duration::from_secs(300);
 ///
 /// # Errors
 ///
-/// Errors of building, and of [`run`].
+/// If QEMU or another tool is missing and cannot be installed, cargo cannot build what is needed, or [`run`] fails.
 pub fn build_and_run() -> anyhow::Result<()> {
     setup::vm_tools()?;
     run(&build::all()?)

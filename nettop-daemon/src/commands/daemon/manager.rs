@@ -25,7 +25,7 @@ pub fn status(status: &str) {
 }
 
 /// The sampler's loop goes around.
-pub fn alive() {
+pub fn notify_watchdog() {
     try_notify("WATCHDOG=1");
 }
 
@@ -41,7 +41,7 @@ pub fn stopping() {
     notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
 }
 
-/// How often [`alive`] has to be sent: four times in the time limit of systemd, since some may find no room. Rarely if
+/// How often [`notify_watchdog`] has to be called: four times in the time limit of systemd, since some may find no room. Rarely if
 /// nobody listens.
 pub fn watchdog_period() -> Duration {
     const NOBODY: Duration = Duration::from_secs(60);

@@ -84,16 +84,16 @@ pub fn of_bundle(json: &[u8]) -> Option<ContainerNames> {
         #[serde(rename = "nerdctl/name")]
         nerdctl: Option<String>,
     }
-    let said = serde_json::from_slice::<File>(json).ok()?.annotations;
+    let annotations = serde_json::from_slice::<File>(json).ok()?.annotations;
     let name = |name: Option<String>| name.as_deref().and_then(shown);
-    let pod_container = name(said.cri_container.or(said.crio_container)).filter(|name| name != "POD");
+    let pod_container = name(annotations.cri_container.or(annotations.crio_container)).filter(|name| name != "POD");
     let names = ContainerNames {
-        container_name: name(said.nerdctl).or_else(|| pod_container.clone()),
-        image: name(said.cri_image.or(said.crio_image)),
-        pod: said
+        container_name: name(annotations.nerdctl).or_else(|| pod_container.clone()),
+        image: name(annotations.cri_image.or(annotations.crio_image)),
+        pod: annotations
             .cri_namespace
-            .or(said.crio_namespace)
-            .zip(said.cri_pod.or(said.crio_pod))
+            .or(annotations.crio_namespace)
+            .zip(annotations.cri_pod.or(annotations.crio_pod))
             .and_then(|(namespace, pod)| pod_name(&namespace, &pod)),
         pod_container,
         ..ContainerNames::default()

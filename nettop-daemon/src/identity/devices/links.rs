@@ -32,6 +32,10 @@ impl Links {
 }
 
 /// Asks rtnetlink for all links of the calling thread's namespace.
+///
+/// # Errors
+///
+/// If descriptors are exhausted, a system call filter forbids sockets, or rtnetlink refuses or does not answer.
 pub fn dump() -> anyhow::Result<Links> {
     /// If devices come and go all the time, take what is there.
     const MAX_TRIES: usize = 4;

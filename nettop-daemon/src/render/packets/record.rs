@@ -1,6 +1,11 @@
 //! Packets as documents and as CSV.
 
-use nettop_common::{Direction, PacketEvent, abi::IPPROTO_TCP, packet::unowned, tag::attribution};
+use nettop_common::{
+    Direction, PacketEvent,
+    abi::{IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE},
+    packet::unowned,
+    tag::attribution,
+};
 use nettop_kernel::events::Loss;
 use nettop_model::packets::{Record, SCHEMA};
 use serde::Serialize;
@@ -20,8 +25,8 @@ use crate::{
 
 fn record(event: &PacketEvent, device: String, clock: &Clock) -> Record {
     // Later fragments have none.
-    let has_ports =
-        matches!(event.protocol, 6 | 17 | 132 | 136) && [event.source_port, event.destination_port] != [0; 2];
+    let has_ports = matches!(event.protocol.into(), IPPROTO_TCP | IPPROTO_UDP | IPPROTO_SCTP | IPPROTO_UDPLITE)
+        && [event.source_port, event.destination_port] != [0; 2];
     let is_process = event.attribution < unowned::KERNEL;
     let is_kernel = event.attribution == unowned::KERNEL;
     let flags = || FLAGS.iter().zip("UAPRSF".chars()).filter(|(bit, _)| event.tcp_flags & **bit != 0);

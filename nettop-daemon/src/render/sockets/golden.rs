@@ -10,6 +10,7 @@ use std::{
 use bytemuck::Zeroable as _;
 use nettop_common::{
     Netns, SocketRecord, Wire,
+    abi::{AF_INET, AF_PACKET},
     offsets::{UNKNOWN, UNKNOWN_64},
     ports,
 };
@@ -30,8 +31,6 @@ use crate::{
     sys::escape::escape,
 };
 
-const AF_INET: u16 = 2;
-const AF_PACKET: u16 = 17;
 const HOST: Netns = Netns { inode: 4_026_531_833, cookie: 1 };
 const ELSEWHERE: Netns = Netns { inode: 4_026_532_000, cookie: 9 };
 const START_NS: u64 = 5_000_000_000;

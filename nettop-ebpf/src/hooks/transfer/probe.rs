@@ -23,7 +23,7 @@ use crate::{
 #[kprobe]
 pub fn send_enter(ctx: ProbeContext) -> u32 {
     let socket: u64 = ctx.arg(0).unwrap_or(0);
-    remember(probe(socket, &kernel::SOCKET_SK));
+    note_call(probe(socket, &kernel::SOCKET_SK));
     0
 }
 
@@ -73,7 +73,7 @@ pub fn raw_receive_enter_noblock(ctx: ProbeContext) -> u32 {
 #[inline(always)]
 fn raw_receive(ctx: &ProbeContext, flags: i32) {
     if flags & (MSG_PEEK | MSG_ERRQUEUE) == 0 {
-        remember(ctx.arg(0).unwrap_or(0));
+        note_call(ctx.arg(0).unwrap_or(0));
     } else {
         // From a call with a missed return.
         let _ = CALLS.remove(bpf_get_current_pid_tgid());
@@ -106,7 +106,7 @@ pub fn tcp_consume(ctx: ProbeContext) -> u32 {
 
 /// Keeps the socket until the call returns.
 #[inline(always)]
-fn remember(sk: u64) {
+fn note_call(sk: u64) {
     if sk != 0 && CALLS.insert(bpf_get_current_pid_tgid(), sk, 0).is_err() {
         count(|stats| &raw mut stats.calls_lost);
     }
