@@ -95,6 +95,7 @@ pub fn count(freed: &Freed) {
         }
     }
     place(&mut key, &mut net, skb);
+    key.netns = kernel::netns(net);
     let packet = destination::of(key.protocol, skb);
     key.transport = u16::from(packet.transport);
     // If nobody listened, the holder of the port holds it at another address. A sniffer's copy is not for the packet's
@@ -129,7 +130,6 @@ pub fn count_event(sk: *const c_void, skb: *const c_void, event: u32, packets: u
     let mut net = 0;
     if !sk.is_null() && is_full(sk, probe(sk as u64, &kernel::SOCK_STATE)) {
         net = probe(sk as u64, &kernel::SOCK_NET);
-        key.netns = kernel::netns(net);
         if let Some(tag) = SOCKETS.find(sk.cast_mut()) {
             key.owner = tag.owner;
             key.attribution = attribution::PACKET;
@@ -138,6 +138,7 @@ pub fn count_event(sk: *const c_void, skb: *const c_void, event: u32, packets: u
     } else if !skb.is_null() {
         place(&mut key, &mut net, skb);
     }
+    key.netns = kernel::netns(net);
     add(&key, net, packets, bytes);
 }
 
@@ -153,7 +154,6 @@ fn bill(key: &mut DropKey, net: &mut u64, sk: *const c_void, attribution: u32) {
     if let Some(tag) = SOCKETS.find(sk.cast_mut()) {
         key.owner = tag.owner;
         *net = probe(sk as u64, &kernel::SOCK_NET);
-        key.netns = kernel::netns(*net);
         key.attribution = attribution;
     }
 }
@@ -164,35 +164,35 @@ fn bill(key: &mut DropKey, net: &mut u64, sk: *const c_void, attribution: u32) {
 #[inline(always)]
 fn place(key: &mut DropKey, net: &mut u64, skb: *const c_void) {
     let mut device: u64 = probe(skb as u64, &kernel::SKB_DEV);
+    let mut device_net = net_of(device);
     let mut iif = 0;
-    if !is_device(device) {
+    if device_net == 0 {
         let route = load::<u64>(skb, &kernel::SKB_DST) & !SKB_DST_NOREF;
         device = if route == 0 { 0 } else { probe(route, &kernel::DST_DEV) };
         iif = load(skb, &kernel::SKB_IIF);
-        if !is_device(device) {
+        device_net = net_of(device);
+        if device_net == 0 {
             key.ifindex = iif;
             return;
         }
     }
-    *net = probe(device, &kernel::DEVICE_NET);
-    let netns = kernel::netns(*net);
     // A sender in another namespace has no part in this drop.
-    if key.attribution == attribution::PACKET && key.netns != netns {
+    if key.attribution == attribution::PACKET && *net != device_net {
         key.owner = Ref::NONE;
         key.attribution = attribution::NONE;
     }
-    key.netns = netns;
+    *net = device_net;
     // Routes to this machine lead to the loopback device, whatever the incoming device.
     key.ifindex = if iif == 0 { probe(device, &kernel::DEVICE_IFINDEX) } else { iif };
 }
 
-/// Whether the address is a device's: both members that lead here have other uses. The loopback device of a
-/// device's namespace points back to that namespace.
+/// The namespace of the device at this address; 0 if it is no device's: both members that lead here have other uses.
+/// The loopback device of a device's namespace points back to that namespace.
 #[inline(always)]
-fn is_device(address: u64) -> bool {
-    let net: u64 = probe(address, &kernel::DEVICE_NET);
+fn net_of(device: u64) -> u64 {
+    let net: u64 = probe(device, &kernel::DEVICE_NET);
     let loopback: u64 = probe(net, &kernel::NET_LOOPBACK);
-    net != 0 && probe::<u64>(loopback, &kernel::DEVICE_NET) == net
+    if probe::<u64>(loopback, &kernel::DEVICE_NET) == net { net } else { 0 }
 }
 
 #[inline(always)]
