@@ -52,8 +52,8 @@ impl Store {
     /// # Errors
     ///
     /// [`Trouble::Refused`] if the file is not ours alone, is no history, or has another writer. [`Trouble::Newer`] if
-    /// a later version wrote it. In both cases it stays as it was. [`Trouble::Corrupt`] if it is damaged: it may be set
-    /// aside. Else if it cannot be read or written, as on a full disk.
+    /// a later version wrote it. In both cases its content stays as it was. [`Trouble::Corrupt`] if it is damaged: it may
+    /// be set aside. Else if it cannot be read or written, as on a full disk.
     pub fn open(path: &Path, limits: Limits, origin: &Origin, started: i64) -> Result<Self, Trouble> {
         let guard = Guard::open(path)?;
         let foreign = || Trouble::Refused(format!("{} is not a history of nettopd's", path.display()));

@@ -2,12 +2,15 @@
 
 mod listeners;
 mod reader;
+mod reading;
 mod reasons;
+mod share_counts;
 
 use std::collections::HashMap;
 
 pub use listeners::{ListenerReading, Listeners};
-pub use reader::{DropReading, Drops, DropsReading, What};
+pub use reader::Drops;
+pub use reading::{DropReading, DropsReading, What};
 pub use reasons::{Class, Reasons};
 
 /// Gives back the memory that a crowd took which is gone.

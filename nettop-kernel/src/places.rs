@@ -70,8 +70,8 @@ pub fn is_branch_enough() -> bool {
 ///
 /// # Errors
 ///
-/// [`Refusal`] if this process is in a pid namespace of its own, the mounted /proc is of another, or the offset of a time
-/// namespace cannot be read. It has the remedy.
+/// [`Refusal`] if this process is in a pid namespace of its own and a branch of the machine is not enough, if the mounted
+/// /proc is of another pid namespace, or if the offset of a time namespace cannot be read. It has the remedy.
 pub fn check() -> Result<(), Refusal> {
     if Kind::Pid.is_first() {
         // The kernel reports a process's number in the first namespace.

@@ -7,6 +7,8 @@ use std::{
     os::fd::{AsRawFd, FromRawFd as _, OwnedFd, RawFd},
 };
 
+use nix::net::if_::if_nametoindex;
+
 use crate::wait_until;
 
 /// Checks the result of a system call.
@@ -29,6 +31,21 @@ pub fn cookie(fd: RawFd) -> u64 {
     // SAFETY: the kernel writes at most `size` bytes into a live value.
     check(unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_COOKIE, into, &raw mut size) } as isize);
     cookie
+}
+
+/// Sends from a device to an address of its link, by a packet socket that makes the frame.
+pub fn send_frame(link: &OwnedFd, device: &str, to: [u8; 6], protocol: u16, packet: &[u8]) {
+    // SAFETY: all zero is an address without a device.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::sa_family_t::try_from(libc::AF_PACKET).unwrap();
+    address.sll_protocol = protocol.to_be();
+    address.sll_ifindex = if_nametoindex(device).unwrap().cast_signed();
+    address.sll_halen = 6;
+    address.sll_addr[..6].copy_from_slice(&to);
+    let size = libc::socklen_t::try_from(size_of_val(&address)).unwrap();
+    let (bytes, address) = (packet.as_ptr().cast(), (&raw const address).cast());
+    // SAFETY: the packet and the address live through the call.
+    check(unsafe { libc::sendto(link.as_raw_fd(), bytes, packet.len(), 0, address, size) });
 }
 
 /// `TCP_INFO` of a connection.

@@ -94,7 +94,9 @@ impl DeviceNames {
         if self.asked.elapsed() > Self::RETRY_INTERVAL {
             self.unknown.clear();
         }
-        if let Err(error) = self.devices.update(&self.seen, Queries { tasks: || None, existing: || None }) {
+        if let Err(error) =
+            self.devices.update(&self.seen, Queries { tasks: || None, existing: || None, of_drops: BTreeSet::new() })
+        {
             tracing::warn!("cannot ask for devices: {error:#}");
         }
         self.choose();

@@ -84,6 +84,8 @@ pub struct Queries<T, E> {
     pub tasks: T,
     /// Which exist.
     pub existing: E,
+    /// Those of drops, which may be quiet: whether they exist is asked as well.
+    pub of_drops: BTreeSet<Netns>,
 }
 
 impl Devices {
@@ -98,7 +100,7 @@ impl Devices {
     pub fn new(tasks: impl FnOnce() -> Option<Vec<TaskNetns>>) -> anyhow::Result<Self> {
         let host = netns::current().context("cannot find out the own network namespace")?;
         let mut devices = Self { may_enter: namespaces::may_enter(), ..Self::fixed(host, BTreeMap::new()) };
-        devices.update(&BTreeMap::new(), Queries { tasks, existing: || None })?;
+        devices.update(&BTreeMap::new(), Queries { tasks, existing: || None, of_drops: BTreeSet::new() })?;
         Ok(devices)
     }
 
@@ -153,7 +155,7 @@ impl Devices {
             self.note_overlooked(search);
         } else {
             self.read_all(paths)?;
-            self.find_ended(wanted, queries.existing);
+            self.find_ended(wanted, &queries.of_drops, queries.existing);
         }
         self.late = missed.into_iter().filter(|netns| self.fresh.contains(netns)).collect();
         self.forget_lost(wanted);
@@ -190,7 +192,8 @@ impl Devices {
         if self.is_absent(netns) { Presence::Gone } else { Presence::Unknown }
     }
 
-    /// Whether a device is gone that was there before the last search, or its namespace. Nobody need have looked for it.
+    /// Whether a device is gone that was there before the last search, or its namespace: also one that was not sought
+    /// then, which [`Self::place`] does not know.
     pub fn is_long_gone(&self, device: DeviceKey) -> bool {
         let is_listed = || self.existing.as_ref().is_none_or(|existing| existing.contains(&device.0));
         self.place(device) == Presence::Gone || !self.fresh.contains(&device.0) && !is_listed()

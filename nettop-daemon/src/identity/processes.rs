@@ -304,8 +304,7 @@ fn has_started(process: &Process, start_time_ns: u64) -> bool {
 ///
 /// # Errors
 ///
-/// [`io::ErrorKind::NotFound`] if the process has ended, or is a kernel thread. Else if the caller may not see its
-/// program.
+/// If the process has ended, is a kernel thread, or is one whose program the caller may not see.
 pub fn exe(folder: &Path) -> io::Result<PathBuf> {
     let error = match fs::read_link(folder.join("exe")) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => error,

@@ -1,6 +1,6 @@
 //! Everything between a tick and its snapshot: packets and drops, the devices' own counters, and names.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use nettop_common::{Netns, TaskNetns};
 use nettop_kernel::{
@@ -69,7 +69,7 @@ impl Sampler {
         self.collector.learn(&mut reading);
         let drops = self.drops.as_mut().map(|drops| drops.read(self.ledger.programs(), |_| false));
         let drops = drops.unwrap_or_default();
-        self.update_devices(&reading.namespaces)?;
+        self.update_devices(&reading.namespaces, BTreeSet::new())?;
         self.losses_before = self.collector.loss(&reading, &drops, &self.devices, 0).entries().into();
         self.losses_before.push(("drops_uncounted", drops.uncounted));
         self.balance = Balance::new(&self.devices);
@@ -89,7 +89,7 @@ impl Sampler {
             let pids = reading.namespaces.entry(netns).or_default();
             pids.extend(pid.filter(|pid| pids.len() < MAX_PROCESSES_TRIED && !pids.contains(pid)));
         }
-        self.update_devices(&reading.namespaces)?;
+        self.update_devices(&reading.namespaces, drops.all_namespaces())?;
         forwarded::add(&reading.forwarded, &self.devices, &mut reading.devices);
         let named = forwarded::named(&reading.forwarded);
         self.devices.forget_gone(|device| reading.devices.contains_key(device) || named.contains(device));
@@ -114,9 +114,9 @@ impl Sampler {
         &self.losses_before
     }
 
-    fn update_devices(&mut self, wanted: &BTreeMap<Netns, Vec<u32>>) -> anyhow::Result<()> {
+    fn update_devices(&mut self, wanted: &BTreeMap<Netns, Vec<u32>>, of_drops: BTreeSet<Netns>) -> anyhow::Result<()> {
         let programs = self.ledger.programs();
-        let queries = Queries { tasks: || tasks_elsewhere(programs), existing: || existing(programs) };
+        let queries = Queries { tasks: || tasks_elsewhere(programs), existing: || existing(programs), of_drops };
         self.devices.update(wanted, queries)
     }
 

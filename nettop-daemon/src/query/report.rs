@@ -282,10 +282,6 @@ impl Timing {
 }
 
 /// May be empty.
-///
-/// # Errors
-///
-/// Never: any text is a path.
 pub fn path(text: &str) -> Result<PathBuf, Infallible> {
     Ok(text.into())
 }

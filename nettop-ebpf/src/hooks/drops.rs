@@ -8,6 +8,8 @@ use nettop_common::{
     DropEntry, DropKey, Netns, Ref,
     abi::{BPF_NOEXIST, IPPROTO_TCP, SKB_DST_NOREF, TCP_LISTEN, TCP_NEW_SYN_RECV, TCP_TIME_WAIT},
     drops::{attribution, event},
+    owner::FIRST,
+    share,
 };
 
 use super::destination;
@@ -110,7 +112,7 @@ pub fn count(freed: &Freed) {
         key.owner = owner;
         key.attribution = attribution::ADDRESS;
     }
-    add(&key, net, 1, u64::from(load::<u32>(skb, &kernel::SKB_LEN)));
+    add_drops(&key, net, 1, u64::from(load::<u32>(skb, &kernel::SKB_LEN)));
 }
 
 /// Adds a TCP event to the count of the socket's owner. Without a full socket it is nobody's, at the place of the
@@ -139,7 +141,7 @@ pub fn count_event(sk: *const c_void, skb: *const c_void, event: u32, packets: u
         place(&mut key, &mut net, skb);
     }
     key.netns = kernel::netns(net);
-    add(&key, net, packets, bytes);
+    add_drops(&key, net, packets, bytes);
 }
 
 /// Whether a socket is no request and not in TIME_WAIT, which have no storage.
@@ -195,9 +197,15 @@ fn net_of(device: u64) -> u64 {
     if probe::<u64>(loopback, &kernel::DEVICE_NET) == net { net } else { 0 }
 }
 
+/// Whose limit a kind of drop counts against. What is no process's has one in nettopd's own namespace as well: others send
+/// to it.
 #[inline(always)]
-fn add(key: &DropKey, net: u64, packets: u64, bytes: u64) {
-    add_drops(key, net, packets, bytes);
+fn share_of(key: &DropKey, net: u64) -> u32 {
+    let is_process = key.owner.slot() >= FIRST && owners::get(key.owner).is_some();
+    match owners::share_of(key.owner, key.netns, net) {
+        share::UNLIMITED if !is_process => share::of_namespace(key.netns.cookie),
+        share => share,
+    }
 }
 
 /// Adds to a kind's count, made if there is room. `net` is the namespace's `struct net`, 0 if unknown. Global, so that
@@ -211,19 +219,21 @@ extern "C" fn add_drops(key: *const DropKey, net: u64, packets: u64, bytes: u64)
     // To the stack: before 6.2 maps take keys only from there.
     // SAFETY: the verifier admits null, or a whole key.
     let key = &unsafe { key.read_volatile() };
-    if DROPS.get_ptr_mut(key).is_none() {
-        let share = owners::share_of(key.owner, key.netns, net);
-        let entry = DropEntry { share, ..DropEntry::default() };
+    let mut entry = DROPS.get_ptr_mut(key);
+    if entry.is_none() {
+        let share = share_of(key, net);
+        let made = DropEntry { share, ..DropEntry::default() };
         shares::insert(
-            || DROPS.insert(key, entry, BPF_NOEXIST),
+            || DROPS.insert(key, made, BPF_NOEXIST),
             share,
             DROPS_LIMIT.load(),
             |stats| &mut stats.drops_in_use,
             |share| &mut share.drops,
         );
+        entry = DROPS.get_ptr_mut(key);
     }
     // SAFETY: an element of a map.
-    let count = DROPS.get_ptr_mut(key).map(|entry| unsafe { &raw mut (*entry).count });
+    let count = entry.map(|entry| unsafe { &raw mut (*entry).count });
     if let Some(count) = count.or_else(|| OTHER_DROPS.get_ptr_mut(event::is_event(key.reason).into())) {
         // Atomic: one program may interrupt another on this CPU, and before 6.2 itself.
         // SAFETY: an element of a map.

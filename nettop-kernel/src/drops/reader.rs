@@ -15,74 +15,16 @@ use nettop_common::{
 };
 
 use super::{
-    listeners::{ListenerReading, Listeners, MIN_QUIET_INTERVALS},
+    listeners::{Listeners, MIN_QUIET_INTERVALS},
+    reading::{DropReading, DropsReading, GivenBack, What},
     reasons::{CAPTURE, Class, Reasons, class},
+    share_counts::{ShareCounts, process_share},
     shrink,
 };
 use crate::{ledger::DeviceKey, ledger::OwnerReading, programs::Programs, recursion_misses};
 
 /// Intervals between searches for holders of sniffers.
 const SNIFFER_SEARCH_INTERVALS: u32 = 10;
-
-/// What is counted.
-#[derive(Clone, Debug)]
-pub enum What {
-    Drop {
-        reason: String,
-        class: Class,
-        location: String,
-    },
-    /// A TCP event.
-    Event(&'static str),
-}
-
-/// A kind of drop, or event, at one time.
-#[derive(Clone, Debug)]
-pub struct DropReading {
-    pub key: DropKey,
-    pub what: What,
-    /// Of a process; `None`: the owner in the key is the kernel or nobody.
-    pub owner: Option<OwnerReading>,
-    /// The slot is still the owner's.
-    pub is_current: bool,
-    pub interval: DropCount,
-    pub total: DropCount,
-}
-
-/// All drops at one time.
-#[derive(Clone, Default, Debug)]
-pub struct DropsReading {
-    pub drops: Vec<DropReading>,
-    pub listeners: Vec<ListenerReading>,
-    /// Sums of the entries given back, for processes whose owners were not.
-    pub given_back: Vec<GivenBack>,
-    /// What the table had no room for.
-    pub other: DropCount,
-    /// With drops given back.
-    pub other_total: DropCount,
-    /// Events without room in it, and runs for them that the kernel skipped.
-    pub events_uncounted: u64,
-    /// Runs at `kfree_skb` that the kernel skipped.
-    pub uncounted: u64,
-}
-
-impl DropsReading {
-    /// Namespaces of this interval's drops, and of processes that have a row for them, each with the process concerned:
-    /// they may have no other traffic.
-    pub fn namespaces(&self) -> impl Iterator<Item = (Netns, Option<u32>)> {
-        let wanted =
-            |drop: &&DropReading| (drop.interval.packets > 0 || drop.is_current) && drop.key.netns != Netns::default();
-        self.drops.iter().filter(wanted).map(|drop| (drop.key.netns, drop.owner.map(|owner| owner.key.tgid)))
-    }
-}
-
-/// What the table has given back of one process on one device.
-#[derive(Clone, Copy, Debug)]
-pub struct GivenBack {
-    pub key: ProcessDropsKey,
-    pub owner: OwnerReading,
-    pub counted: ProcessDrops,
-}
 
 struct Known {
     drop: DropReading,
@@ -243,16 +185,20 @@ impl Drops {
     /// Gives back entries that were quiet for long and `may_go`. A drop between the last check and now would be lost:
     /// after so long none is expected. Totals keep the counts.
     fn give_back(&mut self, programs: &mut Programs, may_go: impl Fn(&DropKey) -> bool) {
-        let most = programs.drops_limit as usize;
-        let (mut forgotten, mut room) = (Vec::new(), most.saturating_sub(self.given_back.len()));
+        let mut processes = ShareCounts::default();
+        self.given_back.keys().for_each(|key| processes.add(process_share(programs, key.owner)));
+        let mut forgotten = Vec::new();
         self.known.retain(|key, known| {
             let is_process = known.drop.is_current && known.drop.owner.is_some();
+            let share = process_share(programs, known.drop.key.owner);
             let goes = known.quiet >= MIN_QUIET_INTERVALS
                 && *key != unowned_key(key.reason)
-                && (!is_process || room > 0)
+                && (!is_process || processes.has_room(share, programs.drops_limit))
                 && may_go(key);
             if goes {
-                room -= usize::from(is_process);
+                if is_process {
+                    processes.add(share);
+                }
                 forgotten.push((*key, known.share, known.drop.clone()));
             }
             !goes

@@ -32,7 +32,7 @@ fn has_sockets(family: i32, kind: i32, protocol: i32) -> bool {
 
 /// Whether what such sockets take is seen: docs/coverage.md names the back end that does not.
 fn sees_receivers() -> bool {
-    std::env::var("NETTOPD_BACKEND").is_ok_and(|backend| backend != "kprobe")
+    std::env::var("NETTOPD_BACKEND").map_or(true, |backend| backend != "kprobe")
 }
 
 /// Takes so many packets, and stays.
@@ -231,6 +231,9 @@ fn what_ipsec_encrypts_in_the_background_is_its_senders() {
     let nettopd = Nettopd::start(&[]);
     a.ip(&format!("xfrm policy add {ends} dir out tmpl {ends} proto esp mode transport"));
     let ciphers = fs::read_to_string("/proc/crypto").unwrap();
+    if !ciphers.contains("pcrypt(") {
+        return skip("no ciphers that work in the background");
+    }
     assert!(ciphers.contains("seqiv(pcrypt(rfc4309("), "it works at once: {ciphers}");
     let server = Process::start(Some(&b), |parent| {
         let socket = UdpSocket::bind("10.0.0.2:7000").unwrap();

@@ -256,8 +256,10 @@ fn what_a_listener_turned_away_is_its_processs_after_a_crash_however_it_ended() 
 #[test]
 fn a_process_that_had_only_drops_may_end_with_its_namespace_at_once() {
     let nettopd = Nettopd::start(&[]);
+    let mut inodes = Vec::new();
     for _ in 0..amount(40, 20) {
         let alone = Namespace::new();
+        inodes.push(Some(alone.inode()));
         nft_drop(&alone, "output", "udp dport 4000");
         Process::run(Some(&alone), |_| {
             let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -265,7 +267,10 @@ fn a_process_that_had_only_drops_may_end_with_its_namespace_at_once() {
             Moved::default()
         });
     }
-    // Each document was compared with the one before.
+    // Each document is compared with the one before, also when the kinds are given back and the processes are not.
+    let has_kinds = |document: &Snapshot| document.drops.iter().any(|drop| inodes.contains(&drop.netns));
+    assert!(has_kinds(&nettopd.settled()));
+    wait_until("the kinds are given back", || !has_kinds(&nettopd.settled()));
     nettopd.settled();
 }
 

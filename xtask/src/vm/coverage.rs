@@ -13,13 +13,14 @@ use crate::command::root;
 const BEGIN: &str = "<!-- written by cargo xtask vm -->\n";
 const END: &str = "<!-- end -->\n";
 /// Files of scenarios that count something.
-const FILES: [&str; 17] = [
+const FILES: [&str; 18] = [
     "paths",
     "layers",
     "devices",
     "shared",
     "owners",
     "senders",
+    "deferred",
     "reconnect",
     "handshakes",
     "frames",

@@ -2,7 +2,7 @@
 //! looked for, and a list of devices may lack one while others come and go.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     time::{Duration, Instant},
 };
 
@@ -36,13 +36,14 @@ impl Devices {
     pub(super) fn find_ended(
         &mut self,
         wanted: &BTreeMap<Netns, Vec<u32>>,
+        of_drops: &BTreeSet<Netns>,
         existing: impl FnOnce() -> Option<HashSet<Netns>>,
     ) {
         // None comes back: another has another cookie.
         self.ended.retain(|netns| wanted.contains_key(netns));
         let is_closed = |netns: &&Netns| !self.fresh.contains(netns);
         let rests = self.asked.is_some_and(|(at, took)| at.elapsed() < took * QUERY_REST_FACTOR);
-        if rests || !wanted.keys().any(|netns| is_closed(&netns)) {
+        if rests || !wanted.keys().chain(of_drops).any(|netns| is_closed(&netns)) {
             return;
         }
         let at = Instant::now();

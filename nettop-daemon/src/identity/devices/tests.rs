@@ -65,7 +65,12 @@ fn search(devices: &mut Devices, existing: &[TaskNetns]) -> Presence {
             is_made.set(true);
             Some(existing.to_vec())
         };
-        devices.update(&BTreeMap::from([(QUIET, Vec::new())]), Queries { tasks, existing: || None }).unwrap();
+        devices
+            .update(
+                &BTreeMap::from([(QUIET, Vec::new())]),
+                Queries { tasks, existing: || None, of_drops: BTreeSet::new() },
+            )
+            .unwrap();
     }
     devices.place((QUIET, 0))
 }

@@ -36,8 +36,9 @@ const OF_CALLS: [&str; 1] = ["trace::"];
 /// Scenarios of who uses a socket and what calls move: a back end runs them even if it did on an older kernel.
 const OF_USE: [&str; 5] = ["connections::", "layers::", "owners::", "paths::", "reconnect::"];
 /// Scenarios of what differs between kernels: functions, reasons, structs.
-const OF_KERNEL: [&str; 10] = [
+const OF_KERNEL: [&str; 11] = [
     "check::",
+    "deferred::",
     "drop_places::",
     "drops::",
     "forwarded::",

@@ -5,21 +5,21 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket},
-    os::{
-        fd::{AsRawFd as _, OwnedFd},
-        unix::net::UnixStream,
-    },
+    os::{fd::OwnedFd, unix::net::UnixStream},
     process::{Command, Stdio},
 };
 
 use nettop_tests::{
     Moved, Process, netns_cookie,
-    pairs::{check, socket},
+    sockets::{send_frame, socket},
     unshare_as_nobody,
 };
 use nix::{
-    net::if_::if_nametoindex,
-    sys::{prctl::set_pdeathsig, signal::Signal},
+    sys::{
+        prctl::set_pdeathsig,
+        resource::{Resource, getrlimit, setrlimit},
+        signal::Signal,
+    },
     unistd::{ForkResult, fork, pause},
 };
 
@@ -35,6 +35,8 @@ pub fn filler(devices: u64) -> Process {
         let batch = tempfile::NamedTempFile::new().unwrap();
         fs::write(batch.path(), pairs(devices / 2) + &routes()).unwrap();
         let batch = fs::File::open(batch.path()).unwrap();
+        let (_, files) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, files, files).unwrap();
         unshare_as_nobody().unwrap();
         let ip = |args: &[&str], input: Stdio| {
             assert!(Command::new("ip").args(args).stdin(input).status().unwrap().success(), "{args:?}");
@@ -67,8 +69,8 @@ fn take_rows() {
 
 /// Has processes that stay each do something, one after the other.
 fn start_children<T>(number: u64, work: impl Fn(u64) -> T) {
-    let (mut done, theirs) = UnixStream::pair().unwrap();
     for number in 0..number {
+        let (mut done, theirs) = UnixStream::pair().unwrap();
         // SAFETY: this process has one thread, and its child never returns.
         if let ForkResult::Child = unsafe { fork() }.unwrap() {
             set_pdeathsig(Signal::SIGKILL).unwrap();
@@ -78,6 +80,7 @@ fn start_children<T>(number: u64, work: impl Fn(u64) -> T) {
                 pause();
             }
         }
+        drop(theirs);
         done.read_exact(&mut [0]).unwrap();
     }
 }
@@ -111,26 +114,11 @@ fn take_ports() {
     });
 }
 
-/// Sends from a device to an address of the link.
-fn send(link: &OwnedFd, device: &str, to: [u8; 6], protocol: u16, packet: &[u8]) {
-    // SAFETY: all zero is an address without a device.
-    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-    address.sll_family = libc::sa_family_t::try_from(libc::AF_PACKET).unwrap();
-    address.sll_protocol = protocol.to_be();
-    address.sll_ifindex = if_nametoindex(device).unwrap().cast_signed();
-    address.sll_halen = 6;
-    address.sll_addr[..6].copy_from_slice(&to);
-    let size = libc::socklen_t::try_from(size_of_val(&address)).unwrap();
-    let (bytes, address) = (packet.as_ptr().cast(), (&raw const address).cast());
-    // SAFETY: the packet and the address live through the call.
-    check(unsafe { libc::sendto(link.as_raw_fd(), bytes, packet.len(), 0, address, size) });
-}
-
 /// Kinds of drops, by protocols that nobody knows.
 fn drop_kinds(link: &OwnedFd) {
     const FIRST: u16 = 0x1000;
     for protocol in FIRST..FIRST + u16::try_from(amount(8192, 500)).unwrap() {
-        send(link, "b1", mac(1), protocol, &[0; 46]);
+        send_frame(link, "b1", mac(1), protocol, &[0; 46]);
     }
 }
 
@@ -160,7 +148,7 @@ fn forward(link: &OwnedFd) {
             (packet[14], packet[18]) = (from, to);
             let sum = checksum(&packet);
             packet[10..12].copy_from_slice(&sum);
-            send(link, &format!("b{from}"), mac(from), 0x0800, &packet);
+            send_frame(link, &format!("b{from}"), mac(from), 0x0800, &packet);
         }
     }
 }
