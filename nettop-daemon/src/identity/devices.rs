@@ -72,7 +72,7 @@ pub struct Devices {
     paths: namespaces::Paths,
     /// Without it, looking for ways into namespaces costs a pass over /proc and leads nowhere.
     may_enter: bool,
-    /// Namespaces with rows that cannot be entered, and do not exist any more.
+    /// Namespaces with rows that do not exist any more.
     ended: BTreeSet<Netns>,
     /// When the kernel was last asked which exist, and how long it took.
     asked: Option<(Instant, Duration)>,
@@ -153,6 +153,7 @@ impl Devices {
             paths.clone_from(self.paths.find(sought.chain(others), tasks));
             self.read_all(paths)?;
             self.note_overlooked(search);
+            self.note_ended(wanted);
         } else {
             self.read_all(paths)?;
             self.find_ended(wanted, &queries.of_drops, queries.existing);

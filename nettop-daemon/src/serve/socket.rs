@@ -17,13 +17,15 @@ use anyhow::{Context as _, bail};
 use nix::{
     errno::Errno,
     sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket},
-    unistd::{Gid, Group, chown, geteuid},
+    unistd::{Gid, chown, geteuid},
 };
 
 use crate::error::Occupied;
 
 /// Whose members may ask.
 const GROUP: &str = "nettopd";
+/// Where packages put it. The name service is not asked: it may hang, and the daemon would not start.
+const GROUP_FILES: [&str; 2] = ["/etc/group", "/usr/lib/group"];
 
 /// A listening socket. Its file goes with it.
 #[derive(Debug)]
@@ -43,7 +45,7 @@ impl Socket {
     /// If a running daemon, another user's socket, or something that is no socket, has the path, or it cannot be made.
     pub fn bind(path: &Path) -> anyhow::Result<Self> {
         let shown = path.display();
-        let group = Group::from_name(GROUP).ok().flatten().map(|group| group.gid);
+        let group = GROUP_FILES.iter().find_map(|file| gid_in(&fs::read_to_string(file).ok()?, GROUP));
         make_folder(path)?;
         make_room(path)?;
         // Under its name it always has its permissions. No client looks elsewhere in the folder.
@@ -68,6 +70,13 @@ impl Drop for Socket {
             tracing::debug!("cannot remove {}: {error}", self.path.display());
         }
     }
+}
+
+/// The number of a group, by lines of name, password, number and members.
+fn gid_in(text: &str, name: &str) -> Option<Gid> {
+    let mut groups = text.lines().filter_map(|line| line.split_once(':'));
+    let (_, rest) = groups.find(|(group, _)| *group == name)?;
+    rest.split(':').nth(1)?.parse().ok().map(Gid::from_raw)
 }
 
 fn make_folder(path: &Path) -> anyhow::Result<()> {
@@ -135,6 +144,13 @@ fn is_alive(path: &Path) -> anyhow::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_group_is_found_by_its_whole_name() {
+        let text = "root:x:0:\nnettopd2:x:7:\n# nettopd\nnettopd:!:996:alice,bob\nbroken\n";
+        assert_eq!(gid_in(text, "nettopd"), Some(Gid::from_raw(996)));
+        assert_eq!([gid_in(text, "broken"), gid_in(text, "alice"), gid_in("nettopd:x", "nettopd")], [None; 3]);
+    }
 
     #[test]
     fn a_living_daemon_keeps_its_socket() {

@@ -156,14 +156,18 @@ fn a_listener_that_is_handed_on_is_logged() {
 }
 
 #[test]
-fn rows_and_owners_that_are_refused_are_logged() {
+fn rows_and_owners_that_are_refused_and_lines_without_room_are_logged() {
+    const FLOOD: u32 = 3000;
     let nettopd = Logging::start(&["--rows", "64"]);
     let alone = Namespace::new();
     let sender = |_| {
         Process::start(Some(&alone), |parent| {
-            UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"one", "127.0.0.1:9").unwrap();
-            parent.signal_ready();
-            parent.wait_for_parent();
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            for number in [1, FLOOD] {
+                (0..number).for_each(|_| assert_eq!(socket.send_to(b"one", "127.0.0.1:9").unwrap(), 3));
+                parent.signal_ready();
+                parent.wait_for_parent();
+            }
             Moved::default()
         })
     };
@@ -184,6 +188,13 @@ fn rows_and_owners_that_are_refused_are_logged() {
         senders[159].pid()
     );
     assert!(lines.iter().any(|line| line.starts_with(&last)), "{}", lines.join("\n"));
+    // Among these are some that have an owner and no row: each of their packets is logged.
+    for sender in &senders[45..65] {
+        sender.go();
+        sender.wait_until_ready();
+    }
+    let lines = nettopd.settled();
+    assert!(lines.iter().any(|line| line.ends_with(" records of the eBPF programs had no room")), "{}", lines.len());
 }
 
 #[test]

@@ -32,6 +32,13 @@ impl Devices {
         self.overlooked.retain(|netns| !self.fresh.contains(netns));
     }
 
+    /// Notes which of the namespaces with rows are gone. None comes back: another has another cookie, and what shows that
+    /// this one is gone may not last, as the other that has its number.
+    pub(super) fn note_ended(&mut self, wanted: &BTreeMap<Netns, Vec<u32>>) {
+        let is_gone = |netns: &&Netns| !self.fresh.contains(netns) && self.is_absent(**netns);
+        self.ended = wanted.keys().filter(is_gone).copied().collect();
+    }
+
     /// Finds out which of the namespaces that cannot be entered have ended since their rows were read.
     pub(super) fn find_ended(
         &mut self,

@@ -86,6 +86,21 @@ fn a_namespace_that_exists_is_not_gone_though_no_way_into_it_was_found() {
 }
 
 #[test]
+fn a_namespace_stays_gone_though_the_one_that_got_its_number_is_gone_too() {
+    let mut devices = seeking();
+    let wanted = BTreeMap::from([(QUIET, Vec::new())]);
+    let next = Netns { cookie: QUIET.cookie + 1, ..QUIET };
+    devices.fresh.insert(next);
+    for _ in 0..2 {
+        devices.note_ended(&wanted);
+        assert_eq!(devices.place((QUIET, 1)), Presence::Gone);
+        devices.fresh.remove(&next);
+    }
+    devices.note_ended(&BTreeMap::new());
+    assert_eq!(devices.place((QUIET, 1)), Presence::Unknown, "nothing names it any more");
+}
+
+#[test]
 fn where_no_list_shows_it_a_namespace_is_gone_after_a_second_search() {
     let mut devices = seeking();
     assert_eq!(search(&mut devices, &[]), Presence::Unknown);
