@@ -189,19 +189,18 @@ impl Drops {
         self.given_back.keys().for_each(|key| processes.add(process_share(programs, key.owner)));
         let mut forgotten = Vec::new();
         self.known.retain(|key, known| {
-            let is_process = known.drop.is_current && known.drop.owner.is_some();
-            let share = process_share(programs, known.drop.key.owner);
-            let goes = known.quiet >= MIN_QUIET_INTERVALS
-                && *key != unowned_key(key.reason)
-                && (!is_process || processes.has_room(share, programs.drops_limit))
-                && may_go(key);
-            if goes {
-                if is_process {
-                    processes.add(share);
-                }
-                forgotten.push((*key, known.share, known.drop.clone()));
+            if known.quiet < MIN_QUIET_INTERVALS || *key == unowned_key(key.reason) || !may_go(key) {
+                return true;
             }
-            !goes
+            if known.drop.is_current && known.drop.owner.is_some() {
+                let share = process_share(programs, known.drop.key.owner);
+                if !processes.has_room(share, programs.drops_limit) {
+                    return true;
+                }
+                processes.add(share);
+            }
+            forgotten.push((*key, known.share, known.drop.clone()));
+            false
         });
         for (in_table, share, drop) in forgotten {
             let key = &drop.key;
