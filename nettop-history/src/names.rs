@@ -1,4 +1,4 @@
-//! Names are kept once and numbered; the numbers of this boot's rows are remembered.
+//! Names are kept once and numbered; the numbers of this boot's rows are remembered while they are used.
 
 use std::{collections::HashMap, hash::Hash};
 
@@ -6,8 +6,12 @@ use rusqlite::{Connection, params};
 
 use crate::slot::{Ancestor, ContainerNames, Device, DropKind, Who};
 
-/// Entries remembered per kind. A forgotten one gets a new number: readers group by identity.
-const MAX_REMEMBERED_NAMES: usize = 65_536;
+/// Entries of each kind that a start reads. A forgotten one gets a new number: readers group by identity.
+const MAX_READ_NAMES: usize = 65_536;
+/// A kind with fewer forgets none: who is seldom heard of keeps its number.
+const MIN_REMEMBERED_NAMES: usize = 1024;
+/// So long, and at most twice as long, is a name remembered that no slot has. Rows of what has ended stay for a minute.
+const UNUSED_TIMEOUT_S: i64 = 120;
 
 /// Numbers of one boot's names.
 pub struct Names {
@@ -18,7 +22,9 @@ pub struct Names {
     processes: Table<Process>,
     ancestors: Table<Above>,
     /// As they were noted last.
-    containers: HashMap<String, ContainerNames>,
+    containers: Table<String, ContainerNames>,
+    /// When the unused ones were last forgotten, in seconds since 1970.
+    forgotten_at: i64,
 }
 
 /// comm, exe, unit, cgroup, container, script.
@@ -28,8 +34,31 @@ type Process = (u32, Option<i64>, Option<u32>, i64, i64, Option<i64>);
 /// pid, start time, uid, comm, parent.
 type Above = (u32, i64, u32, String, Option<i64>);
 
-struct Table<K> {
-    numbers: HashMap<K, i64>,
+/// What was used since unused entries were last forgotten, and what was used before that alone.
+struct Table<K, V = i64> {
+    used: HashMap<K, V>,
+    unused: HashMap<K, V>,
+}
+
+impl<K, V> Default for Table<K, V> {
+    fn default() -> Self {
+        Self { used: HashMap::new(), unused: HashMap::new() }
+    }
+}
+
+impl<K: Eq + Hash, V> Table<K, V> {
+    fn get(&mut self, key: &K) -> Option<&V> {
+        if let Some((key, value)) = self.unused.remove_entry(key) {
+            self.used.insert(key, value);
+        }
+        self.used.get(key)
+    }
+
+    fn forget_unused(&mut self) {
+        if self.used.len() + self.unused.len() >= MIN_REMEMBERED_NAMES {
+            self.unused = std::mem::take(&mut self.used);
+        }
+    }
 }
 
 impl<K: Eq + Hash> Table<K> {
@@ -39,21 +68,18 @@ impl<K: Eq + Hash> Table<K> {
         boot: i64,
         entry: impl Fn(&rusqlite::Row<'_>) -> rusqlite::Result<(K, i64)>,
     ) -> rusqlite::Result<Self> {
-        let mut statement = connection.prepare(&format!("{query} ORDER BY id DESC LIMIT {MAX_REMEMBERED_NAMES}"))?;
+        let mut statement = connection.prepare(&format!("{query} ORDER BY id DESC LIMIT {MAX_READ_NAMES}"))?;
         let given = if statement.parameter_count() == 0 { &[][..] } else { &[boot][..] };
         let numbers = statement.query_map(rusqlite::params_from_iter(given), |row| entry(row))?;
-        Ok(Self { numbers: numbers.collect::<Result<_, _>>()? })
+        Ok(Self { used: numbers.collect::<Result<_, _>>()?, unused: HashMap::new() })
     }
 
     fn number(&mut self, key: K, insert: impl FnOnce(&K) -> rusqlite::Result<i64>) -> rusqlite::Result<i64> {
-        if let Some(number) = self.numbers.get(&key) {
+        if let Some(number) = self.get(&key) {
             return Ok(*number);
         }
-        if self.numbers.len() >= MAX_REMEMBERED_NAMES {
-            self.numbers.clear();
-        }
         let number = insert(&key)?;
-        self.numbers.insert(key, number);
+        self.used.insert(key, number);
         Ok(number)
     }
 }
@@ -113,8 +139,24 @@ impl Names {
                 boot,
                 |row| Ok(((row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?), row.get(0)?)),
             )?,
-            containers: HashMap::new(),
+            containers: Table::default(),
+            forgotten_at: 0,
         })
+    }
+
+    /// Forgets what no slot has had for a while, at `now` in seconds since 1970.
+    pub fn forget_unused(&mut self, now: i64) {
+        // A clock that was set back is no reason to keep them.
+        if (now - self.forgotten_at).abs() < UNUSED_TIMEOUT_S {
+            return;
+        }
+        self.forgotten_at = now;
+        self.programs.forget_unused();
+        self.devices.forget_unused();
+        self.kinds.forget_unused();
+        self.processes.forget_unused();
+        self.ancestors.forget_unused();
+        self.containers.forget_unused();
     }
 
     /// Whose names these are.
@@ -162,7 +204,8 @@ impl Names {
     ///
     /// If SQLite refuses, as with a full disk or a damaged file. The caller is to act as for [`Self::process`].
     pub fn container(&mut self, connection: &Connection, id: &str, names: &ContainerNames) -> rusqlite::Result<()> {
-        if self.containers.get(id) == Some(names) {
+        let id = id.to_owned();
+        if self.containers.get(&id) == Some(names) {
             return Ok(());
         }
         let ContainerNames { name, image, runtime, pod, pod_container, workload } = names;
@@ -172,10 +215,7 @@ impl Names {
              WHERE id = ?1",
         )?;
         if update.execute(params![id, name, image, runtime, pod, pod_container, workload])? > 0 {
-            if self.containers.len() >= MAX_REMEMBERED_NAMES {
-                self.containers.clear();
-            }
-            self.containers.insert(id.to_owned(), names.clone());
+            self.containers.used.insert(id, names.clone());
         }
         Ok(())
     }
@@ -207,7 +247,7 @@ impl Names {
     ///
     /// If SQLite refuses, as with a full disk or a damaged file. The caller is to act as for [`Self::process`].
     pub fn device(&mut self, connection: &Connection, device: &Device) -> rusqlite::Result<i64> {
-        if let Some(number) = self.devices.numbers.get(device) {
+        if let Some(number) = self.devices.get(device) {
             return Ok(*number);
         }
         let boot = self.boot;
@@ -226,7 +266,7 @@ impl Names {
     ///
     /// If SQLite refuses, as with a full disk or a damaged file. The caller is to act as for [`Self::process`].
     pub fn kind(&mut self, connection: &Connection, kind: &DropKind) -> rusqlite::Result<i64> {
-        if let Some(number) = self.kinds.numbers.get(kind) {
+        if let Some(number) = self.kinds.get(kind) {
             return Ok(*number);
         }
         self.kinds.number(kind.clone(), |kind| {
@@ -241,4 +281,51 @@ impl Names {
 
 fn insert(connection: &Connection, query: &str, values: &[&dyn rusqlite::ToSql]) -> rusqlite::Result<i64> {
     connection.prepare_cached(query)?.insert(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema;
+
+    /// The file, and names of a boot in it.
+    fn empty() -> (Connection, Names) {
+        let mut connection = Connection::open_in_memory().unwrap();
+        let transaction = connection.transaction().unwrap();
+        schema::migrate(&transaction, 0).unwrap();
+        transaction.commit().unwrap();
+        connection
+            .execute("INSERT INTO boot(id, boot_id, first_seen, host, kernel) VALUES(1, '', 0, '', '')", [])
+            .unwrap();
+        let names = Names::read(&connection, 1).unwrap();
+        (connection, names)
+    }
+
+    fn number(connection: &Connection, names: &mut Names, pid: u32) -> i64 {
+        let who = Who { pid, comm: "curl".into(), ..Who::default() };
+        names.process(connection, &who, 0).unwrap()
+    }
+
+    #[test]
+    fn of_many_who_is_silent_for_minutes_is_forgotten() {
+        let many = u32::try_from(10 * MIN_REMEMBERED_NAMES).unwrap();
+        let (connection, mut names) = empty();
+        let numbers: Vec<i64> = (0..many).map(|pid| number(&connection, &mut names, pid)).collect();
+        for now in 1..4 {
+            names.forget_unused(now * UNUSED_TIMEOUT_S);
+            assert_eq!(number(&connection, &mut names, 0), numbers[0]);
+        }
+        assert_eq!(names.processes.used.len() + names.processes.unused.len(), 1);
+        assert_ne!(number(&connection, &mut names, 1), numbers[1]);
+    }
+
+    #[test]
+    fn a_few_are_remembered_however_long_they_are_silent() {
+        let (connection, mut names) = empty();
+        let first = number(&connection, &mut names, 0);
+        for now in 1..4 {
+            names.forget_unused(now * UNUSED_TIMEOUT_S);
+        }
+        assert_eq!(number(&connection, &mut names, 0), first);
+    }
 }
