@@ -9,9 +9,11 @@ use std::{
 };
 
 use nettop_tests::{
-    MemoryCgroup, Moved, Namespace, Nettopd, Process, amount, assert_app, device, directions, ports, skip,
+    MemoryCgroup, Moved, Namespace, Nettopd, Process, amount, assert_app, become_nobody, device, directions, ports,
+    skip,
 };
 use nix::{
+    sched::{CloneFlags, unshare},
     sys::{prctl::set_pdeathsig, signal::Signal},
     unistd::{ForkResult, Uid, fork, pause, setuid},
 };
@@ -23,39 +25,90 @@ const SOCKETS_OF_EACH: u64 = 10;
 const BYTES: usize = 10;
 const MAX_PORTS_OF_ONE: u64 = 65_536 / 5 * 4;
 
+/// Forks so many children, which do something with their number, keep what it made, and stay. Waits until all have.
+fn children<T>(number: u64, work: impl Fn(u64) -> std::io::Result<T>) {
+    let (mut done, theirs) = UnixStream::pair().unwrap();
+    done.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    for number in 0..number {
+        // SAFETY: this process has one thread, and its child never returns.
+        if let ForkResult::Child = unsafe { fork() }.unwrap() {
+            let made = work(number);
+            // A change of the user would undo it.
+            set_pdeathsig(Signal::SIGKILL).unwrap();
+            if made.is_ok() && (&theirs).write_all(&[1]).is_ok() {
+                loop {
+                    pause();
+                }
+            }
+            // SAFETY: ends the child and nothing else.
+            unsafe { libc::_exit(1) }
+        }
+    }
+    for _ in 0..number {
+        done.read_exact(&mut [0]).unwrap();
+    }
+}
+
 /// Has a user make processes that each send from ten sockets and keep them.
 fn crowd(namespace: &Namespace, processes: u64) -> Process {
     Process::start(Some(namespace), move |parent| {
         setuid(Uid::from_raw(SOMEBODY)).unwrap();
-        let (mut done, theirs) = UnixStream::pair().unwrap();
-        done.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        for number in 0..processes {
-            // SAFETY: this process has one thread, and its child never returns.
-            if let ForkResult::Child = unsafe { fork() }.unwrap() {
-                set_pdeathsig(Signal::SIGKILL).unwrap();
-                // An address of its own: one has too few ports for all.
-                let here = Ipv4Addr::from(0x7f01_0000 + u32::try_from(number).unwrap());
-                let sockets = (0..SOCKETS_OF_EACH).map(|_| {
-                    let socket = UdpSocket::bind((here, 0))?;
-                    socket.send_to(&[0; BYTES], "127.0.0.1:7000").map(|_| socket)
-                });
-                let made = sockets.collect::<std::io::Result<Vec<_>>>();
-                if made.is_ok() && (&theirs).write_all(&[1]).is_ok() {
-                    loop {
-                        pause();
-                    }
-                }
-                // SAFETY: ends the child and nothing else.
-                unsafe { libc::_exit(1) }
-            }
-        }
-        for _ in 0..processes {
-            done.read_exact(&mut [0]).unwrap();
-        }
+        children(processes, |number| {
+            // An address of its own: one has too few ports for all.
+            let here = Ipv4Addr::from(0x7f01_0000 + u32::try_from(number).unwrap());
+            let sockets = (0..SOCKETS_OF_EACH).map(|_| {
+                let socket = UdpSocket::bind((here, 0))?;
+                socket.send_to(&[0; BYTES], "127.0.0.1:7000").map(|_| socket)
+            });
+            sockets.collect::<std::io::Result<Vec<_>>>()
+        });
         parent.signal_ready();
         parent.wait_for_parent();
         Moved::default()
     })
+}
+
+/// Root gives a user ids to use in user namespaces (subuid(5)): one process of each of them is one user's crowd.
+#[test]
+fn subordinate_users_have_one_share_and_leave_room_to_others() {
+    const FIRST: u32 = 100_000;
+    const NUMBER: u32 = 200;
+    let nettopd = Nettopd::start(&["--rows", "64"]);
+    let alone = Namespace::new();
+    let _sink = alone.enter(|| UdpSocket::bind("127.0.0.1:7000").unwrap());
+    let crowd = Process::start(Some(&alone), |parent| {
+        become_nobody();
+        parent.send_number(u64::from(unshare(CloneFlags::CLONE_NEWUSER).is_ok()));
+        parent.wait_for_parent();
+        children(NUMBER.into(), |number| {
+            setuid(Uid::from_raw(u32::try_from(number).unwrap()))?;
+            let socket = UdpSocket::bind("127.0.0.1:0")?;
+            socket.send_to(&[0; BYTES], "127.0.0.1:7000").map(|_| socket)
+        });
+        parent.signal_ready();
+        parent.wait_for_parent();
+        Moved::default()
+    });
+    if crowd.wait_until_ready() == 0 {
+        return skip("no user namespaces for users");
+    }
+    std::fs::write(format!("/proc/{}/uid_map", crowd.pid()), format!("0 {FIRST} {NUMBER}")).unwrap();
+    crowd.go();
+    crowd.wait_until_ready();
+    let other = Process::start(Some(&alone), |parent| {
+        setuid(Uid::from_raw(SOMEBODY)).unwrap();
+        UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[0; 1000], "127.0.0.1:7000").unwrap();
+        parent.signal_ready();
+        parent.wait_for_parent();
+        Moved::default()
+    });
+    other.wait_until_ready();
+    let document = nettopd.settled();
+    assert_app(&document, other.pid(), Moved { sent: 1000, received: 0 });
+    let rows = document.rows.iter().filter(|row| row.netns == alone.inode());
+    let of_crowd = rows.filter(|row| row.uid.is_some_and(|uid| (FIRST..FIRST + NUMBER).contains(&uid))).count();
+    assert!((20..60).contains(&of_crowd), "{of_crowd} rows");
+    assert!(document.loss.rows_full + document.loss.owners_full > 0, "{:#?}", document.loss);
 }
 
 #[test]
