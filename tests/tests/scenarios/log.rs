@@ -13,7 +13,9 @@ use std::{
 
 use jiff::Timestamp;
 use nettop_model::Snapshot;
-use nettop_tests::{Moved, Namespace, Process, amount, nettopd_command, service::Service, sockets::cookie};
+use nettop_tests::{
+    Moved, Namespace, Process, amount, become_nobody, nettopd_command, rows_of, service::Service, sockets::cookie,
+};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::{ForkResult, Pid, fork},
@@ -23,8 +25,8 @@ use nix::{
 struct Logging {
     child: Child,
     log: tempfile::NamedTempFile,
-    /// When its latest report was made.
-    latest: Arc<Mutex<Timestamp>>,
+    /// Its latest report, and when that was made.
+    latest: Arc<Mutex<(Timestamp, Snapshot)>>,
 }
 
 impl Logging {
@@ -37,12 +39,12 @@ impl Logging {
             .stderr(File::create(log.path()).unwrap())
             .spawn()
             .unwrap();
-        let latest = Arc::new(Mutex::new(Timestamp::MIN));
+        let latest = Arc::new(Mutex::new((Timestamp::MIN, Snapshot::default())));
         let (output, shared) = (BufReader::new(child.stdout.take().unwrap()), Arc::clone(&latest));
         std::thread::spawn(move || {
             for line in output.lines().map_while(Result::ok) {
                 let document: Snapshot = serde_json::from_str(&line).unwrap();
-                *shared.lock().unwrap() = document.time.parse().unwrap();
+                *shared.lock().unwrap() = (document.time.parse().unwrap(), document);
             }
         });
         let logging = Self { child, log, latest };
@@ -52,13 +54,20 @@ impl Logging {
 
     /// Waits for a report that was made after `time`, and returns when it was.
     fn wait_for_report(&self, time: Timestamp) -> Timestamp {
+        self.wait_until(|made, _| made > time)
+    }
+
+    /// Waits for such a report, and returns when it was made.
+    fn wait_until(&self, is_it: impl Fn(Timestamp, &Snapshot) -> bool) -> Timestamp {
         let deadline = Instant::now() + Duration::from_secs(amount(30, 120));
         loop {
-            let latest = *self.latest.lock().unwrap();
-            if latest > time {
-                return latest;
+            {
+                let (made, document) = &*self.latest.lock().unwrap();
+                if is_it(*made, document) {
+                    return *made;
+                }
             }
-            assert!(Instant::now() < deadline, "no report: {}", self.lines().join("\n"));
+            assert!(Instant::now() < deadline, "no such report: {}", self.lines().join("\n"));
             sleep(Duration::from_millis(20));
         }
     }
@@ -153,6 +162,50 @@ fn a_listener_that_is_handed_on_is_logged() {
     }
     let lines = nettopd.settled();
     only(&lines, "a socket of owner ", &["'s from now on: user, in packet_", &cookie]);
+}
+
+/// A socket that outlives its maker, whose row has left the table.
+#[test]
+fn a_row_that_was_retired_meanwhile_is_logged() {
+    let nettopd = Logging::start(&["--rows", "64"]);
+    let alone = Namespace::new();
+    let send = |socket: &UdpSocket| assert_eq!(socket.send_to(b"one", "127.0.0.1:9").unwrap(), 3);
+    // Their user has more than is free, so his gone and quiet rows leave at once.
+    let sender = |_| {
+        Process::start(Some(&alone), |parent| {
+            become_nobody();
+            send(&UdpSocket::bind("127.0.0.1:0").unwrap());
+            parent.signal_ready();
+            parent.wait_for_parent();
+            Moved::default()
+        })
+    };
+    let senders: Vec<Process> = (0..40).map(sender).collect();
+    for sender in &senders {
+        sender.wait_until_ready();
+    }
+    let maker = Process::start(Some(&alone), |parent| {
+        become_nobody();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        send(&socket);
+        // SAFETY: the process has one thread.
+        if let ForkResult::Parent { .. } = unsafe { fork() }.unwrap() {
+            // SAFETY: ends the process at once.
+            unsafe { libc::_exit(0) }
+        }
+        parent.send_number(cookie(socket.as_raw_fd()));
+        parent.wait_for_parent();
+        send(&socket);
+        parent.signal_ready();
+        parent.wait_for_parent();
+        Moved::default()
+    });
+    let cookie = format!(", socket cookie {}", maker.wait_until_ready());
+    nettopd.settled();
+    nettopd.wait_until(|_, document| rows_of(document, maker.pid()).is_empty());
+    maker.go();
+    maker.wait_until_ready();
+    only(&nettopd.settled(), "a socket's row ", &[" was retired", "in packet_tx", &cookie]);
 }
 
 #[test]
