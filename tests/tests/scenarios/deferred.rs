@@ -14,7 +14,7 @@ use std::{
 
 use nettop_model::Snapshot;
 use nettop_tests::{
-    Moved, Namespace, Nettopd, Parent, Process, app, assert_app, device,
+    Moved, Namespace, Nettopd, Parent, Process, Stream, app, assert_app, device,
     pairs::{check, set_option, socket},
     skip, veth_pair, wire,
 };
@@ -144,6 +144,7 @@ fn what_l2tp_receives_is_counted_once() {
         UdpSocket::from(socket)
     };
     let nettopd = Nettopd::start(&[]);
+    let stream = Stream::packets(&[]);
     let alone = Namespace::new();
     let server = Process::start(Some(&alone), |parent| {
         let socket = open(2);
@@ -171,6 +172,12 @@ fn what_l2tp_receives_is_counted_once() {
     assert_eq!(wire(&document, client.pid()), Moved { sent: passed, received: 0 }, "{:#?}", document.rows);
     assert_eq!(wire(&document, server.pid()), Moved { sent: 0, received: passed }, "{:#?}", document.rows);
     nettop_tests::pairs::assert_balanced(&document, &alone);
+    let result = stream.stop();
+    for (direction, process) in [("tx", &client), ("rx", &server)] {
+        let shown = result.events.iter().filter(|event| event.netns == alone.inode() && event.direction == direction);
+        let shown: Vec<_> = shown.map(|event| (event.pid, u64::from(event.bytes))).collect();
+        assert_eq!(shown, vec![(Some(process.pid()), passed / PACKETS); PACKETS as usize], "{direction}");
+    }
 }
 
 /// Has the kernel make a cipher, by its name or that of its driver.
