@@ -63,7 +63,7 @@ fn build() -> Result<(), String> {
     fs::write(&object, &elf).map_err(|error| format!("cannot write the eBPF object: {error}"))?;
     println!("cargo::rustc-env=NETTOP_EBPF={}", object.display());
     let reads: Vec<_> =
-        reads::of(&elf)?.into_iter().map(|(program, globals)| (program, Vec::from_iter(globals))).collect();
+        reads::globals_read(&elf)?.into_iter().map(|(program, globals)| (program, Vec::from_iter(globals))).collect();
     let table = format!("const READS: &[(&str, &[&str])] = &{};", format!("{reads:?}").replace("\", [", "\", &["));
     fs::write(out_dir.join("reads.rs"), table).map_err(|error| format!("cannot write what programs read: {error}"))
 }

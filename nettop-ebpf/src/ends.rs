@@ -22,7 +22,7 @@ pub struct Ends {
 impl Ends {
     /// `None` for a socket that is not of an IP family.
     #[inline(always)]
-    pub fn of(sk: u64) -> Option<Self> {
+    pub fn from_socket(sk: u64) -> Option<Self> {
         let family: u16 = probe(sk, &kernel::SOCK_FAMILY);
         let (local, remote) = match family {
             AF_INET => (mapped(probe(sk, &kernel::SOCK_RCV_SADDR)), mapped(probe(sk, &kernel::SOCK_DADDR))),

@@ -58,7 +58,7 @@ impl Named {
 
     /// A socket's owner, if it is still known.
     #[inline(always)]
-    pub fn of(owner: Ref) -> Option<Self> {
+    pub fn from_owner(owner: Ref) -> Option<Self> {
         // The kernel has no pid.
         let owner = owners::get(owner).filter(|owner| owner.key.tgid != 0)?;
         Some(Self { owner: owner.key, comm: owner.comm })

@@ -142,7 +142,8 @@ fn repeat(netns: Netns, net: u64, direction: Direction, packet: &Packet) {
 pub fn count_segment(tag: &SocketTag, packet: &Packet, header_bytes: u32) {
     let (netns, ifindex, family) = (tag.netns, packet.ifindex, packet.family as u32);
     let key = RowKey { owner: owner::UDP_SEGMENTED, netns, ifindex, family };
-    if let Some((row, reference)) = rows::of(&key, tags::net_of(tag), tag.address, attribution::NONE, packet.hook)
+    if let Some((row, reference)) =
+        rows::find_or_make(&key, tags::net_of(tag), tag.address, attribution::NONE, packet.hook)
         && reference != Ref::NONE
     {
         let flow = &mut row.flows[Direction::Rx as usize];
@@ -156,7 +157,7 @@ fn repeated_row(netns: Netns, net: u64, direction: Direction, packet: &Packet) -
     let owner = packet.repeated_owner(direction)?;
     let key = RowKey { owner, netns, ifindex: packet.ifindex, family: packet.family as u32 };
     // Overflow rows hold what moved.
-    let (row, reference) = rows::of(&key, net, 0, attribution::NONE, packet.hook)?;
+    let (row, reference) = rows::find_or_make(&key, net, 0, attribution::NONE, packet.hook)?;
     (reference != Ref::NONE).then_some(row)
 }
 
@@ -203,7 +204,7 @@ pub fn count_kernel(netns: Netns, net: u64, direction: Direction, packet: &Packe
     if packet.gso_size != 0 {
         repeat(netns, net, direction, packet);
     }
-    if let Some((row, _)) = rows::of(&key, net, 0, attribution::NONE, packet.hook) {
+    if let Some((row, _)) = rows::find_or_make(&key, net, 0, attribution::NONE, packet.hook) {
         add_packet(&mut row.flows[direction as usize], packet);
     }
 }
@@ -214,7 +215,8 @@ pub fn count_copy(tag: &SocketTag, packet: &Packet) {
     let (netns, ifindex, family) = (tag.netns, packet.ifindex, packet.family as u32);
     let key = RowKey { owner: owner::COPIES, netns, ifindex, family };
     // Overflow rows hold what moved; a copy did not.
-    if let Some((row, reference)) = rows::of(&key, tags::net_of(tag), tag.address, attribution::NONE, packet.hook)
+    if let Some((row, reference)) =
+        rows::find_or_make(&key, tags::net_of(tag), tag.address, attribution::NONE, packet.hook)
         && reference != Ref::NONE
     {
         add_packet(&mut row.flows[Direction::Rx as usize], packet);
@@ -269,7 +271,7 @@ impl Consumed {
     /// From members of `tcp_sock`: received in order, minus queued, minus the FIN, which takes a sequence number and is
     /// consumed like a byte.
     #[inline(always)]
-    pub fn of(bytes_received: u64, rcv_nxt: u32, copied_seq: u32, is_done: bool) -> Self {
+    pub fn new(bytes_received: u64, rcv_nxt: u32, copied_seq: u32, is_done: bool) -> Self {
         let queued = u64::from(rcv_nxt.wrapping_sub(copied_seq));
         let fin = u64::from(is_done && queued == 0);
         let bytes = bytes_received.saturating_sub(queued).saturating_sub(fin) as u32;
@@ -303,7 +305,7 @@ pub fn skip_consumed(tag: &mut SocketTag, consumed: Consumed) {
 #[inline(always)]
 fn bind(tag: &SocketTag, owner: Ref, ifindex: u32, family: u32, hook: Hook) -> Option<(&'static mut Row, Ref)> {
     let key = RowKey { owner: owner.slot(), netns: tag.netns, ifindex, family };
-    rows::of(&key, tags::net_of(tag), tag.address, tag.attribution, hook)
+    rows::find_or_make(&key, tags::net_of(tag), tag.address, tag.attribution, hook)
 }
 
 #[inline(always)]

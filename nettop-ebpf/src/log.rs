@@ -23,7 +23,7 @@ struct Field<T>(u8, u16, T);
 
 impl<T> Field<T> {
     #[inline(always)]
-    const fn of(kind: RecordFieldKind, value: T) -> Self {
+    const fn new(kind: RecordFieldKind, value: T) -> Self {
         Self(kind as u8, size_of::<T>() as u16, value)
     }
 
@@ -82,12 +82,12 @@ extern "C" fn write_log(what: u64, hook: u64, cookie: u64, first: u64, second: u
     let value = |value: u64| Words(Field::argument(ArgumentKind::U64, value), Field::argument(ArgumentKind::Str, b' '));
     entry.write(Record {
         bytes: size_of::<Record>() as u16,
-        target: Field::of(RecordFieldKind::Target, *b"ebpf"),
-        level: Field::of(RecordFieldKind::Level, Level::Debug as u8),
-        module: Field::of(RecordFieldKind::Module, ()),
-        file: Field::of(RecordFieldKind::File, ()),
-        line: Field::of(RecordFieldKind::Line, 0),
-        arguments: Field::of(RecordFieldKind::NumArgs, 2 * VALUES as u32),
+        target: Field::new(RecordFieldKind::Target, *b"ebpf"),
+        level: Field::new(RecordFieldKind::Level, Level::Debug as u8),
+        module: Field::new(RecordFieldKind::Module, ()),
+        file: Field::new(RecordFieldKind::File, ()),
+        line: Field::new(RecordFieldKind::Line, 0),
+        arguments: Field::new(RecordFieldKind::NumArgs, 2 * VALUES as u32),
         values: [value(what), value(hook), value(cookie), value(tgid), value(first), value(second)],
     });
     entry.submit(0);

@@ -42,7 +42,7 @@ pub fn share_of(owner: Ref, netns: Netns, net: u64) -> u32 {
 
 /// The owner for a process, made if needed. `task` is the address of one of its tasks, `sk` that of the socket, for the log.
 #[inline(always)]
-pub fn of(key: &OwnerKey, task: u64, sk: u64, hook: Hook) -> Ref {
+pub fn find_or_make(key: &OwnerKey, task: u64, sk: u64, hook: Hook) -> Ref {
     Ref(find_or_make_owner(key, task, sk, hook as u32))
 }
 

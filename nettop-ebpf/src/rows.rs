@@ -39,7 +39,7 @@ pub fn log_retired(reference: Ref, sk: u64, hook: Hook) {
 /// The row for a key. Without room, the overflow row of the device; else the overflow row of all. `net` is the namespace's
 /// `struct net`, `sk` the address of the socket, for the log.
 #[inline(always)]
-pub fn of(key: &RowKey, net: u64, sk: u64, attribution: u32, hook: Hook) -> Option<(&'static mut Row, Ref)> {
+pub fn find_or_make(key: &RowKey, net: u64, sk: u64, attribution: u32, hook: Hook) -> Option<(&'static mut Row, Ref)> {
     let mut slot = find_or_make_row(key, net, sk, hook as u32);
     if slot == row::OVERFLOW && key.owner >= owner::FIRST {
         slot = find_or_make_row(&RowKey { owner: OVERFLOW, ..*key }, net, sk, hook as u32);

@@ -213,7 +213,7 @@ impl Shadow {
 #[inline(always)]
 fn consumed_by_program(sk: u64) -> Consumed {
     let done = probe::<u64>(sk, &kernel::SOCK_FLAGS) & SOCK_DONE != 0;
-    Consumed::of(
+    Consumed::new(
         probe(sk, &kernel::TCP_BYTES_RECEIVED),
         probe(sk, &kernel::TCP_RCV_NXT),
         probe(sk, &kernel::TCP_COPIED_SEQ),

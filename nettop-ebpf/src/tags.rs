@@ -40,7 +40,7 @@ pub fn assign_owner(tag: &mut SocketTag, user: &User, attribution: u32) -> Ref {
 #[inline(always)]
 fn assign_to(tag: &mut SocketTag, key: &OwnerKey, task: u64, attribution: u32, hook: Hook) -> Ref {
     let before = tag.owner;
-    let owner = owners::of(key, task, tag.address, hook);
+    let owner = owners::find_or_make(key, task, tag.address, hook);
     tag.owner = owner;
     tag.attribution = attribution;
     if owner != before && (before != Ref::NONE || attribution != attribution::CREATOR) {

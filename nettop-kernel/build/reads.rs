@@ -27,7 +27,7 @@ struct Function<'a> {
 /// # Errors
 ///
 /// If the bytes are no ELF file, or a section or the symbol of a relocation cannot be read.
-pub fn of(elf: &[u8]) -> Result<BTreeMap<String, BTreeSet<String>>, String> {
+pub fn globals_read(elf: &[u8]) -> Result<BTreeMap<String, BTreeSet<String>>, String> {
     let file = object::File::parse(elf).map_err(|error| format!("cannot read the eBPF object: {error}"))?;
     let text = file.section_by_name(".text").map(|section| section.index().0);
     let functions: Vec<Function<'_>> = file

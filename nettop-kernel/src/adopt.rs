@@ -151,7 +151,7 @@ impl Kernel {
             maps: Vec::new(),
             hooks,
             load: LoadState::default(),
-            misses: Misses::of_programs(counting),
+            misses: Misses::from_programs(counting),
             recovery_probes,
             answering,
             links,

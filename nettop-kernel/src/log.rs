@@ -43,7 +43,7 @@ pub struct KernelLog {
 
 impl KernelLog {
     /// Takes the ring, if anything will be in it.
-    pub(super) fn of(ebpf: &mut Ebpf) -> anyhow::Result<Option<Self>> {
+    pub(super) fn take_from(ebpf: &mut Ebpf) -> anyhow::Result<Option<Self>> {
         let logger = || EbpfLogger::init_with_logger(ebpf, Words).context("cannot read the log of the eBPF programs");
         is_on().then(logger).transpose().map(|logger| logger.map(|logger| Self { logger, lost: 0 }))
     }

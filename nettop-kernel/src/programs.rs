@@ -143,7 +143,7 @@ impl Programs {
 
     /// Renames that the kernel did not show.
     pub(super) fn renames_skipped(&self) -> u64 {
-        self.misses.of(&[recursion_misses::RENAMES])
+        self.misses.sum_of(&[recursion_misses::RENAMES])
     }
 
     /// The ring of the events.
@@ -191,10 +191,10 @@ impl Programs {
     /// Events lost so far.
     pub fn events_lost(&self) -> Loss {
         let stats = self.stats.read(0).unwrap_or_default();
-        let frees_skipped = if self.emits_packets { self.misses.of(&[recursion_misses::DROPS]) } else { 0 };
+        let frees_skipped = if self.emits_packets { self.misses.sum_of(&[recursion_misses::DROPS]) } else { 0 };
         Loss {
             events: stats.events_lost + stats.associations_full,
-            runs_skipped: self.misses.of(&recursion_misses::EVENT_PROGRAMS) + frees_skipped,
+            runs_skipped: self.misses.sum_of(&recursion_misses::EVENT_PROGRAMS) + frees_skipped,
         }
     }
 

@@ -51,7 +51,7 @@ impl Misses {
     }
 
     /// Watches these.
-    pub(super) const fn of_programs(programs: Vec<(String, OwnedFd)>) -> Self {
+    pub(super) const fn from_programs(programs: Vec<(String, OwnedFd)>) -> Self {
         Self { programs }
     }
 
@@ -65,7 +65,7 @@ impl Misses {
     }
 
     /// Skipped runs of some programs so far.
-    pub fn of(&self, programs: &[&str]) -> u64 {
+    pub fn sum_of(&self, programs: &[&str]) -> u64 {
         self.sum(|name| programs.contains(&name))
     }
 

@@ -63,7 +63,7 @@ impl Kernel {
         let parts = Parts { maps, hooks, load, misses, recovery_probes, answering, links };
         let mut programs = Programs::assemble(limits, parts, |name| take(&mut ebpf, name))?;
         programs.emits_packets = spec.is_some_and(|spec| spec.what == EventKind::Packets);
-        programs.log = KernelLog::of(&mut ebpf)?;
+        programs.log = KernelLog::take_from(&mut ebpf)?;
         programs.events = Some(Events::from_map(take(&mut ebpf, "EVENTS")?)?);
         programs.associations = Some(HashMap::try_from(take(&mut ebpf, "ASSOCIATIONS")?)?);
         if KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(7, 0, 0)) {

@@ -124,7 +124,7 @@ impl Tracer {
     pub fn losses(&self) -> TraceLoss {
         let stats = self.stats.read(0).unwrap_or_default();
         TraceLoss {
-            processes: stats.traced_full + self.misses.of(&recursion_misses::FOLLOWING),
+            processes: stats.traced_full + self.misses.sum_of(&recursion_misses::FOLLOWING),
             calls_32bit: stats.calls_32bit,
             calls_by_io_uring: stats.calls_by_io_uring,
         }

@@ -50,7 +50,7 @@ fn note(ctx: &SkBuffContext, direction: Direction) {
     let hook = if direction == Direction::Tx { Hook::AssociationTx } else { Hook::AssociationRx };
     let Some(tag) = SOCKETS.tag_if_full(sk, hook) else { return };
     let packet = packet(ctx, hook);
-    let headers = Headers::of(&|at| word(ctx, at), packet.family);
+    let headers = Headers::parse(&|at| word(ctx, at), packet.family);
     if headers.protocol != IPPROTO_UDP {
         return;
     }

@@ -116,7 +116,7 @@ fn connection(sk: *const c_void) -> Option<&'static mut Connection> {
 
 #[inline(always)]
 fn owner(sk: *const c_void) -> Option<Named> {
-    SOCKETS.find(sk.cast_mut()).and_then(|tag| Named::of(tag.owner))
+    SOCKETS.find(sk.cast_mut()).and_then(|tag| Named::from_owner(tag.owner))
 }
 
 #[inline(always)]
@@ -127,7 +127,7 @@ fn now() -> u64 {
 
 #[inline(always)]
 fn describe(sk: *const c_void, kind: u32, old: u8, begun_ns: u64, named: Option<Named>) {
-    let Some(ends) = Ends::of(sk as u64) else { return };
+    let Some(ends) = Ends::from_socket(sk as u64) else { return };
     if !wants(&ends, named.as_ref()) {
         return;
     }
@@ -173,7 +173,7 @@ fn fill(event: &mut ConnectionEvent, sk: u64, kind: u32, ends: &Ends, named: Opt
 fn accepted(sk: u64) {
     if sk != 0
         && probe::<u16>(sk, &kernel::SOCK_PROTOCOL) == IPPROTO_TCP
-        && let Some(ends) = Ends::of(sk)
+        && let Some(ends) = Ends::from_socket(sk)
     {
         let named = Named::current();
         if wants(&ends, Some(&named)) {

@@ -22,7 +22,7 @@ pub struct Headers {
 
 /// Reads the IP header of a packet with this protocol in the Ethernet header.
 #[inline(always)]
-pub fn of(protocol: u16, skb: *const c_void) -> Headers {
+pub fn read_headers(protocol: u16, skb: *const c_void) -> Headers {
     const UNSET: u16 = u16::MAX;
     let at = match protocol {
         ETH_P_IP => 9,

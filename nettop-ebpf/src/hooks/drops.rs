@@ -98,7 +98,7 @@ pub fn count(freed: &Freed) {
     }
     place(&mut key, &mut net, skb);
     key.netns = kernel::netns(net);
-    let packet = destination::of(key.protocol, skb);
+    let packet = destination::read_headers(key.protocol, skb);
     key.transport = u16::from(packet.transport);
     // If nobody listened, the holder of the port holds it at another address. A sniffer's copy is not for the packet's
     // receiver. A packet that finds a full buffer has lost its route (`ipv4_pktinfo_prepare`).

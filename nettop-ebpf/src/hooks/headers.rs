@@ -26,7 +26,7 @@ pub struct Headers {
 impl Headers {
     /// `word` reads four bytes at an offset from the IP header, in memory order.
     #[inline(always)]
-    pub fn of(word: &impl Fn(usize) -> u32, family: Family) -> Self {
+    pub fn parse(word: &impl Fn(usize) -> u32, family: Family) -> Self {
         let mut headers = Self::default();
         let transport = match family {
             Family::V4 => {

@@ -61,7 +61,7 @@ fn count(ctx: &SkBuffContext, direction: Direction) {
         }
     }
     let known = shadow::before(ctx.as_ptr(), tag, sk);
-    let sender = if direction == Direction::Tx { sender::of(ctx, tag, sk) } else { Ref::NONE };
+    let sender = if direction == Direction::Tx { sender::find(ctx, tag, sk) } else { Ref::NONE };
     let is_new = ledger::count(tag, sender, sk.cast(), listens, direction, &packet);
     if direction == Direction::Rx && copies::is_copy(ctx, tag, tag.address, packet.family) {
         ledger::count_copy(tag, &packet);

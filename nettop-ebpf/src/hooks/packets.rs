@@ -80,7 +80,7 @@ fn received(ctx: &SkBuffContext) {
     }
     let place =
         Place { netns: tag.netns, ifindex, direction: Direction::Rx, family, bytes, segments, otherwise: KERNEL };
-    emit(&place, &Headers::of(&|at| word(ctx, at), family), tag.owner, tag.attribution);
+    emit(&place, &Headers::parse(&|at| word(ctx, at), family), tag.owner, tag.attribution);
 }
 
 /// A received packet without a socket, whose IP header is at this address.
@@ -142,7 +142,7 @@ pub fn packet_sent(ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn headers_at(network: u64, family: Family) -> Headers {
-    Headers::of(&|at| probe_at(network + at as u64), family)
+    Headers::parse(&|at| probe_at(network + at as u64), family)
 }
 
 #[inline(always)]

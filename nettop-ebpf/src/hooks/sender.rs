@@ -21,7 +21,7 @@ use crate::{
 /// The running process as an owner, if the packet is its own. A process that sends through another's socket owns it
 /// from this packet on, and not only when its call returns. [`Ref::NONE`] if unknown: the packet is the socket owner's.
 #[inline(always)]
-pub fn of(ctx: &SkBuffContext, tag: &mut SocketTag, sk: *mut bpf_sock) -> Ref {
+pub fn find(ctx: &SkBuffContext, tag: &mut SocketTag, sk: *mut bpf_sock) -> Ref {
     let known = tags::owner(tag);
     if known == Ref::NONE {
         return Ref::NONE;

@@ -170,7 +170,7 @@ pub fn consumed_by_program(sk: *const c_void) -> Consumed {
         return Consumed { bytes: 0, first_seq: 0 };
     }
     let done = load::<u64>(sk, &kernel::SOCK_FLAGS) & SOCK_DONE != 0;
-    Consumed::of(
+    Consumed::new(
         load(tcp, &kernel::TCP_BYTES_RECEIVED),
         load(tcp, &kernel::TCP_RCV_NXT),
         load(tcp, &kernel::TCP_COPIED_SEQ),

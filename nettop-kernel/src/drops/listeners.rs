@@ -75,7 +75,7 @@ impl Listeners {
             }
         }
         for known in self.known.values_mut() {
-            known.reading.is_current = OwnerReading::of(programs, known.reading.listener.owner).is_some();
+            known.reading.is_current = OwnerReading::find(programs, known.reading.listener.owner).is_some();
         }
         let is_forgotten = |_: &u64, known: &mut Known| known.has_ended && known.quiet >= MIN_QUIET_INTERVALS;
         let forgotten = self.known.extract_if(is_forgotten).map(|(cookie, known)| (cookie, known.reading)).collect();
@@ -100,7 +100,7 @@ impl Listeners {
         });
         let reading = &mut known.reading;
         reading.listener = listener;
-        reading.owner = OwnerReading::of(programs, listener.owner).or(reading.owner);
+        reading.owner = OwnerReading::find(programs, listener.owner).or(reading.owner);
         if counted > reading.total {
             reading.interval = counted - reading.total;
             reading.total = counted;

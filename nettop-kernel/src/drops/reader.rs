@@ -55,7 +55,7 @@ impl Drops {
         let noted: Vec<_> = programs.process_drops.iter().flatten().collect();
         for (noted_key, counted) in noted {
             let key: ProcessDropsKey = bytemuck::cast(noted_key);
-            match OwnerReading::of(programs, key.owner) {
+            match OwnerReading::find(programs, key.owner) {
                 Some(owner) => {
                     given_back.insert(key, GivenBack { key, owner, counted: bytemuck::cast(counted) });
                 }
@@ -102,7 +102,7 @@ impl Drops {
         self.find_sniffers(programs);
         self.add_given_back_events(programs);
         self.given_back.retain(|key, _| {
-            let is_current = OwnerReading::of(programs, key.owner).is_some();
+            let is_current = OwnerReading::find(programs, key.owner).is_some();
             if !is_current {
                 let _ = programs.process_drops.remove(&bytemuck::cast(*key));
             }
@@ -130,8 +130,8 @@ impl Drops {
             given_back: self.given_back.values().copied().collect(),
             other,
             other_total: total([other_now, programs.stats.read(0).unwrap_or_default().drops_given_back]),
-            events_uncounted: other_events.packets + programs.misses.of(&recursion_misses::TCP),
-            uncounted: programs.misses.of(&[recursion_misses::DROPS]),
+            events_uncounted: other_events.packets + programs.misses.sum_of(&recursion_misses::TCP),
+            uncounted: programs.misses.sum_of(&[recursion_misses::DROPS]),
         }
     }
 
@@ -168,7 +168,7 @@ impl Drops {
     fn note(&mut self, programs: &Programs, key: &DropKey, count: DropCount, share: u32) {
         let known = self.known(key);
         known.share = share;
-        let owner = OwnerReading::of(programs, known.drop.key.owner);
+        let owner = OwnerReading::find(programs, known.drop.key.owner);
         // While the slot is its own: it may have another name by now.
         known.drop.is_current = owner.is_some();
         known.drop.owner = owner.or(known.drop.owner);

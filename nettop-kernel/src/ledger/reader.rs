@@ -37,7 +37,7 @@ pub struct OwnerReading {
 
 impl OwnerReading {
     /// The process behind a reference, while the slot is still its own. The kernel is none.
-    pub fn of(programs: &Programs, owner: Ref) -> Option<Self> {
+    pub fn find(programs: &Programs, owner: Ref) -> Option<Self> {
         let entry = programs.owners.read(owner.slot() as usize)?;
         (owner.slot() >= owner::FIRST && entry.generation == owner.generation()).then(|| Self::new(&entry))
     }
@@ -311,12 +311,12 @@ fn note_reported(programs: &Programs, slot: usize, row: &Row, total: &Flows) {
 /// Processes with an owner that exited: their other owners changed their uid.
 fn exited(programs: &Programs, owners: usize) -> HashSet<(u32, u64)> {
     let entries = || (0..owners).filter_map(|slot| Some((slot, programs.owners.read(slot)?)));
-    let of = |entry: &Owner| (entry.key.tgid, entry.key.start_time_ns);
+    let process_of = |entry: &Owner| (entry.key.tgid, entry.key.start_time_ns);
     let exited: HashSet<_> =
-        entries().filter(|(_, entry)| entry.state == owner::EXITED).map(|(_, entry)| of(&entry)).collect();
+        entries().filter(|(_, entry)| entry.state == owner::EXITED).map(|(_, entry)| process_of(&entry)).collect();
     for (slot, entry) in entries().skip(owner::FIRST as usize) {
         if entry.state == owner::LIVE
-            && exited.contains(&of(&entry))
+            && exited.contains(&process_of(&entry))
             && let Some(state) = programs.owners.word(slot, offset_of!(Owner, state))
         {
             state.store(owner::EXITED, Ordering::Relaxed);

@@ -77,7 +77,7 @@ impl Maps {
             maps: Vec::new(),
             hooks: Vec::new(),
             load: LoadState::default(),
-            misses: Misses::of_programs(Vec::new()),
+            misses: Misses::from_programs(Vec::new()),
             recovery_probes: Vec::new(),
             answering: Vec::new(),
             links: Vec::new(),
