@@ -70,7 +70,7 @@ pub enum Hook {
     PacketReceived,
     AssociationTx,
     AssociationRx,
-    MeterBirth,
+    MeterCreate,
     MeterTx,
     MeterRx,
 }
@@ -102,7 +102,7 @@ impl Hook {
         Self::PacketReceived,
         Self::AssociationTx,
         Self::AssociationRx,
-        Self::MeterBirth,
+        Self::MeterCreate,
         Self::MeterTx,
         Self::MeterRx,
     ];
@@ -136,7 +136,7 @@ impl Hook {
             Self::PacketReceived => "packet_received",
             Self::AssociationTx => "association_tx",
             Self::AssociationRx => "association_rx",
-            Self::MeterBirth => "meter_birth",
+            Self::MeterCreate => "meter_create",
             Self::MeterTx => "meter_tx",
             Self::MeterRx => "meter_rx",
         }

@@ -52,7 +52,7 @@ pub struct SocketRecord {
     pub data_segments_sent: u32,
     pub data_segments_received: u32,
     /// Since boot; 0 if unknown.
-    pub born_ns: u64,
+    pub created_ns: u64,
     /// While the listing watched, indexed by [`crate::Direction`].
     pub moved: [Wire; 2],
 }
@@ -72,7 +72,7 @@ pub struct SocketMeter {
     /// Address of the new or listening socket; 0 for an older one. In a copy it is the listener's.
     pub socket: u64,
     /// Since boot; 0 if unknown.
-    pub born_ns: u64,
+    pub created_ns: u64,
     /// Time of the last packet to a listener; it made the copy.
     pub asked_ns: u64,
     /// Indexed by [`crate::Direction`].

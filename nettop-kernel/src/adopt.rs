@@ -90,7 +90,7 @@ impl Programs {
         let named =
             |kind: &'static str| move |(name, fd): &(String, OwnedFd)| Ok((format!("{kind}.{name}"), fd.try_clone()?));
         all.extend(self.misses.programs().iter().map(named("counting")).collect::<anyhow::Result<Vec<_>>>()?);
-        all.extend(self.answering.iter().map(named("answering")).collect::<anyhow::Result<Vec<_>>>()?);
+        all.extend(self.query_programs.iter().map(named("query")).collect::<anyhow::Result<Vec<_>>>()?);
         all.extend(self.recovery_probes.iter().map(named("recovery")).collect::<anyhow::Result<Vec<_>>>()?);
         let links = links()?.into_iter().enumerate();
         all.extend(links.map(|(index, link)| (format!("link.{index}"), link)));
@@ -131,7 +131,7 @@ impl Kernel {
         notes: Vec<HookNote>,
     ) -> anyhow::Result<Programs> {
         let mut maps = HashMap::new();
-        let [mut counting, mut answering, mut recovery_probes] = [const { Vec::new() }; 3];
+        let [mut counting, mut query_programs, mut recovery_probes] = [const { Vec::new() }; 3];
         let mut links: Vec<Link> = Vec::new();
         for (name, fd) in descriptors {
             match name.split_once('.') {
@@ -140,10 +140,10 @@ impl Kernel {
                     maps.insert(map.to_owned(), Map::from_map_data(data)?);
                 }
                 Some(("counting", program)) => counting.push((program.to_owned(), fd)),
-                Some(("answering", program)) => answering.push((program.to_owned(), fd)),
+                Some(("query", program)) => query_programs.push((program.to_owned(), fd)),
                 Some(("recovery", program)) => recovery_probes.push((program.to_owned(), fd)),
                 Some(("link", _)) => links.push(Box::new(fd)),
-                _ => bail!("nobody knows {name}"),
+                _ => bail!("unknown descriptor {name}"),
             }
         }
         let hooks = notes.into_iter().map(noted).collect::<anyhow::Result<_>>()?;
@@ -153,7 +153,7 @@ impl Kernel {
             load: LoadState::default(),
             misses: Misses::from_programs(counting),
             recovery_probes,
-            answering,
+            query_programs,
             links,
         };
         let mut programs =

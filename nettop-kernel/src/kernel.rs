@@ -13,14 +13,14 @@ use super::{
 };
 
 /// Targets of the iterators.
-const WALKED: [&str; 5] = ["bpf_map", "task", "task_file", "tcp", "udp"];
+const ITERATOR_TARGETS: [&str; 5] = ["bpf_map", "task", "task_file", "tcp", "udp"];
 
 /// BTF names of all attach targets, as aya looks them up.
 fn targets() -> impl Iterator<Item = String> {
     let purposes = BEFORE_SEEDING.iter().chain(AFTER_SEEDING).chain(events::ALL.into_iter().flatten());
     let hooks = purposes.flat_map(|purpose| purpose.sets).flat_map(|set| set.hooks);
     let hooks = hooks.flat_map(|hook| [hook.target.to_owned(), format!("btf_trace_{}", hook.target)]);
-    hooks.chain(WALKED.map(|walked| format!("bpf_iter_{walked}")))
+    hooks.chain(ITERATOR_TARGETS.map(|target| format!("bpf_iter_{target}")))
 }
 
 /// A kernel with all that nettopd needs, and the data for loading programs.

@@ -70,7 +70,7 @@ impl Log for Words {
         let text = record.args().to_string();
         match sentence(&text) {
             Some(sentence) => tracing::debug!(target: TARGET, "ebpf: {sentence}"),
-            None => tracing::warn!("the eBPF programs said something unknown: {}", text.escape_debug()),
+            None => tracing::warn!("a record of the eBPF programs is of no known form: {}", text.escape_debug()),
         }
     }
 

@@ -37,7 +37,7 @@ struct Ring {
     ahead: Vec<Described>,
 }
 
-/// Most records that are looked at before they are taken; others wait in the ring.
+/// Most records that are passed on before they are taken; others wait in the ring.
 const MAX_EARLY_RECORDS: usize = 4096;
 
 impl Records {
@@ -55,7 +55,7 @@ impl Records {
         all
     }
 
-    /// Looks at records as they come, on a thread of its own.
+    /// For a thread that waits for records as they come.
     ///
     /// # Errors
     ///
@@ -75,12 +75,12 @@ pub struct Arrivals {
 }
 
 impl Arrivals {
-    /// Waits for records, and shows each once. Returns whether there is room for more.
+    /// Waits for records, and passes each on once. Returns whether there is room for more.
     ///
     /// # Errors
     ///
     /// If the kernel refuses to wait.
-    pub fn look(&self, mut see: impl FnMut(&Described)) -> anyhow::Result<bool> {
+    pub fn wait_for_each(&self, mut handle: impl FnMut(&Described)) -> anyhow::Result<bool> {
         let mut descriptors = [PollFd::new(self.descriptor.as_fd(), PollFlags::POLLIN)];
         if let Err(error) = poll(&mut descriptors, PollTimeout::NONE)
             && error != nix::errno::Errno::EINTR
@@ -94,7 +94,7 @@ impl Arrivals {
         {
             let seen = ahead.len();
             ahead.extend(parse(&item));
-            ahead.iter().skip(seen).for_each(&mut see);
+            ahead.iter().skip(seen).for_each(&mut handle);
         }
         Ok(ahead.len() < MAX_EARLY_RECORDS)
     }

@@ -51,8 +51,8 @@ pub struct Programs {
     links: Vec<Link>,
     /// Loaded, and attached when needed.
     pub(super) recovery_probes: Vec<(String, OwnedFd)>,
-    /// Loaded, and run on a query.
-    pub(super) answering: Vec<(String, OwnedFd)>,
+    /// Loaded, and run for each query.
+    pub(super) query_programs: Vec<(String, OwnedFd)>,
     /// The maps' descriptors, to keep; empty if kept already.
     pub(super) maps: Vec<(String, OwnedFd)>,
 }
@@ -64,7 +64,7 @@ pub(super) struct Parts {
     pub load: LoadState,
     pub misses: Misses,
     pub recovery_probes: Vec<(String, OwnedFd)>,
-    pub answering: Vec<(String, OwnedFd)>,
+    pub query_programs: Vec<(String, OwnedFd)>,
     pub links: Vec<Link>,
 }
 
@@ -100,7 +100,7 @@ impl Programs {
             load: parts.load,
             misses: parts.misses,
             recovery_probes: parts.recovery_probes,
-            answering: parts.answering,
+            query_programs: parts.query_programs,
             maps: parts.maps,
             links: parts.links,
         })
@@ -210,8 +210,8 @@ impl Programs {
         self.links.clear();
     }
 
-    /// Whether the remaining capabilities allow reading maps.
-    pub fn answer(&self) -> bool {
+    /// Whether the remaining capabilities suffice for reading maps.
+    pub fn can_read_maps(&self) -> bool {
         let is_forbidden = |error: &MapError| matches!(error, MapError::SyscallError(error) if error.io_error.raw_os_error() == Some(libc::EPERM));
         !self.row_index.get(&Default::default(), 0).is_err_and(|error| is_forbidden(&error))
     }

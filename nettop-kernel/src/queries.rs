@@ -26,10 +26,10 @@ const SEED: &str = "seed";
 /// If the verifier refuses a program whose members the kernel has: `nettopd check -vv` prints why.
 pub(super) fn load(ebpf: &mut Ebpf, kernel: &Kernel) -> anyhow::Result<Vec<(String, OwnedFd)>> {
     let mut loaded = Vec::new();
-    // A query without its program has no answers.
-    for (name, walked) in PROGRAMS.into_iter().filter(|(name, _)| kernel.members.suffice(name).is_ok()) {
+    // A query whose program cannot be loaded returns nothing.
+    for (name, target) in PROGRAMS.into_iter().filter(|(name, _)| kernel.members.suffice(name).is_ok()) {
         let program: &mut Iter = ebpf.program_mut(name).with_context(|| no_program(name))?.try_into()?;
-        program.load(walked, &kernel.kernel_btf).with_context(|| format!("cannot load {name}"))?;
+        program.load(target, &kernel.kernel_btf).with_context(|| format!("cannot load {name}"))?;
         loaded.push((name.to_owned(), program.fd()?.as_fd().try_clone_to_owned()?));
     }
     // Already loaded: it has run once.
@@ -95,7 +95,7 @@ impl Programs {
     }
 
     fn namespaces(&self) -> anyhow::Result<Option<Vec<TaskNetns>>> {
-        let Some((_, program)) = self.answering.iter().find(|(own, _)| own == NAMESPACES) else { return Ok(None) };
+        let Some((_, program)) = self.query_programs.iter().find(|(own, _)| own == NAMESPACES) else { return Ok(None) };
         let mut bytes = Vec::new();
         bpf_syscall::iterate(program)?.read_to_end(&mut bytes)?;
         Ok(Some(bytes.chunks_exact(size_of::<TaskNetns>()).map(bytemuck::pod_read_unaligned).collect()))
@@ -107,7 +107,7 @@ impl Programs {
     ///
     /// If the iterator cannot be started. Sockets stay untagged until they are used, or the next call.
     pub fn tag_sockets(&self) -> anyhow::Result<()> {
-        let (_, program) = self.answering.iter().find(|(own, _)| own == SEED).with_context(|| no_program(SEED))?;
+        let (_, program) = self.query_programs.iter().find(|(own, _)| own == SEED).with_context(|| no_program(SEED))?;
         bpf_syscall::iterate(program)?.read_to_end(&mut Vec::new())?;
         Ok(())
     }
@@ -116,7 +116,7 @@ impl Programs {
     fn ask(&mut self, name: &str, addresses: &[u64]) -> anyhow::Result<Vec<Option<String>>> {
         let mut answers = Vec::new();
         let most = self.addresses.len() as usize;
-        let Some((_, program)) = self.answering.iter().find(|(own, _)| own == name) else {
+        let Some((_, program)) = self.query_programs.iter().find(|(own, _)| own == name) else {
             return Ok(vec![None; addresses.len()]);
         };
         for batch in addresses.chunks(most) {

@@ -23,13 +23,13 @@ const ITERATORS: [(&str, &str); 3] = [("held_sockets", "task_file"), ("tcp_socke
 /// Nothing is counted.
 const LIMITS: Limits = Limits { rows: 1, drops: 1 };
 
-/// Counts packets by socket. New sockets first: without its birth, a socket's age is unknown.
+/// Counts packets by socket. New sockets first: without its creation, a socket's age is unknown.
 const METER: &[Purpose] = &[Purpose {
     name: "packets of sockets",
     needed: true,
     effect_if_missing: "what each socket moves",
     sets: &[only(&[
-        hook("meter_birth", AttachPoint::Socket, "sock_create", &[]),
+        hook("meter_create", AttachPoint::Socket, "sock_create", &[]),
         hook("meter_tx", AttachPoint::PacketsTx, "egress", &[]),
         hook("meter_rx", AttachPoint::PacketsRx, "ingress", &[]),
     ])],

@@ -55,12 +55,12 @@ impl Kernel {
         }
         let misses = Misses::watch(&ebpf)?;
         let recovery_probes = self.load_recovery_probes(&mut ebpf)?;
-        let answering = queries::load(&mut ebpf, self)?;
+        let query_programs = queries::load(&mut ebpf, self)?;
         let load = LoadState { took: begun.elapsed(), verified: verified(&ebpf) };
         let hooks = choices.iter().map(state).collect();
         let links = choices.into_iter().flat_map(|choice| choice.links).map(|(_, link)| link).collect();
         let maps = adopt::maps(&ebpf)?;
-        let parts = Parts { maps, hooks, load, misses, recovery_probes, answering, links };
+        let parts = Parts { maps, hooks, load, misses, recovery_probes, query_programs, links };
         let mut programs = Programs::assemble(limits, parts, |name| take(&mut ebpf, name))?;
         programs.emits_packets = spec.is_some_and(|spec| spec.what == EventKind::Packets);
         programs.log = KernelLog::take_from(&mut ebpf)?;

@@ -62,7 +62,7 @@ pub struct Tracer {
 /// Losses for other reasons than a full ring.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 pub struct TraceLoss {
-    /// Processes that found no room in the table, and possibly missed births.
+    /// Processes that found no room in the table, and forks that were possibly missed.
     pub processes: u64,
     /// Calls of 32-bit programs.
     pub calls_32bit: u64,

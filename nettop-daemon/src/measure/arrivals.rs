@@ -15,7 +15,7 @@ const FULL_POLL_INTERVAL: Duration = Duration::from_secs(1);
 pub fn watch(arrivals: Arrivals, containers: Arc<Containers>) {
     let started = thread::Builder::new().name("nettopd-arrivals".into()).spawn(move || {
         loop {
-            let looked = arrivals.look(|described| {
+            let looked = arrivals.wait_for_each(|described| {
                 let cgroup = described.cgroup.as_deref().map(String::from_utf8_lossy);
                 if let Some(place) = cgroup.as_deref().and_then(cgroup::place) {
                     containers.see(place);

@@ -18,11 +18,11 @@ use crate::{atomic::add, storage::METERS};
 
 /// A program makes a socket. Accepted connections do not come here: see `SocketMeter`.
 #[cgroup_sock(sock_create)]
-pub fn meter_birth(ctx: SockContext) -> i32 {
+pub fn meter_create(ctx: SockContext) -> i32 {
     let sk = ctx.as_ptr();
-    if let Some(meter) = METERS.tag(sk, Hook::MeterBirth) {
+    if let Some(meter) = METERS.tag(sk, Hook::MeterCreate) {
         meter.socket = sk as u64;
-        meter.born_ns = now_ns();
+        meter.created_ns = now_ns();
     }
     CGROUP_PASS
 }

@@ -93,10 +93,10 @@ fn read_meter(sk: *const c_void, record: &mut SocketRecord) {
     let Some(meter) = METERS.find(sk.cast_mut()) else { return };
     record.moved = meter.moved;
     if meter.socket == record.socket {
-        record.born_ns = meter.born_ns;
+        record.created_ns = meter.created_ns;
         add(&mut record.moved, meter);
     } else if meter.socket != 0 {
-        record.born_ns = meter.asked_ns;
+        record.created_ns = meter.asked_ns;
     }
 }
 

@@ -41,11 +41,11 @@ pub fn give_up(programs: &Programs, kept: &[String]) -> anyhow::Result<()> {
     caps::clear(None, CapSet::Ambient).context("cannot give up ambient capabilities")?;
     caps::clear(None, CapSet::Inheritable).context("cannot give up inheritable capabilities")?;
     caps::set(None, CapSet::Effective, &kept).context("cannot give up effective capabilities")?;
-    if !programs.answer() {
+    if !programs.can_read_maps() {
         // Before 5.19, with unprivileged_bpf_disabled, bpf(2) asks for it even on descriptors that are held (c8644cd0efe7).
         kept.insert(Capability::CAP_BPF);
         caps::set(None, CapSet::Effective, &kept).context("cannot keep CAP_BPF")?;
-        if !programs.answer() {
+        if !programs.can_read_maps() {
             bail!("maps cannot be read without more capabilities than CAP_BPF");
         }
         tracing::info!("CAP_BPF is kept: this kernel reads no map without it");

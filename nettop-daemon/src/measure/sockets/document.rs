@@ -107,7 +107,7 @@ fn report(socket: &Socket, listing: &Listing, namer: &mut Namer<'_>) -> SocketRe
             data_segments_sent: known(record.data_segments_sent),
             data_segments_received: known(record.data_segments_received),
         }),
-        age_ms: (record.born_ns != 0).then(|| listing.time_ns.saturating_sub(record.born_ns) / 1_000_000),
+        age_ms: (record.created_ns != 0).then(|| listing.time_ns.saturating_sub(record.created_ns) / 1_000_000),
         interval: (listing.watched_ms.is_some() && has_packets(record)).then(|| Moved {
             tx: amount(record.moved[Direction::Tx as usize]),
             rx: amount(record.moved[Direction::Rx as usize]),

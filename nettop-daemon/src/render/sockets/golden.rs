@@ -100,7 +100,7 @@ fn listing(watched_ms: Option<u64>) -> Listing {
         segments_received: 8,
         data_segments_sent: 7,
         data_segments_received: 6,
-        born_ns: 60_000_000_000,
+        created_ns: 60_000_000_000,
         moved: [Wire { packets: 12, bytes: 3456 }, Wire { packets: 7, bytes: 890 }],
         ..record(
             INET6,

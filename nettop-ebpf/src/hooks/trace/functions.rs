@@ -46,7 +46,7 @@ fn enter(function: Function, frame: u64) -> i32 {
             thread.frames[depth as usize & (DEPTH - 1)] = frame;
             thread.depth += 1;
         }
-        say(thread, function, now_ns, kind::ENTER, depth);
+        emit_step(thread, function, now_ns, kind::ENTER, depth);
     }
     0
 }
@@ -61,9 +61,9 @@ fn leave(function: Function, frame: u64) -> i32 {
         thread.depth = depth;
         if depth > 0 && thread.frames[(depth - 1) as usize & (DEPTH - 1)] == frame {
             thread.depth = depth - 1;
-            say(thread, function, now_ns, kind::LEAVE, depth - 1);
+            emit_step(thread, function, now_ns, kind::LEAVE, depth - 1);
         } else {
-            say(thread, function, now_ns, kind::LEAVE_UNENTERED, depth);
+            emit_step(thread, function, now_ns, kind::LEAVE_UNENTERED, depth);
         }
     }
     0
@@ -84,7 +84,7 @@ fn lasting(thread: &Thread, frame: u64) -> u64 {
 }
 
 #[inline(always)]
-fn say(thread: &mut Thread, function: Function, now_ns: u64, kind: u32, depth: u64) {
+fn emit_step(thread: &mut Thread, function: Function, now_ns: u64, kind: u32, depth: u64) {
     let is_outermost = depth == 0 && kind != kind::LEAVE;
     let begun_ns = if is_outermost { now_ns } else { thread.begun_ns };
     let step = &mut thread.call.step;

@@ -79,7 +79,7 @@ impl Maps {
             load: LoadState::default(),
             misses: Misses::from_programs(Vec::new()),
             recovery_probes: Vec::new(),
-            answering: Vec::new(),
+            query_programs: Vec::new(),
             links: Vec::new(),
         };
         let map = |name: &str| Ok(Map::from_map_data(MapData::from_fd(self.0[name].try_clone()?)?)?);
