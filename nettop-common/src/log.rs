@@ -144,4 +144,4 @@ impl Hook {
 }
 
 /// Values of each record: event, hook, the socket's cookie or 0, current process, and two numbers.
-pub const VALUES: usize = 6;
+pub const VALUES_PER_RECORD: usize = 6;

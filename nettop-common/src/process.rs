@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use crate::OwnerKey;
 
 /// Most ancestors in a record.
-pub const ANCESTORS: usize = 8;
+pub const MAX_ANCESTORS: usize = 8;
 /// Most bytes of names in a record.
 pub const NAMES_BYTES: usize = 2048;
 /// Most bytes of a file's name, and the zero behind it (`NAME_MAX`).
@@ -40,5 +40,5 @@ pub struct ProcessRecord {
     pub cgroup_bytes: u32,
     pub argument_bytes: u32,
     pub padding: u32,
-    pub above: [Ancestor; ANCESTORS],
+    pub above: [Ancestor; MAX_ANCESTORS],
 }

@@ -6,9 +6,8 @@ use bytemuck::{Pod, Zeroable};
 pub const OVERFLOW: u32 = 0;
 /// First row for an owner.
 pub const FIRST: u32 = 1;
-/// Rows reserved for the kernel's rows and the overflow rows of each device, so that no flood of processes breaks a
-/// device's balance.
-pub const RESERVED: u32 = 512;
+/// For the kernel's rows and the overflow rows of each device, so that no flood of processes breaks a device's balance.
+pub const RESERVED_ROWS: u32 = 512;
 /// Slots beyond the limits: a CPU holds one while it finds out whether another made the same row. It counts a row only
 /// once it is in the index, so each CPU may exceed the limits by one row.
 pub const SPARE_SLOTS: u32 = 64;
@@ -108,7 +107,7 @@ pub struct Row {
     pub attribution: u32,
     /// The limit it counts against, an index of [`crate::share`].
     pub share: u32,
-    /// 1 if it is one of the [`RESERVED`].
+    /// 1 if it is one of the [`RESERVED_ROWS`].
     pub is_reserved: u32,
     /// Indexed by [`crate::Direction`].
     pub flows: [Flow; 2],

@@ -4,17 +4,17 @@ use bytemuck::{Pod, Zeroable};
 
 /// Index of the machine itself: root, in nettopd's network namespace. Only the tables limit it.
 pub const UNLIMITED: u32 = 0;
-/// Users have the indexes below, root's network namespaces those from here.
-pub const NAMESPACES: u32 = 1 << 15;
+/// Users have the indexes below, root's network namespaces as many from here on.
+pub const FIRST_NAMESPACE_INDEX: u32 = 1 << 15;
 /// All indexes. Numbers equal modulo about 32,768 share one.
-pub const COUNT: u32 = 2 * NAMESPACES;
+pub const SHARE_COUNT: u32 = 2 * FIRST_NAMESPACE_INDEX;
 
 /// What is in use.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Pod, Zeroable)]
 pub struct Share {
     pub rows: u32,
-    /// Of the [`crate::row::RESERVED`].
+    /// Of the [`crate::row::RESERVED_ROWS`].
     pub reserved_rows: u32,
     pub owners: u32,
     pub ports: u32,
@@ -30,14 +30,14 @@ pub struct Share {
 #[must_use]
 #[inline(always)]
 pub const fn of_user(uid: u32) -> u32 {
-    if uid == 0 { UNLIMITED } else { 1 + uid % (NAMESPACES - 1) }
+    if uid == 0 { UNLIMITED } else { 1 + uid % (FIRST_NAMESPACE_INDEX - 1) }
 }
 
 /// Index of a network namespace by its cookie.
 #[must_use]
 #[inline(always)]
 pub const fn of_namespace(cookie: u32) -> u32 {
-    NAMESPACES + cookie % NAMESPACES
+    FIRST_NAMESPACE_INDEX + cookie % (SHARE_COUNT - FIRST_NAMESPACE_INDEX)
 }
 
 /// A share may have this many for each that is free.
@@ -77,9 +77,9 @@ mod tests {
 
     #[test]
     fn nobody_else_has_the_machines_own_share() {
-        for uid in [1, 1000, NAMESPACES - 1, NAMESPACES, 65_534, u32::MAX] {
-            assert!((1..NAMESPACES).contains(&of_user(uid)));
-            assert!((NAMESPACES..COUNT).contains(&of_namespace(uid)));
+        for uid in [1, 1000, FIRST_NAMESPACE_INDEX - 1, FIRST_NAMESPACE_INDEX, 65_534, u32::MAX] {
+            assert!((1..FIRST_NAMESPACE_INDEX).contains(&of_user(uid)));
+            assert!((FIRST_NAMESPACE_INDEX..SHARE_COUNT).contains(&of_namespace(uid)));
         }
         assert_eq!(of_user(0), UNLIMITED);
     }

@@ -10,11 +10,11 @@ pub const EVERYBODY: u32 = 0;
 pub const REPORTED: u32 = 1 << 0;
 pub const FOLLOWED: u32 = 1 << 1;
 
-/// Names of processes to wait for.
-pub const NAMES: u32 = 16;
+/// Most names of processes to wait for.
+pub const MAX_TRACED_NAMES: u32 = 16;
 
-/// Limit of remembered nested calls.
-pub const DEPTH: usize = 8;
+/// Most nested calls that are remembered.
+pub const MAX_NESTED_CALLS: usize = 8;
 
 /// System calls that are traced, as strace has them in `trace=network`.
 pub mod call {
@@ -183,15 +183,15 @@ pub struct CallStep {
     /// How many `vectors` could be read.
     pub vectors_read: u32,
     /// `struct iovec`, the first ones.
-    pub vectors: [[u64; 2]; VECTORS],
+    pub vectors: [[u64; 2]; MAX_COPIED_VECTORS],
     /// Start of the control messages.
     pub control: [u8; 64],
     /// The value of an option, or a pair of sockets.
     pub value: [u8; 64],
 }
 
-/// Number of vectors copied.
-pub const VECTORS: usize = 4;
+/// Most vectors that are copied.
+pub const MAX_COPIED_VECTORS: usize = 4;
 
 /// What of [`CallStep`] could be read.
 pub mod have {
@@ -213,7 +213,7 @@ pub struct Thread {
     /// How many calls it is in.
     pub depth: u64,
     /// Where on the stack each was entered.
-    pub frames: [u64; DEPTH],
+    pub frames: [u64; MAX_NESTED_CALLS],
     pub call: CallStep,
     /// For the verifier: it assumes up to twice the real lengths.
     pub reserved: [u64; 8],

@@ -9,7 +9,7 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use aya_log_common::{ArgumentKind, Level, RecordFieldKind};
 use aya_log_ebpf::macro_support::{AYA_LOGS, level_enabled};
-use nettop_common::log::{VALUES, What};
+use nettop_common::log::{VALUES_PER_RECORD, What};
 
 use crate::{
     kernel::{self, probe},
@@ -43,7 +43,7 @@ struct Record {
     file: Field<()>,
     line: Field<u32>,
     arguments: Field<u32>,
-    values: [Words; VALUES],
+    values: [Words; VALUES_PER_RECORD],
 }
 
 /// A number, and a blank after it.
@@ -87,7 +87,7 @@ extern "C" fn write_log(what: u64, hook: u64, cookie: u64, first: u64, second: u
         module: Field::new(RecordFieldKind::Module, ()),
         file: Field::new(RecordFieldKind::File, ()),
         line: Field::new(RecordFieldKind::Line, 0),
-        arguments: Field::new(RecordFieldKind::NumArgs, 2 * VALUES as u32),
+        arguments: Field::new(RecordFieldKind::NumArgs, 2 * VALUES_PER_RECORD as u32),
         values: [value(what), value(hook), value(cookie), value(tgid), value(first), value(second)],
     });
     entry.submit(0);

@@ -12,12 +12,12 @@ use nettop_common::{
     forwarded,
     process::{NAME_BYTES, NAMES_BYTES},
     share,
-    trace::{NAMES, NamePattern},
+    trace::{MAX_TRACED_NAMES, NamePattern},
 };
 
 use crate::atomic::add;
 
-/// Rows that processes may use; the table has [`nettop_common::row::RESERVED`] more.
+/// Rows that processes may use; the table has [`nettop_common::row::RESERVED_ROWS`] more.
 #[unsafe(no_mangle)]
 pub static ROW_LIMIT: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
@@ -35,7 +35,7 @@ pub static FREE_ROWS: Queue<u32> = Queue::with_max_entries(1, 0);
 
 /// What each user, and each network namespace, has of the tables. Mapped: the daemon counts down.
 #[map]
-pub static SHARES: Array<Share> = Array::with_max_entries(share::COUNT, BPF_F_MMAPABLE);
+pub static SHARES: Array<Share> = Array::with_max_entries(share::SHARE_COUNT, BPF_F_MMAPABLE);
 
 /// The processes. Mapped like the rows.
 #[map]
@@ -148,7 +148,7 @@ pub static CALLS: LruHashMap<u64, u64> = LruHashMap::with_max_entries(1, 0);
 pub static TRACED: HashMap<u32, u32> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC as u32);
 /// Names of processes to trace.
 #[map]
-pub static TRACED_NAMES: Array<NamePattern> = Array::with_max_entries(NAMES, 0);
+pub static TRACED_NAMES: Array<NamePattern> = Array::with_max_entries(MAX_TRACED_NAMES, 0);
 /// The [`nettop_common::trace::call`] of a system call's number, 0 for the others.
 #[map]
 pub static CALLS_BY_NUMBER: Array<u32> = Array::with_max_entries(1, 0);

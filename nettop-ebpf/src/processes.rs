@@ -8,7 +8,7 @@ use aya_ebpf::helpers::generated::{bpf_probe_read_kernel_str, bpf_probe_read_use
 use nettop_common::{
     Owner, OwnerKey, ProcessRecord, Ref,
     owner::{RECORDED, UNSENT, WITHOUT_ARGUMENTS},
-    process::{ANCESTORS, Ancestor, CUT, DELETED, NAME_BYTES, NAMES_BYTES},
+    process::{Ancestor, CUT, DELETED, MAX_ANCESTORS, NAME_BYTES, NAMES_BYTES},
 };
 
 use crate::{
@@ -19,17 +19,17 @@ use crate::{
 };
 
 /// Components of a program's path, and mounts on its way.
-const MAX_STEPS: usize = 32;
+const MAX_PROGRAM_STEPS: usize = 32;
 /// Components of a cgroup's path.
 const MAX_CGROUPS: usize = 16;
 /// Bytes of arguments.
 const ARGUMENT_MASK: u64 = 255;
-/// The components of both paths end before these.
-const PROGRAM_END: u32 = 1024;
-const CGROUP_END: u32 = (NAMES_BYTES - NAME_BYTES) as u32;
-/// What a step on the way up says.
-const LAST: u32 = 0;
-const MORE: u32 = 1;
+/// Bytes of names from which on a path gets no further component.
+const PROGRAM_END_BYTES: u32 = 1024;
+const CGROUP_END_BYTES: u32 = (NAMES_BYTES - NAME_BYTES) as u32;
+/// What a step up a tree returns: a global function must return a number.
+const STEP_IS_LAST: u32 = 0;
+const STEP_HAS_NEXT: u32 = 1;
 
 /// Records the running process as the owner of a socket that it makes or begins to use.
 #[inline(always)]
@@ -104,11 +104,11 @@ fn fill(task: u64) {
     draft.record.padding = 0;
     draft.used = 0;
     begin_program(draft, task);
-    walk(MAX_STEPS, append_directory);
+    run_steps(MAX_PROGRAM_STEPS, append_directory);
     let Some(draft) = self::draft() else { return };
     draft.record.program_bytes = used(draft);
     begin_cgroup(draft, task);
-    walk(MAX_CGROUPS, append_cgroup);
+    run_steps(MAX_CGROUPS, append_cgroup);
     let Some(draft) = self::draft() else { return };
     let names = used(draft);
     draft.record.cgroup_bytes = names.wrapping_sub(draft.record.program_bytes);
@@ -116,14 +116,14 @@ fn fill(task: u64) {
     draft.record.argument_bytes = used(draft).wrapping_sub(names);
     draft.record.ancestors = 0;
     draft.at = probe(task, &kernel::TASK_GROUP_LEADER);
-    walk(ANCESTORS, add_ancestor);
+    run_steps(MAX_ANCESTORS, add_ancestor);
 }
 
-/// Takes so many steps, or fewer if one says that it was the last.
+/// Runs a step so many times, or until it returns [`STEP_IS_LAST`].
 #[inline(always)]
-fn walk(steps: usize, step: extern "C" fn() -> u32) {
+fn run_steps(steps: usize, step: extern "C" fn() -> u32) {
     for _ in 0..steps {
-        if step() == LAST {
+        if step() == STEP_IS_LAST {
             return;
         }
     }
@@ -165,30 +165,30 @@ fn begin_program(draft: &mut Draft, task: u64) {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn append_directory() -> u32 {
-    let Some(draft) = draft() else { return LAST };
+    let Some(draft) = draft() else { return STEP_IS_LAST };
     let (entry, mount) = (draft.at, draft.mount);
     let of = mount.wrapping_sub(kernel::MOUNT_VFSMOUNT.load());
     let upper: u64 = probe(of, &kernel::MOUNT_PARENT);
     let is_root = entry == probe(mount, &kernel::VFSMOUNT_ROOT);
     if entry == 0 || is_root && upper == of {
-        return LAST;
+        return STEP_IS_LAST;
     }
     if is_root {
         draft.at = probe(of, &kernel::MOUNT_MOUNTPOINT);
         draft.mount = upper.wrapping_add(kernel::MOUNT_VFSMOUNT.load());
-        return MORE;
+        return STEP_HAS_NEXT;
     }
     append(draft, probe(entry, &kernel::DENTRY_NAME));
     draft.at = probe(entry, &kernel::DENTRY_PARENT);
     // A file that has no place in a tree, as memfd's.
     if draft.at == entry {
-        return LAST;
+        return STEP_IS_LAST;
     }
-    if used(draft) < PROGRAM_END {
-        return MORE;
+    if used(draft) < PROGRAM_END_BYTES {
+        return STEP_HAS_NEXT;
     }
     draft.record.flags |= CUT;
-    LAST
+    STEP_IS_LAST
 }
 
 #[inline(always)]
@@ -200,19 +200,19 @@ fn begin_cgroup(draft: &mut Draft, task: u64) {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn append_cgroup() -> u32 {
-    let Some(draft) = draft() else { return LAST };
+    let Some(draft) = draft() else { return STEP_IS_LAST };
     let node = draft.at;
     // One of the two is absent, and zero.
     draft.at = probe::<u64>(node, &kernel::KERNFS_PARENT) | probe::<u64>(node, &kernel::KERNFS_RCU_PARENT);
     if draft.at == 0 {
-        return LAST;
+        return STEP_IS_LAST;
     }
     append(draft, probe(node, &kernel::KERNFS_NAME));
-    if used(draft) < CGROUP_END {
-        return MORE;
+    if used(draft) < CGROUP_END_BYTES {
+        return STEP_HAS_NEXT;
     }
     draft.record.flags |= CUT;
-    LAST
+    STEP_IS_LAST
 }
 
 /// Of the running process alone: the memory of others is out of reach.
@@ -236,11 +236,11 @@ fn append_arguments(draft: &mut Draft, task: u64) {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn add_ancestor() -> u32 {
-    let Some(draft) = draft() else { return LAST };
+    let Some(draft) = draft() else { return STEP_IS_LAST };
     let process: u64 = probe(probe(draft.at, &kernel::TASK_REAL_PARENT), &kernel::TASK_GROUP_LEADER);
     let tgid: u32 = probe(process, &kernel::TASK_TGID);
     let Some(ancestor) = draft.record.above.get_mut(draft.record.ancestors as usize).filter(|_| tgid != 0) else {
-        return LAST;
+        return STEP_IS_LAST;
     };
     *ancestor = Ancestor {
         start_time_ns: probe(process, &kernel::TASK_START_BOOTTIME),
@@ -250,7 +250,7 @@ extern "C" fn add_ancestor() -> u32 {
     };
     draft.record.ancestors += 1;
     draft.at = process;
-    if (draft.record.ancestors as usize) < ANCESTORS { MORE } else { LAST }
+    if (draft.record.ancestors as usize) < MAX_ANCESTORS { STEP_HAS_NEXT } else { STEP_IS_LAST }
 }
 
 /// Sends what is filled of the draft.

@@ -83,7 +83,7 @@ extern "C" fn find_or_make_row(key: *const RowKey, net: u64, sk: u64, hook: u32)
     if !has_room(share, counts.rows, stats.rows_in_use, ROW_LIMIT.load()) {
         is_reserved = 1;
         if key.owner >= owner::FIRST
-            || !has_room(share, counts.reserved_rows, stats.reserved_rows_in_use, u64::from(row::RESERVED))
+            || !has_room(share, counts.reserved_rows, stats.reserved_rows_in_use, u64::from(row::RESERVED_ROWS))
         {
             add(&raw mut stats.rows_full, 1);
             log::write(What::RowsFull, hook, sk, key.owner.into(), ROW_LIMIT.load());
@@ -109,7 +109,7 @@ extern "C" fn find_or_make_row(key: *const RowKey, net: u64, sk: u64, hook: u32)
 
 #[inline(always)]
 fn make(key: &RowKey, share: u32, is_reserved: u32, stats: &mut Stats, sk: u64, hook: u32) -> u32 {
-    let slots = ROW_LIMIT.load() + u64::from(row::RESERVED + row::SPARE_SLOTS);
+    let slots = ROW_LIMIT.load() + u64::from(row::RESERVED_ROWS + row::SPARE_SLOTS);
     let slot = match FREE_ROWS.pop() {
         Ok(Some(slot)) => slot,
         _ => never_used(&raw mut stats.next_row, slots) + row::FIRST,

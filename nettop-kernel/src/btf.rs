@@ -68,9 +68,10 @@ struct Type {
 }
 
 const MAGIC: u16 = 0xeb9f;
-/// Length of the header.
-const HEADER: u32 = 24;
-const CHAINS: usize = 1 << 15;
+/// Of `struct btf_header`.
+const HEADER_BYTES: u32 = 24;
+/// Of types by the hash of their name.
+const CHAIN_COUNT: usize = 1 << 15;
 
 impl Btf {
     /// Reads a BTF file.
@@ -99,7 +100,7 @@ impl Btf {
     fn parse(data: Vec<u8>, strings_before: u32) -> Result<Self, &'static str> {
         const TRUNCATED: &str = "truncated";
         let word = |at: usize| word_at(&data, at).ok_or(TRUNCATED);
-        if data.len() < 24 || u16::from_ne_bytes([data[0], data[1]]) != MAGIC {
+        if data.len() < HEADER_BYTES as usize || u16::from_ne_bytes([data[0], data[1]]) != MAGIC {
             return Err("wrong magic number");
         }
         let header = word(4)? as usize;
@@ -122,7 +123,7 @@ impl Btf {
                 };
         }
         let strings_len = word(20)?;
-        let mut btf = Self { data, strings, strings_len, strings_before, types, chains: vec![0; CHAINS] };
+        let mut btf = Self { data, strings, strings_len, strings_before, types, chains: vec![0; CHAIN_COUNT] };
         btf.chain();
         Ok(btf)
     }
@@ -242,7 +243,7 @@ impl Btf {
         }
         let types: &[u8] = bytemuck::cast_slice(types.as_flattened());
         let (types_len, strings_len) = (types.len() as u32, strings.len() as u32);
-        let header = [HEADER, 0, types_len, types_len, strings_len];
+        let header = [HEADER_BYTES, 0, types_len, types_len, strings_len];
         [&MAGIC.to_ne_bytes(), &[1, 0], bytemuck::cast_slice(&header), types, &strings].concat()
     }
 
@@ -329,7 +330,7 @@ impl Btf {
 /// FNV-1a.
 fn chain_of(name: &[u8]) -> usize {
     let hash = name.iter().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
-    (hash ^ hash >> 16) as usize % CHAINS
+    (hash ^ hash >> 16) as usize % CHAIN_COUNT
 }
 
 fn word_at(data: &[u8], at: usize) -> Option<u32> {

@@ -15,8 +15,9 @@ pub use reasons::{Class, Reasons};
 
 /// Gives back the memory that a crowd took which is gone.
 fn shrink<K: Eq + std::hash::Hash, V>(map: &mut HashMap<K, V>) {
-    const KEPT: usize = 1024;
-    if map.capacity() > KEPT.max(4 * map.len()) {
+    /// Room that is always kept.
+    const MAX_KEPT_ENTRIES: usize = 1024;
+    if map.capacity() > MAX_KEPT_ENTRIES.max(4 * map.len()) {
         map.shrink_to(2 * map.len());
     }
 }

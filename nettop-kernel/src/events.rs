@@ -109,8 +109,8 @@ impl std::ops::Sub for Loss {
 /// UDP conversations.
 pub struct Associations {
     table: AssociationMap,
-    /// Ticks until the silence check.
-    ticks: u64,
+    /// Calls of [`Self::ended`] so far.
+    calls: u64,
 }
 
 /// Its map, in words.
@@ -118,7 +118,7 @@ pub type AssociationMap = HashMap<MapData, [u64; size_of::<AssociationKey>() / 8
 
 impl Associations {
     pub const fn new(table: AssociationMap) -> Self {
-        Self { table, ticks: 0 }
+        Self { table, calls: 0 }
     }
 
     /// Removes those silent for 30 s, or all, and returns whether they were silent so long. Checks once in 5 calls.
@@ -128,9 +128,9 @@ impl Associations {
     /// If the table cannot be read.
     pub fn ended(&mut self, all: bool) -> anyhow::Result<Vec<(Association, bool)>> {
         const SILENCE_NS: u64 = 30_000_000_000;
-        const TICKS: u64 = 5;
-        self.ticks += 1;
-        if !all && !self.ticks.is_multiple_of(TICKS) {
+        const CALLS_PER_CHECK: u64 = 5;
+        self.calls += 1;
+        if !all && !self.calls.is_multiple_of(CALLS_PER_CHECK) {
             return Ok(Vec::new());
         }
         let now_ns = u64::try_from(boot::elapsed().as_nanos())?;

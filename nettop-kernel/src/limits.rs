@@ -13,7 +13,7 @@ pub struct Limits {
 
 impl Limits {
     pub(super) const fn row_entries(self) -> u32 {
-        self.rows + row::FIRST + row::RESERVED + row::SPARE_SLOTS
+        self.rows + row::FIRST + row::RESERVED_ROWS + row::SPARE_SLOTS
     }
 
     /// Owners stay a little longer than their rows, and sockets that are never used have one, too.

@@ -7,7 +7,7 @@ use aya::{Ebpf, EbpfLoader};
 use aya_log::{EbpfLogger, Level};
 use log::{Log, Metadata, Record};
 use nettop_common::{
-    log::{Hook, VALUES, What},
+    log::{Hook, VALUES_PER_RECORD, What},
     owner,
     tag::attribution,
 };
@@ -79,7 +79,7 @@ impl Log for Words {
 
 fn sentence(numbers: &str) -> Option<String> {
     let values: Vec<u64> = numbers.split_ascii_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
-    let [what, hook, cookie, process, first, second] = <[u64; VALUES]>::try_from(values).ok()?;
+    let [what, hook, cookie, process, first, second] = <[u64; VALUES_PER_RECORD]>::try_from(values).ok()?;
     let what = What::ALL.into_iter().find(|known| *known as u64 == what)?;
     let hook = Hook::ALL.into_iter().find(|known| u64::from(*known as u32) == hook)?.name();
     let error = || nix::errno::Errno::from_raw(i32::try_from(second).unwrap_or(0));

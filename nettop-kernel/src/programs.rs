@@ -78,7 +78,7 @@ impl Programs {
             rows: mapped(take("ROWS")?, "ROWS", limits.row_entries())?,
             owners: mapped(take("OWNERS")?, "OWNERS", limits.owner_entries())?,
             stats: mapped(take("STATS")?, "STATS", 1)?,
-            shares: mapped(take("SHARES")?, "SHARES", share::COUNT)?,
+            shares: mapped(take("SHARES")?, "SHARES", share::SHARE_COUNT)?,
             row_index: HashMap::try_from(take("ROW_INDEX")?)?,
             owner_index: HashMap::try_from(take("OWNER_INDEX")?)?,
             free_rows: Queue::try_from(take("FREE_ROWS")?)?,

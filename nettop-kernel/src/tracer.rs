@@ -180,7 +180,7 @@ impl TraceTargets {
     /// # Errors
     ///
     /// If /proc cannot be read, the table of traced processes is full, or for more names than
-    /// [`nettop_common::trace::NAMES`].
+    /// [`nettop_common::trace::MAX_TRACED_NAMES`].
     pub fn names(&mut self, names: &[String]) -> anyhow::Result<()> {
         for (index, name) in (0..).zip(names) {
             self.names.set(index, bytemuck::cast::<_, [u64; 4]>(pattern(name)), 0)?;

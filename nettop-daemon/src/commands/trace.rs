@@ -7,7 +7,7 @@ mod golden;
 use std::{cell::RefCell, ffi::OsString, process::ExitCode, rc::Rc};
 
 use clap::Args;
-use nettop_common::trace::{CallStep, NAMES, Step};
+use nettop_common::trace::{CallStep, MAX_TRACED_NAMES, Step};
 use nettop_kernel::{
     Kernel,
     tracer::{self, TraceTargets, Tracer},
@@ -66,8 +66,8 @@ pub fn run(global: &Global, args: &TraceArgs) -> anyhow::Result<ExitCode> {
             return Err(no_process(*pid));
         }
     }
-    if args.command.len() > NAMES as usize {
-        return Err(Usage::new(format!("-c can be given {NAMES} times at most")).into());
+    if args.command.len() > MAX_TRACED_NAMES as usize {
+        return Err(Usage::new(format!("-c can be given {MAX_TRACED_NAMES} times at most")).into());
     }
     let (mut tracer, ring) = Kernel::examine(global.forced())?.trace(args.decode)?;
     let targets = tracer.targets();

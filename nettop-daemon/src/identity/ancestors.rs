@@ -2,7 +2,7 @@
 
 use std::{fs::File, io::Read as _, os::unix::ffi::OsStrExt as _, path::Path};
 
-use nettop_common::process::ANCESTORS;
+use nettop_common::process::MAX_ANCESTORS;
 use nettop_kernel::{boot, processes::Described};
 use nettop_model::snapshot::Parent;
 use procfs::{ProcResult, process::Process};
@@ -16,7 +16,7 @@ const MAX_ARGUMENT_BYTES: u64 = 255;
 pub fn ancestors(root: &Path, process: &Process) -> Vec<Parent> {
     let mut ancestors = Vec::new();
     let mut above = process.stat().map_or(0, |stat| stat.ppid);
-    while above > 0 && ancestors.len() < ANCESTORS {
+    while above > 0 && ancestors.len() < MAX_ANCESTORS {
         let Ok((parent, next)) = parent(root, above) else { break };
         ancestors.push(parent);
         above = next;

@@ -18,7 +18,7 @@ use aya_ebpf::{
 use nettop_common::{
     abi::BPF_RB_FORCE_WAKEUP,
     offsets::ABSENT,
-    trace::{CallStep, EVERYBODY, FOLLOWED, NAMES, NamePattern, REPORTED, Step, Thread, kind},
+    trace::{CallStep, EVERYBODY, FOLLOWED, MAX_TRACED_NAMES, NamePattern, REPORTED, Step, Thread, kind},
 };
 
 use crate::{
@@ -56,7 +56,7 @@ pub fn trace_rename(ctx: BtfTracePointContext) -> i32 {
     let mut name = [0u64; 2];
     // SAFETY: the helper checks the source, which may be longer, and ends the 16 bytes on the stack with a zero.
     unsafe { bpf_probe_read_kernel_str(name.as_mut_ptr().cast(), 16, comm) };
-    for index in 0..NAMES {
+    for index in 0..MAX_TRACED_NAMES {
         if TRACED_NAMES.get(index).is_some_and(|pattern| fits(pattern, name)) {
             follow(task.tgid());
             return 0;

@@ -74,7 +74,7 @@ impl Pressure {
     fn on_row(&self, row: &Row, share: &Share) -> bool {
         match row.is_reserved {
             0 => is_pressed(share.rows, self.stats.rows_in_use, self.row_limit),
-            _ => is_pressed(share.reserved_rows, self.stats.reserved_rows_in_use, row::RESERVED.into()),
+            _ => is_pressed(share.reserved_rows, self.stats.reserved_rows_in_use, row::RESERVED_ROWS.into()),
         }
     }
 
@@ -163,7 +163,7 @@ impl Retirement {
         self.seen_at_s.retain(|_, at_s| now_s.saturating_sub(*at_s) < 2 * QUIET_NAMESPACE_S);
         let pressure = Pressure {
             stats: programs.stats.read(0).unwrap_or_default(),
-            row_limit: programs.rows.len() as u64 - u64::from(row::FIRST + row::RESERVED + row::SPARE_SLOTS),
+            row_limit: programs.rows.len() as u64 - u64::from(row::FIRST + row::RESERVED_ROWS + row::SPARE_SLOTS),
             owner_limit: programs.owners.len() as u64 - u64::from(owner::FIRST + row::SPARE_SLOTS),
         };
         let mut back = Vec::new();

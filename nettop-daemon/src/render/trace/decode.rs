@@ -10,7 +10,7 @@ mod values;
 
 use std::fmt::Write as _;
 
-use nettop_common::trace::{CallStep, Step, VECTORS, call, have};
+use nettop_common::trace::{CallStep, MAX_COPIED_VECTORS, Step, call, have};
 
 pub use errors::{Error, error};
 use names::{FAMILIES, MESSAGE_FLAGS, NETLINK_PROTOCOLS, PROTOCOLS, SHUTDOWNS, TYPE_FLAGS, TYPES, flags, name};
@@ -192,7 +192,7 @@ fn message(step: &CallStep, name_len_before: Option<i32>, mut limit: u64) -> Opt
         Some(before) if before != name_len => write!(text, ", msg_namelen={before} => {name_len}"),
         _ => write!(text, ", msg_namelen={name_len}"),
     };
-    let read = step.vectors.get(..(step.vectors_read as usize).min(VECTORS)).unwrap_or_default();
+    let read = step.vectors.get(..(step.vectors_read as usize).min(MAX_COPIED_VECTORS)).unwrap_or_default();
     let mut vectors = Vec::new();
     for [base, len] in read {
         let filled = limit.min(*len);

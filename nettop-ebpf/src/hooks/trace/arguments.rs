@@ -4,7 +4,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::{bpf_probe_read_user, generated};
-use nettop_common::trace::{CallStep, VECTORS, call, have};
+use nettop_common::trace::{CallStep, MAX_COPIED_VECTORS, call, have};
 
 use crate::kernel::{self, load};
 
@@ -151,7 +151,7 @@ fn message(step: &mut CallStep, at: u64) {
     step.have |= have::MESSAGE;
     address(step, message[NAME], message[NAME_LEN]);
     step.vectors_read = 0;
-    for index in 0..VECTORS {
+    for index in 0..MAX_COPIED_VECTORS {
         if index as u64 >= message[VECTOR_COUNT] {
             break;
         }

@@ -8,7 +8,7 @@ use aya_ebpf::{
     macros::{fentry, fexit},
     programs::{FEntryContext, FExitContext},
 };
-use nettop_common::trace::{DEPTH, FIRST_FUNCTION, Function, Thread, kind};
+use nettop_common::trace::{FIRST_FUNCTION, Function, MAX_NESTED_CALLS, Thread, kind};
 
 use super::{describe, emit, is_traced, now, thread};
 use crate::maps::count;
@@ -42,8 +42,8 @@ fn enter(function: Function, frame: u64) -> i32 {
             thread.begun_ns = now_ns;
         }
         thread.depth = depth;
-        if depth < DEPTH as u64 {
-            thread.frames[depth as usize & (DEPTH - 1)] = frame;
+        if depth < MAX_NESTED_CALLS as u64 {
+            thread.frames[depth as usize & (MAX_NESTED_CALLS - 1)] = frame;
             thread.depth += 1;
         }
         emit_step(thread, function, now_ns, kind::ENTER, depth);
@@ -59,7 +59,7 @@ fn leave(function: Function, frame: u64) -> i32 {
         let now_ns = now();
         let depth = lasting(thread, frame);
         thread.depth = depth;
-        if depth > 0 && thread.frames[(depth - 1) as usize & (DEPTH - 1)] == frame {
+        if depth > 0 && thread.frames[(depth - 1) as usize & (MAX_NESTED_CALLS - 1)] == frame {
             thread.depth = depth - 1;
             emit_step(thread, function, now_ns, kind::LEAVE, depth - 1);
         } else {
@@ -73,8 +73,8 @@ fn leave(function: Function, frame: u64) -> i32 {
 #[inline(always)]
 fn lasting(thread: &Thread, frame: u64) -> u64 {
     let mut depth = thread.depth;
-    for _ in 0..DEPTH {
-        if depth == 0 || thread.frames[(depth - 1) as usize & (DEPTH - 1)] >= frame {
+    for _ in 0..MAX_NESTED_CALLS {
+        if depth == 0 || thread.frames[(depth - 1) as usize & (MAX_NESTED_CALLS - 1)] >= frame {
             break;
         }
         depth -= 1;

@@ -51,7 +51,7 @@ impl Maps {
             ("ROWS", array, 4, size_of::<Row>(), rows, mapped),
             ("OWNERS", array, 4, size_of::<Owner>(), owners, mapped),
             ("STATS", array, 4, size_of::<Stats>(), 1, mapped),
-            ("SHARES", array, 4, size_of::<Share>(), share::COUNT, mapped),
+            ("SHARES", array, 4, size_of::<Share>(), share::SHARE_COUNT, mapped),
             ("ROW_INDEX", hash, size_of::<RowKey>(), 4, rows, 0),
             ("OWNER_INDEX", hash, size_of::<OwnerKey>(), 4, owners, 0),
             ("FREE_ROWS", queue, 0, 4, rows, 0),
