@@ -32,7 +32,7 @@ pub struct Choice<L> {
 }
 
 /// Takes the first set that works, or only the forced one. Links of a set that fails halfway are dropped, which
-/// detaches them.
+/// detaches them. Never fails: without a set that works, `set` is `None`, and `refused` has a reason for each.
 pub fn choose<L>(
     purpose: &'static Purpose,
     forced: Option<Backend>,

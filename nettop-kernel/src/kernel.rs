@@ -38,7 +38,9 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// [`Refusal`] if it lacks or forbids something.
+    /// [`Refusal`], with the remedy, if a capability, BTF, the root of the cgroup2 hierarchy or a BPF helper is missing,
+    /// or this process is in a namespace that hides the machine. Another error if /proc or the root cgroup cannot be
+    /// opened, or the kernel's BTF cannot be read.
     pub fn examine(forced: Option<Backend>) -> anyhow::Result<Self> {
         preflight::check()?;
         let cgroup = preflight::cgroup2()?;

@@ -37,7 +37,8 @@ pub fn helpers(types: &Btf) -> Result<(), Refusal> {
 ///
 /// # Errors
 ///
-/// [`Refusal`], or if /proc cannot be read.
+/// [`Refusal`] if a capability is missing, the kernel has no BTF or no id of this boot, or as [`places::check`]. Another
+/// error if /proc/self/status cannot be read: /proc is to be mounted.
 pub fn check() -> anyhow::Result<()> {
     permitted(effective()?)?;
     if !has_btf() {
@@ -89,7 +90,8 @@ fn permitted(effective: u64) -> Result<(), Refusal> {
 ///
 /// # Errors
 ///
-/// [`Refusal`] if the kernel has none.
+/// [`Refusal`] if it cannot be mounted, or only a branch can be seen and that is not enough. Another error if
+/// /proc/self/mountinfo or the root cannot be opened.
 pub fn cgroup2() -> anyhow::Result<File> {
     match places::hierarchy()? {
         Hierarchy::At(path) => open(&path),

@@ -29,7 +29,10 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// [`crate::Refusal`] if the kernel forbids something needed, else its error.
+    /// [`crate::Refusal`] if the kernel forbids BPF, lacks a member that the search for open sockets reads, or refuses a
+    /// hook that accounting needs or the forced back end has: another back end may do. Another error, which names what
+    /// failed, if a map cannot be made or mapped, the open sockets cannot be read, or descriptors are exhausted. Nothing
+    /// stays attached.
     pub fn start(&self, limits: Limits, spec: Option<EventSpec>) -> anyhow::Result<Programs> {
         let is_kprobe = |backend: Option<Backend>| backend == Some(Backend::Kprobe);
         let programs = self.start_with(limits, spec, is_kprobe(self.forced))?;
