@@ -6,6 +6,7 @@
 #![feature(core_intrinsics)]
 
 mod atomic;
+mod clock;
 mod ends;
 mod events;
 mod forwarded;

@@ -17,8 +17,6 @@ use aya::maps::{HashMap, Map, MapData, RingBuf};
 use bytemuck::Pod;
 use nettop_common::{Association, AssociationKey, EventFilter};
 
-/// Minimum size of a ring.
-pub const PAGE_BYTES: u32 = 4096;
 /// Processes traced at a time.
 pub const MAX_TRACED_PROCESSES: u32 = 65_536;
 /// UDP conversations known at a time.

@@ -11,6 +11,9 @@ pub use reader::{DeviceReading, Ledger, OwnerReading, Reading, RowReading, Super
 
 use nettop_common::Netns;
 
+/// Without packets and running processes for so long, a namespace that cannot be entered counts as gone.
+const QUIET_NAMESPACE_S: u32 = 600;
+
 /// Namespace and interface index: an index alone is ambiguous.
 pub type DeviceKey = (Netns, u32);
 

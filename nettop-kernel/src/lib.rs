@@ -19,6 +19,7 @@ mod kallsyms;
 pub mod kernel;
 pub mod ledger;
 pub mod limits;
+mod lock;
 pub mod log;
 #[expect(unsafe_code, reason = "maps in memory")]
 mod mapping;

@@ -2,6 +2,9 @@
 
 use nettop_common::{owner, row};
 
+/// Smallest ring: a page.
+pub(super) const MIN_RING_BYTES: u32 = 4096;
+
 /// Sizes of tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -12,6 +15,9 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// For programs that count nothing: a table has at least one entry.
+    pub(super) const MIN: Self = Self { rows: 1, drops: 1 };
+
     pub(super) const fn row_entries(self) -> u32 {
         self.rows + row::FIRST + row::RESERVED_ROWS + row::SPARE_SLOTS
     }

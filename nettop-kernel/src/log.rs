@@ -13,11 +13,12 @@ use nettop_common::{
 };
 use tracing::level_filters::LevelFilter;
 
+use super::limits::MIN_RING_BYTES;
+
 /// Target of the records in `tracing`. Their rate is bounded by the ring, which is emptied once an interval.
 pub const TARGET: &str = "ebpf";
-/// Room for unread records; a page if there are none.
+/// Room for unread records, if there are any.
 const RING_BYTES: u32 = 128 << 10;
-const PAGE_BYTES: u32 = 4096;
 const MAP: &str = "AYA_LOGS";
 
 /// Whether the programs log.
@@ -27,7 +28,7 @@ fn is_on() -> bool {
 
 /// Sets the level before programs are loaded: the verifier drops what is off.
 pub(super) fn set_level<'a>(loader: &mut EbpfLoader<'a>, off: &'a u8, on: &'a u8) {
-    let (level, bytes) = if is_on() { (on, RING_BYTES) } else { (off, PAGE_BYTES) };
+    let (level, bytes) = if is_on() { (on, RING_BYTES) } else { (off, MIN_RING_BYTES) };
     loader.override_global(aya_log::LEVEL, level, true).map_max_entries(MAP, bytes);
 }
 

@@ -7,7 +7,7 @@ use nettop_common::{EventFilter, offsets, ports::MAX_PORTS};
 use super::{
     events::{self, EventKind, EventSpec},
     kernel::Kernel,
-    limits::Limits,
+    limits::{Limits, MIN_RING_BYTES},
     log, netns,
     places::Kind,
     refusal::Refusal,
@@ -123,7 +123,7 @@ impl Kernel {
             .map_max_entries("PROCESS_DROPS", limits.drops)
             .map_max_entries("PORTS", MAX_PORTS)
             .map_max_entries("LISTENERS", MAX_PORTS)
-            .map_max_entries("EVENTS", spec.map_or(events::PAGE_BYTES, EventSpec::ring_bytes))
+            .map_max_entries("EVENTS", spec.map_or(MIN_RING_BYTES, EventSpec::ring_bytes))
             .map_max_entries("PROCESSES", PROCESS_RING_BYTES)
             .map_max_entries("ASSOCIATIONS", spec.map_or(1, EventSpec::associations))
             .map_max_entries("TRACED", spec.map_or(1, EventSpec::processes))

@@ -2,7 +2,7 @@
 
 use std::{
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use aya::maps::{Map, MapData, RingBuf};
@@ -11,6 +11,8 @@ use nettop_common::{
     process::{Ancestor, CUT, DELETED},
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::lock::lock;
 
 /// A process when it made its first socket, or executed a program after that. Names are raw bytes.
 #[derive(Clone, Default, Debug, PartialEq, Eq)]
@@ -98,10 +100,6 @@ impl Arrivals {
         }
         Ok(ahead.len() < MAX_EARLY_RECORDS)
     }
-}
-
-fn lock(ring: &Mutex<Ring>) -> MutexGuard<'_, Ring> {
-    ring.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn parse(bytes: &[u8]) -> Option<Described> {

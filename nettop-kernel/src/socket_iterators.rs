@@ -4,7 +4,7 @@ use std::{
     io::{ErrorKind, Read as _},
     mem::offset_of,
     ops::ControlFlow,
-    sync::{Mutex, PoisonError},
+    sync::Mutex,
 };
 
 use anyhow::Context as _;
@@ -15,14 +15,12 @@ use super::{
     hooks::{AttachPoint, Purpose, hook, only},
     kernel::Kernel,
     limits::Limits,
+    lock::lock,
     state::Link,
 };
 
 /// Programs, and their iterators.
 const ITERATORS: [(&str, &str); 3] = [("held_sockets", "task_file"), ("tcp_sockets", "tcp"), ("udp_sockets", "udp")];
-/// Nothing is counted.
-const LIMITS: Limits = Limits { rows: 1, drops: 1 };
-
 /// Counts packets by socket. New sockets first: without its creation, a socket's age is unknown.
 const METER: &[Purpose] = &[Purpose {
     name: "packets of sockets",
@@ -62,7 +60,7 @@ impl Kernel {
     ///
     /// If the kernel lacks a member that they read, or the verifier refuses them. Nothing else needs them.
     pub fn iterators(&self) -> anyhow::Result<SocketIterators> {
-        let mut ebpf = self.load(LIMITS, None, false)?;
+        let mut ebpf = self.load(Limits::MIN, None, false)?;
         for (name, target) in ITERATORS {
             self.suffices(name)?;
             let program = iterator(&mut ebpf, name)?;
@@ -100,7 +98,7 @@ impl SocketIterators {
     ///
     /// [`super::refusal::Refusal`] if the kernel has or permits no hook that counts packets.
     pub fn meter(&self, kernel: &Kernel) -> anyhow::Result<Meter> {
-        let choices = kernel.attach_all(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner), METER)?;
+        let choices = kernel.attach_all(&mut lock(&self.0), METER)?;
         Ok(Meter { _links: choices.into_iter().flat_map(|choice| choice.links).map(|(_, link)| link).collect() })
     }
 
@@ -110,7 +108,7 @@ impl SocketIterators {
     ///
     /// If the object and this program are not of one build.
     pub fn uncounted(&self) -> anyhow::Result<u64> {
-        let ebpf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let ebpf = lock(&self.0);
         let stats: Array<_, [u64; size_of::<Stats>() / 8]> =
             Array::try_from(ebpf.map("STATS").context("the object has no map STATS")?)?;
         Ok(stats.get(&0, 0)?[offset_of!(Stats, tags_refused) / 8])
@@ -118,7 +116,7 @@ impl SocketIterators {
 
     /// Passes on one record at a time: all may not fit into memory.
     fn run(&self, name: &str, take: &mut Take<'_>) -> anyhow::Result<ControlFlow<()>> {
-        let mut ebpf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ebpf = lock(&self.0);
         let program = iterator(&mut ebpf, name)?;
         let link = program.attach()?;
         let mut file = program.take_link(link)?.into_file()?;

@@ -23,9 +23,6 @@ use super::{
     state::{HookState, Link, state},
 };
 
-/// Nothing is counted.
-const LIMITS: Limits = Limits { rows: 1, drops: 1 };
-
 /// Numbers of system calls on this machine, in the order of [`call::NAMES`].
 const SYSTEM_CALL_NUMBERS: [libc::c_long; call::NAMES.len()] = [
     libc::SYS_socket,
@@ -81,13 +78,13 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// [`super::refusal::Refusal`] if the kernel forbids BPF, or has or permits no hook that shows calls. Another error,
-    /// which names what failed, if a map cannot be made, filled or mapped, or descriptors are exhausted. Nothing stays
-    /// attached.
+    /// [`super::refusal::Refusal`] if the kernel forbids BPF, or has or permits no hooks for calls and for new processes. Another
+    /// error, which names what failed, if a map cannot be made, filled or mapped, or descriptors are exhausted. Nothing
+    /// stays attached.
     pub fn trace(&self, decode: bool) -> anyhow::Result<(Tracer, Events)> {
         let what = if decode { EventKind::CallsAndArguments } else { EventKind::Calls };
         let spec = EventSpec { what, filter: EventFilter::default() };
-        let mut ebpf = self.load(LIMITS, Some(spec), false)?;
+        let mut ebpf = self.load(Limits::MIN, Some(spec), false)?;
         let mut numbers: Array<_, u32> = Array::try_from(take(&mut ebpf, "CALLS_BY_NUMBER")?)?;
         for (number, call) in SYSTEM_CALL_NUMBERS.into_iter().zip(1..) {
             numbers.set(u32::try_from(number)?, call, 0)?;

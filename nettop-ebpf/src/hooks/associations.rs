@@ -2,10 +2,7 @@
 //! are counted until the daemon has seen enough silence.
 
 use aya_ebpf::{
-    EbpfContext as _,
-    helpers::{bpf_ktime_get_boot_ns, generated::bpf_get_socket_cookie},
-    macros::cgroup_skb,
-    programs::SkBuffContext,
+    EbpfContext as _, helpers::generated::bpf_get_socket_cookie, macros::cgroup_skb, programs::SkBuffContext,
 };
 use nettop_common::{
     Association, AssociationKey, ConnectionEvent, Direction, Family, SocketTag,
@@ -20,6 +17,7 @@ use super::{
 };
 use crate::{
     atomic::add,
+    clock::boot_ns,
     events::{emit, is_wanted},
     ledger::Packet,
     maps::{ASSOCIATIONS, count},
@@ -54,8 +52,9 @@ fn note(ctx: &SkBuffContext, direction: Direction) {
     if headers.protocol != IPPROTO_UDP {
         return;
     }
-    // SAFETY: both helpers have no preconditions but the program's context.
-    let (socket, last_ns) = unsafe { (bpf_get_socket_cookie(ctx.as_ptr()), bpf_ktime_get_boot_ns()) };
+    // SAFETY: the context of the program.
+    let socket = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
+    let last_ns = boot_ns();
     let (local_port, remote, remote_port) = match direction {
         Direction::Tx => (headers.source_port, headers.destination, headers.destination_port),
         Direction::Rx => (headers.destination_port, headers.source, headers.source_port),

@@ -6,7 +6,6 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     Global,
-    helpers::bpf_ktime_get_boot_ns,
     macros::{btf_tracepoint, fentry, kprobe},
     programs::{BtfTracePointContext, FEntryContext, ProbeContext},
 };
@@ -21,6 +20,7 @@ use nettop_common::{
 };
 
 use crate::{
+    clock::boot_ns,
     ends::Ends,
     events::{Named, emit, is_wanted},
     kernel::{self, load, probe, probe_at, probe_if_there},
@@ -62,7 +62,7 @@ fn change(sk: *const c_void, old: u8, new: u8) {
 fn ask(sk: *const c_void) {
     if let Some(connection) = connection(sk) {
         let Named { owner, comm } = Named::current();
-        *connection = Connection { begun_ns: now(), owner, comm, is_opening: 1 };
+        *connection = Connection { begun_ns: boot_ns(), owner, comm, is_opening: 1 };
     }
 }
 
@@ -75,7 +75,7 @@ fn establish(sk: *const c_void, old: u8) {
         let named = if owner.tgid == 0 { self::owner(sk) } else { Some(Named { owner, comm }) };
         describe(sk, kind::OPENED, old, begun_ns, named);
     }
-    connection.begun_ns = now();
+    connection.begun_ns = boot_ns();
     connection.is_opening = 0;
 }
 
@@ -120,12 +120,6 @@ fn owner(sk: *const c_void) -> Option<Named> {
 }
 
 #[inline(always)]
-fn now() -> u64 {
-    // SAFETY: the helper has no preconditions; it exists since 5.8.
-    unsafe { bpf_ktime_get_boot_ns() }
-}
-
-#[inline(always)]
 fn describe(sk: *const c_void, kind: u32, old: u8, begun_ns: u64, named: Option<Named>) {
     let Some(ends) = Ends::from_socket(sk as u64) else { return };
     if !wants(&ends, named.as_ref()) {
@@ -148,7 +142,7 @@ fn wants(ends: &Ends, named: Option<&Named>) -> bool {
 /// Fills in what all events have.
 #[inline(always)]
 fn fill(event: &mut ConnectionEvent, sk: u64, kind: u32, ends: &Ends, named: Option<Named>) {
-    event.time_ns = now();
+    event.time_ns = boot_ns();
     event.kind = kind;
     event.protocol = IPPROTO_TCP as u8;
     event.netns = tags::netns_of(sk);

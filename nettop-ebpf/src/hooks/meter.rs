@@ -3,7 +3,6 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    helpers::generated::bpf_ktime_get_boot_ns,
     macros::{cgroup_skb, cgroup_sock},
     programs::{SkBuffContext, SockContext},
 };
@@ -14,7 +13,7 @@ use nettop_common::{
 };
 
 use super::{copies, packet::packet};
-use crate::{atomic::add, storage::METERS};
+use crate::{atomic::add, clock::boot_ns, storage::METERS};
 
 /// A program makes a socket. Accepted connections do not come here: see `SocketMeter`.
 #[cgroup_sock(sock_create)]
@@ -22,7 +21,7 @@ pub fn meter_create(ctx: SockContext) -> i32 {
     let sk = ctx.as_ptr();
     if let Some(meter) = METERS.tag(sk, Hook::MeterCreate) {
         meter.socket = sk as u64;
-        meter.created_ns = now_ns();
+        meter.created_ns = boot_ns();
     }
     CGROUP_PASS
 }
@@ -52,7 +51,7 @@ fn count(ctx: &SkBuffContext, direction: Direction) {
     // SAFETY: a checked bpf_sock; the verifier rewrites the load. Only TCP has the state.
     let moved = if unsafe { (*sk).state } == TCP_LISTEN.into() {
         meter.socket = sk as u64;
-        meter.asked_ns = now_ns();
+        meter.asked_ns = boot_ns();
         if direction == Direction::Rx {
             copies::note_listener_packet(ctx, packet.family);
         }
@@ -69,10 +68,4 @@ fn count(ctx: &SkBuffContext, direction: Direction) {
 fn add_wire(moved: &mut Wire, wire: Wire) {
     add(&raw mut moved.packets, wire.packets);
     add(&raw mut moved.bytes, wire.bytes);
-}
-
-#[inline(always)]
-fn now_ns() -> u64 {
-    // SAFETY: the helper has no preconditions.
-    unsafe { bpf_ktime_get_boot_ns() }
 }

@@ -5,7 +5,6 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     Global,
-    helpers::bpf_ktime_get_boot_ns,
     macros::{btf_tracepoint, cgroup_skb},
     maps::ring_buf::RingBufEntry,
     programs::{BtfTracePointContext, SkBuffContext},
@@ -30,6 +29,7 @@ use super::{
     packet::packet,
 };
 use crate::{
+    clock::boot_ns,
     events::{is_wanted, is_wanted_device},
     kernel::{self, load, probe, probe_at},
     ledger::Packet,
@@ -161,8 +161,7 @@ fn emit(place: &Place, headers: &Headers, whose: Ref, attribution: u32) {
         return count(|stats| &raw mut stats.events_lost);
     };
     let event = entry.write(PacketEvent::zeroed());
-    // SAFETY: the helper has no preconditions.
-    event.time_ns = unsafe { bpf_ktime_get_boot_ns() };
+    event.time_ns = boot_ns();
     (event.netns, event.ifindex, event.bytes) = (place.netns, place.ifindex, place.bytes);
     (event.segments, event.direction, event.family) =
         (place.segments.max(1), place.direction as u8, place.family as u8);

@@ -9,9 +9,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     Global,
-    helpers::{
-        bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_boot_ns, generated::bpf_probe_read_kernel_str,
-    },
+    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, generated::bpf_probe_read_kernel_str},
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
@@ -22,6 +20,7 @@ use nettop_common::{
 };
 
 use crate::{
+    clock::boot_ns,
     kernel::{self, load},
     maps::{CALLS_BY_NUMBER, EVENTS, TRACED, TRACED_NAMES, count},
     storage::THREADS,
@@ -120,7 +119,7 @@ pub fn call_enter(ctx: BtfTracePointContext) -> i32 {
         && is_traced()
         && let Some(thread) = thread()
     {
-        let now_ns = now();
+        let now_ns = boot_ns();
         if thread.depth != 0 {
             // The kernel hid the exit of the last call.
             count(|stats| &raw mut stats.events_lost);
@@ -147,7 +146,7 @@ pub fn call_leave(ctx: BtfTracePointContext) -> i32 {
         && is_traced()
         && let Some(thread) = thread()
     {
-        let now_ns = now();
+        let now_ns = boot_ns();
         let is_entered = thread.depth != 0;
         describe(&mut thread.call.step, call, now_ns);
         if DECODE.load() != 0 {
@@ -208,12 +207,6 @@ fn thread() -> Option<&'static mut Thread> {
         count(|stats| &raw mut stats.events_lost);
     }
     thread
-}
-
-#[inline(always)]
-fn now() -> u64 {
-    // SAFETY: the helper has no preconditions; it exists since 5.8.
-    unsafe { bpf_ktime_get_boot_ns() }
 }
 
 /// Sets process and time.

@@ -8,13 +8,11 @@ use std::{
 
 use nettop_common::{Forwarded, Netns, Pair, PairKey, Share, Stats};
 
-use super::Presence;
+use super::{Presence, QUIET_NAMESPACE_S};
 use crate::programs::Programs;
 
 /// Readings without a packet before a pair may go.
 const QUIET_READINGS: u32 = 2;
-/// Without packets for so long, a pair of a namespace that cannot be entered goes.
-const QUIET_NAMESPACE: Duration = Duration::from_secs(600);
 
 /// One pair at one time.
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +75,7 @@ impl Pairs {
     fn take_out(&self, programs: &mut Programs, now: Instant, place: impl Fn((Netns, u32)) -> Presence) {
         for (key, known) in self.known.iter().filter(|(_, known)| known.quiet >= QUIET_READINGS) {
             let places = [key.received_on, key.sent_on].map(|ifindex| place((key.netns, ifindex)));
-            let is_old = now.duration_since(known.moved_at) >= QUIET_NAMESPACE;
+            let is_old = now.duration_since(known.moved_at) >= Duration::from_secs(QUIET_NAMESPACE_S.into());
             let may_go = places.contains(&Presence::Gone) || is_old && places.contains(&Presence::Unknown);
             if may_go && programs.forwarded.remove(&bytemuck::cast(*key)).is_ok() {
                 programs.count_down(offset_of!(Stats, pairs_in_use), known.share, offset_of!(Share, pairs));

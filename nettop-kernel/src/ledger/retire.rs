@@ -17,7 +17,10 @@ use nettop_common::{Flow, Netns, Owner, OwnerKey, Row, RowKey, Share, Stats, own
 use nix::{errno::Errno, sys::signal::kill, unistd::Pid};
 use procfs::process::Process;
 
-use super::flows::{Flows, moved};
+use super::{
+    QUIET_NAMESPACE_S,
+    flows::{Flows, moved},
+};
 use crate::{boot, ledger::Presence, places::Kind, programs::Programs};
 
 #[cfg(test)]
@@ -27,8 +30,6 @@ mod tests;
 const MIN_QUIET_INTERVALS: u8 = 2;
 /// How long the rows of gone objects stay, unless the table fills: the last packets may still be on their way.
 const LINGER_S: u32 = 60;
-/// Without packets and running processes for so long, a namespace that cannot be entered counts as gone.
-const QUIET_NAMESPACE_S: u32 = 600;
 /// How often to look up processes in /proc, in case an exit was not seen.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 

@@ -10,8 +10,8 @@ use aya_ebpf::{
 };
 use nettop_common::trace::{FIRST_FUNCTION, Function, MAX_NESTED_CALLS, Thread, kind};
 
-use super::{describe, emit, is_traced, now, thread};
-use crate::maps::count;
+use super::{describe, emit, is_traced, thread};
+use crate::{clock::boot_ns, maps::count};
 
 macro_rules! programs {
     ($($target:literal $enter:ident $leave:ident $how:ident;)*) => {
@@ -35,7 +35,7 @@ fn enter(function: Function, frame: u64) -> i32 {
     if is_traced()
         && let Some(thread) = thread()
     {
-        let now_ns = now();
+        let now_ns = boot_ns();
         // Calls no higher than this one are over.
         let depth = lasting(thread, frame + 1);
         if depth == 0 {
@@ -56,7 +56,7 @@ fn leave(function: Function, frame: u64) -> i32 {
     if is_traced()
         && let Some(thread) = thread()
     {
-        let now_ns = now();
+        let now_ns = boot_ns();
         let depth = lasting(thread, frame);
         thread.depth = depth;
         if depth > 0 && thread.frames[(depth - 1) as usize & (MAX_NESTED_CALLS - 1)] == frame {

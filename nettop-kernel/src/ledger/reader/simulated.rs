@@ -17,7 +17,7 @@ use nettop_common::{
 use super::Ledger;
 use crate::{
     bpf_syscall::create_map,
-    limits::Limits,
+    limits::{Limits, MIN_RING_BYTES},
     programs::{Parts, Programs},
     recursion_misses::Misses,
     state::LoadState,
@@ -62,7 +62,7 @@ impl Maps {
             ("PROCESS_DROPS", hash, size_of::<ProcessDropsKey>(), size_of::<ProcessDrops>(), 1, 0),
             ("LISTENERS", hash, 8, size_of::<Listener>(), 1, 0),
             ("ADDRESSES", array, 4, 8, 1, 0),
-            ("PROCESSES", ring, 0, 0, crate::events::PAGE_BYTES, 0),
+            ("PROCESSES", ring, 0, 0, MIN_RING_BYTES, 0),
         ];
         let made = maps.map(|(name, kind, key, value, entries, flags)| {
             let map = create_map(kind, bytes(key), bytes(value), entries, flags);
