@@ -1,6 +1,7 @@
 //! Numbers of the kernel's ABI: families, types and calls of sockets (linux/socket.h, linux/net.h), protocols
 //! (linux/if_ether.h, linux/in.h, linux/in6.h), kinds of packets (linux/if_packet.h), headers, states of TCP
-//! (net/tcp_states.h), flags of sockets, of tasks (linux/sched.h) and of maps (linux/bpf.h).
+//! (net/tcp_states.h), flags of sockets, of routes, of tasks (linux/sched.h) and of maps, commands of bpf(2)
+//! (linux/bpf.h), capabilities (linux/capability.h).
 
 pub const AF_INET: u16 = 2;
 pub const AF_INET6: u16 = 10;
@@ -48,6 +49,8 @@ pub const NEXTHDR_DEST: u8 = 60;
 pub const IP_OFFSET: u16 = 0x1fff;
 pub const IP6_OFFSET: u16 = 0xfff8;
 
+/// What Ethernet pads shorter packets to (linux/if_ether.h, `ETH_ZLEN`, without the header).
+pub const MIN_ETHERNET_PAYLOAD_BYTES: u32 = 46;
 /// Headers without options.
 pub const ETHERNET_HEADER_BYTES: u32 = 14;
 pub const IPV4_HEADER_BYTES: u32 = 20;
@@ -55,6 +58,10 @@ pub const IPV6_HEADER_BYTES: u32 = 40;
 pub const UDP_HEADER_BYTES: u32 = 8;
 /// The hop-by-hop header of a packet above 65,535 B (net/ipv6.h, `struct hop_jumbo_hdr`).
 pub const JUMBO_HEADER_BYTES: u32 = 8;
+/// Before a packet socket's frame (linux/virtio_net.h, `struct virtio_net_hdr`).
+pub const VIRTIO_NET_HEADER_BYTES: u32 = 10;
+/// Where TCP's header has its own length in words of 4 bytes, the upper half of a byte (linux/tcp.h, `doff`). Flags follow.
+pub const TCP_DATA_OFFSET_AT: u32 = 12;
 
 pub const TCP_ESTABLISHED: u8 = 1;
 pub const TCP_SYN_SENT: u8 = 2;
@@ -71,9 +78,16 @@ pub const TCP_NEW_SYN_RECV: u8 = 12;
 
 /// Of enum sock_flags (net/sock.h): `tcp_fin` has run.
 pub const SOCK_DONE: u64 = 1 << 1;
+/// The bits of `sk_reuse`, and what `TCP_REPAIR` sets there (net/sock.h).
+pub const SK_REUSE_MASK: u8 = 0xf;
+pub const SK_FORCE_REUSE: u8 = 2;
+/// In the low bits of `sk_user_data` (net/sock.h; since 6.0, and in later releases of 5.15): sockmap has the socket.
+pub const SK_USER_DATA_PSOCK: u64 = 4;
 
 /// The low bit of `_skb_refdst`: no reference is held.
 pub const SKB_DST_NOREF: u64 = 1;
+/// Of a route that ends here. `RTF_LOCAL` of IPv6 (linux/ipv6_route.h) is the same bit (linux/in_route.h).
+pub const RTCF_LOCAL: u32 = 0x8000_0000;
 /// Of a super-packet whose headers came from a device or another machine, and are not trusted.
 pub const SKB_GSO_DODGY: u32 = 1 << 1;
 
@@ -81,6 +95,20 @@ pub const SKB_GSO_DODGY: u32 = 1 << 1;
 pub const PF_KTHREAD: u32 = 0x0020_0000;
 /// Of a worker, which runs the work of others: its name means nothing.
 pub const PF_WQ_WORKER: u32 = 0x20;
+/// The running system call is a 32-bit one (x86, asm/thread_info.h).
+pub const TS_COMPAT: u32 = 0x2;
+
+pub const CAP_NET_ADMIN: u32 = 12;
+pub const CAP_PERFMON: u32 = 38;
+pub const CAP_BPF: u32 = 39;
+
+/// Commands of bpf(2), `enum bpf_cmd`.
+pub const BPF_MAP_CREATE: i32 = 0;
+pub const BPF_RAW_TRACEPOINT_OPEN: i32 = 17;
+pub const BPF_LINK_CREATE: i32 = 28;
+pub const BPF_ITER_CREATE: i32 = 33;
+/// Of `enum bpf_attach_type`.
+pub const BPF_TRACE_ITER: u32 = 28;
 
 /// The packet or the operation passes a program on a cgroup.
 pub const CGROUP_PASS: i32 = 1;

@@ -2,13 +2,13 @@
 
 use nettop_common::{
     Pair, PairKey,
-    abi::{BPF_NOEXIST, IPPROTO_TCP, IPPROTO_UDP},
+    abi::{BPF_NOEXIST, IPPROTO_TCP, IPPROTO_UDP, MIN_ETHERNET_PAYLOAD_BYTES},
     forwarded::MAX_PAIRS,
 };
 
 use crate::{
     atomic::add,
-    ledger::{MIN_PAYLOAD_BYTES, Packet},
+    ledger::Packet,
     maps::{FORWARDED, count},
     shares,
 };
@@ -34,8 +34,8 @@ pub fn add_to(key: &PairKey, net: u64, packet: &Packet, is_merged: bool, protoco
     let sum = unsafe { &mut (*pair).traffic };
     add(&raw mut sum.skbs, 1);
     add(&raw mut sum.skb_bytes, u64::from(packet.bytes));
-    if packet.bytes < MIN_PAYLOAD_BYTES {
-        add(&raw mut sum.padding_bytes, u64::from(MIN_PAYLOAD_BYTES - packet.bytes));
+    if packet.bytes < MIN_ETHERNET_PAYLOAD_BYTES {
+        add(&raw mut sum.padding_bytes, u64::from(MIN_ETHERNET_PAYLOAD_BYTES - packet.bytes));
     }
     if packet.gso_size == 0 {
         match u16::from(protocol) {

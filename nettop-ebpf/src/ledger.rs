@@ -4,6 +4,7 @@ use core::ffi::c_void;
 
 use nettop_common::{
     Direction, Family, Flow, Netns, Ref, Row, RowKey, SocketTag, Wire,
+    abi::{ETHERNET_HEADER_BYTES, MIN_ETHERNET_PAYLOAD_BYTES},
     log::Hook,
     owner,
     row::GSO_MAX_SIZE,
@@ -11,10 +12,6 @@ use nettop_common::{
 };
 
 use crate::{atomic::add, maps::stats, rows, tags};
-
-const LINK_HEADER_BYTES: u32 = 14;
-/// Minimum size of an Ethernet frame (`ETH_ZLEN`, without the link header).
-pub const MIN_PAYLOAD_BYTES: u32 = 46;
 
 /// One skb on its way through a device.
 pub struct Packet {
@@ -48,7 +45,9 @@ impl Packet {
     #[inline(always)]
     fn repeated_owner(&self, direction: Direction) -> Option<u32> {
         match direction {
-            Direction::Tx if self.bytes + self.jumbo_bytes + LINK_HEADER_BYTES >= GSO_MAX_SIZE => Some(owner::LARGE),
+            Direction::Tx if self.bytes + self.jumbo_bytes + ETHERNET_HEADER_BYTES >= GSO_MAX_SIZE => {
+                Some(owner::LARGE)
+            }
             Direction::Tx if self.is_udp => Some(owner::UDP_SEGMENTED),
             Direction::Rx if self.gso_segs == 0 => Some(owner::MERGED),
             Direction::Rx if self.jumbo_bytes != 0 => Some(owner::LARGE),
@@ -312,8 +311,8 @@ fn bind(tag: &SocketTag, owner: Ref, ifindex: u32, family: u32, hook: Hook) -> O
 fn add_packet(flow: &mut Flow, packet: &Packet) {
     add(&raw mut flow.skbs, 1);
     add(&raw mut flow.skb_bytes, u64::from(packet.bytes));
-    if packet.bytes < MIN_PAYLOAD_BYTES {
-        add(&raw mut flow.padding_bytes, u64::from(MIN_PAYLOAD_BYTES - packet.bytes));
+    if packet.bytes < MIN_ETHERNET_PAYLOAD_BYTES {
+        add(&raw mut flow.padding_bytes, u64::from(MIN_ETHERNET_PAYLOAD_BYTES - packet.bytes));
     }
     let payload = packet.bytes.saturating_sub(packet.header_bytes);
     if let Some(repeats) = payload.saturating_sub(1).checked_div(packet.gso_size) {

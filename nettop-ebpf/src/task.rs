@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_get_current_task_btf};
 use nettop_common::{
     Netns, Owner, OwnerKey,
-    abi::{PF_KTHREAD, PF_WQ_WORKER},
+    abi::{PF_KTHREAD, PF_WQ_WORKER, TS_COMPAT},
     log::Hook,
     offsets::ABSENT,
 };
@@ -14,9 +14,6 @@ use crate::{
     kernel::{self, load, probe, probe_at},
     maps::stats,
 };
-
-/// `TS_COMPAT` of asm/thread_info.h (x86): the running system call is a 32-bit one.
-const TS_COMPAT: u32 = 0x2;
 
 /// A task, as a pointer whose type the verifier knows.
 #[derive(Clone, Copy)]

@@ -7,12 +7,7 @@ use std::{
 };
 
 use bytemuck::{Pod, Zeroable};
-
-/// linux/bpf.h, `enum bpf_cmd` and `enum bpf_attach_type`.
-const BPF_RAW_TRACEPOINT_OPEN: libc::c_int = 17;
-const BPF_LINK_CREATE: libc::c_int = 28;
-const BPF_ITER_CREATE: libc::c_int = 33;
-const BPF_TRACE_ITER: u32 = 28;
+use nettop_common::abi::{BPF_ITER_CREATE, BPF_LINK_CREATE, BPF_RAW_TRACEPOINT_OPEN, BPF_TRACE_ITER};
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -70,8 +65,7 @@ pub fn attach_tracepoint(program: &OwnedFd) -> io::Result<OwnedFd> {
 /// memory are exhausted.
 #[cfg(test)]
 pub fn create_map(kind: u32, key_bytes: u32, value_bytes: u32, entries: u32, flags: u32) -> io::Result<OwnedFd> {
-    const BPF_MAP_CREATE: libc::c_int = 0;
-    bpf(BPF_MAP_CREATE, &[kind, key_bytes, value_bytes, entries, flags])
+    bpf(nettop_common::abi::BPF_MAP_CREATE, &[kind, key_bytes, value_bytes, entries, flags])
 }
 
 fn number(fd: &OwnedFd) -> u32 {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use nettop_common::abi::{CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON};
 use procfs::process::Process;
 
 use super::{
@@ -15,8 +16,9 @@ use super::{
     refusal::Refusal,
 };
 
-/// Capabilities by number, capability.h.
-const NEEDED: [(&str, u32); 3] = [("CAP_BPF", 39), ("CAP_PERFMON", 38), ("CAP_NET_ADMIN", 12)];
+/// By name and number.
+const NEEDED_CAPABILITIES: [(&str, u32); 3] =
+    [("CAP_BPF", CAP_BPF), ("CAP_PERFMON", CAP_PERFMON), ("CAP_NET_ADMIN", CAP_NET_ADMIN)];
 
 /// Helpers that the programs call, youngest first: 5.11, 5.11, 5.9, 5.2.
 const HELPERS: [&str; 4] = ["get_current_task_btf", "sock_from_file", "skc_to_tcp_sock", "sk_storage_get"];
@@ -78,7 +80,7 @@ fn effective() -> anyhow::Result<u64> {
 }
 
 fn missing(effective: u64) -> Vec<&'static str> {
-    NEEDED.iter().filter(|(_, number)| effective >> number & 1 == 0).map(|(name, _)| *name).collect()
+    NEEDED_CAPABILITIES.iter().filter(|(_, number)| effective >> number & 1 == 0).map(|(name, _)| *name).collect()
 }
 
 fn permitted(effective: u64) -> Result<(), Refusal> {

@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 
 use nettop_common::{
-    abi::{ETH_P_IP, ETH_P_IPV6, IP_OFFSET, IPPROTO_TCP, IPPROTO_UDP, IPV6_HEADER_BYTES, SKB_DST_NOREF},
+    abi::{ETH_P_IP, ETH_P_IPV6, IP_OFFSET, IPPROTO_TCP, IPPROTO_UDP, IPV6_HEADER_BYTES, RTCF_LOCAL, SKB_DST_NOREF},
     offsets::ABSENT,
     ports::Address,
 };
@@ -65,9 +65,7 @@ pub fn port(protocol: u16, headers: &Headers, skb: *const c_void) -> Option<(Add
 /// Whether the packet's route ends here.
 #[inline(always)]
 pub fn is_local(protocol: u16, skb: *const c_void) -> bool {
-    /// `RTCF_LOCAL` and `RTF_LOCAL` are the same bit.
-    const LOCAL: u32 = 0x8000_0000;
     let route = load::<u64>(skb, &kernel::SKB_DST) & !SKB_DST_NOREF;
     let flags = if protocol == ETH_P_IP { &kernel::RTABLE_FLAGS } else { &kernel::RT6_FLAGS };
-    route != 0 && flags.load() != ABSENT && probe::<u32>(route, flags) & LOCAL != 0
+    route != 0 && flags.load() != ABSENT && probe::<u32>(route, flags) & RTCF_LOCAL != 0
 }

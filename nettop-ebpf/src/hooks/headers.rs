@@ -5,7 +5,7 @@ use nettop_common::{
     Family,
     abi::{
         IP_OFFSET, IP6_OFFSET, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, NEXTHDR_DEST, NEXTHDR_FRAGMENT,
-        NEXTHDR_HOP, NEXTHDR_ROUTING,
+        NEXTHDR_HOP, NEXTHDR_ROUTING, TCP_DATA_OFFSET_AT,
     },
     ports::Address,
 };
@@ -53,7 +53,7 @@ impl Headers {
             headers.destination_port = half(ports, 1);
         }
         if headers.protocol == IPPROTO_TCP {
-            headers.tcp_flags = word(transport + 12).to_ne_bytes()[1];
+            headers.tcp_flags = word(transport + TCP_DATA_OFFSET_AT as usize).to_ne_bytes()[1];
         }
         headers
     }

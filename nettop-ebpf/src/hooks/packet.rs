@@ -8,7 +8,7 @@ use nettop_common::{
     Direction, Family, Ref,
     abi::{
         CGROUP_PASS, ETH_P_IPV6_BE, IPPROTO_TCP, IPPROTO_UDP, IPV4_HEADER_BYTES, IPV6_HEADER_BYTES, JUMBO_HEADER_BYTES,
-        NEXTHDR_HOP, TCP_LISTEN, UDP_HEADER_BYTES,
+        NEXTHDR_HOP, TCP_DATA_OFFSET_AT, TCP_LISTEN, UDP_HEADER_BYTES,
     },
     log::Hook,
     tag::{CHILD, LISTENING},
@@ -121,7 +121,6 @@ struct Headers {
 /// Super-packets are TCP or UDP, without other extension headers: the stack segments those earlier.
 #[inline(always)]
 fn headers(ctx: &SkBuffContext, family: Family) -> Headers {
-    const TCP_DATA_OFFSET_BYTES: u32 = 12;
     let byte = |at: u32| ctx.load::<u8>(at as usize).unwrap_or(0);
     let (ip_bytes, jumbo_bytes, protocol) = match family {
         Family::V4 => (u32::from(byte(0) & 0x0f) * 4, 0, byte(9)),
@@ -129,10 +128,7 @@ fn headers(ctx: &SkBuffContext, family: Family) -> Headers {
         Family::V6 => (IPV6_HEADER_BYTES, 0, byte(6)),
     };
     let is_udp = u16::from(protocol) != IPPROTO_TCP;
-    let transport_bytes = if !is_udp {
-        u32::from(byte(ip_bytes + jumbo_bytes + TCP_DATA_OFFSET_BYTES) >> 4) * 4
-    } else {
-        UDP_HEADER_BYTES
-    };
+    let transport_bytes =
+        if !is_udp { u32::from(byte(ip_bytes + jumbo_bytes + TCP_DATA_OFFSET_AT) >> 4) * 4 } else { UDP_HEADER_BYTES };
     Headers { repeated_bytes: ip_bytes + transport_bytes, jumbo_bytes, is_udp }
 }

@@ -6,7 +6,10 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 use nettop_common::{
     Direction, Family,
-    abi::{ETH_P_IP_BE, ETH_P_IPV6_BE, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, SKB_DST_NOREF, TCP_TIME_WAIT},
+    abi::{
+        ETH_P_IP_BE, ETH_P_IPV6_BE, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, SKB_DST_NOREF, TCP_DATA_OFFSET_AT,
+        TCP_TIME_WAIT,
+    },
     log::Hook,
 };
 
@@ -96,8 +99,7 @@ pub fn count_sent(skb: *const c_void, device: u64) {
 /// Without a socket only TCP comes in super-packets, and `data` is at its header.
 #[inline(always)]
 fn tcp_header_bytes(data: u64) -> u32 {
-    const DATA_OFFSET: u64 = 12;
     // SAFETY: the helper checks the address.
-    let offset = unsafe { bpf_probe_read_kernel((data + DATA_OFFSET) as *const u8) }.unwrap_or(0x50);
+    let offset = unsafe { bpf_probe_read_kernel((data + u64::from(TCP_DATA_OFFSET_AT)) as *const u8) }.unwrap_or(0x50);
     u32::from(offset >> 4) * 4
 }

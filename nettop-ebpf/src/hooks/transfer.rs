@@ -12,7 +12,10 @@ use core::ffi::c_void;
 use aya_ebpf::{Global, helpers::generated::bpf_skc_to_tcp_sock};
 use nettop_common::{
     Direction,
-    abi::{AF_INET, AF_INET6, AF_PACKET, IPPROTO_TCP, MSG_ERRQUEUE, MSG_PEEK, SOCK_DONE},
+    abi::{
+        AF_INET, AF_INET6, AF_PACKET, IPPROTO_TCP, MSG_ERRQUEUE, MSG_PEEK, SK_FORCE_REUSE, SK_REUSE_MASK,
+        SK_USER_DATA_PSOCK, SOCK_DONE,
+    },
     log::Hook,
     offsets::ABSENT,
 };
@@ -114,10 +117,7 @@ fn is_restored_at(sk: u64) -> bool {
 /// `tcp_repair_set` forces it. Others may as well.
 #[inline(always)]
 fn is_reuse_forced(byte: u8) -> bool {
-    /// include/net/sock.h.
-    const SK_FORCE_REUSE: u8 = 2;
-    const REUSE_MASK: u8 = 0xf;
-    byte >> (SOCK_REUSE_BIT.load() % 8) & REUSE_MASK == SK_FORCE_REUSE
+    byte >> (SOCK_REUSE_BIT.load() % 8) & SK_REUSE_MASK == SK_FORCE_REUSE
 }
 
 #[inline(always)]
@@ -132,8 +132,6 @@ fn is_in_repair(sk: u64) -> bool {
 #[inline(always)]
 fn is_layered(sk: *const c_void) -> bool {
     const TLS: u32 = u32::from_ne_bytes(*b"tls\0");
-    /// In the low bits of `sk_user_data`, include/net/sock.h; since 6.0, and in later releases of 5.15.
-    const SK_USER_DATA_PSOCK: u64 = 4;
     if kernel::SOCK_USER_DATA.load() != ABSENT && load::<u64>(sk, &kernel::SOCK_USER_DATA) & SK_USER_DATA_PSOCK != 0 {
         return true;
     }

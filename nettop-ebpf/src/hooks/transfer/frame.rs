@@ -6,7 +6,7 @@ use core::ffi::c_void;
 use aya_ebpf::Global;
 use nettop_common::{
     Direction, Family,
-    abi::{AF_PACKET, ETH_P_IPV6_BE, SOCK_RAW},
+    abi::{AF_PACKET, ETH_P_IPV6_BE, SOCK_RAW, VIRTIO_NET_HEADER_BYTES},
     log::Hook,
     offsets::ABSENT,
 };
@@ -85,8 +85,6 @@ fn has_flag(socket: u64, bit: u64) -> bool {
 /// reported without it (`tpacket_snd`).
 #[inline(always)]
 fn virtio_bytes(socket: u64) -> u32 {
-    /// `struct virtio_net_hdr`.
-    const VIRTIO_HEADER_BYTES: u32 = 10;
     if kernel::PACKET_TX_RING.load() == ABSENT || probe::<u64>(socket, &kernel::PACKET_TX_RING) != 0 {
         return 0;
     }
@@ -96,7 +94,7 @@ fn virtio_bytes(socket: u64) -> u32 {
     } else if has_flag(socket, PACKET_VNET_FLAG.load())
         || bit != ABSENT && probe_at::<u8>(socket + bit / 8) >> (bit % 8) & 1 != 0
     {
-        VIRTIO_HEADER_BYTES
+        VIRTIO_NET_HEADER_BYTES
     } else {
         0
     }
