@@ -13,7 +13,7 @@ use nettop_common::{
 
 use super::{
     headers::{Headers, word},
-    packet::packet,
+    packet::{packet, socket},
 };
 use crate::{
     atomic::add,
@@ -40,11 +40,7 @@ pub fn association_rx(ctx: SkBuffContext) -> i32 {
 
 #[inline(always)]
 fn note(ctx: &SkBuffContext, direction: Direction) {
-    // SAFETY: the context is valid for the run.
-    let sk = unsafe { (*ctx.skb.skb).__bindgen_anon_2.sk };
-    if sk.is_null() {
-        return;
-    }
+    let Some(sk) = socket(ctx) else { return };
     let hook = if direction == Direction::Tx { Hook::AssociationTx } else { Hook::AssociationRx };
     let Some(tag) = SOCKETS.tag_if_full(sk, hook) else { return };
     let packet = packet(ctx, hook);

@@ -12,7 +12,10 @@ use nettop_common::{
     log::Hook,
 };
 
-use super::{copies, packet::packet};
+use super::{
+    copies,
+    packet::{packet, socket},
+};
 use crate::{atomic::add, clock::boot_ns, storage::METERS};
 
 /// A program makes a socket. Accepted connections do not come here: see `SocketMeter`.
@@ -40,11 +43,7 @@ pub fn meter_rx(ctx: SkBuffContext) -> i32 {
 
 #[inline(always)]
 fn count(ctx: &SkBuffContext, direction: Direction) {
-    // SAFETY: the context is valid for the run.
-    let sk = unsafe { (*ctx.skb.skb).__bindgen_anon_2.sk };
-    if sk.is_null() {
-        return;
-    }
+    let Some(sk) = socket(ctx) else { return };
     let hook = if direction == Direction::Tx { Hook::MeterTx } else { Hook::MeterRx };
     let Some(meter) = METERS.tag_if_full(sk, hook) else { return };
     let packet = packet(ctx, hook);

@@ -2,7 +2,8 @@
 //! every network namespace passes here, and the context is stable UAPI. Every path returns 1: never drop.
 
 use aya_ebpf::{
-    EbpfContext as _, helpers::generated::bpf_get_socket_cookie, macros::cgroup_skb, programs::SkBuffContext,
+    EbpfContext as _, bindings::bpf_sock, helpers::generated::bpf_get_socket_cookie, macros::cgroup_skb,
+    programs::SkBuffContext,
 };
 use nettop_common::{
     Direction, Family, Ref,
@@ -38,11 +39,7 @@ pub fn packet_rx(ctx: SkBuffContext) -> i32 {
 
 #[inline(always)]
 fn count(ctx: &SkBuffContext, direction: Direction) {
-    // SAFETY: the context is valid for the run.
-    let sk = unsafe { (*ctx.skb.skb).__bindgen_anon_2.sk };
-    if sk.is_null() {
-        return;
-    }
+    let Some(sk) = socket(ctx) else { return };
     log::number_socket(ctx.as_ptr());
     let hook = if direction == Direction::Tx { Hook::PacketTx } else { Hook::PacketRx };
     let Some(tag) = SOCKETS.tag_if_full(sk, hook) else { return };
@@ -89,6 +86,14 @@ fn is_segment(ctx: &SkBuffContext, family: Family) -> bool {
     stats().is_some_and(|stats| stats.has_udp_segments != 0)
         && ctx.load::<u8>(protocol_at).is_ok_and(|protocol| u16::from(protocol) == IPPROTO_UDP)
         && probe_if_there::<u64>(ctx.as_ptr() as u64, &kernel::SKB_NEXT).is_some_and(|next| next != 0)
+}
+
+/// The packet's socket.
+#[inline(always)]
+pub(super) fn socket(ctx: &SkBuffContext) -> Option<*mut bpf_sock> {
+    // SAFETY: the context is valid for the run.
+    let sk = unsafe { (*ctx.skb.skb).__bindgen_anon_2.sk };
+    if sk.is_null() { None } else { Some(sk) }
 }
 
 #[inline(always)]

@@ -26,7 +26,7 @@ use super::{
     copies,
     drops::is_full,
     headers::{Headers, word},
-    packet::packet,
+    packet::{packet, socket},
 };
 use crate::{
     clock::boot_ns,
@@ -63,11 +63,7 @@ pub fn packet_received(ctx: SkBuffContext) -> i32 {
 
 #[inline(always)]
 fn received(ctx: &SkBuffContext) {
-    // SAFETY: the context is valid for the run.
-    let sk = unsafe { (*ctx.skb.skb).__bindgen_anon_2.sk };
-    if sk.is_null() {
-        return;
-    }
+    let Some(sk) = socket(ctx) else { return };
     let Some(tag) = SOCKETS.tag_if_full(sk, Hook::PacketReceived) else { return };
     let packet = packet(ctx, Hook::PacketReceived);
     let Packet { ifindex, family, bytes, .. } = packet;
