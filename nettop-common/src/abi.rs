@@ -60,7 +60,8 @@ pub const UDP_HEADER_BYTES: u32 = 8;
 pub const JUMBO_HEADER_BYTES: u32 = 8;
 /// Before a packet socket's frame (linux/virtio_net.h, `struct virtio_net_hdr`).
 pub const VIRTIO_NET_HEADER_BYTES: u32 = 10;
-/// Where TCP's header has its own length in words of 4 bytes, the upper half of a byte (linux/tcp.h, `doff`). Flags follow.
+/// The byte of TCP's header whose upper half is the header's length in words of 4 bytes (linux/tcp.h, `doff`). The flags
+/// follow.
 pub const TCP_DATA_OFFSET_AT: u32 = 12;
 
 pub const TCP_ESTABLISHED: u8 = 1;

@@ -48,9 +48,10 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// [`Refusal`] if bpf(2) fails with EPERM: in a user namespace for lack of `CAP_BPF` outside of it, elsewhere because
-    /// lockdown, a security module or a seccomp filter forbids it. Another error, which names what failed, if the own
-    /// network namespace cannot be found out, or if the kernel refuses a map or the object's BTF, as for lack of memory.
+    /// [`Refusal`] if bpf(2) fails with EPERM: in a user namespace for lack of `CAP_BPF` outside of it, elsewhere
+    /// because lockdown, a security module or a seccomp filter forbids it. Another error, which names what failed, if
+    /// the own network namespace cannot be found out, or if the kernel refuses a map or the object's BTF, as for lack
+    /// of memory.
     pub(super) fn load(&self, limits: Limits, spec: Option<EventSpec>, with_shadows: bool) -> anyhow::Result<Ebpf> {
         let types = &self.types;
         let (row_entries, owner_entries) = (limits.row_entries(), limits.owner_entries());

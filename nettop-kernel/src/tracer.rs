@@ -78,9 +78,9 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// [`super::refusal::Refusal`] if the kernel forbids BPF, or has or permits no hooks for calls and for new processes. Another
-    /// error, which names what failed, if a map cannot be made, filled or mapped, or descriptors are exhausted. Nothing
-    /// stays attached.
+    /// [`super::refusal::Refusal`] if the kernel forbids BPF, or has or permits no hooks for calls and for new
+    /// processes. Another error, which names what failed, if a map cannot be made, filled or mapped, or descriptors are
+    /// exhausted. Nothing stays attached.
     pub fn trace(&self, decode: bool) -> anyhow::Result<(Tracer, Events)> {
         let what = if decode { EventKind::CallsAndArguments } else { EventKind::Calls };
         let spec = EventSpec { what, filter: EventFilter::default() };
