@@ -26,7 +26,7 @@ use crate::{
     },
     render::{
         connections::{GOES_ON, Names, record, text},
-        head,
+        csv, head,
     },
     sys::clock::Clock,
 };
@@ -125,7 +125,7 @@ impl Lines for Log {
         match self.args.stream.format {
             StreamFormat::Text => text::header(text, self.args.only_accepted()),
             StreamFormat::Ndjson => record::header(text, &self.hooks),
-            StreamFormat::Csv => record::csv_header(text),
+            StreamFormat::Csv => csv::push_event_header::<record::Columns<'_>>(text),
         }
     }
 
@@ -138,7 +138,7 @@ impl Lines for Log {
     }
 
     fn form(&self) -> head::Form {
-        (self.args.stream.format, record::csv_loss)
+        (self.args.stream.format, csv::push_loss::<record::Columns<'_>>)
     }
 
     /// Ends conversations of UDP.

@@ -22,7 +22,7 @@ use crate::{
         unmatched,
     },
     render::{
-        head,
+        csv, head,
         packets::{record, text},
     },
     sys::{clock::Clock, stderr},
@@ -97,7 +97,7 @@ impl Lines for Log {
         match self.format {
             StreamFormat::Text => text::header(text),
             StreamFormat::Ndjson => record::header(text, &self.hooks),
-            StreamFormat::Csv => record::csv_header(text),
+            StreamFormat::Csv => csv::push_event_header::<record::Columns<'_>>(text),
         }
     }
 
@@ -130,7 +130,7 @@ impl Lines for Log {
     }
 
     fn form(&self) -> head::Form {
-        (self.format, record::csv_loss)
+        (self.format, csv::push_loss::<record::Columns<'_>>)
     }
 
     fn tick(&mut self, _at_end: bool, _most: Option<u64>, _text: &mut String) -> anyhow::Result<u64> {

@@ -19,7 +19,7 @@ use crate::{
     events::{self, Lines},
     query::{format::StreamFormat, global::Global},
     render::{
-        head,
+        csv, head,
         trace::{record, text},
     },
     sys::{clock::Clock, stderr},
@@ -154,7 +154,7 @@ impl Lines for Log {
         match self.format {
             StreamFormat::Text => {}
             StreamFormat::Ndjson => record::header(text, &self.hooks),
-            StreamFormat::Csv => record::csv_header(text),
+            StreamFormat::Csv => csv::push_event_header::<record::Columns<'_>>(text),
         }
     }
 
@@ -164,7 +164,7 @@ impl Lines for Log {
     }
 
     fn form(&self) -> head::Form {
-        (self.format, record::csv_loss)
+        (self.format, csv::push_loss::<record::Columns<'_>>)
     }
 
     fn is_done(&self) -> bool {

@@ -1,11 +1,14 @@
 //! One line per row, device and loss counter, all under one header; and what every CSV writer has in common.
 
 use csv::{Writer, WriterBuilder};
+use nettop_kernel::events::Loss;
 use nettop_model::{
     Snapshot,
     snapshot::{Count, DeviceReport, GroupReport, RowReport, Traffic},
 };
 use serde::{Serialize, Serializer};
+
+use crate::sys::clock::now;
 
 #[derive(Serialize, Default)]
 struct Line<'a> {
@@ -214,14 +217,38 @@ fn header<L: Serialize + Default>() -> anyhow::Result<String> {
     Ok(header)
 }
 
-/// Appends the header.
-pub fn push_header<L: Serialize + Default>(text: &mut String) {
-    push(text, records::<L>([], true));
+/// First columns of every stream of events.
+#[derive(Serialize, Default)]
+struct FirstColumns<'a> {
+    time: &'a str,
+    event: &'a str,
 }
 
-/// Appends a line.
-pub fn push_line<L: Serialize + Default>(text: &mut String, line: L) {
-    push(text, records([line], false));
+/// Last columns of every stream of events: empty except in lines of losses.
+#[derive(Serialize, Default)]
+struct LossColumns {
+    events_lost: Option<u64>,
+    runs_skipped: Option<u64>,
+}
+
+/// A line of a stream of events; `C` has the columns that only this stream has.
+type EventLine<'a, C> = (FirstColumns<'a>, C, LossColumns);
+
+/// Appends the header of a stream of events.
+pub fn push_event_header<C: Serialize + Default>(text: &mut String) {
+    push(text, records::<EventLine<'_, C>>([], true));
+}
+
+/// Appends one event.
+pub fn push_event<C: Serialize + Default>(text: &mut String, [time, event]: [&str; 2], columns: C) {
+    push(text, records([(FirstColumns { time, event }, columns, LossColumns::default())], false));
+}
+
+/// Appends what was lost.
+pub fn push_loss<C: Serialize + Default>(text: &mut String, loss: Loss) {
+    let first = FirstColumns { time: &now(), event: "lost" };
+    let last = LossColumns { events_lost: Some(loss.events), runs_skipped: Some(loss.runs_skipped) };
+    push(text, records([(first, C::default(), last)], false));
 }
 
 fn push(text: &mut String, encoded: anyhow::Result<Vec<u8>>) {
@@ -251,6 +278,17 @@ mod tests {
         let lines = || [Line { name: Text(Some("a,b")), number: Some(1) }, Line::default()];
         assert_eq!(written(lines(), true), "name,number\n\"a,b\",1\n,\n");
         assert_eq!(written(lines(), false), "\"a,b\",1\n,\n");
+    }
+
+    #[test]
+    fn a_loss_is_a_line_below_the_header_of_the_events() {
+        let mut text = String::new();
+        push_event_header::<Line<'_>>(&mut text);
+        push_event(&mut text, ["now", "packet"], Line { name: Text(Some("a")), number: Some(1) });
+        push_loss::<Line<'_>>(&mut text, Loss { events: 2, runs_skipped: 3 });
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[..2], ["time,event,name,number,events_lost,runs_skipped", "now,packet,a,1,,"]);
+        assert!(lines[2].ends_with(",lost,,,2,3"), "{text}");
     }
 
     #[test]

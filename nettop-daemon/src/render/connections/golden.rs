@@ -7,6 +7,7 @@ use super::{GOES_ON, Names, record, text};
 use crate::{
     golden::hold_output,
     identity::{address::Address, processes::Processes},
+    render::csv::push_event_header,
     sys::clock::fixed,
 };
 
@@ -85,7 +86,7 @@ fn each_format_is_as_kept_and_hostile_names_do_no_harm() {
     let [lines, documents, csv, accepted] = &mut shown;
     text::header(lines, false);
     text::header(accepted, true);
-    record::csv_header(csv);
+    push_event_header::<record::Columns<'_>>(csv);
     for (event, packets) in events() {
         text::line(lines, &event, packets, &clock, &mut names);
         record::line(documents, &event, packets, &clock, &mut names);

@@ -1,7 +1,6 @@
 //! Connections as documents and as CSV.
 
 use nettop_common::{ConnectionEvent, abi::IPPROTO_TCP, connection::kind, offsets::UNKNOWN};
-use nettop_kernel::events::Loss;
 use nettop_model::connections::{Record, SCHEMA};
 use serde::Serialize;
 
@@ -12,10 +11,7 @@ use crate::{
         csv::{self, Text},
         head::{push_head, push_json},
     },
-    sys::{
-        clock::{Clock, now},
-        escape::escape_c,
-    },
+    sys::{clock::Clock, escape::escape_c},
 };
 
 fn record(event: &ConnectionEvent, packets: [u64; 2], clock: &Clock, names: &mut Names) -> Record {
@@ -68,10 +64,9 @@ pub fn line(text: &mut String, event: &ConnectionEvent, packets: [u64; 2], clock
     push_json(text, &record(event, packets, clock, names));
 }
 
+/// Columns of an event's own.
 #[derive(Serialize, Default)]
-struct Line<'a> {
-    time: &'a str,
-    event: &'a str,
+pub struct Columns<'a> {
     pid: Option<u32>,
     start_time_ns: Option<u64>,
     comm: Text<'a>,
@@ -102,24 +97,15 @@ struct Line<'a> {
     retransmits: Option<u32>,
     outcome: Option<&'a str>,
     error: Option<&'a str>,
-    /// Only of losses.
-    events_lost: Option<u64>,
-    runs_skipped: Option<u64>,
-}
-
-/// Appends the header.
-pub fn csv_header(text: &mut String) {
-    csv::push_header::<Line<'_>>(text);
 }
 
 /// Appends one event.
 pub fn csv_line(text: &mut String, event: &ConnectionEvent, packets: [u64; 2], clock: &Clock, names: &mut Names) {
     let record = record(event, packets, clock, names);
-    csv::push_line(
+    csv::push_event(
         text,
-        Line {
-            time: &record.time,
-            event: &record.event,
+        [&record.time, &record.event],
+        Columns {
             pid: record.pid,
             start_time_ns: record.start_time_ns,
             comm: Text(record.comm.as_deref()),
@@ -150,13 +136,6 @@ pub fn csv_line(text: &mut String, event: &ConnectionEvent, packets: [u64; 2], c
             retransmits: record.retransmits,
             outcome: record.outcome.as_deref(),
             error: record.error.as_deref(),
-            ..Line::default()
         },
     );
-}
-
-/// Appends what was lost.
-pub fn csv_loss(text: &mut String, loss: Loss) {
-    let (events_lost, runs_skipped) = (Some(loss.events), Some(loss.runs_skipped));
-    csv::push_line(text, Line { time: &now(), event: "lost", events_lost, runs_skipped, ..Line::default() });
 }

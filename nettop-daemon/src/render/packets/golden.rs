@@ -7,6 +7,7 @@ use super::{record, text};
 use crate::{
     golden::hold_output,
     identity::address::Address,
+    render::csv::push_event_header,
     sys::{clock::fixed, escape::escape},
 };
 
@@ -54,7 +55,7 @@ fn each_format_is_as_kept_and_hostile_names_do_no_harm() {
     let mut shown = [const { String::new() }; 3];
     let [lines, documents, csv] = &mut shown;
     text::header(lines);
-    record::csv_header(csv);
+    push_event_header::<record::Columns<'_>>(csv);
     for event in events() {
         text::line(lines, &event, &device, &clock);
         record::line(documents, &event, device.clone(), &clock);

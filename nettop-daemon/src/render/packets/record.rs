@@ -6,7 +6,6 @@ use nettop_common::{
     packet::unowned,
     tag::attribution,
 };
-use nettop_kernel::events::Loss;
 use nettop_model::packets::{Record, SCHEMA};
 use serde::Serialize;
 
@@ -17,10 +16,7 @@ use crate::{
         csv::{self, Text},
         head::{push_head, push_json},
     },
-    sys::{
-        clock::{Clock, now},
-        escape::escape_c,
-    },
+    sys::{clock::Clock, escape::escape_c},
 };
 
 fn record(event: &PacketEvent, device: String, clock: &Clock) -> Record {
@@ -69,10 +65,9 @@ pub fn line(text: &mut String, event: &PacketEvent, device: String, clock: &Cloc
     push_json(text, &record(event, device, clock));
 }
 
+/// Columns of an event's own.
 #[derive(Serialize, Default)]
-struct Line<'a> {
-    time: &'a str,
-    event: &'a str,
+pub struct Columns<'a> {
     direction: &'a str,
     protocol: &'a str,
     ip_version: Option<u8>,
@@ -91,24 +86,15 @@ struct Line<'a> {
     comm: Text<'a>,
     uid: Option<u32>,
     owner: &'a str,
-    /// Only of losses.
-    events_lost: Option<u64>,
-    runs_skipped: Option<u64>,
-}
-
-/// Appends the header.
-pub fn csv_header(text: &mut String) {
-    csv::push_header::<Line<'_>>(text);
 }
 
 /// Appends one event.
 pub fn csv_line(text: &mut String, event: &PacketEvent, device: String, clock: &Clock) {
     let record = record(event, device, clock);
-    csv::push_line(
+    csv::push_event(
         text,
-        Line {
-            time: &record.time,
-            event: &record.event,
+        [&record.time, &record.event],
+        Columns {
             direction: &record.direction,
             protocol: &record.protocol,
             ip_version: Some(record.ip_version),
@@ -127,13 +113,6 @@ pub fn csv_line(text: &mut String, event: &PacketEvent, device: String, clock: &
             comm: Text(record.comm.as_deref()),
             uid: record.uid,
             owner: &record.owner,
-            ..Line::default()
         },
     );
-}
-
-/// Appends what was lost.
-pub fn csv_loss(text: &mut String, loss: Loss) {
-    let (events_lost, runs_skipped) = (Some(loss.events), Some(loss.runs_skipped));
-    csv::push_line(text, Line { time: &now(), event: "lost", events_lost, runs_skipped, ..Line::default() });
 }

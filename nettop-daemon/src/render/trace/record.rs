@@ -1,7 +1,6 @@
 //! Steps as documents and as CSV.
 
 use nettop_common::trace::{CallStep, FIRST_FUNCTION, Step, kind};
-use nettop_kernel::events::Loss;
 use nettop_model::trace::{Record, SCHEMA};
 use serde::Serialize;
 
@@ -11,10 +10,7 @@ use crate::{
         csv::{self, Text},
         head::{push_head, push_json},
     },
-    sys::{
-        clock::{Clock, now},
-        escape::escape_c,
-    },
+    sys::{clock::Clock, escape::escape_c},
 };
 
 fn record(step: &Step, call: Option<&CallStep>, clock: &Clock) -> Record {
@@ -51,10 +47,9 @@ pub fn line(text: &mut String, step: &Step, call: Option<&CallStep>, clock: &Clo
     push_json(text, &record(step, call, clock));
 }
 
+/// Columns of an event's own.
 #[derive(Serialize, Default)]
-struct Line<'a> {
-    time: &'a str,
-    event: &'a str,
+pub struct Columns<'a> {
     pid: Option<u32>,
     tid: Option<u32>,
     start_time_ns: Option<u64>,
@@ -66,24 +61,15 @@ struct Line<'a> {
     result: Option<i64>,
     error: Text<'a>,
     arguments: Text<'a>,
-    /// Only of losses.
-    events_lost: Option<u64>,
-    runs_skipped: Option<u64>,
-}
-
-/// Appends the header.
-pub fn csv_header(text: &mut String) {
-    csv::push_header::<Line<'_>>(text);
 }
 
 /// Appends one event.
 pub fn csv_line(text: &mut String, step: &Step, call: Option<&CallStep>, clock: &Clock) {
     let record = record(step, call, clock);
-    csv::push_line(
+    csv::push_event(
         text,
-        Line {
-            time: &record.time,
-            event: &record.event,
+        [&record.time, &record.event],
+        Columns {
             pid: Some(record.pid),
             tid: Some(record.tid),
             start_time_ns: Some(record.start_time_ns),
@@ -95,13 +81,6 @@ pub fn csv_line(text: &mut String, step: &Step, call: Option<&CallStep>, clock: 
             result: record.result,
             error: Text(record.error.as_deref()),
             arguments: Text(record.arguments.as_deref()),
-            ..Line::default()
         },
     );
-}
-
-/// Appends what was lost.
-pub fn csv_loss(text: &mut String, loss: Loss) {
-    let (events_lost, runs_skipped) = (Some(loss.events), Some(loss.runs_skipped));
-    csv::push_line(text, Line { time: &now(), event: "lost", events_lost, runs_skipped, ..Line::default() });
 }
