@@ -6,6 +6,7 @@ pub mod descriptors;
 pub mod escape;
 pub mod ethtool;
 pub mod limits;
+pub mod lock;
 pub mod runtime;
 pub mod signals;
 pub mod stderr;

@@ -12,7 +12,7 @@ use std::{
     collections::{HashMap, VecDeque},
     fmt::{Debug, Formatter},
     sync::{
-        Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Condvar, LazyLock, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -22,7 +22,10 @@ use nettop_model::ContainerNames;
 
 pub use self::sources::places;
 use self::{names::shown, sources::Sources};
-use crate::identity::cgroup::Place;
+use crate::{
+    identity::{cgroup::Place, lookups::NAME_SERVICE_STACK_BYTES},
+    sys::lock::lock,
+};
 
 /// All of this machine's.
 static CONTAINERS: LazyLock<Arc<Containers>> = LazyLock::new(|| Containers::below("/"));
@@ -173,7 +176,7 @@ impl Containers {
         }
         if !known.is_running[queue] {
             let containers = Arc::clone(self);
-            let thread = std::thread::Builder::new().name("nettopd-names".into()).stack_size(STACK_BYTES);
+            let thread = std::thread::Builder::new().name("nettopd-names".into()).stack_size(NAME_SERVICE_STACK_BYTES);
             // Never waited for: one that hangs ends with the process.
             if thread.spawn(move || containers.answer_all(queue)).is_err() {
                 return;
@@ -219,10 +222,3 @@ impl PartialEq for Container {
 }
 
 impl Eq for Container {}
-
-/// Modules of the C library's name service put buffers on the stack.
-const STACK_BYTES: usize = 1 << 20;
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}

@@ -6,13 +6,13 @@ use std::{
     fs,
     net::{IpAddr, SocketAddr, ToSocketAddrs as _},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         mpsc::{RecvTimeoutError, channel},
     },
     time::{Duration, Instant},
 };
 
-use crate::sys::escape::escape;
+use crate::sys::{escape::escape, lock::lock};
 
 /// All questions together.
 pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -60,7 +60,7 @@ impl Hosts {
             let (questions, send) = (Arc::clone(&questions), send.clone());
             // Never waited for: one that hangs in the resolver ends with the process.
             let asker = move || {
-                while let Some(address) = { questions.lock().unwrap_or_else(PoisonError::into_inner).next() } {
+                while let Some(address) = { lock(&questions).next() } {
                     if send.send((address, lookup(address))).is_err() {
                         return;
                     }

@@ -10,10 +10,14 @@ use std::{
 
 use tokio::sync::watch;
 
+use crate::sys::lock::lock;
+
 /// How long an answer is valid, even none: a number may become another user's.
 const ANSWER_LIFETIME: Duration = Duration::from_secs(60);
 /// An answer older than this is renewed when used.
 const REFRESH_AGE: Duration = Duration::from_secs(30);
+/// Modules of the C library's name service put buffers on the stack.
+pub(super) const NAME_SERVICE_STACK_BYTES: usize = 1 << 20;
 
 /// How much it may take.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +62,7 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Clone + Send + 'static> Lookups<K
 
     /// The answer, or that there is none, if known. Asks if it is not known, or old.
     pub fn get(self: &Arc<Self>, key: &K) -> Option<Option<V>> {
-        self.look(&mut self.lock(), key)
+        self.cached(&mut self.lock(), key)
     }
 
     /// The answer; waits up to `time`, unless another question has had no answer for that long already.
@@ -66,7 +70,7 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Clone + Send + 'static> Lookups<K
         let begun = Instant::now();
         let mut state = self.lock();
         loop {
-            let found = self.look(&mut state, key);
+            let found = self.cached(&mut state, key);
             let now = Instant::now();
             let oldest = state.asked.values().min().copied().unwrap_or(now);
             let left = (begun.min(oldest) + time).saturating_duration_since(now);
@@ -93,7 +97,8 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Clone + Send + 'static> Lookups<K
         tokio::time::timeout(time, answer).await.ok().flatten()
     }
 
-    fn look(self: &Arc<Self>, state: &mut State<K, V>, key: &K) -> Option<Option<V>> {
+    /// The answer, if known. Asks if it is not known, or old.
+    fn cached(self: &Arc<Self>, state: &mut State<K, V>, key: &K) -> Option<Option<V>> {
         let found = state.answers.get(key).map(|(at, answer)| (at.elapsed(), answer.clone()));
         if found.as_ref().is_none_or(|(age, _)| *age >= REFRESH_AGE) {
             self.ask(state, key);
@@ -113,7 +118,7 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Clone + Send + 'static> Lookups<K
         }
         if state.threads < self.bounds.threads {
             let lookups = Arc::clone(self);
-            let thread = std::thread::Builder::new().name("nettopd-names".into()).stack_size(STACK_BYTES);
+            let thread = std::thread::Builder::new().name("nettopd-names".into()).stack_size(NAME_SERVICE_STACK_BYTES);
             // Never waited for: one that hangs ends with the process.
             match thread.spawn(move || lookups.answer_all()) {
                 Ok(_) => state.threads += 1,
@@ -141,12 +146,9 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Clone + Send + 'static> Lookups<K
     }
 
     fn lock(&self) -> MutexGuard<'_, State<K, V>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
-
-/// Modules of the C library's name service put buffers on the stack.
-const STACK_BYTES: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests {

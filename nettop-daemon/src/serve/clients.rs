@@ -2,14 +2,14 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use nettop_model::status::Clients;
 use nix::unistd::Uid;
 use tokio::sync::Semaphore;
 
-use crate::serve::answers::MAX_ANSWERS_AT_ONCE;
+use crate::{serve::answers::MAX_ANSWERS_AT_ONCE, sys::lock::lock};
 
 /// Room for clients.
 #[derive(Debug)]
@@ -77,7 +77,7 @@ impl ClientLimit {
     }
 
     fn lock(&self) -> MutexGuard<'_, Taken> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.taken)
     }
 }
 

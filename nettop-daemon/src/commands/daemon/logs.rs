@@ -6,7 +6,7 @@ use std::{
     env,
     io::{self, IsTerminal as _},
     os::fd::AsFd,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -22,7 +22,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-use crate::config::settings::LogLevel;
+use crate::{config::settings::LogLevel, sys::lock::lock};
 
 /// How often one place in the code may log in a [`LOG_WINDOW`].
 const MAX_LINES_PER_WINDOW: u32 = 10;
@@ -106,7 +106,7 @@ struct Said {
 
 impl Limiter {
     fn may_log(&self, place: Identifier, now: Instant) -> bool {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         let said = state.places.entry(place).or_insert(Said { since: now, times: 0 });
         if now.duration_since(said.since) >= LOG_WINDOW {
             *said = Said { since: now, times: 0 };
@@ -118,7 +118,7 @@ impl Limiter {
     }
 
     fn take_left_out(&self, now: Instant) -> u64 {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         if state.left_out == 0 || state.reported_at.is_some_and(|at| now.duration_since(at) < LOG_WINDOW) {
             return 0;
         }

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     fs, io,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::Mutex,
 };
 
 use nettop_model::ContainerNames;
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     identity::{cgroup::Place, host::host_name},
-    sys::escape::escape,
+    sys::{escape::escape, lock::lock},
 };
 
 const DOCKER: [&str; 2] = ["/var/lib/docker", "/var/snap/docker/common/var-lib-docker"];
@@ -242,8 +242,4 @@ pub fn places() -> Vec<(&'static str, io::Result<()>)> {
 /// The name service may hang.
 fn home(uid: u32) -> Option<PathBuf> {
     User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.dir)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -13,7 +13,7 @@ use nettop_common::{
 };
 use nettop_kernel::{boot, socket_iterators::SocketIterators};
 
-use crate::identity::namespaces;
+use crate::{identity::namespaces, sys::lock::lock};
 
 /// State of a listener.
 pub const LISTEN: u16 = TCP_LISTEN as u16;
@@ -161,7 +161,7 @@ pub fn list(iterators: &SocketIterators, selection: &Selection<'_>) -> anyhow::R
     let (inodes, paths): (Vec<_>, Vec<_>) = namespaces::all(None).into_iter().unzip();
     unread.extend(inodes);
     let found = Mutex::new(found);
-    let add = |record| found.lock().unwrap_or_else(PoisonError::into_inner).add(record);
+    let add = |record| lock(&found).add(record);
     for (path, visited) in paths.iter().zip(namespaces::visit(&paths, || iterators.tables(&mut |record| add(record)))) {
         match visited {
             Ok((netns, ())) => {
