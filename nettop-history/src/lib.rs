@@ -23,8 +23,8 @@ mod writer;
 
 pub use condition::Condition;
 pub use limits::{Keep, Limits};
-pub use moment::{local_time, moment};
-pub use plan::{Part, Resolution};
+pub use moment::{local_time, moment, unix_now_s};
+pub use plan::{HOUR_S, MINUTE_S, Part, Resolution};
 pub use query::{Answer, AnswerRow, Boot, By, Names, Order, Question, Reader};
 pub use slot::{
     Ancestor, ContainerNames, Counters, Device, DeviceBalance, DirectionBalance, DropKind, Dropped, SLOT_S, Slot, Tick,

@@ -1,5 +1,7 @@
 //! Times as people give them, and as they read them, in the time zone of this machine.
 
+use std::time::SystemTime;
+
 use jiff::{Span, SpanRelativeTo, Timestamp, civil, tz::TimeZone};
 
 /// The second that is meant: `now`, `22:10` (the last one), `yesterday 22:10`, `2026-11-21 22:10`, RFC 3339, `-2h`.
@@ -8,13 +10,19 @@ use jiff::{Span, SpanRelativeTo, Timestamp, civil, tz::TimeZone};
 ///
 /// # Errors
 ///
-/// A line that lists what is understood.
+/// If `text` has none of these forms, or no such day or time exists. The message is one line for the user, and lists the forms.
 pub fn moment(text: &str, now: i64) -> Result<i64, String> {
     moment_in(&TimeZone::system(), text.trim(), now).ok_or_else(|| {
         format!(
             "'{text}' is no time; give now, 22:10, 'yesterday 22:10', '2026-11-21 22:10', 2026-11-21T22:10:00Z or -2h"
         )
     })
+}
+
+/// Unix time of this machine's clock.
+pub fn unix_now_s() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// Date and time of day where this machine is.

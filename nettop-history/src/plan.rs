@@ -2,6 +2,9 @@
 
 use crate::slot::SLOT_S;
 
+pub const MINUTE_S: i64 = 60;
+pub const HOUR_S: i64 = 3600;
+
 /// How fine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Resolution {
@@ -16,8 +19,8 @@ impl Resolution {
     pub const fn seconds(self) -> i64 {
         match self {
             Self::Slot => SLOT_S,
-            Self::Minute => 60,
-            Self::Hour => 3600,
+            Self::Minute => MINUTE_S,
+            Self::Hour => HOUR_S,
         }
     }
 

@@ -12,7 +12,7 @@ pub use reader::Reader;
 
 use crate::{
     condition::Condition,
-    plan::{Part, Resolution, plan},
+    plan::{HOUR_S, Part, Resolution, plan},
     slot::{ContainerNames, Counters, Who},
 };
 
@@ -149,7 +149,6 @@ impl Reader {
 
 /// How coarse the middle of the period may be. A condition is about moments.
 fn coarsest(question: &Question) -> Resolution {
-    const HOUR_S: i64 = 3600;
     // Periods are widened to whole slots.
     const MAX_WIDENING_S: i64 = 60;
     match (question.to - question.from - MAX_WIDENING_S, &question.when) {

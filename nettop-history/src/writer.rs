@@ -9,11 +9,12 @@ use std::{
         atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, channel, sync_channel},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use crate::{
     limits::Limits,
+    moment::unix_now_s,
     slot::Slot,
     store::{Origin, Store},
     trouble::Trouble,
@@ -112,11 +113,11 @@ impl Writer {
             limits,
             state: Arc::clone(&state),
             origin,
-            started: now(),
+            started: unix_now_s(),
             store: None,
             waiting: VecDeque::new(),
             // No number that another writer used.
-            flush: now() << 20,
+            flush: unix_now_s() << 20,
             attempt: None,
             shed: Arc::clone(&shed),
             pending: Arc::clone(&pending),
@@ -190,7 +191,7 @@ impl Thread {
             self.flush(true);
         }
         if let Some(store) = self.store.take()
-            && let Err(trouble) = store.finish(now())
+            && let Err(trouble) = store.finish(unix_now_s())
         {
             tracing::warn!("history: {trouble}");
         }
@@ -298,9 +299,4 @@ impl Thread {
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

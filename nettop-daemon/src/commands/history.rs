@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use nettop_history::{Reader, moment};
+use nettop_history::{Reader, moment, unix_now_s};
 use nettop_model::history::Document;
 use nix::unistd::{Gid, Group};
 
@@ -19,7 +19,7 @@ use crate::{
         global::Global,
         history::{HistoryArgs, HistoryQuery},
     },
-    record::answer::{answer, now, period, utc as as_text},
+    record::answer::{answer, period, utc as as_text},
     render::history::encode,
     sys::stdout,
 };
@@ -44,9 +44,9 @@ pub fn run(global: &Global, args: &HistoryArgs) -> anyhow::Result<()> {
 fn of_file(args: &HistoryArgs) -> anyhow::Result<Document> {
     // A wrong period is an error for any file.
     if !args.query.last_boot {
-        period(&args.query, now())?;
+        period(&args.query, unix_now_s())?;
     }
-    look(&args.history)?;
+    check_readable(&args.history)?;
     answer(&args.query, &Reader::open(&args.history)?)
 }
 
@@ -60,13 +60,14 @@ fn print(args: &HistoryArgs, document: &Document) -> anyhow::Result<()> {
 ///
 /// [`Usage`] for an invalid time.
 fn in_utc(query: &HistoryQuery) -> anyhow::Result<HistoryQuery> {
-    let utc = |text: &Option<String>| text.as_deref().map(|text| moment(text, now()).map_err(Usage::new)).transpose();
+    let utc =
+        |text: &Option<String>| text.as_deref().map(|text| moment(text, unix_now_s()).map_err(Usage::new)).transpose();
     let [at, from, to] = [utc(&query.at)?, utc(&query.from)?, utc(&query.to)?].map(|ts| ts.map(as_text));
     Ok(HistoryQuery { at, from, to, ..query.clone() })
 }
 
 /// Reports what to do if the file cannot be opened.
-fn look(path: &Path) -> anyhow::Result<()> {
+fn check_readable(path: &Path) -> anyhow::Result<()> {
     let shown = path.display();
     match File::open(path) {
         Ok(_) => Ok(()),

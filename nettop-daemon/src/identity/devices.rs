@@ -31,7 +31,7 @@ pub use self::{
     drivers::DRIVERS,
 };
 pub use self::{
-    basis::{Basis, Counts, Padding, Whole},
+    basis::{Basis, Counts, Padding, RX, TX, Whole},
     device::{Counters, Device, Setup},
     measured::Measured,
 };
@@ -89,8 +89,8 @@ pub struct Queries<T, E> {
 }
 
 impl Devices {
-    /// Devices that are gone and whose names are still known.
-    const MAX_GONE_DEVICES: usize = 4096;
+    /// Devices that are gone and are remembered: their names are still known, and some come back.
+    pub const MAX_GONE_DEVICES: usize = 4096;
 
     /// Reads every device that can be found, so that each later difference has a base. `tasks` is as for [`Self::update`].
     ///

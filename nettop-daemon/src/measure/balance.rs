@@ -22,8 +22,6 @@ mod report;
 mod sides;
 mod stacks;
 
-/// Devices that went, and are remembered in case they come back.
-const MAX_GONE_DEVICES: usize = 4096;
 /// Readings for which a negative rest may be packets under way, after the balance began or its base was taken again: rows
 /// are read before devices. What is left then is in rows only. A rest that turns negative later stays as it is.
 const SETTLING_READINGS: u8 = 4;
@@ -345,7 +343,7 @@ fn is_another(before: &Device, now: &Device) -> bool {
 /// Keeps a device in case it comes back.
 fn keep_gone(gone: &mut VecDeque<(DeviceKey, Device)>, key: DeviceKey, device: &Device) {
     gone.push_back((key, device.clone()));
-    if gone.len() > MAX_GONE_DEVICES {
+    if gone.len() > Devices::MAX_GONE_DEVICES {
         gone.pop_front();
     }
 }

@@ -5,17 +5,14 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use nettop_common::{Direction, Forwarded, row::GSO_MAX_SIZE};
+use nettop_common::{Forwarded, row::GSO_MAX_SIZE};
 use nettop_kernel::ledger::{DeviceKey, DeviceReading, PairReading};
 use nettop_model::{
     Filter,
     snapshot::{ForwardedAmount, ForwardedReport},
 };
 
-use crate::identity::devices::{Device, Devices};
-
-const TX: usize = Direction::Tx as usize;
-const RX: usize = Direction::Rx as usize;
+use crate::identity::devices::{Device, Devices, RX, TX};
 
 /// Adds the interval of all pairs to the readings of their devices.
 pub fn add(pairs: &[PairReading], devices: &Devices, readings: &mut BTreeMap<DeviceKey, DeviceReading>) {

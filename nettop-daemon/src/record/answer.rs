@@ -1,9 +1,9 @@
 //! What a history answers to a question.
 
-use std::{fs, time::SystemTime};
+use std::fs;
 
 use anyhow::Context as _;
-use nettop_history::{Boot, Names, Question, Reader, SLOT_S, moment};
+use nettop_history::{Boot, HOUR_S, MINUTE_S, Names, Question, Reader, SLOT_S, moment, unix_now_s};
 use nettop_model::{By, history::Document};
 
 use super::document::document;
@@ -13,9 +13,7 @@ use crate::{
     query::history::{HistoryQuery, by},
 };
 
-/// What `--at` and `--last-boot` show.
-const MINUTE_S: i64 = 60;
-const HOUR_S: i64 = 3600;
+/// What `--last-boot` shows.
 const LAST_BOOT_PERIOD_S: i64 = 600;
 /// Parts of a row's sparkline.
 const SPARKLINE_COLUMNS: usize = 24;
@@ -29,7 +27,7 @@ pub fn answer(query: &HistoryQuery, reader: &Reader) -> anyhow::Result<Document>
     let boot = if query.last_boot { Some(last_boot(reader)?) } else { None };
     let (from, to) = match &boot {
         Some(boot) => (boot.last - LAST_BOOT_PERIOD_S, boot.last),
-        None => period(query, now())?,
+        None => period(query, unix_now_s())?,
     };
     let question = Question {
         boot: boot.as_ref().map(|boot| boot.id),
@@ -56,11 +54,6 @@ fn names(query: &HistoryQuery) -> anyhow::Result<Names> {
         return Err(Usage::new("devices count for all processes: leave out -c, --unit, --container and --pod").into());
     }
     Ok(names)
-}
-
-pub fn now() -> i64 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
 }
 
 fn last_boot(reader: &Reader) -> anyhow::Result<Boot> {

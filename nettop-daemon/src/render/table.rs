@@ -11,7 +11,8 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 use super::tree::{self, What};
 use crate::query::format::Columns;
 
-const KIB: u64 = 1024;
+/// What people's tables count in, under headings with `KB`.
+pub(super) const KIB: u64 = 1024;
 /// Columns before the command, as wide as nettop.stp's where nothing needs more room; the last two are of drops.
 const COLUMNS: [(&str, usize); 9] = [
     ("PID", 7),

@@ -19,7 +19,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::draft::{self, Draft};
+use super::draft::{self, Draft, KIB};
 use crate::{
     error::Usage,
     measure::sockets::{self, list::TooLong},
@@ -30,7 +30,6 @@ use crate::{
 
 /// Answers that are made at once; others wait for their turn.
 pub(super) const MAX_ANSWERS_AT_ONCE: usize = 2;
-const KIB: usize = 1024;
 /// Sockets and further holders of one in an answer; each takes 2 KiB while it is made.
 const MAX_SOCKETS: usize = 65_536;
 /// Rows of an answer from the history.

@@ -9,7 +9,8 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-const KIB: usize = 1024;
+/// Room is counted in these.
+pub(super) const KIB: usize = 1024;
 /// The least growth; else a quarter of the bytes.
 const RESERVATION_STEP_BYTES: usize = 64 * KIB;
 

@@ -1,6 +1,11 @@
 //! What a device's own counters count.
 
+use nettop_common::{Direction, abi::ETHERNET_HEADER_BYTES};
 use nettop_model::Word;
+
+/// Indexes of what is kept by [`Direction`].
+pub const TX: usize = Direction::Tx as usize;
+pub const RX: usize = Direction::Rx as usize;
 
 /// Which packets a counter counts.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -107,7 +112,7 @@ impl Basis {
 
     /// The best guess for an unknown device: Ethernet frames as on the wire.
     pub const fn undecided(why: &'static str) -> Self {
-        Self { known: Known::Undecided(why), ..Self::new(Counts::Segments, 14) }
+        Self { known: Known::Undecided(why), ..Self::new(Counts::Segments, ETHERNET_HEADER_BYTES) }
     }
 
     /// Whether both count frames that need no padding alike.

@@ -1,6 +1,8 @@
 //! What hardware drivers count, read in the source of Linux 6.1 and 6.12. A driver that is not here is not known, or leaves
 //! its counters to firmware that nobody has read.
 
+use nettop_common::abi::ETHERNET_HEADER_BYTES;
+
 use super::basis::{
     Basis,
     Counts::{Once, Segments},
@@ -17,7 +19,6 @@ pub struct Driver {
     pub source: &'static str,
 }
 
-const HEADER_BYTES: u32 = 14;
 /// Some counters have the frame check sequence as well.
 const HEADER_AND_FCS_BYTES: u32 = 18;
 
@@ -26,24 +27,27 @@ const fn driver(name: &'static str, basis: [Basis; 2], source: &'static str) -> 
 }
 
 /// Segments that the hardware makes are counted, by formula or in its registers; received frames always fill 60 bytes.
-const SEGMENTS: [Basis; 2] = [Basis::new(Segments, HEADER_BYTES), Basis::new(Segments, HEADER_BYTES).padded(Always)];
+const SEGMENTS: [Basis; 2] =
+    [Basis::new(Segments, ETHERNET_HEADER_BYTES), Basis::new(Segments, ETHERNET_HEADER_BYTES).padded(Always)];
 /// The same, with short frames padded by the driver before it counts.
-const PADDED: [Basis; 2] =
-    [Basis::new(Segments, HEADER_BYTES).padded(Always), Basis::new(Segments, HEADER_BYTES).padded(Always)];
+const PADDED: [Basis; 2] = [
+    Basis::new(Segments, ETHERNET_HEADER_BYTES).padded(Always),
+    Basis::new(Segments, ETHERNET_HEADER_BYTES).padded(Always),
+];
 /// usbnet makes no segments. A frame that fills its last USB packet is sent, and counted, with one byte more.
-const USB: [Basis; 2] = [Basis::new(Segments, HEADER_BYTES), Basis::new(Segments, 0).padded(Maybe)];
+const USB: [Basis; 2] = [Basis::new(Segments, ETHERNET_HEADER_BYTES), Basis::new(Segments, 0).padded(Maybe)];
 /// Super-packets that are sent count once.
 const SENT_ONCE: [Basis; 2] =
-    [Basis::new(Once, HEADER_BYTES).padded(Never), Basis::new(Segments, HEADER_BYTES).padded(Always)];
+    [Basis::new(Once, ETHERNET_HEADER_BYTES).padded(Never), Basis::new(Segments, ETHERNET_HEADER_BYTES).padded(Always)];
 /// Sent packets are counted as segments, with the headers of one.
-const PACKETS_ONLY: Basis = Basis { bytes: Once, ..Basis::new(Segments, HEADER_BYTES) };
+const PACKETS_ONLY: Basis = Basis { bytes: Once, ..Basis::new(Segments, ETHERNET_HEADER_BYTES) };
 
 /// By name.
 pub const DRIVERS: [Driver; 26] = [
     driver("bcmgenet", SEGMENTS, "bcmgenet.c: bcmgenet_tx_reclaim, bcmgenet_desc_rx"),
     driver(
         "brcmfmac",
-        [Basis::new(Once, HEADER_BYTES), Basis::new(Segments, 0)],
+        [Basis::new(Once, ETHERNET_HEADER_BYTES), Basis::new(Segments, 0)],
         "brcmfmac/core.c: brcmf_netdev_start_xmit, brcmf_netif_rx",
     ),
     driver("cdc_ether", USB, "usbnet.c: usbnet_start_xmit, usbnet_skb_return behind eth_type_trans"),
@@ -58,23 +62,23 @@ pub const DRIVERS: [Driver; 26] = [
     ),
     driver(
         "ena",
-        [Basis::new(Once, HEADER_BYTES), Basis::new(Segments, 0).padded(Maybe)],
+        [Basis::new(Once, ETHERNET_HEADER_BYTES), Basis::new(Segments, 0).padded(Maybe)],
         "ena_netdev.c: ena_xmit_common, ena_clean_rx_irq behind eth_type_trans",
     ),
     driver(
         "fec",
-        [Basis::new(Once, HEADER_BYTES), Basis::new(Segments, HEADER_AND_FCS_BYTES).padded(Always)],
+        [Basis::new(Once, ETHERNET_HEADER_BYTES), Basis::new(Segments, HEADER_AND_FCS_BYTES).padded(Always)],
         "fec_main.c: fec_enet_tx_queue, fec_enet_rx_queue",
     ),
     driver(
         "gve",
-        [Basis::new(Once, HEADER_BYTES), Basis::new(Once, HEADER_BYTES).padded(Maybe)],
+        [Basis::new(Once, ETHERNET_HEADER_BYTES), Basis::new(Once, ETHERNET_HEADER_BYTES).padded(Maybe)],
         "gve_tx.c: gve_clean_tx_done, gve_rx_dqo.c: gve_rx_poll_dqo",
     ),
     driver(
         "hv_netvsc",
         // Its merged packets have no mark, and pass as one packet everywhere.
-        [Basis::new(Once, HEADER_BYTES), Basis::new(Segments, HEADER_BYTES).padded(Maybe)],
+        [Basis::new(Once, ETHERNET_HEADER_BYTES), Basis::new(Segments, ETHERNET_HEADER_BYTES).padded(Maybe)],
         "netvsc_drv.c: netvsc_xmit, netvsc_recv_callback",
     ),
     driver("i40e", SEGMENTS, "i40e_txrx.c: i40e_clean_tx_irq, i40e_clean_rx_irq"),
@@ -83,22 +87,22 @@ pub const DRIVERS: [Driver; 26] = [
     driver("igc", SEGMENTS, "igc_main.c: igc_clean_tx_irq, igc_clean_rx_irq"),
     driver(
         "ixgbe",
-        [Basis::new(Segments, HEADER_BYTES), Basis::new(Once, HEADER_BYTES).padded(Always)],
+        [Basis::new(Segments, ETHERNET_HEADER_BYTES), Basis::new(Once, ETHERNET_HEADER_BYTES).padded(Always)],
         "ixgbe_main.c: ixgbe_clean_tx_irq, ixgbe_clean_rx_irq with RSC",
     ),
     driver(
         "ixgbevf",
-        [Basis::new(Segments, HEADER_BYTES), Basis::new(Segments, HEADER_BYTES).padded(Maybe)],
+        [Basis::new(Segments, ETHERNET_HEADER_BYTES), Basis::new(Segments, ETHERNET_HEADER_BYTES).padded(Maybe)],
         "ixgbevf_main.c: ixgbevf_clean_tx_irq, ixgbevf_clean_rx_irq",
     ),
     driver(
         "lan78xx",
-        [PACKETS_ONLY.padded(Always), Basis::new(Segments, HEADER_BYTES).padded(Always)],
+        [PACKETS_ONLY.padded(Always), Basis::new(Segments, ETHERNET_HEADER_BYTES).padded(Always)],
         "lan78xx.c: lan78xx_tx_buf_fill, lan78xx_rx",
     ),
     driver(
         "mana",
-        [Basis::new(Once, HEADER_BYTES), Basis::new(Segments, HEADER_BYTES).padded(Maybe)],
+        [Basis::new(Once, ETHERNET_HEADER_BYTES), Basis::new(Segments, ETHERNET_HEADER_BYTES).padded(Maybe)],
         "mana_en.c: mana_start_xmit, mana_rx_skb",
     ),
     driver("mlx4_en", PADDED, "en_tx.c: mlx4_en_xmit, en_rx.c: mlx4_en_process_rx_cq"),
@@ -111,12 +115,12 @@ pub const DRIVERS: [Driver; 26] = [
     driver(
         // xen-netfront, by its bus.
         "vif",
-        [Basis::new(Once, HEADER_BYTES), Basis::new(Once, 0).padded(Maybe)],
+        [Basis::new(Once, ETHERNET_HEADER_BYTES), Basis::new(Once, 0).padded(Maybe)],
         "xen-netfront.c: xennet_start_xmit, handle_incoming_queue",
     ),
     driver(
         "virtio_net",
-        [Basis::new(Once, HEADER_BYTES), Basis::new(Once, HEADER_BYTES).padded(Maybe)],
+        [Basis::new(Once, ETHERNET_HEADER_BYTES), Basis::new(Once, ETHERNET_HEADER_BYTES).padded(Maybe)],
         "virtio_net.c: __free_old_xmit, virtnet_receive_packets",
     ),
 ];

@@ -1,24 +1,21 @@
 //! What a device's counters count, by its driver or kind, its features and the devices that belong to it.
 
-use nettop_common::{Direction, row::GSO_MAX_SIZE};
+use nettop_common::{abi::ETHERNET_HEADER_BYTES, row::GSO_MAX_SIZE};
 
 use super::{
     basis::{
         Basis,
         Counts::{Buffers, Either, Once, Segments},
         Padding::ToBlocks,
-        Whole,
+        RX, TX, Whole,
     },
     device::{Device, LinkLayer},
     drivers,
     measured::UNMARKED,
 };
 
-const HEADER_BYTES: u32 = 14;
 /// `struct message_data` and the authentication tag.
 const SEALED_HEADER_BYTES: u32 = 32;
-const TX: usize = Direction::Tx as usize;
-const RX: usize = Direction::Rx as usize;
 
 /// The devices that affect what one counts.
 #[derive(Default)]
@@ -55,7 +52,7 @@ pub fn counts_tags(device: &Device, basis: &[Basis; 2]) -> [bool; 2] {
     let Some(features) = device.setup.features else { return [false; 2] };
     let is_first = matches!(device.identity.kind.as_str(), "" | "veth" | "tun" | "netkit");
     // The MAC's registers have what is on the wire.
-    let is_on_wire = basis.map(|basis| device.is_hardware() && basis.link_header_bytes > HEADER_BYTES);
+    let is_on_wire = basis.map(|basis| device.is_hardware() && basis.link_header_bytes > ETHERNET_HEADER_BYTES);
     let [tx, rx] = features.vlan_offload.map(|is_beside| !is_beside);
     [is_on_wire[TX] || tx, is_on_wire[RX] || rx && is_first]
 }
@@ -90,17 +87,17 @@ fn ethernet(device: &Device, related: &Related<'_>) -> [Basis; 2] {
         // bond_get_stats adds up those of its parts.
         "bond" => bond(&related.parts),
         // br_pass_frame_up, vlan_do_receive and team_handle_frame count after eth_type_trans.
-        "bridge" | "vlan" | "team" => [Basis::new(Once, HEADER_BYTES), Basis::new(Buffers, 0)],
+        "bridge" | "vlan" | "team" => [Basis::new(Once, ETHERNET_HEADER_BYTES), Basis::new(Buffers, 0)],
         // iptunnel_xmit counts from the inner IP header; vxlan_rcv, geneve_rx and __ip6_tnl_rcv as above, ip_tunnel_rcv
         // before.
         "vxlan" | "geneve" | "ip6gretap" | "ip6erspan" => [Basis::new(Once, 0), Basis::new(Either, 0)],
-        "gretap" | "erspan" => [Basis::new(Once, 0), Basis::new(Either, HEADER_BYTES)],
+        "gretap" | "erspan" => [Basis::new(Once, 0), Basis::new(Either, ETHERNET_HEADER_BYTES)],
         // vrf_xmit; vrf_ip_rcv counts from the IP header (6.12).
-        "vrf" => [Basis::new(Once, HEADER_BYTES), Basis::new(Buffers, 0)],
+        "vrf" => [Basis::new(Once, ETHERNET_HEADER_BYTES), Basis::new(Buffers, 0)],
         // dummy_xmit, netkit_xmit, macvlan_start_xmit and macvlan_count_rx, ipvlan_start_xmit and ipvlan_count_rx,
         // tun_net_xmit and tun_get_user, ifb_xmit.
         "dummy" | "netkit" | "macvlan" | "macvtap" | "ipvlan" | "ipvtap" | "tun" | "ifb" => {
-            [Basis::new(Once, HEADER_BYTES), Basis::new(Buffers, HEADER_BYTES)]
+            [Basis::new(Once, ETHERNET_HEADER_BYTES), Basis::new(Buffers, ETHERNET_HEADER_BYTES)]
         }
         _ => [Basis::undecided("what this kind of device counts is not known"); 2],
     }
@@ -131,7 +128,7 @@ fn veth(device: &Device, peers: &[&Device]) -> [Basis; 2] {
         }
         Some(features.gro || to.setup.has_xdp)
     };
-    let direct = [Basis::new(Once, HEADER_BYTES), Basis::new(Buffers, HEADER_BYTES)];
+    let direct = [Basis::new(Once, ETHERNET_HEADER_BYTES), Basis::new(Buffers, ETHERNET_HEADER_BYTES)];
     let by_napi = [Basis::new(Once, 0), Basis::new(Segments, 0)];
     let all = |direction: usize, by_napi_of: &dyn Fn(&Device) -> Option<bool>| {
         let of_peers: Vec<Option<bool>> = peers.iter().map(|peer| by_napi_of(peer)).collect();
@@ -197,12 +194,12 @@ mod tests {
         const OFF: Features = Features { tcp_segmentation: [false; 2], any_tcp_segmentation: false, ..ON };
         let peer = veth_with(ON);
         let of = |features| basis(&veth_with(features), &Related { peers: vec![&peer], parts: Vec::new() });
-        assert_eq!(of(ON), [Basis::new(Once, HEADER_BYTES), Basis::new(Buffers, HEADER_BYTES)]);
+        assert_eq!(of(ON), [Basis::new(Once, ETHERNET_HEADER_BYTES), Basis::new(Buffers, ETHERNET_HEADER_BYTES)]);
         // Its own packets are counted by the other end's NAPI, those of the other end take the short way.
-        assert_eq!(of(OFF), [Basis::new(Once, 0), Basis::new(Buffers, HEADER_BYTES)]);
+        assert_eq!(of(OFF), [Basis::new(Once, 0), Basis::new(Buffers, ETHERNET_HEADER_BYTES)]);
         let without_gro = veth_with(Features { gro: false, ..ON });
         let related = Related { peers: vec![&without_gro], parts: Vec::new() };
-        assert_eq!(basis(&veth_with(OFF), &related)[TX], Basis::new(Once, HEADER_BYTES));
+        assert_eq!(basis(&veth_with(OFF), &related)[TX], Basis::new(Once, ETHERNET_HEADER_BYTES));
         // It may be either of two.
         let related = Related { peers: vec![&peer, &without_gro], parts: Vec::new() };
         assert!(!basis(&veth_with(OFF), &related)[TX].is_decided());

@@ -5,7 +5,7 @@ mod window;
 
 use std::time::Duration;
 
-use nettop_common::Direction;
+use nettop_common::{Direction, abi::ETHERNET_HEADER_BYTES};
 use nettop_kernel::ledger::DeviceReading;
 
 use self::window::{Allowed, Evidence, Window};
@@ -22,7 +22,7 @@ const MAX_READINGS: u32 = 60;
 const MAX_SHORT_READINGS: u32 = 8;
 
 /// Link headers that counters have, with each packet: none, the frame check sequence alone, Ethernet's, and both.
-const LINK_HEADER_BYTES: [u32; 4] = [0, 4, 14, 18];
+const LINK_HEADER_BYTES: [u32; 4] = [0, 4, ETHERNET_HEADER_BYTES, ETHERNET_HEADER_BYTES + 4];
 
 /// What is known of one device.
 #[derive(Debug)]

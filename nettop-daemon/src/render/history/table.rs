@@ -11,9 +11,7 @@ use nettop_model::{
 };
 use unicode_width::UnicodeWidthStr as _;
 
-use crate::query::history::HistoryArgs;
-
-const KIB: u64 = 1024;
+use crate::{query::history::HistoryArgs, render::table::KIB};
 
 /// Local form of a time of the document.
 fn local(time: &str) -> String {
