@@ -28,7 +28,7 @@ pub struct Named<'a> {
 }
 
 impl<'a> Named<'a> {
-    pub fn of(row: &'a RowReport) -> Self {
+    pub fn from_row(row: &'a RowReport) -> Self {
         Self {
             comm: &row.comm,
             unit: row.unit.as_deref(),
@@ -64,14 +64,14 @@ impl Names {
 
     /// Pid and start time of the wanted processes; none if all are.
     pub(crate) fn processes(&self, snapshot: &Snapshot) -> Option<HashSet<(Option<u32>, Option<u64>)>> {
-        let rows = snapshot.rows.iter().filter(|row| self.admits(&Named::of(row)));
+        let rows = snapshot.rows.iter().filter(|row| self.admits(&Named::from_row(row)));
         (!self.is_empty()).then(|| rows.map(|row| (Some(row.pid), row.start_time_ns)).collect())
     }
 
     /// Leaves of rows, drops and events those of the wanted processes.
     pub fn retain(&self, snapshot: &mut Snapshot) {
         let Some(processes) = self.processes(snapshot) else { return };
-        snapshot.rows.retain(|row| self.admits(&Named::of(row)));
+        snapshot.rows.retain(|row| self.admits(&Named::from_row(row)));
         snapshot.drops.retain(|drop| processes.contains(&(drop.pid, drop.start_time_ns)));
         snapshot.tcp.retain(|event| processes.contains(&(event.pid, event.start_time_ns)));
     }

@@ -168,7 +168,7 @@ impl Log {
         let Self { names: Names { processes, .. }, processes: records, .. } = self;
         let details = || {
             processes.learn(records.take(), 0);
-            processes.of(&event.owner, event.comm)
+            processes.details_for_event(&event.owner, event.comm)
         };
         self.args.selects(event)
             && self.filter.selects_process(&event.owner, &event.comm)

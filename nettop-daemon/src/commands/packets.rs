@@ -112,7 +112,7 @@ impl Lines for Log {
         let Self { filter, processes, records, .. } = self;
         let details = || {
             processes.learn(records.take(), 0);
-            processes.of(&event.owner, event.comm)
+            processes.details_for_event(&event.owner, event.comm)
         };
         if !filter.selects_names(details) {
             return false;

@@ -55,7 +55,7 @@ impl Details {
     }
 
     /// From what the kernel side recorded. Where systemd does not use cgroup2, that knows no unit.
-    fn of(described: &Described, containers: &Arc<Containers>) -> Self {
+    fn from_record(described: &Described, containers: &Arc<Containers>) -> Self {
         let program = described.program.as_ref().map(|path| escape(path));
         let cgroup = described.cgroup.as_ref().map(|path| String::from_utf8_lossy(path)).filter(|path| path != "/");
         let parent = |ancestor: &Ancestor| Parent {
@@ -72,7 +72,7 @@ impl Details {
         }
     }
 
-    /// What the path of the cgroup says.
+    /// By the path of the cgroup.
     fn in_cgroup(cgroup: Option<&str>, containers: &Arc<Containers>) -> Self {
         let place = cgroup.and_then(cgroup::place);
         Self {
@@ -145,7 +145,7 @@ impl Processes {
     /// ones, none of those is still there.
     pub fn learn(&mut self, described: Vec<Described>, owners: usize) {
         for described in described {
-            self.recorded.insert(described.key, Details::of(&described, &self.containers));
+            self.recorded.insert(described.key, Details::from_record(&described, &self.containers));
         }
         if self.recorded.len() >= owners.max(MAX_PROCESSES) {
             self.older = std::mem::take(&mut self.recorded);
@@ -211,7 +211,7 @@ impl Processes {
     }
 
     /// The details of a process that an event names. In another round it may run another program.
-    pub fn of(&mut self, key: &OwnerKey, comm: [u8; 16]) -> Details {
+    pub fn details_for_event(&mut self, key: &OwnerKey, comm: [u8; 16]) -> Details {
         let generation = self.generation;
         if let Some(entry) = self.entries.get_mut(&(key.tgid, key.start_time_ns))
             && entry.generation != generation
@@ -343,7 +343,7 @@ mod tests {
     /// As asked in another round.
     fn again(processes: &mut Processes) -> Details {
         processes.forget_ended();
-        processes.of(&KEY, [0; 16])
+        processes.details_for_event(&KEY, [0; 16])
     }
 
     #[test]
@@ -387,7 +387,7 @@ mod tests {
             let mut processes = Processes::new("/nonexistent");
             let all = 1..=u32::try_from(2 * MAX_PROCESSES).unwrap();
             all.for_each(|tgid| processes.learn(vec![described(tgid)], owners));
-            processes.of(&described(1).key, [0; 16]).exe
+            processes.details_for_event(&described(1).key, [0; 16]).exe
         };
         assert_eq!(first_after(2 * MAX_PROCESSES).as_deref(), Some("/usr/bin/x"));
         assert_eq!(first_after(0), None, "a stream has an end");

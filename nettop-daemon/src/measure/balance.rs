@@ -266,7 +266,7 @@ impl Balance {
                     account.begin_again();
                     interval = BoundedBalance::known(now, &rows);
                 } else {
-                    interval = BoundedBalance::of(&account.device, now, &rows);
+                    interval = BoundedBalance::new(&account.device, now, &rows);
                     if let Some(calibration) = &mut account.calibration {
                         calibration.add(&account.device, now, &rows, length);
                     }

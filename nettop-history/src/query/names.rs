@@ -5,8 +5,8 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Statement};
 use super::{AnswerRow, By};
 use crate::slot::{Ancestor, ContainerNames, Device, OTHER, Who};
 
-/// More are not recorded.
-const MAX_ANCESTORS: usize = 8;
+/// More of one process are not recorded.
+const MAX_RECORDED_ANCESTORS: usize = 8;
 
 /// In the order of numbers: the last name of a process stays.
 pub(super) fn read(connection: &Connection, by: By, rows: &mut [AnswerRow]) -> rusqlite::Result<()> {
@@ -46,7 +46,7 @@ pub(super) fn read(connection: &Connection, by: By, rows: &mut [AnswerRow]) -> r
             cgroup: row.get(11)?,
             container: row.get(12)?,
             script: row.get(13)?,
-            parents: ancestors.of(row.get(14)?)?,
+            parents: ancestors.read(row.get(14)?)?,
             device,
         };
         let container = ContainerNames {
@@ -114,11 +114,11 @@ impl<'a> Ancestors<'a> {
     }
 
     /// The first has this number.
-    fn of(&mut self, number: Option<i64>) -> rusqlite::Result<Vec<Ancestor>> {
+    fn read(&mut self, number: Option<i64>) -> rusqlite::Result<Vec<Ancestor>> {
         if self.last.0 != number {
             let (mut next, mut ancestors) = (number, Vec::new());
             // A damaged file may have a circle.
-            while let Some(number) = next.take().filter(|_| ancestors.len() < MAX_ANCESTORS) {
+            while let Some(number) = next.take().filter(|_| ancestors.len() < MAX_RECORDED_ANCESTORS) {
                 let read = |row: &Row<'_>| {
                     let ancestor = Ancestor {
                         pid: row.get(0)?,

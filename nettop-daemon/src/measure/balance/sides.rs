@@ -19,13 +19,13 @@ pub struct BoundedBalance {
 
 impl BoundedBalance {
     /// Of an interval, from the device as it was before it to the device as it is now.
-    pub fn of(before: &Device, now: &Device, rows: &DeviceReading) -> Self {
+    pub fn new(before: &Device, now: &Device, rows: &DeviceReading) -> Self {
         let moved = now.counters.since(&before.counters);
         let mut bounded = Self::default();
         for (direction, bytes, packets) in
             [(Direction::Tx, moved.tx_bytes, moved.tx_packets), (Direction::Rx, moved.rx_bytes, moved.rx_packets)]
         {
-            let limits = Limits::of(before, rows, direction).or(Limits::of(now, rows, direction));
+            let limits = Limits::new(before, rows, direction).or(Limits::new(now, rows, direction));
             let side = bounded.side(direction);
             *side = DirectionBalance { bytes, packets, ..of_rows(rows, direction) };
             if !now.basis[direction as usize].is_decided() {
@@ -42,7 +42,7 @@ impl BoundedBalance {
     pub fn known(device: &Device, rows: &DeviceReading) -> Self {
         let mut bounded = Self::default();
         for direction in [Direction::Tx, Direction::Rx] {
-            let limits = Limits::of(device, rows, direction).least();
+            let limits = Limits::new(device, rows, direction).least();
             bounded.limits[direction as usize] = limits;
             let side = bounded.side(direction);
             *side = of_rows(rows, direction);
@@ -193,7 +193,7 @@ struct Limits {
 
 impl Limits {
     /// On the device's basis, if it was the same all the time.
-    fn of(device: &Device, rows: &DeviceReading, direction: Direction) -> Self {
+    fn new(device: &Device, rows: &DeviceReading, direction: Direction) -> Self {
         Self::on(&device.basis[direction as usize], &device.whole, rows, direction)
     }
 

@@ -16,7 +16,8 @@ use crate::{
 
 fn record(event: &ConnectionEvent, packets: [u64; 2], clock: &Clock, names: &mut Names) -> Record {
     let is_known = event.owner.tgid != 0;
-    let details = if is_known { names.processes.of(&event.owner, event.comm) } else { Default::default() };
+    let details =
+        if is_known { names.processes.details_for_event(&event.owner, event.comm) } else { Default::default() };
     let device = names.device(event);
     let is_closed = event.kind == kind::CLOSED;
     let is_tcp = u16::from(event.protocol) == IPPROTO_TCP;

@@ -52,7 +52,7 @@ proptest! {
     fn nothing_is_left_whatever_a_device_counts(buffers in vec(buffer(), 1..40), basis in basis(), whole in whole()) {
         let before = device_with(basis, whole, Counters::default());
         let now = device_with(basis, whole, counters(&buffers, &basis, &whole));
-        let bounded = BoundedBalance::of(&before, &now, &rows(&buffers)).balance;
+        let bounded = BoundedBalance::new(&before, &now, &rows(&buffers)).balance;
         for side in [bounded.tx, bounded.rx] {
             prop_assert_eq!((side.unattributed_bytes, side.pending_bytes), (0, 0), "{:?}", side);
             prop_assert_eq!((side.unattributed_packets, side.pending_packets), (0, 0), "{:?}", side);
@@ -74,7 +74,7 @@ proptest! {
         buffers.iter().for_each(|buffer| buffer.forward(&mut rows, &whole));
         // What the sending device does not take whole, it counts as segments.
         let all = counters(&buffers, &basis, &whole);
-        let bounded = BoundedBalance::of(&before, &device_with(basis, whole, all), &rows).balance;
+        let bounded = BoundedBalance::new(&before, &device_with(basis, whole, all), &rows).balance;
         let tx_is_whole = |buffer: &Buffer| buffer.segments == 1 || !buffer.is_merged || buffer.jumbo_bytes() == 0;
         let sides = if buffers.iter().all(tx_is_whole) { vec![bounded.tx, bounded.rx] } else { vec![bounded.rx] };
         for side in sides {
@@ -100,7 +100,7 @@ proptest! {
         let buffers: Vec<Buffer> = merged.into_iter().chain(whole).collect();
         let [before, now] = [Counters::default(), counters]
             .map(|counters| device_with(of(Counts::Either), Whole::default(), counters));
-        let side = BoundedBalance::of(&before, &now, &rows(&buffers)).balance.rx;
+        let side = BoundedBalance::new(&before, &now, &rows(&buffers)).balance.rx;
         prop_assert_eq!((side.unattributed_bytes, side.pending_bytes), (0, 0), "{:?}", side);
         prop_assert_eq!((side.unattributed_packets, side.pending_packets), (0, 0), "{:?}", side);
     }
@@ -119,7 +119,7 @@ proptest! {
         };
         let buffers: Vec<Buffer> = first.into_iter().chain(then).collect();
         let before = device_with(basis, whole, Counters::default());
-        let side = BoundedBalance::of(&before, &device_with(basis, not, counters), &rows(&buffers)).balance.tx;
+        let side = BoundedBalance::new(&before, &device_with(basis, not, counters), &rows(&buffers)).balance.tx;
         prop_assert_eq!((side.unattributed_bytes, side.pending_bytes), (0, 0), "{:?}", side);
         prop_assert_eq!((side.unattributed_packets, side.pending_packets), (0, 0), "{:?}", side);
     }
@@ -135,8 +135,8 @@ fn padding_that_depends_on_the_sender_is_chosen_by_the_whole() {
     // Two were counted when the rows had one, and none of them was padded.
     let (zero, two) = (device(0, 0), device(2, 2 * 44));
     let mut total = BoundedBalance::default();
-    total.add(&mut BoundedBalance::of(&zero, &two, &rows(&[short])));
-    total.add(&mut BoundedBalance::of(&two, &two, &rows(&[short])));
+    total.add(&mut BoundedBalance::new(&zero, &two, &rows(&[short])));
+    total.add(&mut BoundedBalance::new(&two, &two, &rows(&[short])));
     let rx = total.balance.rx;
     assert_eq!((rx.padding_bytes, rx.unattributed_bytes, rx.pending_bytes), (0, 0, 0), "{rx:?}");
 }
@@ -147,7 +147,7 @@ fn an_undecided_device_claims_no_rest() {
     let now = device_with(basis, Whole::default(), Counters { tx_bytes: 1000, tx_packets: 9, ..Counters::default() });
     assert!(matches!(basis.known, Known::Undecided(_)));
     let side =
-        BoundedBalance::of(&device_with(basis, Whole::default(), Counters::default()), &now, &rows(&[])).balance.tx;
+        BoundedBalance::new(&device_with(basis, Whole::default(), Counters::default()), &now, &rows(&[])).balance.tx;
     assert_eq!((side.undecided_bytes, side.undecided_packets), (1000, 9));
     assert_eq!((side.unattributed_bytes, side.pending_bytes, side.unattributed_packets), (0, 0, 0));
 }
@@ -164,7 +164,7 @@ fn a_packet_that_is_read_in_one_of_its_rows_first_is_counted_as_it_is() {
     let (mut first, mut then) = (DeviceReading::default(), rows(&[large]));
     std::mem::swap(&mut first.super_packets[0].large, &mut then.super_packets[0].large);
     let mut total = BoundedBalance::default();
-    let mut intervals = [BoundedBalance::of(&before, &now, &first), BoundedBalance::of(&now, &now, &then)];
+    let mut intervals = [BoundedBalance::new(&before, &now, &first), BoundedBalance::new(&now, &now, &then)];
     let mut sum = DeviceBalance::default();
     for interval in &mut intervals {
         total.add(interval);
