@@ -64,7 +64,7 @@ fn check(global: &Global, device: Option<&str>) -> (Document, Option<anyhow::Err
         offsets: 0,
         absent: Vec::new(),
         proof: Vec::new(),
-        container_names: container_names::look(global),
+        container_names: container_names::list(global),
         lacking: Vec::new(),
         load_ms: None,
         programs: Vec::new(),

@@ -1,4 +1,4 @@
-//! What the path of a cgroup says: the systemd unit, the container, the pod.
+//! What the path of a cgroup names: the systemd unit, the container, the pod.
 
 /// The unit of the process: the deepest path component that is one. That of a systemd in a container is the container's own.
 pub fn unit(path: &str) -> Option<&str> {

@@ -30,7 +30,7 @@ use crate::{
 /// All of this machine's.
 static CONTAINERS: LazyLock<Arc<Containers>> = LazyLock::new(|| Containers::below("/"));
 
-/// After so long it is looked whether a container has another name, or has one by now.
+/// After so long a name that is known is read again, and one that was not found.
 const RENEW_AGE: Duration = Duration::from_secs(60);
 const RETRY_AGE: Duration = Duration::from_secs(5);
 /// Questions that wait; others are asked with the next use.
@@ -89,7 +89,7 @@ impl Containers {
         })
     }
 
-    /// Whether files are read; what paths say is known all the same.
+    /// Whether files are read; what paths name is known all the same.
     pub fn enable(&self, is_enabled: bool) {
         self.is_enabled.store(is_enabled, Ordering::Relaxed);
     }

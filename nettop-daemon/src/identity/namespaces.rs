@@ -70,8 +70,9 @@ fn mounted() -> Vec<PathBuf> {
 
 /// The mount point in a line of mountinfo, if a network namespace is mounted there.
 fn mount_point(line: &[u8]) -> Option<PathBuf> {
-    const ROOT: usize = 3;
-    let mut fields = line.split(|byte| *byte == b' ').skip(ROOT);
+    /// Of the field `root`; the mount point follows.
+    const ROOT_INDEX: usize = 3;
+    let mut fields = line.split(|byte| *byte == b' ').skip(ROOT_INDEX);
     let is_netns = fields.next()?.starts_with(b"net:[");
     let path = fields.next().filter(|_| is_netns)?;
     Some(PathBuf::from(OsString::from_vec(unescape(path))))

@@ -1,4 +1,4 @@
-//! The host's load averages and pressure (PSI): how long tasks waited since the last look.
+//! The host's load averages and pressure (PSI): how long tasks waited since the last reading.
 
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ struct Stalls {
     io_full: Option<u64>,
 }
 
-/// Remembers the last look.
+/// Remembers the last reading.
 pub struct Pressure {
     proc: PathBuf,
     last: Stalls,
@@ -30,8 +30,8 @@ impl Pressure {
         pressure
     }
 
-    /// Notes load and pressure of the time since the last look. Unknown stays unknown.
-    pub fn look(&mut self, tick: &mut Tick, now_ms: u64) {
+    /// Notes load and pressure of the time since the last reading. Unknown stays unknown.
+    pub fn update(&mut self, tick: &mut Tick, now_ms: u64) {
         let load = LoadAverage::from_file(self.proc.join("loadavg")).ok();
         tick.load = load.map(|load| [load.one, load.five, load.fifteen].map(hundredths));
         let (stalls, last) = (self.stalls(), self.last);
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pressure_is_what_was_stalled_between_two_looks() {
+    fn pressure_is_what_was_stalled_between_two_readings() {
         let proc = tempfile::tempdir().unwrap();
         fs::create_dir(proc.path().join("pressure")).unwrap();
         let write = |total: u64| {
@@ -90,7 +90,7 @@ mod tests {
         let mut pressure = Pressure::new(proc.path(), 500);
         write(3_500_000);
         let mut tick = Tick::default();
-        pressure.look(&mut tick, 10_500);
+        pressure.update(&mut tick, 10_500);
         assert_eq!(tick.load, Some([4.25, 1.0, 0.5]));
         assert_eq!((tick.io_some, tick.io_full), (Some(25.0), Some(0.0)));
         assert_eq!(tick.cpu_some, None, "a kernel without PSI does not say 0");

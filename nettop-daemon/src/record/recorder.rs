@@ -165,8 +165,8 @@ impl Recorder {
         (self.last, self.has_begun) = (now, true);
         let before = self.slot.tick;
         let tick = &mut self.slot.tick;
-        self.pressure.look(tick, now.boot_ms);
-        // The highest of a slot's looks counts.
+        self.pressure.update(tick, now.boot_ms);
+        // The highest of a slot's readings counts.
         tick.cpu_some = highest(tick.cpu_some, before.cpu_some);
         tick.memory_some = highest(tick.memory_some, before.memory_some);
         tick.memory_full = highest(tick.memory_full, before.memory_full);

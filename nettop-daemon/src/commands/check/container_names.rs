@@ -6,8 +6,8 @@ use nettop_model::{check::ContainerNames, status::Status};
 
 use crate::{client, identity::containers::places, query::global::Global};
 
-/// Those that are there, and what a daemon said of them.
-pub(super) fn look(global: &Global) -> Vec<ContainerNames> {
+/// Those that are there, and those that a daemon could not read.
+pub(super) fn list(global: &Global) -> Vec<ContainerNames> {
     let status = client::socket(global).and_then(|_| client::ask(global, "/v1/status").ok());
     let status: Option<Status> = status.and_then(|answer| client::read(&answer).ok());
     let mut closed = status.map(|status| status.container_names_closed).unwrap_or_default();

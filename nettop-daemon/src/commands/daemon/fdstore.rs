@@ -21,8 +21,8 @@ use crate::sys::{clock, descriptors::given_by_systemd};
 /// What names of descriptors begin with; the layout follows, then what it is.
 const PREFIX: &str = "nettopd-";
 const NOTE: &str = "note";
-/// A note is some kilobytes.
-const NOTE_BYTES: u64 = 1 << 20;
+/// A note has some kilobytes. More is not read, and what is cut off is no valid JSON.
+const MAX_NOTE_BYTES: u64 = 1 << 20;
 
 /// What is handed on beside descriptors.
 #[derive(Serialize, Deserialize)]
@@ -88,7 +88,7 @@ fn take_over(
 
 fn read(note: OwnedFd) -> anyhow::Result<Note> {
     let file = File::from(note);
-    let len = file.metadata()?.len().min(NOTE_BYTES);
+    let len = file.metadata()?.len().min(MAX_NOTE_BYTES);
     let mut text = vec![0; usize::try_from(len)?];
     file.read_exact_at(&mut text, 0)?;
     serde_json::from_slice(&text).context("the note cannot be read")

@@ -93,13 +93,13 @@ struct Limiter {
 
 #[derive(Default)]
 struct State {
-    places: HashMap<Identifier, Said>,
+    places: HashMap<Identifier, LogCount>,
     left_out: u64,
     reported_at: Option<Instant>,
 }
 
 /// How often a place logged in its window.
-struct Said {
+struct LogCount {
     since: Instant,
     times: u32,
 }
@@ -107,12 +107,12 @@ struct Said {
 impl Limiter {
     fn may_log(&self, place: Identifier, now: Instant) -> bool {
         let mut state = lock(&self.state);
-        let said = state.places.entry(place).or_insert(Said { since: now, times: 0 });
-        if now.duration_since(said.since) >= LOG_WINDOW {
-            *said = Said { since: now, times: 0 };
+        let count = state.places.entry(place).or_insert(LogCount { since: now, times: 0 });
+        if now.duration_since(count.since) >= LOG_WINDOW {
+            *count = LogCount { since: now, times: 0 };
         }
-        let may_log = said.times < MAX_LINES_PER_WINDOW;
-        said.times += u32::from(may_log);
+        let may_log = count.times < MAX_LINES_PER_WINDOW;
+        count.times += u32::from(may_log);
         state.left_out += u64::from(!may_log);
         may_log
     }

@@ -44,8 +44,8 @@ pub fn stopping() {
 /// How often [`notify_watchdog`] has to be called: four times in the time limit of systemd, since some may find no room.
 /// Rarely if nobody listens.
 pub fn watchdog_period() -> Duration {
-    const NOBODY: Duration = Duration::from_secs(60);
-    sd_notify::watchdog_enabled().map_or(NOBODY, |limit| limit / 4).max(Duration::from_millis(1))
+    const UNWATCHED_PERIOD: Duration = Duration::from_secs(60);
+    sd_notify::watchdog_enabled().map_or(UNWATCHED_PERIOD, |limit| limit / 4).max(Duration::from_millis(1))
 }
 
 fn notify(states: &[NotifyState<'_>]) {

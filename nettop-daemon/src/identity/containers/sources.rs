@@ -37,7 +37,7 @@ const STORAGES: [&str; 4] = ["overlay-containers", "vfs-containers", "btrfs-cont
 const MAX_FILE_BYTES: u64 = 4 << 20;
 /// That of all containers of a storage.
 const MAX_STORAGE_BYTES: u64 = 32 << 20;
-/// Entries of a folder that are looked at.
+/// Entries of a folder that are read.
 const MAX_ENTRIES: usize = 16_384;
 /// Storages that are kept read.
 const MAX_STORAGES: usize = 16;
@@ -229,7 +229,7 @@ impl Sources {
     }
 }
 
-/// Where root's containers have their names, as far as it is there, with what opening it says.
+/// Where root's containers have their names, as far as it is there, with the error of opening it.
 pub fn places() -> Vec<(&'static str, io::Result<()>)> {
     let places = DOCKER.map(|root| (root, "containers")).into_iter();
     let places = places.chain(CONTAINERD.map(|root| (root, "io.containerd.runtime.v2.task")));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use nettop_common::{Direction, abi::ETHERNET_HEADER_BYTES};
 use nettop_kernel::ledger::DeviceReading;
 
-use self::window::{Allowed, Evidence, Window};
+use self::window::{Allowed, Outcome, Window};
 use super::sides::Predicted;
 use crate::identity::devices::{Basis, Counters, Counts, Device, Measured, Padding, Setup};
 
@@ -142,7 +142,7 @@ impl OneDirection {
         {
             (self.is_decided, self.windows) = (false, 0);
         }
-        // Such a reading says nothing, and makes nothing doubtful.
+        // Such a reading decides nothing, and makes nothing doubtful.
         if moved == (0, 0) && predicted.iter().all(|predicted| *predicted == Predicted::default()) {
             return;
         }
@@ -161,15 +161,15 @@ impl OneDirection {
 
     /// Ends the window if it has a result, or has none.
     fn conclude(&mut self) {
-        match self.window.evidence() {
-            Evidence::Only(best, allowed) => self.count_window(best, &allowed),
-            Evidence::TooLittle => {}
-            Evidence::None => self.give_up(),
+        match self.window.outcome() {
+            Outcome::Only(best, allowed) => self.count_window(best, &allowed),
+            Outcome::TooFewPackets => {}
+            Outcome::None => self.give_up(),
         }
     }
 
     fn conclude_short(&mut self) {
-        match self.short.exact_evidence() {
+        match self.short.exact_outcome() {
             // Else the longer one knows more: what fits the short one differs in it.
             Some((best, allowed)) if self.window.agrees_where(&self.short, &best) => {
                 std::mem::swap(&mut self.window, &mut self.short);

@@ -25,8 +25,9 @@ const WINDOW_LENGTH: Duration = Duration::from_secs(12);
 const MAX_DEPTH: usize = 16;
 const TAG_BYTES: u32 = 4;
 const DIRECTIONS: [Direction; 2] = [Direction::Tx, Direction::Rx];
-const BYTES: usize = 0;
-const PACKETS: usize = 1;
+/// Indexes of [`Amounts`].
+const BYTES_INDEX: usize = 0;
+const PACKETS_INDEX: usize = 1;
 
 /// By direction: bytes and packets.
 type Amounts = [[i64; 2]; 2];
@@ -145,7 +146,7 @@ impl Stacks {
         reports: &mut BTreeMap<DeviceKey, DeviceReport>,
     ) {
         let Some(passed) = self.passed.get_mut(&upper) else { return };
-        for (direction, what) in [(0, BYTES), (0, PACKETS), (1, BYTES), (1, PACKETS)] {
+        for (direction, what) in [(0, BYTES_INDEX), (0, PACKETS_INDEX), (1, BYTES_INDEX), (1, PACKETS_INDEX)] {
             let mut asked: Vec<(DeviceKey, i64)> = Vec::with_capacity(passed.len());
             for (lower, window) in passed.iter() {
                 let Some(account) = accounts.get(lower) else { continue };
@@ -303,7 +304,7 @@ fn push<T>(window: &mut Window<T>, length: Duration, entry: T) {
 }
 
 fn give(side: &mut DirectionBalance, what: usize, amount: i64) {
-    let part = if what == BYTES { &mut side.upper_bytes } else { &mut side.upper_packets };
+    let part = if what == BYTES_INDEX { &mut side.upper_bytes } else { &mut side.upper_packets };
     *part = part.saturating_add_signed(amount);
     side.settle();
 }

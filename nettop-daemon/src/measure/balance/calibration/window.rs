@@ -48,11 +48,11 @@ pub struct Allowed {
 }
 
 /// What a window shows.
-pub enum Evidence {
+pub enum Outcome {
     /// It is only explained by the ways of counting that predict this.
     Only(Predicted, Allowed),
     /// More readings may show more.
-    TooLittle,
+    TooFewPackets,
     /// More readings would show something by chance.
     None,
 }
@@ -85,26 +85,26 @@ impl Window {
     }
 
     /// One way of counting explains it, and no other does, though more is allowed.
-    pub fn evidence(&self) -> Evidence {
+    pub fn outcome(&self) -> Outcome {
         let exactly = self.exactly();
         if let Some(best) = self.only(&exactly, &exactly)
             && (self.leaves_nothing(&best) || self.is_apart(&best, &exactly))
         {
-            return Evidence::Only(best, exactly);
+            return Outcome::Only(best, exactly);
         }
         // Until less is under way than link headers of 4 B, nothing else can be concluded.
         if 4 * self.fewest_packets() < (RULED_OUT_FACTOR + 1) * self.under_way.1 {
-            return Evidence::TooLittle;
+            return Outcome::TooFewPackets;
         }
         let loosely = self.loosely(1, MAX_UNKNOWN_PACKET_BYTES);
         match self.only(&loosely, &self.loosely(RULED_OUT_FACTOR, MAX_SUPER_PACKET_BYTES)) {
-            Some(best) => Evidence::Only(best, loosely),
-            None => Evidence::None,
+            Some(best) => Outcome::Only(best, loosely),
+            None => Outcome::None,
         }
     }
 
     /// The same if nothing at all is left.
-    pub fn exact_evidence(&self) -> Option<(Predicted, Allowed)> {
+    pub fn exact_outcome(&self) -> Option<(Predicted, Allowed)> {
         let exactly = self.exactly();
         let best = self.only(&exactly, &exactly).filter(|best| self.leaves_nothing(best))?;
         Some((best, exactly))
