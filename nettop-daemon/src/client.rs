@@ -25,7 +25,8 @@ use crate::{
 ///
 /// # Errors
 ///
-/// [`NotPermitted`] where the daemon refuses and the caller may not do it alone, else as `show` or `standalone`.
+/// [`NotPermitted`] where the daemon refuses this user, and `standalone` lacks a permission as well: the message names the
+/// group to join. Else as `show`; or as `standalone`, where no daemon answers.
 pub fn ask_or_else(
     socket: Option<&Path>,
     target: &str,
@@ -73,7 +74,8 @@ fn or_else(
 ///
 /// # Errors
 ///
-/// [`Unavailable`] where none runs, [`NotPermitted`] where it refuses, else if it does not answer.
+/// [`Usage`] if no socket is configured, [`Unavailable`] where none runs, [`NotPermitted`] where it refuses this user: each
+/// message has the remedy. Else if its answer fails or takes too long.
 pub fn ask(global: &Global, target: &str) -> anyhow::Result<Bytes> {
     let socket = configured(global);
     if socket == Path::new("") {

@@ -54,7 +54,8 @@ impl Ethtool {
     ///
     /// # Errors
     ///
-    /// The kernel's error: ENODEV if the device is gone, EOPNOTSUPP if it has no such name.
+    /// ENODEV if the device is gone or its hardware detached, EOPNOTSUPP if no driver is behind it, as of a bridge; else what
+    /// the driver returns when it is woken up to be asked. Such a device has no known driver.
     pub fn driver(&self, device: &CStr) -> io::Result<String> {
         const GDRVINFO: u32 = 3;
         let mut info = [0; DRVINFO_BYTES];
@@ -69,7 +70,8 @@ impl Ethtool {
     ///
     /// # Errors
     ///
-    /// The kernel's error: ENODEV if the device is gone.
+    /// ENODEV if the device is gone or its hardware detached, EOPNOTSUPP if the kernel has more than [`MAX_FEATURES`]; else
+    /// what the driver returns when it is woken up to be asked. The features of such a device are unknown.
     pub fn features(&self, device: &CStr) -> io::Result<Features> {
         /// The kernel's names and numbers of features are the same for all devices.
         static BITS: OnceLock<Bits> = OnceLock::new();

@@ -29,7 +29,8 @@ const MIN_PACKETS: u64 = 100;
 ///
 /// # Errors
 ///
-/// [`Usage`] if there is no such device, else if starting fails.
+/// [`Usage`] if there is no such device, or no longer; [`nettop_kernel::Refusal`] if a capability or something in the
+/// kernel is missing, which its message names; else if programs cannot be loaded, or rtnetlink does not list the devices.
 pub(super) fn prove(kernel: &Kernel, name: &str) -> anyhow::Result<Vec<Proof>> {
     let is_absent = || Usage::new(format!("no device is named '{name}'"));
     let ifindex = nix::net::if_::if_nametoindex(name).map_err(|_| is_absent())?;

@@ -39,7 +39,8 @@ struct Note {
 ///
 /// # Errors
 ///
-/// [`nettop_kernel::Refusal`], as for loading.
+/// [`nettop_kernel::Refusal`] if a capability or something in the kernel is missing, which its message names; else the
+/// error of loading or attaching. What another daemon left is no reason to fail: what cannot be used is logged.
 pub fn start(kernel: &Kernel, limits: Limits) -> anyhow::Result<(Programs, String)> {
     let layout = kernel.layout(limits);
     let given = given_by_systemd(PREFIX);
