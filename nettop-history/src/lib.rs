@@ -24,11 +24,12 @@ mod writer;
 pub use condition::Condition;
 pub use limits::{Keep, Limits};
 pub use moment::{local_time, moment, unix_now_s};
+/// What a question and an answer have in common with documents.
+pub use nettop_model::{By, ContainerNames, Names};
 pub use plan::{HOUR_S, MINUTE_S, Part, Resolution};
-pub use query::{Answer, AnswerRow, Boot, By, Names, Order, Question, Reader};
+pub use query::{Answer, AnswerRow, Boot, Order, Question, Reader};
 pub use slot::{
-    Ancestor, ContainerNames, Counters, Device, DeviceBalance, DirectionBalance, DropKind, Dropped, SLOT_S, Slot, Tick,
-    Who,
+    Ancestor, Counters, Device, DeviceBalance, DirectionBalance, DropKind, Dropped, SLOT_S, Slot, Tick, Who,
 };
 pub use store::{Origin, Store};
 pub use trouble::Trouble;

@@ -2,9 +2,10 @@
 
 use std::{collections::HashMap, hash::Hash};
 
+use nettop_model::ContainerNames;
 use rusqlite::{Connection, params};
 
-use crate::slot::{Ancestor, ContainerNames, Device, DropKind, Who};
+use crate::slot::{Ancestor, Device, DropKind, Who};
 
 /// Entries of each kind that a start reads. A forgotten one gets a new number: readers group by identity.
 const MAX_READ_NAMES: usize = 65_536;
@@ -208,13 +209,13 @@ impl Names {
         if self.containers.get(&id) == Some(names) {
             return Ok(());
         }
-        let ContainerNames { name, image, runtime, pod, pod_container, workload } = names;
+        let ContainerNames { container_name, image, runtime, pod, pod_container, workload } = names;
         let mut update = connection.prepare_cached(
             "UPDATE container SET name = coalesce(?2, name), image = coalesce(?3, image), runtime = coalesce(?4, runtime),
                  pod = coalesce(?5, pod), pod_container = coalesce(?6, pod_container), workload = coalesce(?7, workload)
              WHERE id = ?1",
         )?;
-        if update.execute(params![id, name, image, runtime, pod, pod_container, workload])? > 0 {
+        if update.execute(params![id, container_name, image, runtime, pod, pod_container, workload])? > 0 {
             self.containers.used.insert(id, names.clone());
         }
         Ok(())

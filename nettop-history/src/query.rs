@@ -10,39 +10,13 @@ mod sums;
 pub use boots::Boot;
 pub use reader::Reader;
 
+use nettop_model::{By, ContainerNames, Names};
+
 use crate::{
     condition::Condition,
     plan::{HOUR_S, Part, Resolution, plan},
-    slot::{ContainerNames, Counters, Who},
+    slot::{Counters, Who},
 };
-
-/// What rows are about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum By {
-    Process,
-    Program,
-    Unit,
-    User,
-    Device,
-    Container,
-    Script,
-    /// The first ancestor that is no shell.
-    Parent,
-    Pod,
-}
-
-/// Which processes are asked about; of each kind one has to match, none is everything.
-#[derive(Clone, Debug, Default)]
-pub struct Names {
-    /// How the name begins.
-    pub commands: Vec<String>,
-    /// With or without `.service`.
-    pub units: Vec<String>,
-    /// A name, or how an id begins.
-    pub containers: Vec<String>,
-    /// `namespace/name`, or the name alone.
-    pub pods: Vec<String>,
-}
 
 /// What comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use nettop_model::ContainerNames;
+
 /// Length of a slot, and the finest resolution there is. Slots begin at multiples of it.
 pub const SLOT_S: i64 = 10;
 
@@ -25,19 +27,6 @@ pub struct Who {
     /// Those that started it, the parent first.
     pub parents: Vec<Ancestor>,
     pub device: Device,
-}
-
-/// Names of a container: the latest count for all that it ever did.
-#[derive(Clone, Default, Debug, PartialEq, Eq)]
-pub struct ContainerNames {
-    pub name: Option<String>,
-    pub image: Option<String>,
-    pub runtime: Option<String>,
-    /// namespace/name
-    pub pod: Option<String>,
-    /// The container's in the pod.
-    pub pod_container: Option<String>,
-    pub workload: Option<String>,
 }
 
 /// A process above.
@@ -143,7 +132,7 @@ pub struct Slot {
     pub samples: HashMap<Who, Counters>,
     pub devices: HashMap<Device, DeviceBalance>,
     pub drops: HashMap<(DropKind, Who), Dropped>,
-    /// By id, whether they have rows or not.
+    /// By id, whether they have rows or not. The latest names count for all that a container ever did.
     pub containers: HashMap<String, ContainerNames>,
     /// The writer's number for the slot, rising: it finds the slot by it.
     pub flush: i64,

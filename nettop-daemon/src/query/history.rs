@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use nettop_history::{By, Condition, Keep, Order};
+use nettop_history::{Condition, Keep, Order};
+use nettop_model::By;
 
 use super::{
     format::Format,
@@ -61,7 +62,7 @@ pub struct HistoryQuery {
     pub last_boot: bool,
     /// What a row is about
     #[arg(long, value_enum, default_value_t)]
-    pub by: nettop_model::By,
+    pub by: By,
     /// What comes first
     #[arg(short, long, value_name = "COLUMN", value_enum, default_value_t)]
     pub sort: OrderArg,
@@ -91,7 +92,7 @@ impl Default for HistoryQuery {
             from: None,
             to: None,
             last_boot: false,
-            by: nettop_model::By::default(),
+            by: By::default(),
             sort: OrderArg::default(),
             top: defaults::HISTORY_TOP_ROWS,
             when: None,
@@ -140,21 +141,6 @@ pub enum OrderArg {
     Retrans,
 }
 
-/// The history's own word.
-pub const fn by(by: nettop_model::By) -> By {
-    match by {
-        nettop_model::By::Process => By::Process,
-        nettop_model::By::Program => By::Program,
-        nettop_model::By::Unit => By::Unit,
-        nettop_model::By::User => By::User,
-        nettop_model::By::Device => By::Device,
-        nettop_model::By::Container => By::Container,
-        nettop_model::By::Script => By::Script,
-        nettop_model::By::Parent => By::Parent,
-        nettop_model::By::Pod => By::Pod,
-    }
-}
-
 impl Value for OrderArg {
     fn from_text(text: &str) -> Result<Self, String> {
         word(text)
@@ -166,7 +152,7 @@ impl Value for OrderArg {
 }
 
 impl OrderArg {
-    pub const fn of(self) -> Order {
+    pub const fn order(self) -> Order {
         match self {
             Self::Bytes => Order::Bytes,
             Self::XmitKb => Order::TxBytes,

@@ -3,15 +3,12 @@
 use std::fs;
 
 use anyhow::Context as _;
-use nettop_history::{Boot, HOUR_S, MINUTE_S, Names, Question, Reader, SLOT_S, moment, unix_now_s};
-use nettop_model::{By, history::Document};
+use nettop_history::{Boot, HOUR_S, MINUTE_S, Question, Reader, SLOT_S, moment, unix_now_s};
+use nettop_model::{By, Names, history::Document};
 
 use super::document::document;
 pub use super::document::utc;
-use crate::{
-    error::Usage,
-    query::history::{HistoryQuery, by},
-};
+use crate::{error::Usage, query::history::HistoryQuery};
 
 /// What `--last-boot` shows.
 const LAST_BOOT_PERIOD_S: i64 = 600;
@@ -33,8 +30,8 @@ pub fn answer(query: &HistoryQuery, reader: &Reader) -> anyhow::Result<Document>
         boot: boot.as_ref().map(|boot| boot.id),
         from,
         to,
-        by: by(query.by),
-        order: query.sort.of(),
+        by: query.by,
+        order: query.sort.order(),
         top: query.top,
         when: query.when.clone(),
         names: names(query)?,
@@ -48,8 +45,7 @@ pub fn answer(query: &HistoryQuery, reader: &Reader) -> anyhow::Result<Document>
 ///
 /// [`Usage`] if they are to be selected of devices, which count for all processes.
 fn names(query: &HistoryQuery) -> anyhow::Result<Names> {
-    let nettop_model::Names { commands, units, containers, pods } = query.names.with(&query.command);
-    let names = Names { commands, units, containers, pods };
+    let names = query.names.with(&query.command);
     if query.by == By::Device && !names.is_empty() {
         return Err(Usage::new("devices count for all processes: leave out -c, --unit, --container and --pod").into());
     }

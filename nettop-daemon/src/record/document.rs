@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use nettop_history::{Ancestor, Answer, AnswerRow, Boot, Counters, Part};
 use nettop_model::{
-    By, ContainerNames,
+    By,
     history::{Document, Gap, LastBoot, Others, Quality, Resolution, Row, SCHEMA},
     snapshot::{Amount, Parent, Traffic},
 };
@@ -69,7 +69,7 @@ fn of_row(by: By, row: &AnswerRow, answer: &Answer, users: &mut Option<Users>) -
         script: who.script.clone(),
         unit: who.unit.clone(),
         container: who.container.clone(),
-        names: container(&row.container),
+        names: row.container.clone(),
         parents: who.parents.iter().map(parent).collect(),
         device: who.device.name.clone(),
         processes: (by != By::Device).then_some(row.processes),
@@ -83,18 +83,6 @@ fn of_row(by: By, row: &AnswerRow, answer: &Answer, users: &mut Option<Users>) -
             .zip(&row.sparkline)
             .map(|(at, bytes)| is_measured(at, row, answer).then_some(*bytes))
             .collect(),
-    }
-}
-
-fn container(names: &nettop_history::ContainerNames) -> ContainerNames {
-    let names = names.clone();
-    ContainerNames {
-        container_name: names.name,
-        image: names.image,
-        runtime: names.runtime.map(Into::into),
-        pod: names.pod,
-        pod_container: names.pod_container,
-        workload: names.workload,
     }
 }
 

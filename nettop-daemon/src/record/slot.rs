@@ -5,12 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use nettop_history::{
-    Ancestor, ContainerNames, Counters, Device, DeviceBalance, DirectionBalance, DropKind, Slot, Who,
-};
+use nettop_history::{Ancestor, Counters, Device, DeviceBalance, DirectionBalance, DropKind, Slot, Who};
 
 use nettop_model::{
-    Snapshot,
+    ContainerNames, Snapshot,
     drops::Class,
     passes_on,
     snapshot::{self, Parent},
@@ -27,7 +25,7 @@ pub fn add(slot: &mut Slot, snapshot: &Snapshot) {
             // Its processes share them.
             && seen.insert(Arc::as_ptr(&row.names))
         {
-            slot.containers.insert(id.clone(), container(&row.names));
+            slot.containers.insert(id.clone(), ContainerNames::clone(&row.names));
         }
         let process = (row.pid, row.start_time_ns);
         let is_mentioned = mentioned.contains(&process);
@@ -79,18 +77,6 @@ pub fn add(slot: &mut Slot, snapshot: &Snapshot) {
         slot.devices.entry(key).or_default().add(&balance);
     }
     drops(slot, snapshot, &names);
-}
-
-fn container(names: &nettop_model::ContainerNames) -> ContainerNames {
-    let names = names.clone();
-    ContainerNames {
-        name: names.container_name,
-        image: names.image,
-        runtime: names.runtime.map(Into::into),
-        pod: names.pod,
-        pod_container: names.pod_container,
-        workload: names.workload,
-    }
 }
 
 fn ancestor(parent: &Parent) -> Ancestor {

@@ -1,9 +1,10 @@
 //! Names of the shown rows: read one by one, and folded at once.
 
+use nettop_model::{By, ContainerNames};
 use rusqlite::{Connection, OptionalExtension as _, Row, Statement};
 
-use super::{AnswerRow, By};
-use crate::slot::{Ancestor, ContainerNames, Device, OTHER, Who};
+use super::AnswerRow;
+use crate::slot::{Ancestor, Device, OTHER, Who};
 
 /// More of one process are not recorded.
 const MAX_RECORDED_ANCESTORS: usize = 8;
@@ -50,9 +51,9 @@ pub(super) fn read(connection: &Connection, by: By, rows: &mut [AnswerRow]) -> r
             device,
         };
         let container = ContainerNames {
-            name: row.get(15)?,
+            container_name: row.get(15)?,
             image: row.get(16)?,
-            runtime: row.get(17)?,
+            runtime: row.get::<_, Option<String>>(17)?.map(Into::into),
             pod: row.get(18)?,
             pod_container: row.get(19)?,
             workload: row.get(20)?,
@@ -71,7 +72,7 @@ pub(super) fn read(connection: &Connection, by: By, rows: &mut [AnswerRow]) -> r
             }
             (false, false) => {
                 shown.who.keep_common(&who);
-                shown.container.keep_common(&container);
+                keep_common_names(&mut shown.container, &container);
             }
         }
     }
@@ -93,7 +94,9 @@ fn name(by: By, who: &Who, container: &ContainerNames) -> String {
         },
         By::Unit => or_none(&who.unit),
         By::User => who.uid.map_or_else(|| "-".into(), |uid| uid.to_string()),
-        By::Container => or_none(if container.name.is_some() { &container.name } else { &who.container }),
+        By::Container => {
+            or_none(if container.container_name.is_some() { &container.container_name } else { &who.container })
+        }
         By::Script => or_none(&who.script),
         By::Parent => or_none(&who.parents.iter().find(|parent| !parent.passes_on).map(|parent| parent.comm.clone())),
         By::Pod => or_none(&container.pod),
@@ -179,16 +182,14 @@ impl Who {
     }
 }
 
-impl ContainerNames {
-    /// Keeps what another has as well.
-    fn keep_common(&mut self, other: &Self) {
-        common(&mut self.name, other.name.as_ref());
-        common(&mut self.image, other.image.as_ref());
-        common(&mut self.runtime, other.runtime.as_ref());
-        common(&mut self.pod, other.pod.as_ref());
-        common(&mut self.pod_container, other.pod_container.as_ref());
-        common(&mut self.workload, other.workload.as_ref());
-    }
+/// Keeps what another has as well.
+fn keep_common_names(mine: &mut ContainerNames, other: &ContainerNames) {
+    common(&mut mine.container_name, other.container_name.as_ref());
+    common(&mut mine.image, other.image.as_ref());
+    common(&mut mine.runtime, other.runtime.as_ref());
+    common(&mut mine.pod, other.pod.as_ref());
+    common(&mut mine.pod_container, other.pod_container.as_ref());
+    common(&mut mine.workload, other.workload.as_ref());
 }
 
 fn common<T: PartialEq>(mine: &mut Option<T>, theirs: Option<&T>) {

@@ -1,15 +1,9 @@
 //! Which processes are asked about, by number.
 
+use nettop_model::By;
 use rusqlite::{Connection, params_from_iter};
 
-use super::{By, Names, Question};
-
-impl Names {
-    /// Whether everything is asked about.
-    pub const fn is_empty(&self) -> bool {
-        self.commands.is_empty() && self.units.is_empty() && self.containers.is_empty() && self.pods.is_empty()
-    }
-}
+use super::Question;
 
 /// Notes them in `wanted`, unless all are.
 pub(super) fn note(connection: &Connection, question: &Question) -> rusqlite::Result<()> {

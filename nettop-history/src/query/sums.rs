@@ -1,9 +1,10 @@
 //! Sums by process, by what it belongs to, or by device. SQLite adds, sorts and cuts them in temporary tables: in a bounded
 //! cache, beyond that in a file. Only the shown rows are held here.
 
+use nettop_model::By;
 use rusqlite::{Row, params};
 
-use super::{Answer, AnswerRow, By, Order, Question, Reader, names, select, selection};
+use super::{Answer, AnswerRow, Order, Question, Reader, names, select, selection};
 use crate::{
     plan::Part,
     slot::{Counters, OTHER},

@@ -52,7 +52,8 @@ fn new_programs(ts: i64, number: u32) -> Slot {
         who.device.name = Some(name.clone());
         who.parents[0].start_time_ns = ts.unsigned_abs();
         who.container = Some(name.clone());
-        slot.containers.insert(name.clone(), ContainerNames { name: Some(name.clone()), ..ContainerNames::default() });
+        slot.containers
+            .insert(name.clone(), ContainerNames { container_name: Some(name.clone()), ..ContainerNames::default() });
         slot.samples.insert(who.clone(), counters(1000));
         let kind = DropKind { reason: name, class: "routing".into(), ..DropKind::default() };
         slot.drops.insert((kind, who), Dropped { packets: 1, bytes: 1 });

@@ -262,8 +262,11 @@ fn only_processes_of_these_names_are_added_up() {
     let mut slot = slot(BEGIN, &moved);
     let contained = Who { container: Some("0123abcd".into()), ..super::who(20) };
     slot.samples.insert(contained, counters(1 << 20));
-    let names =
-        ContainerNames { name: Some("front".into()), pod: Some("shop/front-1".into()), ..ContainerNames::default() };
+    let names = ContainerNames {
+        container_name: Some("front".into()),
+        pod: Some("shop/front-1".into()),
+        ..ContainerNames::default()
+    };
     slot.containers.insert("0123abcd".into(), names);
     open(&path).write(&[slot]).unwrap();
     let sent = |by, names: Names| {
@@ -309,14 +312,14 @@ fn a_container_has_the_names_that_were_known_last() {
     };
     let text = |text: &str| Some(text.to_owned());
     // Not at all; known when it is silent; by the path alone; then what the runtime says; then by a daemon that may not read it.
-    let by_path = ContainerNames { runtime: text("docker"), ..ContainerNames::default() };
+    let by_path = ContainerNames { runtime: Some("docker".into()), ..ContainerNames::default() };
     let mut unnamed = slot(BEGIN - 20, &[]);
     for id in ["silent", "unknown"] {
         unnamed.samples.insert(Who { container: text(id), ..super::who(30) }, counters(1));
     }
     let mut silent = slot(BEGIN - 10, &[]);
     for id in ["silent", "stranger"] {
-        let names = ContainerNames { name: text(&format!("{id} one")), ..ContainerNames::default() };
+        let names = ContainerNames { container_name: text(&format!("{id} one")), ..ContainerNames::default() };
         silent.containers.insert(id.into(), names);
     }
     open(&path).write(&[unnamed, silent]).unwrap();
@@ -328,7 +331,12 @@ fn a_container_has_the_names_that_were_known_last() {
         Connection::open(&path).unwrap().query_row("SELECT count(*) FROM container", [], |row| row.get(0)).unwrap();
     assert_eq!(noted, 2, "of a stranger there is no row");
     write(BEGIN, by_path.clone());
-    let named = ContainerNames { name: text("web"), image: text("nginx"), pod: text("shop/web-0"), ..by_path.clone() };
+    let named = ContainerNames {
+        container_name: text("web"),
+        image: text("nginx"),
+        pod: text("shop/web-0"),
+        ..by_path.clone()
+    };
     write(BEGIN + 10, named.clone());
     write(BEGIN + 20, by_path);
     for (by, name) in [(By::Container, "web"), (By::Pod, "shop/web-0")] {
