@@ -40,37 +40,45 @@ pub struct DeviceBalance {
 /// undecided + unattributed, and packets alike.
 #[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DirectionBalance {
-    /// By the device's own counter.
+    /// By the device's own counter, as rtnetlink reports it; `link_header_bytes` of its basis tells whether with link
+    /// headers.
     pub bytes: u64,
+    /// By the device's own counter: `packets` of its basis tells how super-packets count.
     pub packets: u64,
     /// Rows of processes, and overflow rows.
     pub attributed_bytes: u64,
+    /// IP packets on the wire: a super-packet counts as its segments.
     pub attributed_packets: u64,
     /// Rows of the kernel.
     pub kernel_bytes: u64,
+    /// IP packets on the wire.
     pub kernel_packets: u64,
     /// What this machine received and sent again, routed or bridged.
     #[serde(default)]
     pub forwarded_bytes: u64,
+    /// IP packets on the wire.
     #[serde(default)]
     pub forwarded_packets: u64,
     /// What devices on this one have counted, as this one counts it, with link headers: of a VLAN on it, of a bridge or bond
     /// that it is part of.
     #[serde(default)]
     pub upper_bytes: u64,
+    /// As this device counts them.
     #[serde(default)]
     pub upper_packets: u64,
     /// Of all these, what came around by loopback or was received by several sockets, and the device counted once or never.
     pub copied_bytes: u64,
+    /// IP packets on the wire.
     pub copied_packets: u64,
     /// Of those, segments and their headers that the device did not count: it counted super-packets.
     pub offload_bytes: u64,
+    /// Of each such super-packet, all segments but one.
     pub offload_packets: u64,
     /// Link headers, where the device counts them.
     pub link_header_bytes: u64,
     /// Padding that the device counted: of short frames, or before encryption.
     pub padding_bytes: u64,
-    /// The difference on a device whose counting is not known.
+    /// The difference on a device whose counting is not known; negative where the device counted less.
     pub undecided_bytes: i64,
     pub undecided_packets: i64,
     /// Of those, what the device has not counted yet: it is in a queue, or the device's counters lag.

@@ -36,6 +36,7 @@ pub struct Document {
     pub container_names: Vec<ContainerNames>,
     /// What reports will not have.
     pub lacking: Vec<Word>,
+    /// How long it took to load and attach all programs; null if that was not done.
     pub load_ms: Option<u64>,
     pub programs: Vec<Program>,
 }

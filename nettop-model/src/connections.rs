@@ -33,26 +33,34 @@ pub struct Record {
     pub parents: Vec<Parent>,
     pub uid: Option<u32>,
     pub user: Option<String>,
+    /// tcp or udp
     pub protocol: Word,
+    /// 4 or 6; 4 also where a socket of IPv6 has a peer of IPv4.
     pub ip_version: u8,
+    /// As a number; an address of one link has its device, as `fe80::1%eth0`.
     pub local: String,
     pub local_port: u16,
+    /// As a number; an address of one link has its device, as `fe80::1%eth0`.
     pub remote: String,
     pub remote_port: u16,
+    /// Inode number of the network namespace.
     pub netns: u32,
+    /// Low half of its cookie: another namespace may have got the inode number since.
     pub netns_cookie: u32,
     /// Since the connection was established; of opened and failed ones, since it was asked for.
     pub duration_us: Option<u64>,
-    /// Of TCP data, each byte once; of UDP IP packets.
+    /// Only of closed. Of TCP data, each byte once; of UDP IP packets, a super-packet's headers once.
     pub sent_bytes: Option<u64>,
+    /// As `sent_bytes`.
     pub received_bytes: Option<u64>,
-    /// Of UDP.
+    /// Only of closed, of UDP: IP packets, a super-packet counting once.
     pub sent_packets: Option<u64>,
+    /// As `sent_packets`.
     pub received_packets: Option<u64>,
-    /// Of TCP.
+    /// Only of closed, of TCP: segments that were sent again.
     pub retransmits: Option<u32>,
     /// finished, aborted, reset, refused, timed out, given up, not sent, silence, …
     pub outcome: Option<Word>,
-    /// Name of the error number.
+    /// Name of the socket's error number, as ECONNRESET; only of TCP.
     pub error: Option<String>,
 }

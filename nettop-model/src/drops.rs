@@ -54,14 +54,21 @@ pub struct DropReport {
     pub location: String,
     /// TCP, UDP, ICMP, ARP and so on, or the number of one that has no name here.
     pub protocol: Option<String>,
-    /// Null if neither a socket nor a device has it.
+    /// Inode number of the network namespace; null if neither a socket nor a device has it.
     pub netns: Option<u32>,
+    /// Low half of the namespace's cookie: another may have got the inode number since.
     pub netns_cookie: Option<u32>,
+    /// Null if the packet was on none, or its name is not known.
     pub device: Option<String>,
+    /// Null if the packet was on no device.
     pub ifindex: Option<u32>,
+    /// Null for what is the kernel's and no thread's, and where no owner was found.
     pub pid: Option<u32>,
+    /// When the process started, since boot.
     pub start_time_ns: Option<u64>,
     pub uid: Option<u32>,
+    /// Escaped, a kernel thread's in brackets; `[kernel]` and `[overflow]` where the owner is no process. Null where no owner
+    /// was found, or it ended long before.
     pub comm: Option<String>,
     /// How the owner was found: receiver (the kernel reported the socket), packet (it had its socket), address (the last to
     /// bind its destination), listener, none.

@@ -25,12 +25,15 @@ pub struct Snapshot {
     pub schema: Word,
     /// Version of nettopd.
     pub version: Word,
+    /// Name of this machine, as `uname -n` has it, escaped.
     pub host: String,
     /// Identity of this boot; with `pid` and `start_time_ns` it names a process for all time.
     pub boot_id: String,
+    /// Release of the running kernel, as `uname -r` has it.
     pub kernel: String,
     /// End of the interval, RFC 3339.
     pub time: String,
+    /// From the last reading to this one, by a clock that is not set.
     pub interval_ms: u64,
     /// How long reading the ledger took.
     pub read_us: u64,
@@ -119,6 +122,8 @@ pub struct RowReport {
     pub ifindex: Option<u32>,
     /// How the owner was found: user, creator, listener, holder, kernel, overflow.
     pub owner: Word,
+    /// Whether the process has ended. Its row is given back after its last traffic was reported; the document's
+    /// `exited` has its total then.
     pub exited: bool,
     pub interval: Traffic,
     /// Since `accounting_since`.

@@ -86,15 +86,23 @@ pub struct SocketReport {
 /// What TCP knows of a connection. Null: this kernel does not show it.
 #[derive(Serialize, Deserialize, JsonSchema, PartialEq, Eq, Debug)]
 pub struct Tcp {
+    /// Smoothed round-trip time (`srtt_us`).
     pub rtt_us: Option<u32>,
+    /// Congestion window (`snd_cwnd`).
     pub cwnd_segments: Option<u32>,
+    /// Segments that were sent again, since the connection began (`total_retrans`).
     pub retransmits: Option<u32>,
-    /// Sent, and acknowledged.
+    /// Sent, and acknowledged (`bytes_acked`). SYN and FIN may count as a byte each.
     pub acked_bytes: Option<u64>,
+    /// Received in order (`bytes_received`). The FIN counts as a byte.
     pub received_bytes: Option<u64>,
+    /// All, also repeated ones and those without data (`segs_out`).
     pub segments_sent: Option<u32>,
+    /// All, also repeated ones and those without data (`segs_in`).
     pub segments_received: Option<u32>,
+    /// Those with data, repeated ones included (`data_segs_out`).
     pub data_segments_sent: Option<u32>,
+    /// Those with data, repeated ones included (`data_segs_in`).
     pub data_segments_received: Option<u32>,
 }
 

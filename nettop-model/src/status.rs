@@ -25,6 +25,7 @@ pub struct Status {
     pub pid: u32,
     /// RFC 3339.
     pub started: String,
+    /// Since `started`, by a clock that is not set and stands still while the machine sleeps.
     pub uptime_s: u64,
     /// Null until the first interval is over.
     pub last: Option<LastInterval>,
@@ -45,6 +46,7 @@ pub struct Status {
 pub struct LastInterval {
     /// Its end, RFC 3339.
     pub time: String,
+    /// From the reading before it to its own, by a clock that is not set.
     pub interval_ms: u64,
     /// Since its end, by a clock that is not set.
     pub age_ms: u64,

@@ -16,12 +16,17 @@ pub struct Record {
     pub event: Word,
     /// RFC 3339, UTC, from the kernel's clock.
     pub time: String,
+    /// Of the process (thread group).
     pub pid: u32,
+    /// Of the thread that called.
     pub tid: u32,
+    /// When the process started, since boot.
     pub start_time_ns: u64,
+    /// Of the process, in the initial user namespace.
     pub uid: u32,
     /// Of the thread.
     pub comm: String,
+    /// A system call, as `sendto`, or a function of the kernel's net/socket.c, as `__sys_sendto`.
     pub call: Word,
     /// Calls around it.
     pub depth: u32,
