@@ -94,6 +94,8 @@ pub const SKB_GSO_DODGY: u32 = 1 << 1;
 
 /// Of a kernel thread, unchanged since 2.6.
 pub const PF_KTHREAD: u32 = 0x0020_0000;
+/// Of a task that ends, set before its files are closed (`do_exit`).
+pub const PF_EXITING: u32 = 0x4;
 /// Of a worker, which runs the work of others: its name means nothing.
 pub const PF_WQ_WORKER: u32 = 0x20;
 /// The running system call is a 32-bit one (x86, asm/thread_info.h).

@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_get_current_task_btf};
 use nettop_common::{
     Netns, Owner, OwnerKey,
-    abi::{PF_KTHREAD, PF_WQ_WORKER, TS_COMPAT},
+    abi::{PF_EXITING, PF_KTHREAD, PF_WQ_WORKER, TS_COMPAT},
     log::Hook,
     offsets::ABSENT,
 };
@@ -43,6 +43,11 @@ impl Task {
     #[inline(always)]
     pub fn is_worker(self) -> bool {
         load::<u32>(self.0, &kernel::TASK_FLAGS) & PF_WQ_WORKER != 0
+    }
+
+    #[inline(always)]
+    pub fn is_exiting(self) -> bool {
+        load::<u32>(self.0, &kernel::TASK_FLAGS) & PF_EXITING != 0
     }
 
     #[inline(always)]

@@ -123,3 +123,20 @@ fn run(program: &str, options: &[&str], last: &Path) {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{program} {options:?} {}: {said}", last.display());
 }
+
+/// A file system that answers no write, until dropped.
+pub struct Frozen(PathBuf);
+
+impl Frozen {
+    /// Freezes the file system that is mounted there.
+    pub fn new(folder: &Path) -> Self {
+        assert!(Command::new("fsfreeze").arg("--freeze").arg(folder).status().unwrap().success());
+        Self(folder.into())
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let _ = Command::new("fsfreeze").arg("--unfreeze").arg(&self.0).status();
+    }
+}

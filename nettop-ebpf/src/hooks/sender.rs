@@ -36,6 +36,10 @@ pub fn find(ctx: &SkBuffContext, tag: &mut SocketTag, sk: *mut bpf_sock) -> Ref 
     if is_kernels || user.task.is_kernel_thread() || !is_sending(ctx, tag, sk) {
         return Ref::NONE;
     }
+    // `do_exit` reports a process's end before it closes its files: its rows may have left, and are not made again.
+    if user.task.is_exiting() && owners::find(&user.key).is_none() {
+        return Ref::NONE;
+    }
     tags::assign_owner(tag, &user, attribution::USER)
 }
 

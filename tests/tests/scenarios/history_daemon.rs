@@ -6,7 +6,7 @@ use std::{
     net::UdpSocket,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     sync::mpsc::{Receiver, channel},
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -15,7 +15,7 @@ use std::{
 use nettop_model::Snapshot;
 use nettop_tests::{
     Moved, Namespace, Process,
-    history::{Mount, image},
+    history::{Frozen, Mount, image},
     nettopd_command, run_nettopd, set_name,
 };
 use nix::{
@@ -143,22 +143,6 @@ fn fill(path: &Path) {
     let mut end = 0;
     while file.write_at(&[1; 4096], end).is_ok_and(|written| written == 4096) {
         end += 4096;
-    }
-}
-
-/// A file system that answers no write, until dropped.
-struct Frozen(PathBuf);
-
-impl Frozen {
-    fn new(folder: &Path) -> Self {
-        assert!(Command::new("fsfreeze").arg("--freeze").arg(folder).status().unwrap().success());
-        Self(folder.into())
-    }
-}
-
-impl Drop for Frozen {
-    fn drop(&mut self) {
-        let _ = Command::new("fsfreeze").arg("--unfreeze").arg(&self.0).status();
     }
 }
 

@@ -17,6 +17,7 @@ mod deferred;
 mod devices;
 mod drop_places;
 mod drops;
+mod exiting;
 mod floor;
 mod forwarded;
 mod frames;

@@ -54,7 +54,7 @@ const EVERYWHERE: [&str; 1] = ["troubles::a_listener_whose_maker_has_ended_is_it
 
 /// How nettopd is used, asked and installed, and what becomes of its history, is the same on every kernel. Others take too
 /// much for an emulated machine.
-pub const HERE_ONLY: [&str; 17] = [
+pub const HERE_ONLY: [&str; 18] = [
     "addresses::",
     "api::",
     "archive::",
@@ -62,6 +62,7 @@ pub const HERE_ONLY: [&str; 17] = [
     "churn::",
     "connections::a_flood",
     "crowds::",
+    "exiting::",
     "history",
     "limits::",
     "names::more",
