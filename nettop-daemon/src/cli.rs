@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    commands::{connections::ConnectionsArgs, packets::PacketsArgs, trace::TraceArgs},
+    commands::{
+        check::CheckArgs, connections::ConnectionsArgs, packets::PacketsArgs, status::StatusArgs, trace::TraceArgs,
+    },
     config::settings::{ConfigArgs, DaemonArgs},
     query::{
-        format::DocumentFormat,
         global::Global,
         history::HistoryArgs,
         report::{DropsArgs, ReportArgs},
@@ -39,10 +40,7 @@ pub struct Cli {
 #[derive(Subcommand, Debug, Clone)]
 pub enum Command {
     /// Show the state of the daemon
-    Status {
-        #[arg(long, default_value = "text")]
-        format: DocumentFormat,
-    },
+    Status(StatusArgs),
     /// Run as a service: measure, record and answer until stopped; print nothing
     Daemon(Box<DaemonArgs>),
     /// Look at the configuration of the daemon
@@ -60,13 +58,7 @@ pub enum Command {
     /// Show what was recorded: who moved how much, at any time that is kept
     History(HistoryArgs),
     /// Show what this kernel offers, which hooks are used, and whether they count right; attach nothing for good
-    Check {
-        #[arg(long, default_value = "text")]
-        format: DocumentFormat,
-        /// Watch this device for ten seconds, and show whether what passes explains its counters
-        #[arg(long, value_name = "DEVICE")]
-        device: Option<String>,
-    },
+    Check(CheckArgs),
     /// Print completions for a shell, to be put where it looks for them
     Completions { shell: clap_complete::Shell },
     /// Write the manual pages into a folder
@@ -81,9 +73,13 @@ answers there, 77 not permitted, 78 wrong configuration.";
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use clap::CommandFactory as _;
+    use clap_complete::Shell;
 
     use super::*;
+    use crate::commands::manual;
 
     #[test]
     fn the_definition_is_sound() {
@@ -92,15 +88,16 @@ mod tests {
 
     #[test]
     fn what_goes_with_every_command_may_stand_before_it_and_nothing_else() {
-        let of = |words: &[&str]| Cli::of([&["nettopd"], words].concat()).map_err(|error| error.to_string());
-        let verbose = of(&["-vv", "--standalone", "sockets", "-l"]).unwrap();
+        let parse =
+            |words: &[&str]| Cli::parse_words([&["nettopd"], words].concat()).map_err(|error| error.to_string());
+        let verbose = parse(&["-vv", "--standalone", "sockets", "-l"]).unwrap();
         assert_eq!((verbose.global.verbose, verbose.global.standalone), (2, true));
         for stray in [&["--once", "sockets"][..], &["5", "drops"], &["-p", "1", "history"], &["--rows", "100", "check"]]
         {
-            let error = of(stray).unwrap_err();
+            let error = parse(stray).unwrap_err();
             assert!(error.contains("cannot be used before"), "{stray:?}: {error}");
         }
-        assert!(of(&["5", "2"]).is_ok() && of(&["-i", "lo", "--once"]).is_ok());
+        assert!(parse(&["5", "2"]).is_ok() && parse(&["-i", "lo", "--once"]).is_ok());
     }
 
     #[test]
@@ -110,5 +107,34 @@ mod tests {
         }
         assert!(Cli::try_parse_from(["nettopd", "0.2", "3"]).is_ok());
         assert!(Cli::try_parse_from(["nettopd", "1", "0"]).is_err());
+    }
+
+    #[test]
+    fn every_command_has_a_page_with_its_options() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Cli::command();
+        manual::write_pages(command.clone(), folder.path()).unwrap();
+        command.build();
+        let shown = command.get_subcommands().filter(|command| !command.is_hide_set());
+        for command in shown.chain([&command]) {
+            let name = command.get_display_name().unwrap_or_else(|| command.get_name());
+            let page = fs::read_to_string(folder.path().join(format!("{name}.8"))).unwrap();
+            let options = command.get_arguments().filter(|argument| !argument.is_hide_set());
+            for long in options.filter_map(clap::Arg::get_long) {
+                assert!(page.contains(&format!("\\-\\-{}", long.replace('-', "\\-"))), "{name} --{long}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_shell_completes_every_command() {
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "nettopd", &mut script);
+            let script = String::from_utf8(script).unwrap();
+            for command in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
+                assert!(script.contains(command.get_name()), "{shell} {}", command.get_name());
+            }
+        }
     }
 }

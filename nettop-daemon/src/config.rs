@@ -59,23 +59,23 @@ impl Config {
     ///
     /// [`Fault`] for what cannot be read, is unknown, or is no value.
     pub fn load(file: Option<&Path>, flags: &Settings) -> Result<Self, Fault> {
-        Ok(Self::of(flags.clone().over(file::read(file)?)))
+        Ok(Self::new(flags.clone().over(file::read(file)?)))
     }
 
-    fn of(settings: Settings) -> Self {
+    fn new(settings: Settings) -> Self {
         let history = settings.history;
         Self {
             interval: settings.interval.unwrap_or(defaults::INTERVAL_S),
             rows: settings.rows.unwrap_or(defaults::ROWS),
             drop_kinds: settings.drop_kinds.unwrap_or(defaults::DROP_KINDS),
-            numeric: settings.numeric.unwrap_or(false),
-            container_names: settings.container_names.unwrap_or(true),
+            numeric: settings.numeric.unwrap_or(defaults::NUMERIC),
+            container_names: settings.container_names.unwrap_or(defaults::CONTAINER_NAMES),
             backend: settings.backend.unwrap_or_default(),
             log_level: settings.log_level.unwrap_or_default(),
             keep_capabilities: settings.keep_capabilities.unwrap_or_default(),
             socket: settings.socket.unwrap_or_else(|| defaults::SOCKET.into()),
             history: HistoryConfig {
-                enabled: history.enabled.unwrap_or(true),
+                enabled: history.enabled.unwrap_or(defaults::HISTORY_ENABLED),
                 file: history.file.unwrap_or_else(|| defaults::HISTORY_FILE.into()),
                 size_mb: history.size_mb.unwrap_or(defaults::HISTORY_SIZE_MB),
                 keep_days: history.keep_days.unwrap_or(defaults::HISTORY_KEEP.days),
@@ -140,40 +140,40 @@ mod tests {
     #[test]
     fn the_packaged_file_has_every_key_at_its_default() {
         let shipped = include_str!("../../packaging/nettopd.toml");
-        let default = Config::of(Settings::default());
+        let default = Config::new(Settings::default());
         assert_eq!(parsed(shipped), Settings::default(), "as shipped, it says nothing");
         // A key follows its mark at once, a sentence follows a space.
         let is_key = |line: &str| line.strip_prefix('#').is_some_and(|rest| rest.starts_with(char::is_alphabetic));
         let in_force: Vec<&str> = shipped.lines().map(|line| if is_key(line) { &line[1..] } else { line }).collect();
         let in_force = in_force.join("\n");
-        assert_eq!(Config::of(parsed(&in_force)), default);
+        assert_eq!(Config::new(parsed(&in_force)), default);
         let table: toml::Table = in_force.parse().unwrap();
         assert_eq!(table, toml::Table::try_from(&default).unwrap(), "a key is missing");
     }
 
     #[test]
     fn what_is_shown_says_the_same() {
-        let mut config = Config::of(Settings::default());
+        let mut config = Config::new(Settings::default());
         config.interval = 0.5;
         config.backend = BackendChoice::Kprobe;
         config.keep_capabilities = vec!["CAP_SYS_PTRACE".into()];
         config.history.keep_days = [1, 2, 3];
-        assert_eq!(Config::of(parsed(&config.shown())), config);
+        assert_eq!(Config::new(parsed(&config.shown())), config);
     }
 
     #[test]
     fn flags_go_over_files() {
         let file = parsed("interval = 2\nrows = 100\n[history]\nsize_mb = 7\nenabled = false");
         let flags = Settings { interval: Some(1.0), ..Settings::default() };
-        let config = Config::of(flags.over(file));
+        let config = Config::new(flags.over(file));
         assert_eq!((config.interval, config.rows, config.drop_kinds), (1.0, 100, 8192));
         assert_eq!((config.history.enabled, config.history.size_mb), (false, 7));
     }
 
     #[test]
     fn a_change_names_its_key_and_whether_it_waits() {
-        let old = Config::of(Settings::default());
-        let new = Config::of(parsed("interval = 2\nrows = 100\n[history]\nsize_mb = 7"));
+        let old = Config::new(Settings::default());
+        let new = Config::new(parsed("interval = 2\nrows = 100\n[history]\nsize_mb = 7"));
         let changes = old.changes(&new);
         let shown: Vec<_> = changes.iter().map(|c| (c.key.as_str(), c.old.as_str(), c.new.as_str())).collect();
         assert!(shown.contains(&("interval", "5.0", "2.0")), "{shown:?}");

@@ -15,6 +15,12 @@ pub const ONCE_INTERVAL_S: f64 = 1.0;
 pub const ROWS: u32 = 65_536;
 pub const DROP_KINDS: u32 = 8192;
 pub const LIMITS: Limits = Limits { rows: ROWS, drops: DROP_KINDS };
+/// Whether names of users are not looked up.
+pub const NUMERIC: bool = false;
+/// Whether names of containers are read.
+pub const CONTAINER_NAMES: bool = true;
+/// Whether the daemon records.
+pub const HISTORY_ENABLED: bool = true;
 /// Where the packaged daemon listens.
 pub const SOCKET: &str = "/run/nettopd/nettopd.sock";
 /// Where packages put the history.

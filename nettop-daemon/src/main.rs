@@ -4,6 +4,7 @@
 
 #![deny(unsafe_code)]
 
+mod bounds;
 mod cli;
 mod client;
 mod commands;
@@ -11,6 +12,8 @@ mod config;
 mod defaults;
 mod error;
 mod events;
+#[cfg(test)]
+mod example;
 #[cfg(test)]
 mod golden;
 mod identity;
@@ -48,7 +51,7 @@ fn main() -> ExitCode {
         // It has a log of its own.
         Some(Command::Daemon(_)) => {}
         // `check -v` also shows the programs' messages.
-        Some(Command::Check { .. }) if global.verbose > 0 => stderr::start(2),
+        Some(Command::Check(_)) if global.verbose > 0 => stderr::start(2),
         _ => stderr::start(global.verbose),
     }
     let done = match &command {
@@ -59,8 +62,8 @@ fn main() -> ExitCode {
         Some(Command::Trace(args)) => return trace::run(&global, args).unwrap_or_else(|error| fail(&error)),
         Some(Command::Sockets(args)) => sockets::run(&global, args),
         Some(Command::History(args)) => history::run(&global, args),
-        Some(Command::Status { format }) => status::run(&global, *format),
-        Some(Command::Check { format, device }) => check::run(&global, *format, device.as_deref()),
+        Some(Command::Status(args)) => status::run(&global, args),
+        Some(Command::Check(args)) => check::run(&global, args),
         Some(Command::Daemon(args)) => daemon::run(&global, args),
         Some(Command::Config(args)) => configuration::run(args),
         Some(Command::Completions { shell }) => manual::completions(Cli::command(), *shell),

@@ -15,8 +15,6 @@ mod slow_reader;
 mod socket;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-pub use tests::snapshot as snapshot_of_rows;
 
 pub use answers::Latest;
 pub use server::Server;

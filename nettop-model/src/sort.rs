@@ -5,10 +5,11 @@ use std::cmp::Reverse;
 use crate::snapshot::{GroupReport, RowReport};
 
 /// Columns to sort by: numbers largest first, the others in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum), value(rename_all = "snake_case"))]
 pub enum Sort {
     /// Packets both ways
+    #[default]
     Packets,
     Pid,
     Uid,

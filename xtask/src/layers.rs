@@ -16,7 +16,7 @@ use crate::{
 
 /// Modules of nettopd from the lowest to the highest. Those in one line do not know each other.
 const LAYERS: &[&[&str]] = &[
-    &["error", "defaults"],
+    &["error", "bounds", "defaults"],
     &["sys"],
     &["identity"],
     &["query"],

@@ -21,7 +21,7 @@ impl Cli {
     ///
     /// [`Usage`] if it is wrong, or if standard output cannot be written.
     pub fn read() -> anyhow::Result<Option<Self>> {
-        let error = match Self::of(std::env::args_os()) {
+        let error = match Self::parse_words(std::env::args_os()) {
             Ok(cli) => return Ok(Some(cli)),
             Err(error) => error,
         };
@@ -37,7 +37,9 @@ impl Cli {
     }
 
     /// What is not global belongs behind its sub-command: clap would pass over it.
-    pub(super) fn of(words: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Self, clap::Error> {
+    pub(super) fn parse_words(
+        words: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    ) -> Result<Self, clap::Error> {
         let mut definition = Self::command();
         let mut words: Vec<OsString> = words.into_iter().map(Into::into).collect();
         // `nettopd help sockets` is `nettopd sockets --help`.
@@ -124,7 +126,7 @@ mod tests {
     use super::*;
 
     fn refused(words: &[&str]) -> String {
-        one_line(&Cli::of([&["nettopd"], words].concat()).unwrap_err())
+        one_line(&Cli::parse_words([&["nettopd"], words].concat()).unwrap_err())
     }
 
     #[test]
@@ -143,7 +145,7 @@ mod tests {
 
     #[test]
     fn help_is_a_command() {
-        let help = |words: &[&str]| Cli::of([&["nettopd"], words].concat()).unwrap_err();
+        let help = |words: &[&str]| Cli::parse_words([&["nettopd"], words].concat()).unwrap_err();
         for (words, same) in [(&["help"][..], &["--help"][..]), (&["help", "sockets"], &["sockets", "--help"])] {
             assert_eq!(help(words).kind(), ErrorKind::DisplayHelp);
             assert_eq!(help(words).to_string(), help(same).to_string());

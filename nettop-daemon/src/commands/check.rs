@@ -7,6 +7,7 @@ mod proof;
 
 use std::os::unix::ffi::OsStrExt as _;
 
+use clap::Args;
 use nettop_kernel::{
     Kernel, Programs, Refusal, attach,
     ledger::Ledger,
@@ -26,14 +27,24 @@ use crate::{
     sys::{escape::escape, stdout},
 };
 
+/// `nettopd check`.
+#[derive(Args, Debug, Clone)]
+pub struct CheckArgs {
+    #[arg(long, value_enum, default_value_t)]
+    pub format: DocumentFormat,
+    /// Watch this device for ten seconds, and show whether what passes explains its counters
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
+}
+
 /// Checks, prints, and returns the refusal that the exit code reports.
 ///
 /// # Errors
 ///
 /// [`Refusal`] where nettopd cannot run, or if the report cannot be written.
-pub fn run(global: &Global, format: DocumentFormat, device: Option<&str>) -> anyhow::Result<()> {
-    let (report, refusal) = check(global, device);
-    let text = match format {
+pub fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<()> {
+    let (report, refusal) = check(global, args.device.as_deref());
+    let text = match args.format {
         DocumentFormat::Text => text(&report),
         DocumentFormat::Json => serde_json::to_string_pretty(&report)? + "\n",
     };

@@ -18,7 +18,10 @@ use crate::{
     query::{global::Global, report::Reports, unmatched, user::uids},
     record::choose::recorder,
     render::sink::Sink,
-    sys::{allocator, clock, runtime, signals::Signals, stdout},
+    sys::{
+        allocator, clock, runtime,
+        signals::{Signals, let_signals_end},
+    },
 };
 
 /// Reports to the end.
@@ -120,7 +123,7 @@ fn measure(global: &Global, reports: &Reports) -> anyhow::Result<()> {
                 }
                 if asked_at.is_some() {
                     // A second signal ends it without the last report.
-                    stdout::let_signals_end()?;
+                    let_signals_end()?;
                     sink.repeat_all();
                 }
                 let mut snapshot = sampler.sample(sink.skipped)?;

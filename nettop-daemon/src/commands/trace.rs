@@ -43,7 +43,7 @@ pub struct TraceArgs {
     /// End after this many lines
     #[arg(long, value_name = "LINES", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
-    #[arg(long, default_value = "text")]
+    #[arg(long, value_enum, default_value_t)]
     pub format: StreamFormat,
     /// A program to start and trace, with its arguments
     #[arg(last = true, value_name = "COMMAND")]

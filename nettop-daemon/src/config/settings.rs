@@ -2,6 +2,7 @@
 
 use std::{
     fmt::{Display, Formatter},
+    ops::RangeInclusive,
     path::PathBuf,
     str::FromStr as _,
 };
@@ -11,7 +12,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use crate::{
-    defaults,
+    bounds, defaults,
     query::{global::BackendChoice, history, report},
 };
 
@@ -56,16 +57,13 @@ pub struct Settings {
     #[arg(long, value_name = "SECONDS", value_parser = report::seconds)]
     #[serde(deserialize_with = "interval")]
     pub interval: Option<f64>,
-    #[arg(help = defaults::help(
-        "Most rows for processes; what does not fit is counted in overflow rows",
-        defaults::ROWS,
-    ))]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(64..=1_000_000))]
-    #[serde(deserialize_with = "within::<_, 64, 1_000_000>")]
+    #[arg(help = defaults::help(bounds::ROWS_HELP, defaults::ROWS))]
+    #[arg(long, value_parser = bounds::table_size())]
+    #[serde(deserialize_with = "table_size")]
     pub rows: Option<u32>,
-    #[arg(help = defaults::help("Most kinds of drops that are distinguished", defaults::DROP_KINDS))]
-    #[arg(long, value_name = "KINDS", value_parser = clap::value_parser!(u32).range(64..=1_000_000))]
-    #[serde(deserialize_with = "within::<_, 64, 1_000_000>")]
+    #[arg(help = defaults::help(bounds::DROP_KINDS_HELP, defaults::DROP_KINDS))]
+    #[arg(long, value_name = "KINDS", value_parser = bounds::table_size())]
+    #[serde(deserialize_with = "table_size")]
     pub drop_kinds: Option<u32>,
     /// Do not look up user names
     #[arg(short, long, num_args = 0, default_missing_value = "true")]
@@ -100,14 +98,11 @@ pub struct HistorySettings {
     #[arg(help = defaults::help("Record to this SQLite file", defaults::HISTORY_FILE))]
     #[arg(long = "history", value_name = "FILE")]
     pub file: Option<PathBuf>,
-    #[arg(help = defaults::help(
-        "Most megabytes (MiB) that the history takes; its log comes on top",
-        defaults::HISTORY_SIZE_MB,
-    ))]
-    #[arg(long = "history-size", value_name = "MB", value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
-    #[serde(deserialize_with = "within::<_, 1, 1_048_576>")]
+    #[arg(help = defaults::help(bounds::HISTORY_SIZE_HELP, defaults::HISTORY_SIZE_MB))]
+    #[arg(long = "history-size", value_name = "MB", value_parser = bounds::history_size_mb())]
+    #[serde(deserialize_with = "history_size_mb")]
     pub size_mb: Option<u32>,
-    #[arg(help = defaults::help("Days for which rows of 10 s, 1 min and 1 h are kept", defaults::HISTORY_KEEP))]
+    #[arg(help = defaults::help(bounds::HISTORY_KEEP_HELP, defaults::HISTORY_KEEP))]
     #[arg(long = "history-keep", value_name = "DAYS,DAYS,DAYS", value_parser = keep)]
     #[serde(deserialize_with = "keep_days")]
     pub keep_days: Option<[u32; 3]>,
@@ -186,10 +181,20 @@ fn interval<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D
     report::in_range(f64::deserialize(deserializer)?).map(Some).map_err(D::Error::custom)
 }
 
-fn within<'de, D: Deserializer<'de>, const MIN: u32, const MAX: u32>(deserializer: D) -> Result<Option<u32>, D::Error> {
+fn table_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    within(&bounds::TABLE_SIZE, deserializer)
+}
+
+fn history_size_mb<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    within(&bounds::HISTORY_SIZE_MB, deserializer)
+}
+
+fn within<'de, D: Deserializer<'de>>(range: &RangeInclusive<u32>, deserializer: D) -> Result<Option<u32>, D::Error> {
     let number = i64::deserialize(deserializer)?;
-    let fitting = u32::try_from(number).ok().filter(|number| (MIN..=MAX).contains(number));
-    fitting.map(Some).ok_or_else(|| D::Error::custom(format!("{number} is not in {MIN} to {MAX}")))
+    let fitting = u32::try_from(number).ok().filter(|number| range.contains(number));
+    fitting
+        .map(Some)
+        .ok_or_else(|| D::Error::custom(format!("{number} is not in {} to {}", range.start(), range.end())))
 }
 
 fn keep_days<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<[u32; 3]>, D::Error> {

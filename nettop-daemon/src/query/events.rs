@@ -35,7 +35,7 @@ pub struct StreamArgs {
     /// Times of day in UTC; those of ndjson and csv always are
     #[arg(long)]
     pub utc: bool,
-    #[arg(long, default_value = "text")]
+    #[arg(long, value_enum, default_value_t)]
     pub format: StreamFormat,
 }
 

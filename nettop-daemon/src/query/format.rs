@@ -3,9 +3,10 @@
 use clap::ValueEnum;
 
 /// How reports are written.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     /// Columns for people
+    #[default]
     Table,
     /// One indented document, of each report
     Json,
@@ -16,9 +17,10 @@ pub enum Format {
 }
 
 /// How `nettopd sockets` prints.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SocketsFormat {
     /// Columns for people
+    #[default]
     Table,
     /// One indented document, `nettop.sockets/1`
     Json,
@@ -29,9 +31,10 @@ pub enum SocketsFormat {
 }
 
 /// How `nettopd drops` prints.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DropsFormat {
     /// Lines for people
+    #[default]
     Text,
     /// One indented document per report, `nettop.drops/1`
     Json,
@@ -42,18 +45,20 @@ pub enum DropsFormat {
 }
 
 /// How `nettopd check` and `nettopd status` print.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DocumentFormat {
     /// Lines for people
+    #[default]
     Text,
     /// One indented document
     Json,
 }
 
 /// How streams are written.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StreamFormat {
     /// Lines for people
+    #[default]
     Text,
     /// One document per line
     #[value(alias = "json")]

@@ -11,7 +11,7 @@ use super::{
     names::NamesArgs,
     parameters::{Parameters, Query, Value, texts, word},
 };
-use crate::defaults;
+use crate::{bounds, defaults};
 
 /// How the history is recorded.
 #[derive(Args, Debug, Clone)]
@@ -25,11 +25,11 @@ pub struct RecordArgs {
     /// Record nothing
     #[arg(long, conflicts_with = "history")]
     pub no_history: bool,
-    /// Most megabytes (MiB) that the history takes; its log comes on top
-    #[arg(long, value_name = "MB", default_value_t = defaults::HISTORY_SIZE_MB.into(), value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
-    pub history_size: u64,
-    /// Days for which rows of 10 s, 1 min and 1 h are kept
+    #[arg(long, value_name = "MB", default_value_t = defaults::HISTORY_SIZE_MB, help = bounds::HISTORY_SIZE_HELP)]
+    #[arg(value_parser = bounds::history_size_mb())]
+    pub history_size: u32,
     #[arg(long, value_name = "DAYS,DAYS,DAYS", default_value_t = defaults::HISTORY_KEEP, value_parser = keep)]
+    #[arg(help = bounds::HISTORY_KEEP_HELP)]
     pub history_keep: Keep,
 }
 
@@ -41,7 +41,7 @@ pub struct HistoryArgs {
     pub history: PathBuf,
     #[command(flatten)]
     pub query: HistoryQuery,
-    #[arg(long, default_value = "table")]
+    #[arg(long, value_enum, default_value_t)]
     pub format: Format,
 }
 

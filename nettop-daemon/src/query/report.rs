@@ -12,7 +12,7 @@ use super::{
     names::NamesArgs,
     parameters::{Parameters, Query},
 };
-use crate::defaults;
+use crate::{bounds, defaults};
 
 /// `nettopd`, without a command.
 #[derive(Args, Debug, Clone)]
@@ -46,7 +46,7 @@ pub struct ReportArgs {
     #[arg(long, conflicts_with = "by")]
     pub tree: bool,
     /// Sort rows by this column
-    #[arg(short, long, value_name = "COLUMN", default_value = "packets")]
+    #[arg(short, long, value_name = "COLUMN", value_enum, default_value_t)]
     pub sort: Sort,
     /// Output format [default: table; with --once: json]
     #[arg(long)]
@@ -54,8 +54,7 @@ pub struct ReportArgs {
     /// With ndjson, repeat in each line what has not changed since the one before
     #[arg(long)]
     pub whole: bool,
-    /// Most rows for processes; what does not fit is counted in overflow rows
-    #[arg(long, default_value_t = defaults::ROWS, value_parser = clap::value_parser!(u32).range(64..=1_000_000))]
+    #[arg(long, default_value_t = defaults::ROWS, value_parser = bounds::table_size(), help = bounds::ROWS_HELP)]
     pub rows: u32,
     #[command(flatten)]
     pub table: DropsTable,
@@ -75,7 +74,7 @@ pub struct DropsArgs {
     pub query: DropsQuery,
     #[command(flatten)]
     pub table: DropsTable,
-    #[arg(long, default_value = "text")]
+    #[arg(long, value_enum, default_value_t)]
     pub format: DropsFormat,
 }
 
@@ -217,9 +216,8 @@ pub struct Timing {
 /// How much is reported of drops.
 #[derive(Args, Debug, Clone)]
 pub struct DropsTable {
-    /// Most kinds of drops that are counted each; what does not fit is counted as others
-    #[arg(long, value_name = "KINDS", default_value_t = defaults::DROP_KINDS)]
-    #[arg(value_parser = clap::value_parser!(u32).range(64..=1_000_000))]
+    #[arg(long, value_name = "KINDS", default_value_t = defaults::DROP_KINDS, value_parser = bounds::table_size())]
+    #[arg(help = bounds::DROP_KINDS_HELP)]
     pub drop_kinds: u32,
 }
 

@@ -24,7 +24,7 @@ pub struct SocketsArgs {
     /// Below each socket, what TCP knows of it, and the files, units and containers of its processes
     #[arg(short, long)]
     pub extended: bool,
-    #[arg(long, default_value = "table")]
+    #[arg(long, value_enum, default_value_t)]
     pub format: SocketsFormat,
 }
 

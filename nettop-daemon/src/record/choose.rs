@@ -54,7 +54,7 @@ pub fn recorder(reports: &Reports, filter: &Filter) -> anyhow::Result<Option<Rec
             }
         }
     };
-    let limits = Limits { keep: *history_keep, size_bytes: history_size << 20, ..Limits::default() };
+    let limits = Limits { keep: *history_keep, size_bytes: u64::from(*history_size) << 20, ..Limits::default() };
     Ok(Some(Recorder::new(path, limits, Duration::from_secs_f64(timing.interval_s()), "/proc", Moment::now())))
 }
 

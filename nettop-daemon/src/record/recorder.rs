@@ -264,7 +264,7 @@ mod tests {
         let mut recorder = Recorder::new("/nowhere".into(), Limits::default(), period, "/nowhere", now);
         // Of maps that were taken over.
         recorder.losses = [("rows_full", 100)].into();
-        let mut snapshot = crate::serve::snapshot_of_rows(0);
+        let mut snapshot = crate::example::snapshot(0);
         snapshot.loss.hooks_missing = 2;
         let mut slots = Vec::new();
         for (unread, rows_full) in [(3, 100), (4, 100), (3, 100), (3, 107), (0, 107), (0, 107), (0, 107)] {

@@ -118,7 +118,7 @@ mod tests {
 
     /// A report of that many bytes, about.
     fn snapshot(bytes: usize) -> Snapshot {
-        Snapshot { host: "x".repeat(bytes), ..crate::serve::snapshot_of_rows(0) }
+        Snapshot { host: "x".repeat(bytes), ..crate::example::snapshot(0) }
     }
 
     #[test]

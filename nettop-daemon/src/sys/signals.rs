@@ -3,10 +3,8 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigHandler, Signal, signal};
 use tokio::signal::unix::{self, SignalKind};
-
-use crate::sys::stdout::let_signals_end;
 
 /// Both signals, from when this was made.
 pub struct Signals {
@@ -45,4 +43,17 @@ impl Signals {
         // The runtime sees signals when it waits.
         Ok(tokio::time::timeout(Duration::from_millis(1), self.next()).await.ok())
     }
+}
+
+/// From here on SIGINT and SIGTERM end the process at once, whatever it waits for.
+///
+/// # Errors
+///
+/// If a system call filter forbids `rt_sigaction`: the caller is to end now, for no signal would end it later.
+pub fn let_signals_end() -> anyhow::Result<()> {
+    for signum in [Signal::SIGINT, Signal::SIGTERM] {
+        // SAFETY: the default action is no code of ours.
+        unsafe { signal(signum, SigHandler::SigDfl) }.context("cannot let signals through")?;
+    }
+    Ok(())
 }

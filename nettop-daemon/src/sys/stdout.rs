@@ -16,10 +16,11 @@ use anyhow::Context as _;
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::signal::{SigHandler, Signal, signal},
     unistd::write,
 };
 use tokio::sync::mpsc::{self, Permit, Receiver, Sender, error::TrySendError};
+
+use crate::sys::signals::let_signals_end;
 
 /// What is written at once, so that it shows whether the reader is stuck: a pipe takes so much whole or not at all.
 const PIECE_BYTES: usize = libc::PIPE_BUF;
@@ -36,19 +37,6 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 pub fn print(bytes: &[u8]) -> anyhow::Result<()> {
     let_signals_end()?;
     write_all(bytes, || {}).map(|_| ())
-}
-
-/// From here on SIGINT and SIGTERM end the process at once, whatever it waits for.
-///
-/// # Errors
-///
-/// If a system call filter forbids `rt_sigaction`: the caller is to end now, for no signal would end it later.
-pub fn let_signals_end() -> anyhow::Result<()> {
-    for signum in [Signal::SIGINT, Signal::SIGTERM] {
-        // SAFETY: the default action is no code of ours.
-        unsafe { signal(signum, SigHandler::SigDfl) }.context("cannot let signals through")?;
-    }
-    Ok(())
 }
 
 /// Text, and how many events it has.

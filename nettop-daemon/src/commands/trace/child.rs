@@ -15,7 +15,7 @@ use nix::{
 
 use crate::{
     events::End,
-    sys::{limits, stdout::let_signals_end},
+    sys::{limits, signals::let_signals_end},
 };
 
 /// As shells and env(1) have it.
