@@ -177,7 +177,7 @@ fn what_is_asked_for_is_listed_and_nothing_else() {
 }
 
 #[test]
-fn a_program_in_disguise_is_warned_of() {
+fn a_masquerading_program_is_warned_of() {
     let alone = Namespace::new();
     let folder = own_folder();
     let file = folder.join("harmless");
