@@ -133,10 +133,10 @@ fn unit_tests() -> anyhow::Result<Tests> {
 }
 
 /// Counts a program's tests. Prints its output if it failed for another reason than a test.
-fn finish((status, said): (std::process::ExitStatus, String)) -> anyhow::Result<Tests> {
-    let tests = Tests::parse(&said);
+fn finish((status, printed): (std::process::ExitStatus, String)) -> anyhow::Result<Tests> {
+    let tests = Tests::parse(&printed);
     if !status.success() && tests.failed.is_empty() {
-        println!("{said}");
+        println!("{printed}");
         bail!("the tests ended with {status}");
     }
     Ok(tests)
@@ -181,8 +181,8 @@ impl Here {
         scenarios.args(["--test-threads=1", "-Zunstable-options", "--report-time", "--exact"]).args(wanted);
         scenarios.current_dir(root().join("tests")).env("RUSTC_BOOTSTRAP", "1").env("NETTOP_SKIPS", &skips);
         scenarios.envs(self.environment.iter().cloned()).envs(more.iter().cloned());
-        let (status, said) = run_logged(name, &mut scenarios)?;
-        let mut times: Vec<(f64, &str)> = said.lines().filter_map(time).collect();
+        let (status, printed) = run_logged(name, &mut scenarios)?;
+        let mut times: Vec<(f64, &str)> = printed.lines().filter_map(time).collect();
         times.sort_by(|a, b| b.0.total_cmp(&a.0));
         for (seconds, test) in times.iter().take(SHOWN_SLOWEST_TESTS) {
             println!("{name}: {seconds:>5.1} s {test}");
@@ -191,7 +191,7 @@ impl Here {
         for skip in skipped.lines() {
             println!("{name}: skipped on this kernel: {skip}");
         }
-        let mut tests = finish((status, said))?;
+        let mut tests = finish((status, printed))?;
         // They print it and pass.
         let skips = skipped.lines().count().min(tests.passed);
         tests.passed -= skips;

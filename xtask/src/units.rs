@@ -32,7 +32,7 @@ pub fn run() -> anyhow::Result<()> {
         fs::remove_file(&drop_in)?;
     }
     let users = packaging.join("nettopd.sysusers");
-    says(Command::new("systemd-sysusers").arg("--dry-run").arg(users)).map(|_| ())
+    output_of(Command::new("systemd-sysusers").arg("--dry-run").arg(users)).map(|_| ())
 }
 
 /// systemd misses programs that are not installed yet.
@@ -43,21 +43,21 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
 }
 
 fn analyze(unit: &Path, most: u32) -> anyhow::Result<()> {
-    let said = says(Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(unit))?;
-    if !said.is_empty() {
-        bail!("systemd-analyze verify is not silent: {said}");
+    let printed = output_of(Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(unit))?;
+    if !printed.is_empty() {
+        bail!("systemd-analyze verify is not silent: {printed}");
     }
     let mut security = Command::new("systemd-analyze");
-    says(security.args(["security", "--offline=true", &format!("--threshold={most}")]).arg(unit)).map(|_| ())
+    output_of(security.args(["security", "--offline=true", &format!("--threshold={most}")]).arg(unit)).map(|_| ())
 }
 
 /// Output of a command, if it succeeds.
-fn says(command: &mut Command) -> anyhow::Result<String> {
+fn output_of(command: &mut Command) -> anyhow::Result<String> {
     let output = command.output().with_context(|| format!("cannot run {:?}", command.get_program()))?;
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said).trim().to_owned();
+    let printed = [output.stdout, output.stderr].concat();
+    let printed = String::from_utf8_lossy(&printed).trim().to_owned();
     if !output.status.success() {
-        bail!("{:?} failed: {said}", command.get_program());
+        bail!("{:?} failed: {printed}", command.get_program());
     }
-    Ok(said)
+    Ok(printed)
 }

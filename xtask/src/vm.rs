@@ -126,7 +126,7 @@ fn run_some(
     }
     if !broken.is_empty() {
         tests.failed.iter().for_each(|failure| print!("{failure}"));
-        bail!("not all was run ({tests}) on {}; what machines said is in target/vm/*/*.log", broken.join(", "));
+        bail!("not all was run ({tests}) on {}; what machines printed is in target/vm/*/*.log", broken.join(", "));
     }
     Ok((tests, runs))
 }

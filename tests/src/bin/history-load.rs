@@ -1,5 +1,7 @@
 //! Writes slots to a history as fast as it can, and reports each that is written, until it is killed.
 
+#![forbid(unsafe_code)]
+
 use std::io::Write as _;
 
 use anyhow::Context as _;

@@ -152,11 +152,11 @@ mod tests {
     }
 
     fn report(results: &[(&str, Outcome, &str)]) -> Report {
-        let result = |(test, outcome, said): &(&str, Outcome, &str)| Result {
+        let result = |(test, outcome, printed): &(&str, Outcome, &str)| Result {
             test: (*test).into(),
             outcome: *outcome,
             ms: 1,
-            output: (*said).into(),
+            output: (*printed).into(),
         };
         Report { results: results.iter().map(result).collect(), ..Report::default() }
     }

@@ -132,7 +132,7 @@ pub fn run(machine: &Machine, guest: usize, accelerator: Accelerator) -> anyhow:
             }
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {
-                report.broken = Some(format!("it said nothing for {} s", silence.as_secs()));
+                report.broken = Some(format!("it printed nothing for {} s", silence.as_secs()));
                 break;
             }
         }
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_result_is_one_line() {
-        let result = parse("balance::tcp pass 1200", "said\n").unwrap();
+        let result = parse("balance::tcp pass 1200", "printed\n").unwrap();
         assert_eq!((result.test.as_str(), result.outcome, result.ms), ("balance::tcp", Outcome::Pass, 1200));
         assert!(parse("balance::tcp pass", "").is_none());
         assert_eq!(parse("drops::tcp once 0", "").unwrap().outcome, Outcome::Once);

@@ -54,10 +54,10 @@ pub fn run(built: &Built) -> anyhow::Result<()> {
     // No shutdown: as when somebody pulls the plug.
     drop(loaded);
     eprintln!("xtask: it was reset, and starts again");
-    let said = boot("reset=ask")?.until(END, GUEST_TIMEOUT)?;
-    println!("{}", said.join("\n"));
-    let hog = said.iter().skip_while(|line| !line.contains("XMIT_KB")).nth(1).context("no table")?;
-    if !hog.contains("runaway") || !said.iter().any(|line| line.contains("nettopd did not end in order")) {
+    let printed = boot("reset=ask")?.until(END, GUEST_TIMEOUT)?;
+    println!("{}", printed.join("\n"));
+    let hog = printed.iter().skip_while(|line| !line.contains("XMIT_KB")).nth(1).context("no table")?;
+    if !hog.contains("runaway") || !printed.iter().any(|line| line.contains("nettopd did not end in order")) {
         bail!("`nettopd history --last-boot` does not name the process");
     }
     Ok(())

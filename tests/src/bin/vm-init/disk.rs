@@ -66,7 +66,7 @@ pub fn run_scenarios(filters: &[&str]) -> anyhow::Result<()> {
     let scenarios = Scenarios {
         program: Path::new(CARRIED).join("scenarios"),
         environment,
-        said: "/tmp/said".into(),
+        printed: "/tmp/printed".into(),
         limit: SCENARIO_TIMEOUT,
     };
     let done = fs::read_to_string(DONE).unwrap_or_default();

@@ -68,7 +68,7 @@ fn run() -> anyhow::Result<()> {
     let scenarios = Scenarios {
         program: "/usr/bin/scenarios".into(),
         environment,
-        said: "/tmp/said".into(),
+        printed: "/tmp/printed".into(),
         limit: SCENARIO_TIMEOUT,
     };
     let part = words("part=").next().map(parse_part).transpose()?;

@@ -22,7 +22,7 @@ pub struct Scenarios<'a> {
     pub program: PathBuf,
     pub environment: Vec<(&'a str, &'a str)>,
     /// File for their output.
-    pub said: PathBuf,
+    pub printed: PathBuf,
     /// What takes longer hangs.
     pub limit: Duration,
 }
@@ -64,12 +64,12 @@ impl Scenarios<'_> {
 
     /// Returns how many have ended: one at least.
     fn run_process(&self, tests: &[&str]) -> anyhow::Result<usize> {
-        let (mut child, said) = self.spawn(tests, &[("NETTOP_SHARED", "1")])?;
+        let (mut child, printed) = self.spawn(tests, &[("NETTOP_SHARED", "1")])?;
         let mut start = Instant::now();
         let mut ended = 0;
         loop {
             let status = child.try_wait()?;
-            let text = read(&said)?;
+            let text = read(&printed)?;
             let results = read_results(&text, tests);
             for (test, run) in tests.iter().zip(&results).skip(ended) {
                 run.report(test);
@@ -95,7 +95,7 @@ impl Scenarios<'_> {
 
     fn run(&self, test: &str) -> anyhow::Result<Run> {
         let start = Instant::now();
-        let (mut child, said) = self.spawn(&[test], &[])?;
+        let (mut child, printed) = self.spawn(&[test], &[])?;
         let status = loop {
             if let Some(status) = child.try_wait()? {
                 break Some(status);
@@ -108,7 +108,7 @@ impl Scenarios<'_> {
             std::thread::sleep(Duration::from_millis(20));
         };
         let ms = start.elapsed().as_millis();
-        let text = read(&said)?;
+        let text = read(&printed)?;
         let reason = skip_reason(&text);
         let outcome = match status {
             None => "timeout",
@@ -121,24 +121,24 @@ impl Scenarios<'_> {
 
     /// Starts a process for these, one after the other, and returns the file with their output.
     fn spawn(&self, tests: &[&str], environment: &[(&str, &str)]) -> anyhow::Result<(Child, File)> {
-        let _ = fs::remove_file(&self.said);
+        let _ = fs::remove_file(&self.printed);
         // Each write goes to the end, wherever it is read meanwhile.
-        let said = File::options().create(true).read(true).append(true).open(&self.said)?;
+        let printed = File::options().create(true).read(true).append(true).open(&self.printed)?;
         let mut command = Command::new(&self.program);
         command.args(["--nocapture", "--include-ignored", "--test-threads=1", "--exact"]).args(tests);
         // Times are an unstable option of a stable test program.
         command.args(["-Zunstable-options", "--report-time"]).env("RUSTC_BOOTSTRAP", "1");
         command.env("NETTOP_VM", "1").envs(self.environment.iter().copied()).envs(environment.iter().copied());
-        command.current_dir("/tmp").stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said.try_clone()?);
+        command.current_dir("/tmp").stdin(Stdio::null()).stdout(printed.try_clone()?).stderr(printed.try_clone()?);
         // A group of its own, so that a hanging scenario goes with all its processes.
-        Ok((command.process_group(0).spawn()?, said))
+        Ok((command.process_group(0).spawn()?, printed))
     }
 }
 
-fn read(said: &File) -> anyhow::Result<String> {
-    let (mut said, mut bytes) = (said, Vec::new());
-    said.rewind()?;
-    said.read_to_end(&mut bytes)?;
+fn read(printed: &File) -> anyhow::Result<String> {
+    let (mut printed, mut bytes) = (printed, Vec::new());
+    printed.rewind()?;
+    printed.read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -151,9 +151,9 @@ fn read_results(text: &str, tests: &[&str]) -> Vec<Run> {
     let mut rest = text;
     let mut results = Vec::new();
     for test in tests {
-        let Some((_, said)) = rest.split_once(&format!("test {test} ... ")) else { break };
+        let Some((_, printed)) = rest.split_once(&format!("test {test} ... ")) else { break };
         let mut from = 0;
-        let ended = said.split_inclusive('\n').find_map(|line| {
+        let ended = printed.split_inclusive('\n').find_map(|line| {
             let end = from + line.len();
             let result = ["ok", "FAILED"].into_iter().zip(["pass", "fail"]).find_map(|(word, outcome)| {
                 let seconds = line.strip_prefix(word)?.strip_prefix(" <")?.strip_suffix("s>\n")?;
@@ -164,11 +164,11 @@ fn read_results(text: &str, tests: &[&str]) -> Vec<Run> {
             result.map(|(outcome, took)| (outcome, took, before, end))
         });
         let Some((outcome, took, before, end)) = ended else { break };
-        let text = &said[..before];
+        let text = &printed[..before];
         let reason = if outcome == "pass" { skip_reason(text) } else { None };
         let outcome = if reason.is_some() { "skip" } else { outcome };
         results.push(Run { outcome, ms: took.as_millis(), text: reason.unwrap_or_else(|| text.to_owned()) });
-        rest = &said[end..];
+        rest = &printed[end..];
     }
     results
 }
@@ -199,11 +199,11 @@ mod tests {
     #[test]
     fn results_of_one_process_are_separated() {
         let tests = ["a::b", "a::c", "a::d", "a::e"];
-        let text = "\nrunning 4 tests\ntest a::b ... ok <0.250s>\ntest a::c ... said\nok <1.0s\nFAILED <1.500s>\n\
+        let text = "\nrunning 4 tests\ntest a::b ... ok <0.250s>\ntest a::c ... printed\nok <1.0s\nFAILED <1.500s>\n\
                     test a::d ... \nskipped: no D\nok <0.001s>\ntest a::e ... ok <";
         let results = read_results(text, &tests);
         let read: Vec<_> = results.iter().map(|run| (run.outcome, run.ms, run.text.as_str())).collect();
-        assert_eq!(read, [("pass", 250, ""), ("fail", 1500, "said\nok <1.0s\n"), ("skip", 1, "no D")]);
+        assert_eq!(read, [("pass", 250, ""), ("fail", 1500, "printed\nok <1.0s\n"), ("skip", 1, "no D")]);
         assert!(read_results("thread panicked", &tests).is_empty());
     }
     #[test]
@@ -215,12 +215,12 @@ mod tests {
                       crashes) echo test crashes ... ; exit 1;;\n*) echo \"test $test ... ok <0.100s>\";;\nesac; done\n";
         fs::write(&program, script).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-        let said = folder.path().join("said");
-        let patient = Scenarios { program, environment: Vec::new(), said, limit: Duration::from_secs(60) };
-        assert_eq!(patient.run_process(&["a", "b"]).unwrap(), 2);
-        assert_eq!(patient.run_process(&["a", "crashes", "b"]).unwrap(), 2);
-        patient.run_together(&["crashes", "a", "crashes", "b"]).unwrap();
-        let hasty = Scenarios { limit: Duration::ZERO, ..patient };
-        assert_eq!(hasty.run_process(&["hangs", "a"]).unwrap(), 1);
+        let printed = folder.path().join("printed");
+        let with_time = Scenarios { program, environment: Vec::new(), printed, limit: Duration::from_secs(60) };
+        assert_eq!(with_time.run_process(&["a", "b"]).unwrap(), 2);
+        assert_eq!(with_time.run_process(&["a", "crashes", "b"]).unwrap(), 2);
+        with_time.run_together(&["crashes", "a", "crashes", "b"]).unwrap();
+        let without_time = Scenarios { limit: Duration::ZERO, ..with_time };
+        assert_eq!(without_time.run_process(&["hangs", "a"]).unwrap(), 1);
     }
 }
