@@ -44,7 +44,7 @@ pub fn run(kernels: &[String], filter: &[String]) -> anyhow::Result<()> {
     let built = build::all()?;
     let package = parts(&built.scenarios, filter)?.disk.then(|| package::for_machines(&built.nettopd)).transpose()?;
     steps.test("machines", || {
-        let (tests, runs) = run_some(&built, package.as_deref(), &wanted, filter, Some)?;
+        let (tests, runs) = run_some(&built, package.as_deref(), &wanted, filter, |machine| Some(machine.with_long()))?;
         if tests.failed.is_empty() && kernels.is_empty() && filter.is_empty() {
             coverage::hold(&runs)?;
         }
@@ -54,8 +54,8 @@ pub fn run(kernels: &[String], filter: &[String]) -> anyhow::Result<()> {
 }
 
 /// Runs the scenarios on all kernels: on each with the back end that it chooses, and with each back end on the oldest
-/// kernel that has it. Newer kernels run what may differ there. [`run`] takes every kernel and back end:
-/// those that repeat an older kernel's run the scenarios of use.
+/// kernel that has it. Newer kernels run what may differ there. [`run`] takes every kernel and back end, and leaves nothing
+/// out.
 ///
 /// # Errors
 ///

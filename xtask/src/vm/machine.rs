@@ -97,6 +97,15 @@ impl Machine {
         self.backend == self.kernel.backends.first().copied()
     }
 
+    /// Runs also what takes long in an emulated machine.
+    #[must_use]
+    pub fn with_long(mut self) -> Self {
+        if self.backend.is_some() {
+            self.arguments.push("long".into());
+        }
+        self
+    }
+
     /// Leaves to the oldest kernel what is the same there. The newest runs more than those in the middle.
     pub fn shorten(&mut self) {
         if self.backend.is_some() && !self.kernel.is_oldest() {
@@ -116,9 +125,6 @@ impl Kernel {
             let mut arguments = filters(filter);
             arguments.extend(backend.map(|backend| format!("backend={backend}")));
             arguments.extend(first.map(|first| format!("first={first}")));
-            if !is_first && backend.is_some_and(|backend| self.repeats(backend)) {
-                arguments.push("scope=use".into());
-            }
             let log = folder.join(format!("{}.log", backend.unwrap_or("none")));
             let guests = if is_first && backend.is_some() && filter.is_empty() { GUESTS_OF_THE_FIRST } else { 1 };
             Machine { backend, guests, ..Machine::new(self, image, initrd, log, arguments) }

@@ -53,26 +53,29 @@ const OF_KERNEL: [&str; 11] = [
 const EVERYWHERE: [&str; 1] = ["troubles::a_listener_whose_maker_has_ended_is_its_holders"];
 
 /// How nettopd is used, asked and installed, and what becomes of its history, is the same on every kernel. Others take too
-/// much for an emulated machine.
-pub const HERE_ONLY: [&str; 18] = [
+/// much for an emulated machine, or a disk.
+pub const HERE_ONLY: [&str; 12] = [
     "addresses::",
     "api::",
     "archive::",
-    "bounds::thousands",
     "churn::",
-    "connections::a_flood",
-    "crowds::",
     "exiting::",
     "history",
     "limits::",
     "names::more",
     "output::",
     "package::",
+    "retirement::devices_",
+    "usage::",
+];
+/// Those that take long in an emulated machine: only `cargo xtask vm` runs them there, with the argument `long`.
+pub const LONG: [&str; 6] = [
+    "bounds::thousands",
+    "connections::a_flood",
+    "crowds::",
     "packets::a_flood",
     "packets::a_reader",
-    "retirement::devices_",
     "trace::a_flood",
-    "usage::",
 ];
 /// Those of the packaged unit: they need a systemd that is process 1.
 pub const OF_THE_DISK: [&str; 1] = ["systemd::"];

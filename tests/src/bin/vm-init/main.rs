@@ -12,7 +12,7 @@ mod scenarios;
 use std::{fs, process::Command, time::Duration};
 
 use anyhow::Context as _;
-use lists::{ALONE, HERE_ONLY, OF_THE_CARDS, OF_THE_DISK, SHARING, Scope, is_of, is_run_elsewhere, is_wanted};
+use lists::{ALONE, HERE_ONLY, LONG, OF_THE_CARDS, OF_THE_DISK, SHARING, Scope, is_of, is_run_elsewhere, is_wanted};
 use nix::sys::reboot::{RebootMode, reboot};
 use scenarios::Scenarios;
 
@@ -83,9 +83,9 @@ fn run() -> anyhow::Result<()> {
     }
     // Below the floor only those that are made for it, and are ignored elsewhere.
     let all = if backend.is_none() { scenarios.ignored()? } else { scenarios.list()? };
-    let is_mine = |test: &&String| {
-        is_wanted(test, &filters) && !is_of(test, &[&HERE_ONLY[..], &OF_THE_DISK, &OF_THE_CARDS].concat())
-    };
+    let long = if has("long") { &[][..] } else { &LONG };
+    let elsewhere = [&HERE_ONLY[..], long, &OF_THE_DISK, &OF_THE_CARDS].concat();
+    let is_mine = |test: &&String| is_wanted(test, &filters) && !is_of(test, &elsewhere);
     let mine =
         all.iter().filter(is_mine).enumerate().filter(|(number, _)| is_dealt(*number)).map(|(_, test)| test.as_str());
     let (once, run): (Vec<&str>, Vec<&str>) = mine.partition(|test| is_run_elsewhere(test, backend, first, scope));
