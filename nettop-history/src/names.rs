@@ -12,7 +12,7 @@ const MAX_READ_NAMES: usize = 65_536;
 /// A kind with fewer forgets none: who is seldom heard of keeps its number.
 const MIN_REMEMBERED_NAMES: usize = 1024;
 /// So long, and at most twice as long, is a name remembered that no slot has. Rows of what has ended stay for a minute.
-const UNUSED_TIMEOUT_S: i64 = 120;
+const UNUSED_TIMEOUT_S: i64 = 60;
 
 /// Numbers of one boot's names.
 pub struct Names {

@@ -90,10 +90,29 @@ pub struct AnswerRow {
     pub rx_peak_bytes: u64,
     pub drops: u64,
     pub retransmits: u64,
-    /// Of a device: what no IP socket saw, both ways.
-    pub unattributed_bytes: Option<i64>,
+    /// Of a device.
+    pub rest: Option<Rest>,
     /// Bytes by part of the period.
     pub sparkline: Vec<u64>,
+}
+
+/// What no row of a device explains, both ways.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rest {
+    /// No IP socket saw it.
+    pub unattributed_bytes: u64,
+    /// Rows have it; the device had not counted it at the end of the period.
+    pub pending_bytes: u64,
+    /// The difference while it was not known how the device counts.
+    pub undecided_bytes: i64,
+}
+
+impl Rest {
+    /// Of both directions, by what was unattributed less what was pending.
+    fn new(unattributed_bytes: [i64; 2], undecided_bytes: i64) -> Self {
+        let sum = |sign: i64| unattributed_bytes.iter().map(|bytes| (sign * bytes).max(0).unsigned_abs()).sum();
+        Self { unattributed_bytes: sum(1), pending_bytes: sum(-1), undecided_bytes }
+    }
 }
 
 impl Reader {

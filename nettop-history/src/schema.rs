@@ -54,7 +54,7 @@ macro_rules! ticks {
 }
 
 /// Each makes the next version from the one before.
-pub const STEPS: [&str; 8] = [
+pub const STEPS: [&str; 9] = [
     // The columns of the three resolutions differ in what a sum does not hold: peaks.
     "CREATE TABLE boot(id INTEGER PRIMARY KEY, boot_id TEXT NOT NULL UNIQUE, first_seen INTEGER NOT NULL,
          host TEXT NOT NULL, kernel TEXT NOT NULL) STRICT;
@@ -156,10 +156,17 @@ pub const STEPS: [&str; 8] = [
     "CREATE TABLE container(id TEXT PRIMARY KEY, name TEXT, image TEXT, runtime TEXT, pod TEXT, pod_container TEXT, workload TEXT)
          STRICT, WITHOUT ROWID;
      INSERT INTO container(id) SELECT DISTINCT container FROM program WHERE container IS NOT NULL;",
+    // Until then it was in what is unattributed.
+    "ALTER TABLE device_10s ADD COLUMN tx_undecided INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE device_10s ADD COLUMN rx_undecided INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE device_1m ADD COLUMN tx_undecided INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE device_1m ADD COLUMN rx_undecided INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE device_1h ADD COLUMN tx_undecided INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE device_1h ADD COLUMN rx_undecided INTEGER NOT NULL DEFAULT 0;",
 ];
 
 /// What a reader adds to a file of an older version, by the version it came with: temporary tables go before the file's.
-const READER_ADDITIONS: [&str; 7] = [
+const READER_ADDITIONS: [&str; 8] = [
     "CREATE TEMP TABLE loss(ts INTEGER, cause TEXT, count INTEGER);",
     concat!(
         "CREATE TEMP TABLE gap AS SELECT * FROM (",
@@ -177,6 +184,9 @@ const READER_ADDITIONS: [&str; 7] = [
      CREATE TEMP VIEW program AS SELECT *, NULL AS script FROM main.program;
      CREATE TEMP VIEW process AS SELECT *, NULL AS parent FROM main.process;",
     "CREATE TEMP TABLE container(id TEXT PRIMARY KEY, name TEXT, image TEXT, runtime TEXT, pod TEXT, pod_container TEXT, workload TEXT);",
+    "CREATE TEMP VIEW device_10s AS SELECT *, 0 AS tx_undecided, 0 AS rx_undecided FROM main.device_10s;
+     CREATE TEMP VIEW device_1m AS SELECT *, 0 AS tx_undecided, 0 AS rx_undecided FROM main.device_1m;
+     CREATE TEMP VIEW device_1h AS SELECT *, 0 AS tx_undecided, 0 AS rx_undecided FROM main.device_1h;",
 ];
 
 /// The version that this program writes.

@@ -60,7 +60,7 @@ pub struct Counters {
     pub rx_app_bytes: u64,
 }
 
-/// The balance of a device: bytes + copied = attributed + kernel + forwarded + upper + unattributed, each way.
+/// The balance of a device: bytes + copied = attributed + kernel + forwarded + upper + unattributed + undecided, each way.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 pub struct DeviceBalance {
     pub tx: DirectionBalance,
@@ -77,7 +77,10 @@ pub struct DirectionBalance {
     pub forwarded_bytes: u64,
     pub upper_bytes: u64,
     pub copied_bytes: u64,
+    /// Less what the device had not counted at the end of the slot, which it makes up for in a later one.
     pub unattributed_bytes: i64,
+    /// The difference while it was not known how the device counts.
+    pub undecided_bytes: i64,
 }
 
 /// Why and where packets were lost, or what TCP did about it (class `tcp`).
@@ -178,6 +181,7 @@ impl DirectionBalance {
         self.upper_bytes += more.upper_bytes;
         self.copied_bytes += more.copied_bytes;
         self.unattributed_bytes += more.unattributed_bytes;
+        self.undecided_bytes += more.undecided_bytes;
     }
 }
 

@@ -104,6 +104,9 @@ pub struct Row {
     pub exe: Option<String>,
     #[serde(default)]
     pub script: Option<String>,
+    /// Path in the cgroup2 hierarchy, or in the older one by which systemd manages units.
+    #[serde(default)]
+    pub cgroup: Option<String>,
     pub unit: Option<String>,
     /// Its id, where all of the row have the same.
     pub container: Option<String>,
@@ -124,7 +127,13 @@ pub struct Row {
     /// Segments that TCP sent again.
     pub retransmits: Option<u64>,
     /// Of a device, both ways: what no row explains.
-    pub unattributed_bytes: Option<i64>,
+    pub unattributed_bytes: Option<u64>,
+    /// What rows have, and the device had not counted at the end of the period.
+    #[serde(default)]
+    pub pending_bytes: Option<u64>,
+    /// The difference while it was not known how the device counts.
+    #[serde(default)]
+    pub undecided_bytes: Option<i64>,
     /// Bytes by equal parts of the period; null where nothing was measured.
     pub sparkline: Vec<Option<u64>>,
 }

@@ -67,6 +67,7 @@ fn of_row(by: By, row: &AnswerRow, answer: &Answer, users: &mut Option<Users>) -
         comm: is_process.then(|| who.comm.clone()),
         exe: who.exe.clone(),
         script: who.script.clone(),
+        cgroup: who.cgroup.clone(),
         unit: who.unit.clone(),
         container: who.container.clone(),
         names: row.container.clone(),
@@ -78,7 +79,9 @@ fn of_row(by: By, row: &AnswerRow, answer: &Answer, users: &mut Option<Users>) -
         rx_peak_bytes: row.rx_peak_bytes,
         drops: (by != By::Device).then_some(row.drops),
         retransmits: (by != By::Device).then_some(row.retransmits),
-        unattributed_bytes: row.unattributed_bytes,
+        unattributed_bytes: row.rest.map(|rest| rest.unattributed_bytes),
+        pending_bytes: row.rest.map(|rest| rest.pending_bytes),
+        undecided_bytes: row.rest.map(|rest| rest.undecided_bytes),
         sparkline: (0..)
             .zip(&row.sparkline)
             .map(|(at, bytes)| is_measured(at, row, answer).then_some(*bytes))

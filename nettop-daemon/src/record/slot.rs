@@ -86,7 +86,6 @@ fn ancestor(parent: &Parent) -> Ancestor {
 
 /// What the device counted otherwise goes with copies, and what is pending now is made up for later.
 const fn side(side: &snapshot::DirectionBalance) -> DirectionBalance {
-    let rest = side.unattributed_bytes.cast_signed() - side.pending_bytes.cast_signed();
     DirectionBalance {
         bytes: side.bytes,
         packets: side.packets,
@@ -95,7 +94,8 @@ const fn side(side: &snapshot::DirectionBalance) -> DirectionBalance {
         forwarded_bytes: side.forwarded_bytes,
         upper_bytes: side.upper_bytes,
         copied_bytes: side.copied_bytes + side.offload_bytes,
-        unattributed_bytes: rest + side.undecided_bytes,
+        unattributed_bytes: side.unattributed_bytes.cast_signed() - side.pending_bytes.cast_signed(),
+        undecided_bytes: side.undecided_bytes,
     }
 }
 

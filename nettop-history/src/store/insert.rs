@@ -71,6 +71,7 @@ pub fn insert(connection: &Connection, names: &mut Names, slot: &Slot) -> rusqli
             tx.upper_bytes.cast_signed(),
             tx.copied_bytes.cast_signed(),
             tx.unattributed_bytes,
+            tx.undecided_bytes,
             rx.bytes.cast_signed(),
             rx.packets.cast_signed(),
             rx.attributed_bytes.cast_signed(),
@@ -79,6 +80,7 @@ pub fn insert(connection: &Connection, names: &mut Names, slot: &Slot) -> rusqli
             rx.upper_bytes.cast_signed(),
             rx.copied_bytes.cast_signed(),
             rx.unattributed_bytes,
+            rx.undecided_bytes,
         ])?;
     }
     let mut statement = connection.prepare_cached(&DROP.insert())?;

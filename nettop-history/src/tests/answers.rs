@@ -1,7 +1,7 @@
 //! What an answer reports about itself, and about boots that are over.
 
 use super::{counters, file, folder, open, origin, question, slot, who};
-use crate::{By, DropKind, Dropped, Keep, Limits, Question, Reader, Resolution, Slot, Store, Who};
+use crate::{By, DropKind, Dropped, Keep, Limits, Question, Reader, Resolution, Rest, Slot, Store, Who};
 
 const BEGIN: i64 = 1_795_000_000;
 
@@ -226,4 +226,28 @@ fn what_a_capture_missed_is_no_lost_traffic() {
     open(&path).write(&[slot]).unwrap();
     let answer = Reader::open(&path).unwrap().answer(&question(BEGIN, BEGIN + 10)).unwrap();
     assert_eq!(answer.rows[0].drops, 2);
+}
+
+#[test]
+fn no_rest_of_a_device_is_negative() {
+    let folder = folder();
+    let path = file(&folder);
+    let with = |ts: i64, unattributed_bytes: [i64; 2], undecided_bytes: i64| {
+        let mut slot = slot(ts, &[(0, 1000)]);
+        for balance in slot.devices.values_mut() {
+            (balance.tx.unattributed_bytes, balance.rx.unattributed_bytes) = unattributed_bytes.into();
+            balance.rx.undecided_bytes = undecided_bytes;
+        }
+        slot
+    };
+    // What it sent in the first is counted in the second.
+    open(&path).write(&[with(BEGIN, [-300, 50], 0), with(BEGIN + 10, [310, 0], 7)]).unwrap();
+    let rest = |from: i64, to: i64| {
+        let question = Question { by: By::Device, ..question(from, to) };
+        Reader::open(&path).unwrap().answer(&question).unwrap().rows[0].rest.unwrap()
+    };
+    let first = Rest { unattributed_bytes: 50, pending_bytes: 300, undecided_bytes: 0 };
+    assert_eq!(rest(BEGIN, BEGIN + 10), first);
+    let both = Rest { unattributed_bytes: 60, pending_bytes: 0, undecided_bytes: 7 };
+    assert_eq!(rest(BEGIN, BEGIN + 20), both);
 }

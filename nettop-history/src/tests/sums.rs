@@ -142,8 +142,8 @@ proptest! {
         answer.rows.iter().for_each(|row| answered.add(&row.counters));
         if by == By::Device {
             prop_assert_eq!([answered.tx_bytes, answered.rx_bytes], [balance[0], balance[1]]);
-            let rest: i64 = answer.rows.iter().filter_map(|row| row.unattributed_bytes).sum();
-            prop_assert_eq!(rest.cast_unsigned(), balance[3]);
+            let rest: u64 = answer.rows.iter().filter_map(|row| row.rest).map(|rest| rest.unattributed_bytes).sum();
+            prop_assert_eq!(rest, balance[3]);
         } else {
             prop_assert_eq!(answered, sum);
             prop_assert_eq!(answer.rows.iter().map(|row| row.drops).sum::<u64>(), drops);

@@ -75,6 +75,7 @@ impl Moving {
     /// Moves it to the other namespace and back, with reports before, between and after.
     fn go_and_come_back(&self, namespace: &Namespace) {
         for (from, to) in [(namespace, &self.elsewhere), (&self.elsewhere, namespace)] {
+            // Several reports of half a second.
             std::thread::sleep(Duration::from_secs(3));
             from.ip(&format!("link set moving netns {}", to.pid()));
             to.ip("link set moving up");
@@ -152,7 +153,7 @@ fn the_file_has_what_the_reports_said_and_answers_the_questions_of_its_page() {
             }
         }
         let balance = format!(
-            "SELECT sum({direction}_bytes + {direction}_copied - {direction}_attributed - {direction}_kernel - {direction}_forwarded - {direction}_upper - {direction}_unattributed) FROM device_1h"
+            "SELECT sum({direction}_bytes + {direction}_copied - {direction}_attributed - {direction}_kernel - {direction}_forwarded - {direction}_upper - {direction}_unattributed - {direction}_undecided) FROM device_1h"
         );
         assert_eq!(number(&connection, &balance), 0, "it balances");
     }
@@ -350,6 +351,7 @@ fn a_file_that_is_refused_stops_no_report_and_a_kill_costs_a_slot_and_an_interva
         assert!(Instant::now() < deadline, "the file is not written once it may be");
         std::thread::sleep(Duration::from_millis(100));
     }
+    // Some way into the next slot, which is lost then.
     std::thread::sleep(Duration::from_millis(3300));
     kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGKILL).unwrap();
     let (killed, ran) = (SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap(), start.elapsed());

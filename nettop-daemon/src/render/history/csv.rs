@@ -6,7 +6,7 @@ use nettop_model::{
 };
 use serde::Serialize;
 
-use crate::render::csv::{Text, records};
+use crate::render::csv::{Parents, Text, records};
 
 #[derive(Serialize, Default)]
 struct Line<'a> {
@@ -19,6 +19,8 @@ struct Line<'a> {
     user: Text<'a>,
     exe: Text<'a>,
     script: Text<'a>,
+    parents: Parents<'a>,
+    cgroup: Text<'a>,
     unit: Text<'a>,
     container: Text<'a>,
     container_name: Text<'a>,
@@ -38,7 +40,9 @@ struct Line<'a> {
     rx_peak_bytes: Option<u64>,
     drops: Option<u64>,
     retransmits: Option<u64>,
-    unattributed_bytes: Option<i64>,
+    unattributed_bytes: Option<u64>,
+    pending_bytes: Option<u64>,
+    undecided_bytes: Option<i64>,
 }
 
 /// A line for each row; those beyond the top are one, without a name.
@@ -61,6 +65,8 @@ fn of_row<'a>(document: &'a Document, row: &'a Row) -> Line<'a> {
         user: Text(row.user.as_deref()),
         exe: Text(row.exe.as_deref()),
         script: Text(row.script.as_deref()),
+        parents: Parents(&row.parents),
+        cgroup: Text(row.cgroup.as_deref()),
         unit: Text(row.unit.as_deref()),
         container: Text(row.container.as_deref()),
         container_name: Text(row.names.container_name.as_deref()),
@@ -75,6 +81,8 @@ fn of_row<'a>(document: &'a Document, row: &'a Row) -> Line<'a> {
         drops: row.drops,
         retransmits: row.retransmits,
         unattributed_bytes: row.unattributed_bytes,
+        pending_bytes: row.pending_bytes,
+        undecided_bytes: row.undecided_bytes,
         ..of_sum(document, &row.sum)
     }
 }
