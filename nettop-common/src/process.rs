@@ -13,8 +13,11 @@ pub const NAME_BYTES: usize = 256;
 
 /// The program's file has no name any more.
 pub const DELETED: u32 = 1;
-/// The path of the program, or of the cgroup, is longer than the record.
-pub const CUT: u32 = 2;
+/// The path of the program, or of the cgroup, is longer than the record, which has its end.
+pub const PROGRAM_CUT: u32 = 2;
+pub const CGROUP_CUT: u32 = 4;
+/// There are more arguments than in the record.
+pub const ARGUMENTS_CUT: u32 = 8;
 
 /// A process above.
 #[repr(C)]
@@ -32,7 +35,7 @@ pub struct Ancestor {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
 pub struct ProcessRecord {
     pub key: OwnerKey,
-    /// [`DELETED`], [`CUT`].
+    /// [`DELETED`], [`PROGRAM_CUT`], [`CGROUP_CUT`], [`ARGUMENTS_CUT`].
     pub flags: u32,
     /// How many of `above` there are, the parent first.
     pub ancestors: u32,

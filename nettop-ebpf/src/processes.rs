@@ -8,7 +8,7 @@ use aya_ebpf::helpers::generated::{bpf_probe_read_kernel_str, bpf_probe_read_use
 use nettop_common::{
     Owner, OwnerKey, ProcessRecord, Ref,
     owner::{RECORDED, UNSENT, WITHOUT_ARGUMENTS},
-    process::{Ancestor, CUT, DELETED, MAX_ANCESTORS, NAME_BYTES, NAMES_BYTES},
+    process::{ARGUMENTS_CUT, Ancestor, CGROUP_CUT, DELETED, MAX_ANCESTORS, NAME_BYTES, NAMES_BYTES, PROGRAM_CUT},
 };
 
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
 /// Components of a program's path, and mounts on its way.
 const MAX_PROGRAM_STEPS: usize = 32;
 /// Components of a cgroup's path.
-const MAX_CGROUPS: usize = 16;
+const MAX_CGROUPS: usize = 32;
 /// Bytes of arguments.
 const ARGUMENT_MASK: u64 = 255;
 /// Bytes of names from which on a path gets no further component.
@@ -104,11 +104,11 @@ fn fill(task: u64) {
     draft.record.padding = 0;
     draft.used = 0;
     begin_program(draft, task);
-    run_steps(MAX_PROGRAM_STEPS, append_directory);
+    run_steps(MAX_PROGRAM_STEPS, append_directory, PROGRAM_CUT);
     let Some(draft) = self::draft() else { return };
     draft.record.program_bytes = used(draft);
     begin_cgroup(draft, task);
-    run_steps(MAX_CGROUPS, append_cgroup);
+    run_steps(MAX_CGROUPS, append_cgroup, CGROUP_CUT);
     let Some(draft) = self::draft() else { return };
     let names = used(draft);
     draft.record.cgroup_bytes = names.wrapping_sub(draft.record.program_bytes);
@@ -116,19 +116,19 @@ fn fill(task: u64) {
     draft.record.argument_bytes = used(draft).wrapping_sub(names);
     draft.record.ancestors = 0;
     draft.at = probe(task, &kernel::TASK_GROUP_LEADER);
-    run_steps(MAX_ANCESTORS, add_ancestor);
+    run_steps(MAX_ANCESTORS, add_ancestor, 0);
 }
 
-/// Runs a step so many times, or until it returns [`STEP_IS_LAST`].
+/// Runs a step so many times, or until it returns [`STEP_IS_LAST`]. If it does not, the record gets the flag `cut`.
 #[inline(always)]
-fn run_steps(steps: usize, step: extern "C" fn() -> u32) {
+fn run_steps(steps: usize, step: extern "C" fn() -> u32, cut: u32) {
     for _ in 0..steps {
         if step() == STEP_IS_LAST {
             return;
         }
     }
     if let Some(draft) = draft() {
-        draft.record.flags |= CUT;
+        draft.record.flags |= cut;
     }
 }
 
@@ -187,7 +187,7 @@ extern "C" fn append_directory() -> u32 {
     if used(draft) < PROGRAM_END_BYTES {
         return STEP_HAS_NEXT;
     }
-    draft.record.flags |= CUT;
+    draft.record.flags |= PROGRAM_CUT;
     STEP_IS_LAST
 }
 
@@ -211,7 +211,7 @@ extern "C" fn append_cgroup() -> u32 {
     if used(draft) < CGROUP_END_BYTES {
         return STEP_HAS_NEXT;
     }
-    draft.record.flags |= CUT;
+    draft.record.flags |= CGROUP_CUT;
     STEP_IS_LAST
 }
 
@@ -223,6 +223,9 @@ fn append_arguments(draft: &mut Draft, task: u64) {
     let (begin, end): (u64, u64) = (probe(mm, &kernel::MM_ARG_START), probe(mm, &kernel::MM_ARG_END));
     if task != task::current_address() || begin == 0 || end <= begin {
         return;
+    }
+    if end - begin > ARGUMENT_MASK {
+        draft.record.flags |= ARGUMENTS_CUT;
     }
     let bytes = (end - begin).min(ARGUMENT_MASK) & ARGUMENT_MASK;
     // SAFETY: the names have room for one behind each place.

@@ -8,7 +8,7 @@ use std::{
 use aya::maps::{Map, MapData, RingBuf};
 use nettop_common::{
     OwnerKey, ProcessRecord,
-    process::{Ancestor, CUT, DELETED},
+    process::{ARGUMENTS_CUT, Ancestor, CGROUP_CUT, DELETED, PROGRAM_CUT},
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -18,13 +18,14 @@ use super::lock::lock;
 #[derive(Clone, Default, Debug, PartialEq, Eq)]
 pub struct Described {
     pub key: OwnerKey,
-    /// Path of the program, from the root of its mount namespace; none if it has none, or is too long.
+    /// Path of the program, from the root of its mount namespace; none if it has none. Of one that is too long it is the
+    /// end, behind `...`.
     pub program: Option<Vec<u8>>,
     /// The program's file has no name any more.
     pub is_deleted: bool,
-    /// Path in the cgroup2 hierarchy.
+    /// Path in the cgroup2 hierarchy; none if it is too long.
     pub cgroup: Option<Vec<u8>>,
-    /// None where they could not be read; cut at 255 bytes.
+    /// None where they could not be read; those that are whole in the first 255 bytes.
     pub arguments: Vec<Vec<u8>>,
     /// The parent first.
     pub ancestors: Vec<Ancestor>,
@@ -109,14 +110,19 @@ fn parse(bytes: &[u8]) -> Option<Described> {
     let (program, names) = names.split_at_checked(bytes(record.program_bytes)?)?;
     let (cgroup, names) = names.split_at_checked(bytes(record.cgroup_bytes)?)?;
     let arguments = names.get(..bytes(record.argument_bytes)?)?;
-    let is_whole = record.flags & CUT == 0;
+    let has = |flag| record.flags & flag != 0;
     let ancestors = record.above.into_iter().take(bytes(record.ancestors)?).collect();
-    let arguments = arguments.strip_suffix(b"\0").unwrap_or(arguments);
+    let arguments = if has(ARGUMENTS_CUT) {
+        // The last is not whole.
+        arguments.iter().rposition(|byte| *byte == 0).map_or(&[][..], |end| &arguments[..end])
+    } else {
+        arguments.strip_suffix(b"\0").unwrap_or(arguments)
+    };
     Some(Described {
         key: record.key,
-        program: is_whole.then(|| path(program)).flatten(),
-        is_deleted: record.flags & DELETED != 0,
-        cgroup: is_whole.then(|| path(cgroup).unwrap_or_else(|| b"/".to_vec())),
+        program: path(program).map(|path| if has(PROGRAM_CUT) { [b"...", &path[..]].concat() } else { path }),
+        is_deleted: has(DELETED),
+        cgroup: (!has(CGROUP_CUT)).then(|| path(cgroup).unwrap_or_else(|| b"/".to_vec())),
         arguments: if arguments.is_empty() {
             Vec::new()
         } else {
@@ -164,8 +170,13 @@ mod tests {
 
     #[test]
     fn what_is_cut_or_missing_is_not_known() {
-        let cut = parse(&record([b"curl\0bin\0", b"a\0", b""], CUT)).unwrap();
-        assert_eq!((cut.program, cut.cgroup, cut.arguments.len()), (None, None, 0));
+        let names = [&b"curl\0bin\0"[..], b"a\0", b"curl\0-s\0/tm"];
+        let described = |flags| parse(&record(names, flags)).unwrap();
+        assert_eq!(described(PROGRAM_CUT).program.as_deref(), Some(&b".../bin/curl"[..]));
+        assert_eq!(described(PROGRAM_CUT).cgroup.as_deref(), Some(&b"/a"[..]));
+        assert_eq!(described(CGROUP_CUT).cgroup, None);
+        assert_eq!(described(CGROUP_CUT).program.as_deref(), Some(&b"/bin/curl"[..]));
+        assert_eq!(described(ARGUMENTS_CUT).arguments, [&b"curl"[..], b"-s"]);
         let none = parse(&record([b"", b"", b""], 0)).unwrap();
         assert_eq!((none.program, none.cgroup.as_deref()), (None, Some(&b"/"[..])));
         let whole = record([b"x\0", b"", b""], 0);

@@ -37,6 +37,10 @@ fn parent(root: &Path, pid: i32) -> ProcResult<(Parent, i32)> {
 pub fn script_in_proc(folder: &Path, exe: &Path) -> Option<String> {
     let mut bytes = Vec::new();
     File::open(folder.join("cmdline")).ok()?.take(MAX_ARGUMENT_BYTES).read_to_end(&mut bytes).ok()?;
+    if bytes.len() as u64 == MAX_ARGUMENT_BYTES {
+        // The last is not whole.
+        bytes.truncate(bytes.iter().rposition(|byte| *byte == 0)?);
+    }
     let arguments = bytes.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect();
     let program = Some(exe.as_os_str().as_bytes().to_vec());
     script(&Described { program, arguments, ..Described::default() }).map(|path| escape(&path))
