@@ -89,6 +89,7 @@ const RAW_RECVMSG: &[&str] = &["int (sock *, msghdr *, size_t, int, int *)", "in
 const RAW_RECVMSG_NOBLOCK: &[&str] = &["int (sock *, msghdr *, size_t, int, int, int *)"];
 const CLEANUP_RBUF: &[&str] = &["void (sock *, int)"];
 pub(super) const TASK_RENAME: &[&str] = &["void (task_struct *, char *)"];
+const CGROUP_ATTACH_TASK: &[&str] = &["void (cgroup *, char *, task_struct *, bool)"];
 /// Whether the whole process ends since 6.17.
 pub(super) const PROCESS_EXIT: &[&str] = &["void (task_struct *)", "void (task_struct *, bool)"];
 
@@ -115,6 +116,12 @@ pub const BEFORE_SEEDING: &[Purpose] = &[
         needed: false,
         effect_if_missing: "names after exec",
         sets: &[only(&[hook("process_rename", AttachPoint::Tracepoint, "task_rename", TASK_RENAME)])],
+    },
+    Purpose {
+        name: "cgroup moves",
+        needed: false,
+        effect_if_missing: "units and containers that processes are moved to after their first socket",
+        sets: &[only(&[hook("process_move", AttachPoint::Tracepoint, "cgroup_attach_task", CGROUP_ATTACH_TASK)])],
     },
     Purpose {
         name: "process exit",

@@ -72,6 +72,11 @@ impl Details {
         }
     }
 
+    /// Whether the program's path is known from its root on.
+    fn has_whole_exe(&self) -> bool {
+        self.exe.as_ref().is_some_and(|exe| exe.starts_with('/'))
+    }
+
     /// By the path of the cgroup.
     fn in_cgroup(cgroup: Option<&str>, containers: &Arc<Containers>) -> Self {
         let place = cgroup.and_then(cgroup::place);
@@ -145,7 +150,14 @@ impl Processes {
     /// ones, none of those is still there.
     pub fn learn(&mut self, described: Vec<Described>, owners: usize) {
         for described in described {
-            self.recorded.insert(described.key, Details::from_record(&described, &self.containers));
+            let mut details = Details::from_record(&described, &self.containers);
+            // Whoever moves or renames another process cannot read its arguments.
+            if described.arguments.is_empty()
+                && let Some(known) = self.recorded.get(&described.key).filter(|known| known.exe == details.exe)
+            {
+                details.script.clone_from(&known.script);
+            }
+            self.recorded.insert(described.key, details);
         }
         if self.recorded.len() >= owners.max(MAX_PROCESSES) {
             self.older = std::mem::take(&mut self.recorded);
@@ -174,18 +186,19 @@ impl Processes {
     }
 
     fn details_without_names(&mut self, owner: &OwnerReading) -> Details {
-        let recorded = self.recorded.get(&owner.key).or_else(|| self.older.get(&owner.key));
-        if let Some(recorded) = recorded.filter(|recorded| recorded.exe.is_some() && recorded.cgroup.is_some()) {
-            return recorded.clone();
+        let Some(recorded) = self.recorded.get(&owner.key).or_else(|| self.older.get(&owner.key)).cloned() else {
+            return self.details_in_proc(owner);
+        };
+        if recorded.has_whole_exe() && recorded.cgroup.is_some() {
+            return recorded;
         }
-        let recorded = recorded.cloned();
         let read = self.details_in_proc(owner);
-        recorded.map_or(read.clone(), |recorded| Details {
-            script: recorded.script,
-            parents: recorded.parents,
-            exe: recorded.exe.or(read.exe),
-            ..read
-        })
+        let exe = if recorded.has_whole_exe() || read.exe.is_none() { recorded.exe } else { read.exe };
+        let (script, parents) = (recorded.script, recorded.parents);
+        match recorded.cgroup {
+            Some(_) => Details { exe, script, parents, ..recorded },
+            None => Details { exe, script, parents, ..read },
+        }
     }
 
     fn details_in_proc(&mut self, owner: &OwnerReading) -> Details {

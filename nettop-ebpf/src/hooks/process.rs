@@ -1,4 +1,4 @@
-//! Processes that change their name or end, so that rows get the right name and retire in time.
+//! Processes that change their name or cgroup, or end, so that rows get the right names and retire in time.
 
 use core::ffi::c_void;
 
@@ -27,6 +27,17 @@ pub fn process_rename(ctx: BtfTracePointContext) -> i32 {
         processes::record(owner, task.leader_address());
         // Of another program the kernel has no arguments yet (`begin_new_exec`): its next use of a socket records it again.
         owner.recorded = UNRECORDED;
+    }
+    0
+}
+
+/// `cgroup_attach_task`, of any hierarchy: the task is in its new cgroup.
+#[btf_tracepoint(function = "cgroup_attach_task")]
+pub fn process_move(ctx: BtfTracePointContext) -> i32 {
+    // SAFETY: the third argument of this tracepoint is the task.
+    let task = unsafe { Task::from_ptr(ctx.arg(2)) };
+    if let Some(owner) = owners::find(&task.key()).and_then(owners::get) {
+        processes::record(owner, task.leader_address());
     }
     0
 }

@@ -13,8 +13,10 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use nettop_model::{Snapshot, snapshot::RowReport};
-use nettop_tests::{Moved, Namespace, Nettopd, Process, Stream, amount, cgroup::Cgroup, rows_of};
+use nettop_model::{Snapshot, history, snapshot::RowReport};
+use nettop_tests::{
+    Moved, Namespace, Nettopd, Process, Stream, amount, cgroup::Cgroup, rows_of, run_nettopd, wait_until,
+};
 use nix::{
     sys::{
         memfd::{MFdFlags, memfd_create},
@@ -183,7 +185,8 @@ fn paths_are_those_of_proc_and_escaped() {
     let deep = (0..20).fold(folder.path().to_owned(), |path, _| path.join("d".repeat(100)));
     fs::create_dir_all(&deep).unwrap();
     fs::copy(BASH, deep.join("deep")).unwrap();
-    let deep = send(waiting(deep.join("deep"), &alone));
+    let deep_path = deep.join("deep");
+    let deep = send(waiting(&deep_path, &alone));
 
     let document = nettopd.settled();
     let exe = |pid: u32| row(&document, pid).exe.as_deref();
@@ -193,8 +196,62 @@ fn paths_are_those_of_proc_and_escaped() {
     assert_eq!(exe(renamed), Some(format!("{folder}/after").as_str()));
     assert_eq!(exe(memory), Some("/memfd:alpha (deleted)"));
     assert_eq!(exe(elsewhere.id()), Some(format!("{}{BASH}", root.display()).as_str()));
-    // Two thousand bytes find no room in the record, and the process is gone.
-    assert_eq!(exe(deep), None);
+    // Two thousand bytes find no room in the record, and the process is gone: of its path the end is known.
+    let end = exe(deep).unwrap().strip_prefix("...").unwrap();
+    assert!(end.len() > 1000 && deep_path.to_str().unwrap().ends_with(end), "{end}");
+    assert!(!row(&document, deep).parents.is_empty());
+}
+
+#[test]
+fn who_executes_another_program_is_both_in_the_history() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("history.db").display().to_string();
+    let [before, after] = ["alpha", "beta"].map(|name| {
+        let path = folder.path().join(name);
+        fs::copy(BASH, &path).unwrap();
+        path.display().to_string()
+    });
+    let nettopd = Nettopd::start(&["--history", &file]);
+    let alone = Namespace::new();
+    let mut shell = Command::new(&before);
+    shell.args(["-c", &format!("{SEND}; read; exec {after} -c '{SEND}'")]).stdin(Stdio::piped());
+    let mut shell = alone.inside(shell).spawn().unwrap();
+    let is_seen = || rows_of(&nettopd.settled(), shell.id()).iter().any(|row| row.exe.as_ref() == Some(&before));
+    wait_until("it has sent", is_seen);
+    shell.stdin.take().unwrap().write_all(b"\n").unwrap();
+    assert!(shell.wait().unwrap().success());
+    nettopd.settled();
+    nettopd.stop(Signal::SIGTERM);
+    let asked = ["history", "--history", &file, "--by", "program", "--from", "-1h", "--format", "json"];
+    let answer: history::Document = serde_json::from_slice(&run_nettopd(&asked).stdout).unwrap();
+    for program in [before, after] {
+        let row = answer.rows.iter().find(|row| row.name == program);
+        assert_eq!(row.map(|row| row.sum.tx.packets), Some(1), "{program}: {:#?}", answer.rows);
+    }
+}
+
+/// Long after its first socket, and without another use of one: as systemd does with a session or a scope.
+#[test]
+fn a_process_that_is_moved_has_its_new_unit() {
+    let nettopd = Nettopd::start(&[]);
+    let alone = Namespace::new();
+    let groups = ["first.service", "second.service"].map(Cgroup::new);
+    let [first, second] = groups.each_ref().map(|group| group.path().file_name().unwrap().to_str().unwrap().to_owned());
+    let process = Process::start(Some(&alone), |parent| {
+        groups[0].enter();
+        UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[1], "127.0.0.1:9").unwrap();
+        parent.signal_ready();
+        parent.wait_for_parent();
+        Moved::default()
+    });
+    process.wait_until_ready();
+    let pid = process.pid();
+    assert_eq!(row(&nettopd.settled(), pid).unit.as_ref(), Some(&first));
+    fs::write(groups[1].path().join("cgroup.procs"), pid.to_string()).unwrap();
+    drop(process);
+    let document = nettopd.settled();
+    assert_eq!(row(&document, pid).unit.as_ref(), Some(&second));
+    assert_eq!(row(&document, pid).cgroup, Some(groups[1].name()));
 }
 
 #[test]
