@@ -94,7 +94,8 @@ pub(super) fn prove(kernel: &Kernel, name: &str) -> anyhow::Result<Vec<Proof>> {
 fn proof(what: &'static str, name: &str, side: &DirectionBalance, basis: &BasisReport, known_by: &str) -> Proof {
     if !basis.is_decided() {
         let reason = basis.reason.as_deref().unwrap_or_default();
-        return Proof { what: what.into(), holds: true, found: format!("{name}: undecided, {reason}") };
+        let found = format!("{name}: {} B in {} packets, undecided: {reason} ({known_by})", side.bytes, side.packets);
+        return Proof { what: what.into(), holds: true, found };
     }
     let counts = format!("{}, {:+} B each, by {known_by}", basis.packets, basis.link_header_bytes);
     let holds = side.pending_bytes == 0 && side.pending_packets == 0;
