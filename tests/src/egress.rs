@@ -3,10 +3,7 @@
 use std::{
     fs,
     io::{Read as _, Write as _},
-    os::{
-        fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
-        unix::net::UnixStream,
-    },
+    os::{fd::OwnedFd, unix::net::UnixStream},
     path::Path,
 };
 
@@ -16,8 +13,8 @@ use nix::{
 };
 
 use crate::{
+    bpf::{self, number},
     cgroup::{Cgroup, cgroup2},
-    sockets::check,
 };
 
 const BPF_CGROUP_INET_EGRESS: u64 = 1;
@@ -40,28 +37,18 @@ impl Attached {
 
     /// A `verdict` of 1 lets all pass, 0 nothing.
     fn new(cgroup: &Path, verdict: u64, flags: u64) -> Self {
-        const BPF_PROG_LOAD: i64 = 5;
         const BPF_PROG_TYPE_CGROUP_SKB: u64 = 8;
-        // r0 = verdict; exit.
-        let instructions = [0xb7_u64 | verdict << 32, 0x95];
-        let mut load = [0_u64; 9];
-        load[0] = BPF_PROG_TYPE_CGROUP_SKB | 2 << 32;
-        (load[1], load[2]) = (instructions.as_ptr() as u64, c"GPL".as_ptr() as u64);
-        // `expected_attach_type`, behind the name and the device.
-        load[8] = BPF_CGROUP_INET_EGRESS << 32;
-        let program = bpf(BPF_PROG_LOAD, &mut load);
-        // SAFETY: a descriptor that bpf(2) has just returned.
-        let program = unsafe { OwnedFd::from_raw_fd(RawFd::try_from(program).unwrap()) };
+        let program = bpf::load(BPF_PROG_TYPE_CGROUP_SKB, BPF_CGROUP_INET_EGRESS, verdict);
         let cgroup = fs::File::open(cgroup).unwrap().into();
         let mut attach = [number(&cgroup) | number(&program) << 32, BPF_CGROUP_INET_EGRESS | flags << 32];
-        bpf(Self::BPF_PROG_ATTACH, &mut attach);
+        bpf::call(Self::BPF_PROG_ATTACH, &mut attach);
         Self { _descriptors: [program, cgroup], detach: [attach[0], BPF_CGROUP_INET_EGRESS] }
     }
 }
 
 impl Drop for Attached {
     fn drop(&mut self) {
-        bpf(Self::BPF_PROG_DETACH, &mut self.detach);
+        bpf::call(Self::BPF_PROG_DETACH, &mut self.detach);
     }
 }
 
@@ -80,7 +67,7 @@ impl Exclusive {
         let root = cgroup2();
         let cgroup = fs::File::open(&root).unwrap().into();
         let mut query = [number(&cgroup) | BPF_CGROUP_INET_EGRESS << 32, 0, 0, 0];
-        bpf(BPF_PROG_QUERY, &mut query);
+        bpf::call(BPF_PROG_QUERY, &mut query);
         // `prog_cnt`.
         if query[3] != 0 {
             return None;
@@ -114,14 +101,4 @@ impl Drop for Exclusive {
         self.channel = None;
         let _ = waitpid(self.holder, None);
     }
-}
-
-fn number(fd: &OwnedFd) -> u64 {
-    u64::try_from(fd.as_raw_fd()).unwrap()
-}
-
-/// bpf(2), of a command whose attributes are `attributes`.
-fn bpf<T>(command: i64, attributes: &mut T) -> u64 {
-    // SAFETY: the kernel reads and writes a live value of the size it is given.
-    check(unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) } as isize)
 }

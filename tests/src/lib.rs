@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, reason = "whoever runs the scenario learns of a skip")]
 
 pub mod api;
+pub mod bpf;
 mod bystander;
 pub mod calls;
 pub mod cgroup;

@@ -7,7 +7,7 @@ use std::{
     os::fd::AsRawFd as _,
 };
 
-use nettop_tests::{FirstFin, directions, drops::nft_drop, kernel, pairs::set_option};
+use nettop_tests::{FirstFin, bpf::pass_by_xdp, directions, drops::nft_drop, kernel, pairs::set_option};
 
 use super::*;
 
@@ -128,6 +128,20 @@ fn tcp_balances_whoever_makes_the_segments() {
             assert_explained(&document, &a, "v0", server);
             assert_explained(&document, &b, "v1", server);
         }
+    }
+}
+
+/// Both ends count behind the link header (`veth_xdp_rcv_skb`, and `veth_xmit` for the other).
+#[test]
+fn a_veth_with_an_xdp_program_balances() {
+    let nettopd = Nettopd::start(&[]);
+    let (a, b) = addressed_pair();
+    let _program = b.enter(|| pass_by_xdp("v1"));
+    nettopd.settled();
+    for server in ["10.1.0.2", "fd00::2"] {
+        let document = tcp(&nettopd, [&a, &b], server);
+        assert_explained(&document, &a, "v0", server);
+        assert_explained(&document, &b, "v1", server);
     }
 }
 
