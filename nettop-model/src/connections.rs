@@ -24,6 +24,9 @@ pub struct Record {
     pub exe: Option<String>,
     /// What an interpreter runs.
     pub script: Option<String>,
+    /// Path in the cgroup2 hierarchy, or in the older one by which systemd manages units.
+    #[serde(default)]
+    pub cgroup: Option<String>,
     pub unit: Option<String>,
     /// Id of the container, or its name where it has no other (nspawn, LXC).
     pub container: Option<String>,

@@ -131,6 +131,9 @@ pub struct HolderReport {
     /// What an interpreter runs.
     #[serde(default)]
     pub script: Option<String>,
+    /// Path in the cgroup2 hierarchy, or in the older one by which systemd manages units.
+    #[serde(default)]
+    pub cgroup: Option<String>,
     pub unit: Option<String>,
     /// Id of the container, or its name where it has no other (nspawn, LXC).
     pub container: Option<String>,

@@ -21,7 +21,7 @@ pub struct SocketsArgs {
     /// Also ask the resolver for names of addresses, for 2 s at most; without it only /etc/hosts has them
     #[arg(long, conflicts_with = "numeric")]
     pub resolve: bool,
-    /// Below each socket, what TCP knows of it, and the files, units and containers of its processes
+    /// Below each socket, what TCP knows of it, and files, scripts, units, containers and ancestors of its processes
     #[arg(short, long)]
     pub extended: bool,
     #[arg(long, value_enum, default_value_t)]

@@ -4,7 +4,7 @@ use csv::{Writer, WriterBuilder};
 use nettop_kernel::events::Loss;
 use nettop_model::{
     Snapshot,
-    snapshot::{Count, DeviceReport, GroupReport, RowReport, Traffic},
+    snapshot::{Count, DeviceReport, GroupReport, Parent, RowReport, Traffic},
 };
 use serde::{Serialize, Serializer};
 
@@ -26,6 +26,8 @@ struct Line<'a> {
     comm: Text<'a>,
     exe: Text<'a>,
     script: Text<'a>,
+    parents: Parents<'a>,
+    cgroup: Text<'a>,
     unit: Text<'a>,
     container: Text<'a>,
     container_name: Text<'a>,
@@ -94,6 +96,8 @@ fn of_row<'a>(row: &'a RowReport, line: Line<'a>) -> Line<'a> {
         comm: Text(Some(&row.comm)),
         exe: Text(row.exe.as_deref()),
         script: Text(row.script.as_deref()),
+        parents: Parents(&row.parents),
+        cgroup: Text(row.cgroup.as_deref()),
         unit: Text(row.unit.as_deref()),
         container: Text(row.container.as_deref()),
         container_name: Text(row.names.container_name.as_deref()),
@@ -188,6 +192,18 @@ impl Serialize for Text<'_> {
         } else {
             serializer.serialize_str(text)
         }
+    }
+}
+
+/// Those that started a process, the first of them first: `systemd[1] > cron[512]`.
+#[derive(Default, Clone, Copy)]
+pub struct Parents<'a>(pub &'a [Parent]);
+
+impl Serialize for Parents<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let parents: Vec<String> =
+            self.0.iter().rev().map(|parent| format!("{}[{}]", parent.comm, parent.pid)).collect();
+        Text(Some(&parents.join(" > "))).serialize(serializer)
     }
 }
 

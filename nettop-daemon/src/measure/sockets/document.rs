@@ -130,6 +130,7 @@ fn holder_report(holder: &Holder, namer: &mut Namer<'_>) -> HolderReport {
         comm: escape_c(&holder.comm),
         exe: details.exe,
         script: details.script,
+        cgroup: details.cgroup,
         unit: details.unit,
         container: details.container,
         names: details.names,

@@ -3,7 +3,7 @@
 use nettop_model::sockets::{Document, HolderReport, SocketReport};
 use serde::Serialize;
 
-use crate::render::csv::{Text, records};
+use crate::render::csv::{Parents, Text, records};
 
 #[derive(Serialize, Default)]
 struct Line<'a> {
@@ -41,6 +41,9 @@ struct Line<'a> {
     pid: Option<u32>,
     comm: Text<'a>,
     exe: Text<'a>,
+    script: Text<'a>,
+    parents: Parents<'a>,
+    cgroup: Text<'a>,
     unit: Text<'a>,
     container: Text<'a>,
     container_name: Text<'a>,
@@ -101,6 +104,9 @@ fn line<'a>(document: &'a Document, socket: &'a SocketReport, holder: Option<&'a
         pid: holder.map(|holder| holder.pid),
         comm: Text(holder.map(|holder| holder.comm.as_str())),
         exe: Text(holder.and_then(|holder| holder.exe.as_deref())),
+        script: Text(holder.and_then(|holder| holder.script.as_deref())),
+        parents: Parents(holder.map_or(&[], |holder| &holder.parents)),
+        cgroup: Text(holder.and_then(|holder| holder.cgroup.as_deref())),
         unit: Text(holder.and_then(|holder| holder.unit.as_deref())),
         container: Text(holder.and_then(|holder| holder.container.as_deref())),
         container_name: Text(holder.and_then(|holder| holder.names.container_name.as_deref())),

@@ -177,10 +177,11 @@ fn write_details(text: &mut String, socket: &SocketReport) {
             number(tcp.segments_received),
         );
     }
-    for HolderReport { pid, fd, comm, exe, unit, container, names, .. } in &socket.holders {
+    for HolderReport { pid, fd, comm, exe, script, unit, container, names, parents, .. } in &socket.holders {
         let exe = exe.as_deref().unwrap_or("?");
         let _ = write!(text, "{:INDENT_COLUMNS$}{comm}({pid}) fd {fd}: {exe}", "");
         for (what, name) in [
+            ("script", script.as_ref()),
             ("unit", unit.as_ref()),
             ("container", names.container_name.as_ref().or(container.as_ref())),
             ("pod", names.pod.as_ref()),
@@ -188,6 +189,10 @@ fn write_details(text: &mut String, socket: &SocketReport) {
             if let Some(name) = name {
                 let _ = write!(text, ", {what} {name}");
             }
+        }
+        if !parents.is_empty() {
+            let comms: Vec<&str> = parents.iter().rev().map(|parent| parent.comm.as_str()).collect();
+            let _ = write!(text, ", started by {}", comms.join(" > "));
         }
         text.push('\n');
     }
