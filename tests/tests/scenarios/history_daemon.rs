@@ -182,7 +182,7 @@ fn whatever_becomes_of_the_file_nettopd_counts_on_and_records_it_later() {
     on_small.hear("is written again");
     on_read_only.hear("is written again");
     talker.wait_until_ready();
-    // An interval more.
+    // An interval more, so that the end of what was sent is read.
     std::thread::sleep(Duration::from_millis(1500));
     for daemon in [&on_small, &on_read_only, &on_hung, &on_corrupt] {
         daemon.terminate();

@@ -182,7 +182,7 @@ fn reports_that_wait_are_written_though_the_daemon_has_ended() {
     let args: Vec<&str> = asked[3].iter().map(|arg| lines(arg.as_str())).chain(["--whole"]).collect();
     let (child, mut reader) = stuck(&args);
     drop(daemon);
-    // Until it has noticed.
+    // It notices meanwhile. That it does shows at its end alone; whatever it has read by then has to come.
     std::thread::sleep(Duration::from_millis(500));
     let mut text = String::new();
     reader.read_to_string(&mut text).unwrap();

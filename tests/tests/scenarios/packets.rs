@@ -4,6 +4,7 @@ mod tcpdump;
 
 use std::{
     collections::BTreeMap,
+    fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket},
     os::{fd::AsRawFd as _, unix::process::ExitStatusExt as _},
@@ -17,7 +18,7 @@ use nettop_model::packets::Record;
 use nettop_tests::{
     Moved, Namespace, Process, Stream, amount, kernel, nettopd_command,
     pairs::{read_all, set_option},
-    set_name, veth_pair,
+    set_name, veth_pair, wait_until,
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -45,7 +46,11 @@ fn what_a_connection_in_time_wait_gets_and_answers_is_the_kernels() {
         // Who closes first waits.
         client.shutdown(std::net::Shutdown::Both).unwrap();
         drop(client);
-        sleep(Duration::from_millis(200));
+        const FIN_WAIT2: &str = "05";
+        wait_until("its FIN is acknowledged", || {
+            let sockets = fs::read_to_string("/proc/thread-self/net/tcp").unwrap();
+            sockets.lines().any(|line| line.split_whitespace().nth(3) == Some(FIN_WAIT2))
+        });
         drop(server);
         Moved::default()
     });
@@ -213,6 +218,7 @@ fn a_reader_that_is_stuck_holds_nothing_up() {
         let pid = Pid::from_raw(child.id().cast_signed());
         kill(pid, Signal::SIGINT).unwrap();
         if again {
+            // Once it has taken the first, and waits for the reader.
             sleep(Duration::from_millis(300));
             kill(pid, Signal::SIGINT).unwrap();
         }

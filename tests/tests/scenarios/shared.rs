@@ -72,7 +72,7 @@ fn groupcast(bind: &'static str, to: &'static str, joins: impl Fn(&UdpSocket) + 
     a.ip("route add 224.0.0.0/4 dev v0");
     b.ip("route add 224.0.0.0/4 dev v1");
     let receivers = [receiver(&a, bind, joins), receiver(&a, bind, joins), receiver(&b, bind, joins)];
-    // Memberships are announced several times, milliseconds apart.
+    // Memberships are announced several times, milliseconds apart: nothing shows which is the last.
     std::thread::sleep(Duration::from_millis(300));
     let (sender, sent) = Process::run(Some(&a), |_| {
         let socket = UdpSocket::bind(if bind.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" }).unwrap();

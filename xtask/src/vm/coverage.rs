@@ -35,7 +35,7 @@ const FILES: [&str; 18] = [
 ];
 
 /// Files of scenarios that have nothing to do with back ends: they run in one machine of each kernel.
-const ONCE: [&str; 14] = [
+const ONCE: [&str; 13] = [
     "check",
     "sockets",
     "meters",
@@ -47,7 +47,6 @@ const ONCE: [&str; 14] = [
     "forwarded",
     "socketless",
     "crowds",
-    "limits",
     "containers",
     "log",
 ];

@@ -27,6 +27,7 @@ impl Tcpdump {
     }
 
     fn stop(mut self) {
+        // It reads what waits in its socket: nothing shows when that was all.
         sleep(Duration::from_millis(300));
         kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGINT).unwrap();
         self.child.wait().unwrap();
@@ -38,7 +39,7 @@ fn captured(path: &Path, own: &[&str]) -> Vec<Packet> {
     const FILE_HEADER: usize = 24;
     const PACKET_HEADER: usize = 16;
     const ETHERNET_HEADER: usize = 14;
-    let file = std::fs::read(path).unwrap();
+    let file = fs::read(path).unwrap();
     let word = |at: usize| u32::from_le_bytes(file[at..at + 4].try_into().unwrap()) as usize;
     assert_eq!(word(0), 0xa1b2_c3d4);
     let mut packets = Vec::new();
@@ -114,7 +115,7 @@ fn talk(here: &Namespace, there: &Namespace, host: &'static str) -> [u32; 2] {
     let pids = [client.pid(), server.pid()];
     client.finish();
     server.finish();
-    // What remains is acknowledged.
+    // What remains is acknowledged, after 0.2 s at most (TCP_DELACK_MAX).
     sleep(Duration::from_millis(300));
     pids
 }
