@@ -4,6 +4,7 @@ pub mod address;
 pub mod ancestors;
 pub mod cgroup;
 pub mod containers;
+pub mod details;
 pub mod device_names;
 pub mod devices;
 pub mod host;

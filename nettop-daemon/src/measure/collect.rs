@@ -17,9 +17,10 @@ use nettop_model::{
 use crate::{
     identity::{
         containers::Containers,
+        details::Details,
         devices::Devices,
         host::{host_name, kernel_release},
-        processes::{Details, Processes},
+        processes::Processes,
         users::Users,
     },
     measure::{drops::Tally, forwarded},

@@ -7,7 +7,7 @@ use nettop_common::{EventFilter, OwnerKey, filter::MAX_DEVICES, ports};
 use nettop_model::Names;
 
 use super::{format::StreamFormat, names::NamesArgs, user::uids};
-use crate::identity::{address::Address, hosts::resolve, processes::Details};
+use crate::identity::{address::Address, details::Details, hosts::resolve};
 
 /// Which events are shown, and how.
 #[derive(Args, Debug, Clone)]
