@@ -167,7 +167,7 @@ fn a_listener_that_is_handed_on_is_logged() {
 /// A socket that outlives its maker, whose row has left the table.
 #[test]
 fn a_row_that_was_retired_meanwhile_is_logged() {
-    let nettopd = Logging::start(&["--rows", "64"]);
+    let nettopd = Logging::start(&["--rows", "128"]);
     let alone = Namespace::new();
     let send = |socket: &UdpSocket| assert_eq!(socket.send_to(b"one", "127.0.0.1:9").unwrap(), 3);
     // Their user has more than is free, so his gone and quiet rows leave at once.
@@ -180,7 +180,7 @@ fn a_row_that_was_retired_meanwhile_is_logged() {
             Moved::default()
         })
     };
-    let senders: Vec<Process> = (0..40).map(sender).collect();
+    let senders: Vec<Process> = (0..70).map(sender).collect();
     for sender in &senders {
         sender.wait_until_ready();
     }

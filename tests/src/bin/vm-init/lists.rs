@@ -53,11 +53,12 @@ const OF_KERNEL: [&str; 11] = [
 const EVERYWHERE: [&str; 1] = ["troubles::a_listener_whose_maker_has_ended_is_its_holders"];
 
 /// How nettopd is used, asked and installed, and what becomes of its history, is the same on every kernel. Others take too
-/// much for an emulated machine, or a disk.
-pub const HERE_ONLY: [&str; 12] = [
+/// much for an emulated machine, want a disk, or compare what needs many intervals.
+pub const HERE_ONLY: [&str; 13] = [
     "addresses::",
     "api::",
     "archive::",
+    "bounds::thousands",
     "churn::",
     "exiting::",
     "history",
@@ -69,14 +70,8 @@ pub const HERE_ONLY: [&str; 12] = [
     "usage::",
 ];
 /// Those that take long in an emulated machine: only `cargo xtask vm` runs them there, with the argument `long`.
-pub const LONG: [&str; 6] = [
-    "bounds::thousands",
-    "connections::a_flood",
-    "crowds::",
-    "packets::a_flood",
-    "packets::a_reader",
-    "trace::a_flood",
-];
+pub const LONG: [&str; 5] =
+    ["connections::a_flood", "crowds::", "packets::a_flood", "packets::a_reader", "trace::a_flood"];
 /// Those of the packaged unit: they need a systemd that is process 1.
 pub const OF_THE_DISK: [&str; 1] = ["systemd::"];
 
