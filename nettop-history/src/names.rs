@@ -7,12 +7,9 @@ use rusqlite::{Connection, params};
 
 use crate::slot::{Ancestor, Device, DropKind, Who};
 
-/// Entries of each kind that a start reads. A forgotten one gets a new number: readers group by identity.
-const MAX_READ_NAMES: usize = 65_536;
-/// A kind with fewer forgets none: who is seldom heard of keeps its number.
-const MIN_REMEMBERED_NAMES: usize = 1024;
-/// So long, and at most twice as long, is a name remembered that no slot has. Rows of what has ended stay for a minute.
-const UNUSED_TIMEOUT_S: i64 = 60;
+/// A kind with more entries forgets those that were not used since it last had so many, which are as many again at most. A
+/// forgotten one gets a new number: readers group by identity. So many fit into a hash table of 16,384 places.
+const MAX_USED_NAMES: usize = 14_336;
 
 /// Numbers of one boot's names.
 pub struct Names {
@@ -24,8 +21,6 @@ pub struct Names {
     ancestors: Table<Above>,
     /// As they were noted last.
     containers: Table<String, ContainerNames>,
-    /// When the unused ones were last forgotten, in seconds since 1970.
-    forgotten_at: i64,
 }
 
 /// comm, exe, unit, cgroup, container, script.
@@ -56,7 +51,7 @@ impl<K: Eq + Hash, V> Table<K, V> {
     }
 
     fn forget_unused(&mut self) {
-        if self.used.len() + self.unused.len() >= MIN_REMEMBERED_NAMES {
+        if self.used.len() >= MAX_USED_NAMES {
             self.unused = std::mem::take(&mut self.used);
         }
     }
@@ -69,7 +64,7 @@ impl<K: Eq + Hash> Table<K> {
         boot: i64,
         entry: impl Fn(&rusqlite::Row<'_>) -> rusqlite::Result<(K, i64)>,
     ) -> rusqlite::Result<Self> {
-        let mut statement = connection.prepare(&format!("{query} ORDER BY id DESC LIMIT {MAX_READ_NAMES}"))?;
+        let mut statement = connection.prepare(&format!("{query} ORDER BY id DESC LIMIT {MAX_USED_NAMES}"))?;
         let given = if statement.parameter_count() == 0 { &[][..] } else { &[boot][..] };
         let numbers = statement.query_map(rusqlite::params_from_iter(given), |row| entry(row))?;
         Ok(Self { used: numbers.collect::<Result<_, _>>()?, unused: HashMap::new() })
@@ -141,17 +136,11 @@ impl Names {
                 |row| Ok(((row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?), row.get(0)?)),
             )?,
             containers: Table::default(),
-            forgotten_at: 0,
         })
     }
 
-    /// Forgets what no slot has had for a while, at `now` in seconds since 1970.
-    pub fn forget_unused(&mut self, now: i64) {
-        // A clock that was set back is no reason to keep them.
-        if (now - self.forgotten_at).abs() < UNUSED_TIMEOUT_S {
-            return;
-        }
-        self.forgotten_at = now;
+    /// Forgets what was not used for long, where there is much: to be called after a write.
+    pub fn forget_unused(&mut self) {
         self.programs.forget_unused();
         self.devices.forget_unused();
         self.kinds.forget_unused();
@@ -308,25 +297,20 @@ mod tests {
     }
 
     #[test]
-    fn of_many_who_is_silent_for_minutes_is_forgotten() {
-        let many = u32::try_from(10 * MIN_REMEMBERED_NAMES).unwrap();
-        let (connection, mut names) = empty();
-        let numbers: Vec<i64> = (0..many).map(|pid| number(&connection, &mut names, pid)).collect();
-        for now in 1..4 {
-            names.forget_unused(now * UNUSED_TIMEOUT_S);
-            assert_eq!(number(&connection, &mut names, 0), numbers[0]);
-        }
-        assert_eq!(names.processes.used.len() + names.processes.unused.len(), 1);
-        assert_ne!(number(&connection, &mut names, 1), numbers[1]);
-    }
-
-    #[test]
-    fn a_few_are_remembered_however_long_they_are_silent() {
+    fn of_very_many_those_are_remembered_that_are_used() {
+        let many = u32::try_from(MAX_USED_NAMES).unwrap();
         let (connection, mut names) = empty();
         let first = number(&connection, &mut names, 0);
-        for now in 1..4 {
-            names.forget_unused(now * UNUSED_TIMEOUT_S);
+        let second = number(&connection, &mut names, 1);
+        for round in 1..4 {
+            for pid in round * many..(round + 1) * many {
+                number(&connection, &mut names, pid);
+            }
+            names.forget_unused();
+            assert_eq!(number(&connection, &mut names, 0), first);
+            let Table { used, unused } = &names.processes;
+            assert!(used.len() + unused.len() <= 2 * MAX_USED_NAMES + 2, "{} and {}", used.len(), unused.len());
         }
-        assert_eq!(number(&connection, &mut names, 0), first);
+        assert_ne!(number(&connection, &mut names, 1), second);
     }
 }

@@ -103,14 +103,15 @@ pub struct Rest {
     pub unattributed_bytes: u64,
     /// Rows have it; the device had not counted it at the end of the period.
     pub pending_bytes: u64,
-    /// The difference while it was not known how the device counts.
-    pub undecided_bytes: i64,
+    /// The difference, whichever is more, while it was not known how the device counts.
+    pub undecided_bytes: u64,
 }
 
 impl Rest {
-    /// Of both directions, by what was unattributed less what was pending.
-    fn new(unattributed_bytes: [i64; 2], undecided_bytes: i64) -> Self {
+    /// Of both directions, by what was unattributed less what was pending. One does not make up for the other.
+    fn new(unattributed_bytes: [i64; 2], undecided_bytes: [i64; 2]) -> Self {
         let sum = |sign: i64| unattributed_bytes.iter().map(|bytes| (sign * bytes).max(0).unsigned_abs()).sum();
+        let undecided_bytes = undecided_bytes.iter().map(|bytes| bytes.unsigned_abs()).sum();
         Self { unattributed_bytes: sum(1), pending_bytes: sum(-1), undecided_bytes }
     }
 }

@@ -171,7 +171,7 @@ impl Store {
         let has_forgotten = retention::by_age(&transaction, &self.limits.keep, self.last, now)?;
         self.last = now;
         transaction.commit()?;
-        self.names.forget_unused(now);
+        self.names.forget_unused();
         self.names_stale = has_forgotten;
         Ok(())
     }

@@ -131,9 +131,9 @@ pub struct Row {
     /// What rows have, and the device had not counted at the end of the period.
     #[serde(default)]
     pub pending_bytes: Option<u64>,
-    /// The difference while it was not known how the device counts.
+    /// The difference, whichever is more, while it was not known how the device counts.
     #[serde(default)]
-    pub undecided_bytes: Option<i64>,
+    pub undecided_bytes: Option<u64>,
     /// Bytes by equal parts of the period; null where nothing was measured.
     pub sparkline: Vec<Option<u64>>,
 }

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// What is added up, in the order of [`TABLES`].
-const SUMS: [&str; 11] = [
+const SUMS: [&str; 12] = [
     "tx_bytes",
     "rx_bytes",
     "tx_packets",
@@ -22,7 +22,8 @@ const SUMS: [&str; 11] = [
     "retransmits",
     "tx_unattributed",
     "rx_unattributed",
-    "undecided",
+    "tx_undecided",
+    "rx_undecided",
 ];
 
 /// `moved`: by number of a process or device. `shown`: the first of those. `member`: the numbers they are made of. `twin`:
@@ -31,7 +32,7 @@ macro_rules! tables {
     ($($name:literal, $keys:literal;)*) => {
         concat!($("CREATE TEMP TABLE ", $name, "(", $keys, ", tx_bytes INTEGER, rx_bytes INTEGER, tx_packets INTEGER,
              rx_packets INTEGER, tx_app_bytes INTEGER, rx_app_bytes INTEGER, drops INTEGER, retransmits INTEGER,
-             tx_unattributed INTEGER, rx_unattributed INTEGER, undecided INTEGER, tx_peak INTEGER, rx_peak INTEGER);",)*
+             tx_unattributed INTEGER, rx_unattributed INTEGER, tx_undecided INTEGER, rx_undecided INTEGER, tx_peak INTEGER, rx_peak INTEGER);",)*
             "CREATE INDEX temp.shown_keys ON shown(key4, key1, key2, key3, key0);
              CREATE TEMP TABLE member(number INTEGER PRIMARY KEY, shown INTEGER NOT NULL);
              CREATE TEMP TABLE twin(number INTEGER PRIMARY KEY, first INTEGER NOT NULL);")
@@ -48,7 +49,7 @@ const ADD_ON_CONFLICT: &str = "ON CONFLICT(number) DO UPDATE SET tx_bytes = tx_b
      tx_app_bytes = tx_app_bytes + excluded.tx_app_bytes, rx_app_bytes = rx_app_bytes + excluded.rx_app_bytes,
      drops = drops + excluded.drops, retransmits = retransmits + excluded.retransmits,
      tx_unattributed = tx_unattributed + excluded.tx_unattributed, rx_unattributed = rx_unattributed + excluded.rx_unattributed,
-     undecided = undecided + excluded.undecided,
+     tx_undecided = tx_undecided + excluded.tx_undecided, rx_undecided = rx_undecided + excluded.rx_undecided,
      tx_peak = max(tx_peak, excluded.tx_peak), rx_peak = max(rx_peak, excluded.rx_peak)";
 
 impl Reader {
@@ -70,8 +71,10 @@ impl Reader {
         let (suffix, peaks) = (part.resolution.suffix(), part.resolution.peaks());
         let selection = selection(question, suffix) + select::condition(question);
         let sums = match question.by {
-            By::Device => "0, 0, 0, 0, sum(tx_unattributed), sum(rx_unattributed), sum(tx_undecided + rx_undecided)",
-            _ => "sum(tx_app_bytes), sum(rx_app_bytes), 0, 0, 0, 0, 0",
+            By::Device => {
+                "0, 0, 0, 0, sum(tx_unattributed), sum(rx_unattributed), sum(tx_undecided), sum(rx_undecided)"
+            }
+            _ => "sum(tx_app_bytes), sum(rx_app_bytes), 0, 0, 0, 0, 0, 0",
         };
         let (table, number) = (table(question.by), numbered(question.by));
         let query = format!(
@@ -85,7 +88,7 @@ impl Reader {
         }
         let query = format!(
             "INSERT INTO moved SELECT s.process, 0, 0, 0, 0, 0, 0, coalesce(sum(s.packets) FILTER (WHERE k.class NOT IN ('tcp', 'capture')), 0),
-                 coalesce(sum(s.packets) FILTER (WHERE k.class = 'tcp' AND k.reason = 'retransmit'), 0), 0, 0, 0, 0, 0
+                 coalesce(sum(s.packets) FILTER (WHERE k.class = 'tcp' AND k.reason = 'retransmit'), 0), 0, 0, 0, 0, 0, 0
              FROM drop_{suffix} s JOIN drop_kind k ON k.id = s.kind WHERE ts >= ?1 AND ts < ?2 {selection} GROUP BY s.process {ADD_ON_CONFLICT}"
         );
         self.connection.execute(&query, params![part.from, part.to])?;
@@ -186,12 +189,12 @@ impl Reader {
                 drops: number(row, 6)?,
                 retransmits: number(row, 7)?,
                 rest: if question.by == By::Device {
-                    Some(Rest::new([row.get(8)?, row.get(9)?], row.get(10)?))
+                    Some(Rest::new([row.get(8)?, row.get(9)?], [row.get(10)?, row.get(11)?]))
                 } else {
                     None
                 },
-                tx_peak_bytes: number(row, 11)?,
-                rx_peak_bytes: number(row, 12)?,
+                tx_peak_bytes: number(row, 12)?,
+                rx_peak_bytes: number(row, 13)?,
                 sparkline: vec![0; question.columns],
                 ..AnswerRow::default()
             });

@@ -236,7 +236,7 @@ fn no_rest_of_a_device_is_negative() {
         let mut slot = slot(ts, &[(0, 1000)]);
         for balance in slot.devices.values_mut() {
             (balance.tx.unattributed_bytes, balance.rx.unattributed_bytes) = unattributed_bytes.into();
-            balance.rx.undecided_bytes = undecided_bytes;
+            (balance.tx.undecided_bytes, balance.rx.undecided_bytes) = (undecided_bytes, -undecided_bytes);
         }
         slot
     };
@@ -248,6 +248,6 @@ fn no_rest_of_a_device_is_negative() {
     };
     let first = Rest { unattributed_bytes: 50, pending_bytes: 300, undecided_bytes: 0 };
     assert_eq!(rest(BEGIN, BEGIN + 10), first);
-    let both = Rest { unattributed_bytes: 60, pending_bytes: 0, undecided_bytes: 7 };
+    let both = Rest { unattributed_bytes: 60, pending_bytes: 0, undecided_bytes: 14 };
     assert_eq!(rest(BEGIN, BEGIN + 20), both);
 }

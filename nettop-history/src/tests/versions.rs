@@ -46,6 +46,11 @@ fn a_file_of_an_older_version_is_brought_up_to_date() {
                 INSERT INTO main.process(id, boot, pid, start_time_ns, uid, program, device, last) SELECT id, boot, pid, start_time_ns, uid, program, device, last FROM new.process;
                 INSERT INTO main.tick_10s(ts, measured_ms, readings, late_ms, clock_step_ms, lost) SELECT ts, measured_ms, readings, late_ms, clock_step_ms, lost FROM new.tick_10s")
             .unwrap();
+        let columns = "ts, device, tx_bytes, tx_packets, tx_attributed, tx_kernel, tx_copied, tx_unattributed, rx_bytes, rx_packets,
+            rx_attributed, rx_kernel, rx_copied, rx_unattributed";
+        connection
+            .execute_batch(&format!("INSERT INTO main.device_10s({columns}) SELECT {columns} FROM new.device_10s"))
+            .unwrap();
         // Added up, though it is no loss, until the fourth version.
         if version > 1 {
             let unread = if version < 4 { [10, 2] } else { [0, 0] };
@@ -88,6 +93,14 @@ fn a_file_of_an_older_version_is_brought_up_to_date() {
         assert_eq!(Reader::open(&old).unwrap().answer(&by_parent).unwrap().rows[0].name, "-");
         let by_pod = crate::Question { by: crate::By::Pod, ..question(BEGIN, BEGIN + 100) };
         assert_eq!(Reader::open(&old).unwrap().answer(&by_pod).unwrap().rows[0].name, "-");
+        let by_device = || {
+            let question = crate::Question { by: crate::By::Device, ..question(BEGIN, BEGIN + 80) };
+            let rows = Reader::open(&old).unwrap().answer(&question).unwrap().rows;
+            rows.iter().map(|row| (row.counters.tx_bytes, row.rest)).collect::<Vec<_>>()
+        };
+        let of_devices = by_device();
+        let rest = crate::Rest { unattributed_bytes: 14, ..crate::Rest::default() };
+        assert_eq!(of_devices, [(13, Some(rest)), (12, Some(rest))], "version {version}");
         let selected = Reader::open(&old).unwrap().answer(&while_lost()).unwrap().selected_ms;
         assert_eq!(selected, if version > 1 { 10_000 } else { 0 }, "version {version}");
         assert_eq!(Reader::open(&old).unwrap().last_boot("next").unwrap().unwrap().last, BEGIN + 80);
@@ -97,6 +110,7 @@ fn a_file_of_an_older_version_is_brought_up_to_date() {
         more.losses.insert("rows_full", 3);
         store.write(&[more]).unwrap();
         store.finish(BEGIN + 90).unwrap();
+        assert_eq!(by_device(), of_devices);
         let answer = Reader::open(&old).unwrap().answer(&question(BEGIN, BEGIN + 90)).unwrap();
         assert_eq!(answer.rows.iter().map(|row| row.counters.tx_bytes).sum::<u64>(), 5 + 6 + 7);
         check_losses(&answer, 3);

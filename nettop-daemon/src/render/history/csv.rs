@@ -42,7 +42,7 @@ struct Line<'a> {
     retransmits: Option<u64>,
     unattributed_bytes: Option<u64>,
     pending_bytes: Option<u64>,
-    undecided_bytes: Option<i64>,
+    undecided_bytes: Option<u64>,
 }
 
 /// A line for each row; those beyond the top are one, without a name.

@@ -63,13 +63,13 @@ fn write(text: &mut String, args: &HistoryArgs, document: &Document) -> std::fmt
         let peak = (row.tx_peak_bytes + row.rx_peak_bytes) / 10 / KIB;
         write!(text, "{:>9} {:>9} {:>9} {:>9} {peak:>9} ", tx.bytes / KIB, rx.bytes / KIB, tx.packets, rx.packets)?;
         match row.unattributed_bytes {
-            Some(_) if row.undecided_bytes.is_some_and(|bytes| bytes != 0) => write!(text, "undecided ")?,
             Some(bytes) => write!(text, "{:>9} ", bytes / KIB)?,
             None => write!(text, "{:>6} {:>7} ", row.drops.unwrap_or(0), row.retransmits.unwrap_or(0))?,
         }
         write!(text, "{} {}", sparkline(&row.sparkline), row.name)?;
-        match &row.unit {
-            Some(unit) if is_process => writeln!(text, " ({unit})")?,
+        match (&row.unit, row.undecided_bytes) {
+            (Some(unit), _) if is_process => writeln!(text, " ({unit})")?,
+            (_, Some(bytes)) if bytes > 0 => writeln!(text, " ({} KB undecided)", bytes / KIB)?,
             _ => writeln!(text)?,
         }
     }
