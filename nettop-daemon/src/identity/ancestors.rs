@@ -41,6 +41,7 @@ pub fn script_in_proc(folder: &Path, exe: &Path) -> Option<String> {
         // The last is not whole.
         bytes.truncate(bytes.iter().rposition(|byte| *byte == 0)?);
     }
+    let bytes = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
     let arguments = bytes.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect();
     let program = Some(exe.as_os_str().as_bytes().to_vec());
     script(&Described { program, arguments, ..Described::default() }).map(|path| escape(&path))

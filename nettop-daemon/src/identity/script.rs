@@ -8,14 +8,18 @@ struct Interpreter {
     names: &'static [&'static str],
     /// Letters of options after which no script comes: a command, an expression, a module, standard input.
     without_script: &'static str,
-    /// Letters of options with a value, in the same word or the next.
+    /// Letters of options with a value, which is the rest of the word, or the next.
     with_value: &'static str,
-    /// Letters of options that end a word, whatever follows in it.
+    /// Letters of options with a value that is always in the next word.
+    with_next: &'static str,
+    /// Letters of options whose value is the rest of the word.
     with_rest: &'static str,
     /// Long options with a value in the next word.
     long: &'static [&'static str],
-    /// Long options after which no script comes.
-    long_without_script: &'static [&'static str],
+    /// Words after which no script comes.
+    ends: &'static [&'static str],
+    /// `-` ends the options, and options begin with `+` as well.
+    is_shell: bool,
 }
 
 /// By their manuals: bash(1), dash(1), zsh(1), python3(1), perlrun(1), ruby(1), node(1), php(1), lua(1), tclsh(1).
@@ -23,67 +27,83 @@ const INTERPRETERS: [Interpreter; 7] = [
     Interpreter {
         names: &["bash", "dash", "sh", "zsh", "ksh"],
         without_script: "cs",
-        with_value: "oO",
+        with_value: "",
+        with_next: "oO",
         with_rest: "",
-        long: &["--rcfile", "--init-file"],
-        long_without_script: &[],
+        long: &["--emulate", "--init-file", "--rcfile"],
+        ends: &[],
+        is_shell: true,
     },
     Interpreter {
         names: &["python", "pypy"],
         without_script: "cm",
         with_value: "WX",
+        with_next: "",
         with_rest: "",
         long: &["--check-hash-based-pycs"],
-        long_without_script: &[],
+        ends: &["-"],
+        is_shell: false,
     },
     Interpreter {
         names: &["perl"],
         without_script: "eE",
         with_value: "I",
-        with_rest: "CDFMim",
+        with_next: "",
+        // `-d:Trace`
+        with_rest: ":CDFMimx",
         long: &[],
-        long_without_script: &[],
+        ends: &["-"],
+        is_shell: false,
     },
     Interpreter {
         names: &["ruby"],
         without_script: "e",
-        with_value: "CEIr",
-        with_rest: "FKTWi",
-        long: &["--encoding"],
-        long_without_script: &[],
+        with_value: "CEIXr",
+        with_next: "",
+        with_rest: "FKTWix",
+        long: &["--disable", "--enable", "--encoding"],
+        ends: &["-"],
+        is_shell: false,
     },
     Interpreter {
         names: &["node"],
         without_script: "ep",
         with_value: "Cr",
+        with_next: "",
         with_rest: "",
-        long: &["--conditions", "--env-file", "--import", "--loader", "--require"],
-        long_without_script: &["--eval", "--print"],
+        long: &["--conditions", "--env-file", "--experimental-loader", "--import", "--loader", "--require"],
+        ends: &["-", "--eval", "--print"],
+        is_shell: false,
     },
     Interpreter {
         names: &["php"],
         without_script: "BERr",
-        with_value: "cdz",
+        with_value: "Scdtz",
+        with_next: "",
         with_rest: "",
-        long: &["--define", "--php-ini"],
-        long_without_script: &["--run"],
+        long: &["--define", "--docroot", "--php-ini", "--server"],
+        // Behind `--` are arguments.
+        ends: &["-", "--", "--run"],
+        is_shell: false,
     },
     Interpreter {
         names: &["lua", "tclsh", "wish"],
         without_script: "",
         with_value: "el",
+        with_next: "",
         with_rest: "",
         long: &["-encoding"],
-        long_without_script: &[],
+        ends: &["-"],
+        is_shell: false,
     },
 ];
 
-/// What a word among the arguments is.
-enum Word {
-    Option,
-    /// The next word is its value.
-    WithValue,
-    WithoutScript,
+/// What follows an option.
+enum Next {
+    /// So many values of it.
+    Values(usize),
+    Script,
+    NoScript,
 }
 
 impl Interpreter {
@@ -93,30 +113,37 @@ impl Interpreter {
         INTERPRETERS.iter().find(|interpreter| interpreter.names.iter().any(is_it))
     }
 
-    fn read(&self, option: &[u8]) -> Word {
-        let is = |name: &&str| option == name.as_bytes();
-        if option == b"-" || self.long_without_script.iter().any(is) {
-            return Word::WithoutScript;
+    /// None if the word is no option.
+    fn read(&self, word: &[u8]) -> Option<Next> {
+        let is = |name: &&str| word == name.as_bytes();
+        if !(word.starts_with(b"-") || self.is_shell && word.starts_with(b"+")) {
+            return None;
         }
-        if self.long.iter().any(is) {
-            return Word::WithValue;
-        }
-        if option.starts_with(b"--") {
-            return Word::Option;
-        }
-        for (index, letter) in option.iter().enumerate().skip(1) {
+        Some(match word {
+            _ if self.ends.iter().any(is) => Next::NoScript,
+            b"--" | b"-" => Next::Script,
+            _ if self.long.iter().any(is) => Next::Values(1),
+            _ if word.starts_with(b"--") => Next::Values(0),
+            _ => self.read_letters(word),
+        })
+    }
+
+    fn read_letters(&self, word: &[u8]) -> Next {
+        let mut values = 0;
+        for (index, letter) in word.iter().enumerate().skip(1) {
             let is_one_of = |letters: &str| letters.as_bytes().contains(letter);
             if is_one_of(self.without_script) {
-                return Word::WithoutScript;
+                return Next::NoScript;
             }
-            if is_one_of(self.with_value) && index + 1 == option.len() {
-                return Word::WithValue;
+            values += usize::from(is_one_of(self.with_next));
+            if is_one_of(self.with_value) {
+                return Next::Values(usize::from(index + 1 == word.len()));
             }
-            if is_one_of(self.with_value) || is_one_of(self.with_rest) {
-                return Word::Option;
+            if is_one_of(self.with_rest) {
+                break;
             }
         }
-        Word::Option
+        Next::Values(values)
     }
 }
 
@@ -125,22 +152,20 @@ pub fn script(described: &Described) -> Option<Vec<u8>> {
     let program = described.program.as_deref()?.rsplit(|byte| *byte == b'/').next()?;
     let interpreter = Interpreter::of_program(program)?;
     let mut arguments = described.arguments.iter().skip(1);
-    while let Some(argument) = arguments.next() {
-        if argument == b"--" {
-            return arguments.next().cloned();
-        }
-        if !argument.starts_with(b"-") && !argument.starts_with(b"+") {
-            return Some(argument.clone());
-        }
-        match interpreter.read(argument) {
-            Word::Option => {}
-            Word::WithValue => {
-                arguments.next();
+    let script = loop {
+        let word = arguments.next()?;
+        match interpreter.read(word) {
+            None => break word,
+            Some(Next::Script) => break arguments.next()?,
+            Some(Next::NoScript) => return None,
+            Some(Next::Values(values)) => {
+                for _ in 0..values {
+                    arguments.next();
+                }
             }
-            Word::WithoutScript => return None,
         }
-    }
-    None
+    };
+    (!script.is_empty()).then(|| script.clone())
 }
 
 #[cfg(test)]
@@ -163,7 +188,13 @@ mod tests {
             ("/usr/bin/bash", &["bash", "-eu", "-o", "pipefail", "x.sh"], "x.sh"),
             ("/usr/bin/bash", &["bash", "-euo", "pipefail", "+O", "extglob", "x.sh"], "x.sh"),
             ("/usr/bin/bash", &["bash", "--rcfile", "/etc/rc", "--", "-x.sh"], "-x.sh"),
+            ("/usr/bin/bash", &["bash", "-oe", "pipefail", "x.sh"], "x.sh"),
+            ("/usr/bin/bash", &["sh", "-", "x.sh"], "x.sh"),
+            ("/usr/bin/zsh", &["zsh", "--emulate", "sh", "x.sh"], "x.sh"),
             ("/usr/bin/perl", &["perl", "-MSocket", "-I", "lib", "-w", "x.pl"], "x.pl"),
+            ("/usr/bin/perl", &["perl", "-d:Trace", "-x/etc", "x.pl"], "x.pl"),
+            ("/usr/bin/ruby", &["ruby", "-X", "dir", "--disable", "gems", "x.rb"], "x.rb"),
+            ("/usr/bin/php8.2", &["php", "-S", "0.0.0.0:8000", "-t", "public", "router.php"], "router.php"),
             ("/usr/bin/ruby", &["ruby", "-rjson", "-I", "lib", "x.rb"], "x.rb"),
             ("/usr/bin/node", &["node", "--require", "./first.js", "x.js"], "x.js"),
             ("/usr/bin/php8.2", &["php", "-d", "memory_limit=1G", "-f", "x.php"], "x.php"),
@@ -186,6 +217,10 @@ mod tests {
             ("/usr/bin/perl", &["perl", "-pi.bak", "-e", "s/a/b/", "file"]),
             ("/usr/bin/node", &["node", "--eval", "1"]),
             ("/usr/bin/php", &["php", "-r", "echo 1;"]),
+            ("/usr/bin/php", &["php", "-S", "localhost:8000", "-t", "public"]),
+            ("/usr/bin/php", &["php", "--", "argument"]),
+            ("/usr/bin/bash", &["bash", "-oc", "pipefail", "curl x"]),
+            ("/usr/bin/python3", &["python3", ""]),
             ("/usr/bin/curl", &["curl", "http://example.org"]),
             ("/usr/bin/shred", &["shred", "file"]),
         ] {

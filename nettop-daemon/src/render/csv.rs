@@ -195,14 +195,18 @@ impl Serialize for Text<'_> {
     }
 }
 
-/// Those that started a process, the first of them first: `systemd[1] > cron[512]`.
+/// Those that started a process, its parent last: `systemd[1] > cron[512]`. A name has no `>`.
 #[derive(Default, Clone, Copy)]
 pub struct Parents<'a>(pub &'a [Parent]);
 
 impl Serialize for Parents<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let parents: Vec<String> =
-            self.0.iter().rev().map(|parent| format!("{}[{}]", parent.comm, parent.pid)).collect();
+        let parents: Vec<String> = self
+            .0
+            .iter()
+            .rev()
+            .map(|parent| format!("{}[{}]", parent.comm.replace('>', "\\x3e"), parent.pid))
+            .collect();
         Text(Some(&parents.join(" > "))).serialize(serializer)
     }
 }
