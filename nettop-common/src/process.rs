@@ -18,6 +18,8 @@ pub const PROGRAM_CUT: u32 = 2;
 pub const CGROUP_CUT: u32 = 4;
 /// There are more arguments than in the record.
 pub const ARGUMENTS_CUT: u32 = 8;
+/// Another process's memory is out of reach.
+pub const ARGUMENTS_UNREAD: u32 = 16;
 
 /// A process above.
 #[repr(C)]
@@ -35,7 +37,7 @@ pub struct Ancestor {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
 pub struct ProcessRecord {
     pub key: OwnerKey,
-    /// [`DELETED`], [`PROGRAM_CUT`], [`CGROUP_CUT`], [`ARGUMENTS_CUT`].
+    /// [`DELETED`], [`PROGRAM_CUT`], [`CGROUP_CUT`], [`ARGUMENTS_CUT`], [`ARGUMENTS_UNREAD`].
     pub flags: u32,
     /// How many of `above` there are, the parent first.
     pub ancestors: u32,

@@ -8,7 +8,10 @@ use aya_ebpf::helpers::generated::{bpf_probe_read_kernel_str, bpf_probe_read_use
 use nettop_common::{
     Owner, OwnerKey, ProcessRecord, Ref,
     owner::{RECORDED, UNSENT, WITHOUT_ARGUMENTS},
-    process::{ARGUMENTS_CUT, Ancestor, CGROUP_CUT, DELETED, MAX_ANCESTORS, NAME_BYTES, NAMES_BYTES, PROGRAM_CUT},
+    process::{
+        ARGUMENTS_CUT, ARGUMENTS_UNREAD, Ancestor, CGROUP_CUT, DELETED, MAX_ANCESTORS, NAME_BYTES, NAMES_BYTES,
+        PROGRAM_CUT,
+    },
 };
 
 use crate::{
@@ -18,10 +21,10 @@ use crate::{
     owners, task,
 };
 
-/// Components of a program's path, and mounts on its way.
-const MAX_PROGRAM_STEPS: usize = 32;
-/// Components of a cgroup's path.
-const MAX_CGROUPS: usize = 32;
+/// Components of a program's path, mounts on its way, and the root.
+const MAX_PROGRAM_STEPS: usize = 48;
+/// Components of a cgroup's path, and the root.
+const MAX_CGROUP_STEPS: usize = 33;
 /// Bytes of arguments.
 const ARGUMENT_MASK: u64 = 255;
 /// Bytes of names from which on a path gets no further component.
@@ -108,7 +111,7 @@ fn fill(task: u64) {
     let Some(draft) = self::draft() else { return };
     draft.record.program_bytes = used(draft);
     begin_cgroup(draft, task);
-    run_steps(MAX_CGROUPS, append_cgroup, CGROUP_CUT);
+    run_steps(MAX_CGROUP_STEPS, append_cgroup, CGROUP_CUT);
     let Some(draft) = self::draft() else { return };
     let names = used(draft);
     draft.record.cgroup_bytes = names.wrapping_sub(draft.record.program_bytes);
@@ -178,17 +181,14 @@ extern "C" fn append_directory() -> u32 {
         draft.mount = upper.wrapping_add(kernel::MOUNT_VFSMOUNT.load());
         return STEP_HAS_NEXT;
     }
+    if used(draft) >= PROGRAM_END_BYTES {
+        draft.record.flags |= PROGRAM_CUT;
+        return STEP_IS_LAST;
+    }
     append(draft, probe(entry, &kernel::DENTRY_NAME));
     draft.at = probe(entry, &kernel::DENTRY_PARENT);
     // A file that has no place in a tree, as memfd's.
-    if draft.at == entry {
-        return STEP_IS_LAST;
-    }
-    if used(draft) < PROGRAM_END_BYTES {
-        return STEP_HAS_NEXT;
-    }
-    draft.record.flags |= PROGRAM_CUT;
-    STEP_IS_LAST
+    if draft.at == entry { STEP_IS_LAST } else { STEP_HAS_NEXT }
 }
 
 #[inline(always)]
@@ -207,12 +207,12 @@ extern "C" fn append_cgroup() -> u32 {
     if draft.at == 0 {
         return STEP_IS_LAST;
     }
-    append(draft, probe(node, &kernel::KERNFS_NAME));
-    if used(draft) < CGROUP_END_BYTES {
-        return STEP_HAS_NEXT;
+    if used(draft) >= CGROUP_END_BYTES {
+        draft.record.flags |= CGROUP_CUT;
+        return STEP_IS_LAST;
     }
-    draft.record.flags |= CGROUP_CUT;
-    STEP_IS_LAST
+    append(draft, probe(node, &kernel::KERNFS_NAME));
+    STEP_HAS_NEXT
 }
 
 /// Of the running process alone: the memory of others is out of reach.
@@ -221,7 +221,11 @@ fn append_arguments(draft: &mut Draft, task: u64) {
     let at = used(draft) & (NAMES_BYTES as u32 - 1);
     let mm: u64 = probe(task, &kernel::TASK_MM);
     let (begin, end): (u64, u64) = (probe(mm, &kernel::MM_ARG_START), probe(mm, &kernel::MM_ARG_END));
-    if task != task::current_address() || begin == 0 || end <= begin {
+    if task != task::current_address() {
+        draft.record.flags |= ARGUMENTS_UNREAD;
+        return;
+    }
+    if begin == 0 || end <= begin {
         return;
     }
     if end - begin > ARGUMENT_MASK {

@@ -239,6 +239,11 @@ pub fn comm(task: u64) -> [u8; 16] {
 }
 
 #[inline(always)]
+pub fn is_exiting(task: u64) -> bool {
+    probe::<u32>(task, &kernel::TASK_FLAGS) & PF_EXITING != 0
+}
+
+#[inline(always)]
 pub fn is_kernel_thread(task: u64) -> bool {
     probe::<u32>(task, &kernel::TASK_FLAGS) & PF_KTHREAD != 0
 }

@@ -118,10 +118,10 @@ pub const BEFORE_SEEDING: &[Purpose] = &[
         sets: &[only(&[hook("process_rename", AttachPoint::Tracepoint, "task_rename", TASK_RENAME)])],
     },
     Purpose {
-        name: "cgroup moves",
+        name: "cgroup migration",
         needed: false,
-        effect_if_missing: "units and containers that processes are moved to after their first socket",
-        sets: &[only(&[hook("process_move", AttachPoint::Tracepoint, "cgroup_attach_task", CGROUP_ATTACH_TASK)])],
+        effect_if_missing: "units and containers of processes that change them after their first socket",
+        sets: &[only(&[hook("process_migrate", AttachPoint::Tracepoint, "cgroup_attach_task", CGROUP_ATTACH_TASK)])],
     },
     Purpose {
         name: "process exit",

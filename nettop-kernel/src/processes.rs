@@ -8,7 +8,7 @@ use std::{
 use aya::maps::{Map, MapData, RingBuf};
 use nettop_common::{
     OwnerKey, ProcessRecord,
-    process::{ARGUMENTS_CUT, Ancestor, CGROUP_CUT, DELETED, PROGRAM_CUT},
+    process::{ARGUMENTS_CUT, ARGUMENTS_UNREAD, Ancestor, CGROUP_CUT, DELETED, PROGRAM_CUT},
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -27,6 +27,8 @@ pub struct Described {
     pub cgroup: Option<Vec<u8>>,
     /// None where they could not be read; those that are whole in the first 255 bytes.
     pub arguments: Vec<Vec<u8>>,
+    /// Another process was recorded than the running one: its arguments are those that it had.
+    pub are_arguments_unread: bool,
     /// The parent first.
     pub ancestors: Vec<Ancestor>,
 }
@@ -128,6 +130,7 @@ fn parse(bytes: &[u8]) -> Option<Described> {
         } else {
             arguments.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect()
         },
+        are_arguments_unread: has(ARGUMENTS_UNREAD),
         ancestors,
     })
 }

@@ -27,6 +27,8 @@ use crate::{
 
 /// Rounds of a second: TCP gives up on what a process has left behind within two minutes or so.
 const MAX_ENDED_ROUNDS: u64 = 120;
+/// Has no process: its entry is read again.
+const NO_COMM: [u8; 16] = [u8::MAX; 16];
 /// Above so many processes, only those of this round are kept.
 const MAX_PROCESSES: usize = 65_536;
 
@@ -85,14 +87,17 @@ impl Processes {
     /// ones, none of those is still there.
     pub fn learn(&mut self, described: Vec<Described>, owners: usize) {
         for described in described {
+            let key = described.key;
             let mut details = Details::from_record(&described, &self.containers);
-            // Whoever moves or renames another process cannot read its arguments.
-            if described.arguments.is_empty()
-                && let Some(known) = self.recorded.get(&described.key).filter(|known| known.exe == details.exe)
-            {
+            let known = self.recorded.get(&key).or_else(|| self.older.get(&key));
+            if let Some(known) = known.filter(|known| described.are_arguments_unread && known.exe == details.exe) {
                 details.script.clone_from(&known.script);
             }
-            self.recorded.insert(described.key, details);
+            self.recorded.insert(key, details);
+            // What /proc knows in its place is asked again; where the process is gone it stays.
+            if let Some(entry) = self.entries.get_mut(&(key.tgid, key.start_time_ns)) {
+                entry.comm = NO_COMM;
+            }
         }
         if self.recorded.len() >= owners.max(MAX_PROCESSES) {
             self.older = std::mem::take(&mut self.recorded);
@@ -165,7 +170,7 @@ impl Processes {
             && entry.generation != generation
         {
             // Asked again; what was known stays where the process is gone.
-            entry.comm = [u8::MAX; 16];
+            entry.comm = NO_COMM;
         }
         self.details(&OwnerReading { key: *key, comm, comm_time_ns: 0, is_kernel_thread: false, exited: false })
     }
@@ -321,6 +326,31 @@ mod tests {
         // Any error except not found: this is no link.
         fs::write(folder.join("exe"), "").unwrap();
         assert_eq!(details().exe, None);
+    }
+
+    #[test]
+    fn who_is_moved_keeps_its_script_and_has_its_new_unit() {
+        let described = |cgroup: &str, arguments: &[&str]| Described {
+            key: KEY,
+            program: Some(b"/usr/bin/bash".into()),
+            cgroup: Some(cgroup.into()),
+            arguments: arguments.iter().map(|argument| argument.as_bytes().to_vec()).collect(),
+            are_arguments_unread: arguments.is_empty(),
+            ..Described::default()
+        };
+        let proc = process();
+        let mut processes = Processes::new(proc.path());
+        let mut known = |described| {
+            processes.learn(vec![described], 0);
+            let Details { script, unit, .. } = processes.details_for_event(&KEY, [0; 16]);
+            [script, unit].map(Option::unwrap)
+        };
+        assert_eq!(known(described("/system.slice/a.service", &["bash", "x.sh"])), ["x.sh", "a.service"]);
+        assert_eq!(known(described("/system.slice/b.service", &[])), ["x.sh", "b.service"]);
+        // Where systemd uses an older hierarchy, /proc knows the unit.
+        assert_eq!(known(described("/", &[])), ["x.sh", "x.service"]);
+        fs::write(proc.path().join("42/cgroup"), "0::/system.slice/y.service\n").unwrap();
+        assert_eq!(known(described("/", &[])), ["x.sh", "y.service"]);
     }
 
     #[test]

@@ -7,9 +7,12 @@ use aya_ebpf::{
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
-use nettop_common::owner::{EXITED, UNRECORDED};
+use nettop_common::owner::{EXITED, UNRECORDED, UNSENT};
 
-use crate::{owners, processes, task::Task};
+use crate::{
+    owners, processes,
+    task::{self, Task},
+};
 
 /// `__set_task_comm`, by exec and by `PR_SET_NAME`; the task still has its old name.
 #[btf_tracepoint(function = "task_rename")]
@@ -31,14 +34,22 @@ pub fn process_rename(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// `cgroup_attach_task`, of any hierarchy: the task is in its new cgroup.
+/// `cgroup_attach_task`, of any hierarchy, once the task is in its new cgroup.
 #[btf_tracepoint(function = "cgroup_attach_task")]
-pub fn process_move(ctx: BtfTracePointContext) -> i32 {
+pub fn process_migrate(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: the third argument of this tracepoint is the task.
     let task = unsafe { Task::from_ptr(ctx.arg(2)) };
-    if let Some(owner) = owners::find(&task.key()).and_then(owners::get) {
-        processes::record(owner, task.leader_address());
+    let Some(owner) = owners::find(&task.key()).and_then(owners::get) else { return 0 };
+    let leader = task.leader_address();
+    // A leader that has ended stays where it was, without a program (`cgroup_migrate_add_task`).
+    if !task::is_exiting(leader) {
+        processes::record(owner, leader);
+        if owner.recorded != UNSENT {
+            return 0;
+        }
     }
+    // What was recorded before is no longer right: it is recorded with the next use.
+    owner.recorded = UNRECORDED;
     0
 }
 
