@@ -54,8 +54,8 @@ pub fn run(kernels: &[String], filter: &[String]) -> anyhow::Result<()> {
 }
 
 /// Runs the scenarios on all kernels: on each with the back end that it chooses, and with each back end on the oldest
-/// kernel that has it. Newer kernels run what may differ there. [`run`] takes every kernel and back end, and leaves nothing
-/// out.
+/// kernel that has it. Newer kernels run what may differ there. [`run`] takes every kernel and back end, and all
+/// that depends on them.
 ///
 /// # Errors
 ///

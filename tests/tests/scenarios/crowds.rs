@@ -32,8 +32,9 @@ fn children<T>(number: u64, work: impl Fn(u64) -> std::io::Result<T>) {
     for number in 0..number {
         // SAFETY: this process has one thread, and its child never returns.
         if let ForkResult::Child = unsafe { fork() }.unwrap() {
+            set_pdeathsig(Signal::SIGKILL).unwrap();
             let made = work(number);
-            // A change of the user would undo it.
+            // A change of the user has undone it.
             set_pdeathsig(Signal::SIGKILL).unwrap();
             if made.is_ok() && (&theirs).write_all(&[1]).is_ok() {
                 loop {

@@ -79,6 +79,12 @@ impl Logging {
         self.lines()
     }
 
+    /// Of a namespace, in the latest report.
+    fn rows_in(&self, namespace: &Namespace) -> usize {
+        let (_, document) = &*self.latest.lock().unwrap();
+        document.rows.iter().filter(|row| row.netns == namespace.inode()).count()
+    }
+
     fn lines(&self) -> Vec<String> {
         let text = std::fs::read_to_string(self.log.path()).unwrap();
         text.lines().filter_map(|line| Some(line.split_once("ebpf: ")?.1.to_owned())).collect()
@@ -167,10 +173,10 @@ fn a_listener_that_is_handed_on_is_logged() {
 /// A socket that outlives its maker, whose row has left the table.
 #[test]
 fn a_row_that_was_retired_meanwhile_is_logged() {
-    let nettopd = Logging::start(&["--rows", "128"]);
+    const ROWS: usize = 128;
+    let nettopd = Logging::start(&["--rows", &ROWS.to_string()]);
     let alone = Namespace::new();
     let send = |socket: &UdpSocket| assert_eq!(socket.send_to(b"one", "127.0.0.1:9").unwrap(), 3);
-    // Their user has more than is free, so his gone and quiet rows leave at once.
     let sender = |_| {
         Process::start(Some(&alone), |parent| {
             become_nobody();
@@ -180,9 +186,14 @@ fn a_row_that_was_retired_meanwhile_is_logged() {
             Moved::default()
         })
     };
-    let senders: Vec<Process> = (0..70).map(sender).collect();
-    for sender in &senders {
-        sender.wait_until_ready();
+    // Their user has more than is free, so his gone and quiet rows leave at once, and room for more.
+    let mut senders = Vec::new();
+    while nettopd.rows_in(&alone) <= ROWS / 2 {
+        senders.extend((0..4).map(sender));
+        for sender in senders.iter().rev().take(4) {
+            Process::wait_until_ready(sender);
+        }
+        nettopd.settled();
     }
     let maker = Process::start(Some(&alone), |parent| {
         become_nobody();
