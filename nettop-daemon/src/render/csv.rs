@@ -293,6 +293,16 @@ mod tests {
     }
 
     #[test]
+    fn no_name_forges_an_ancestor() {
+        let parent = |pid, comm: &str| Parent { pid, comm: comm.into(), ..Parent::default() };
+        let parents = [parent(99, "a[1] > init"), parent(1, "systemd")];
+        let mut writer = WriterBuilder::new().has_headers(false).from_writer(Vec::new());
+        writer.serialize((Parents(&parents), Parents(&[]))).unwrap();
+        let text = String::from_utf8(writer.into_inner().unwrap()).unwrap();
+        assert_eq!(text, "systemd[1] > a[1] \\x3e init[99],\n");
+    }
+
+    #[test]
     fn the_header_is_there_once_and_without_lines_too() {
         assert_eq!((written([], true), written([], false)), ("name,number\n".to_owned(), String::new()));
         let lines = || [Line { name: Text(Some("a,b")), number: Some(1) }, Line::default()];
