@@ -185,10 +185,12 @@ mod tests {
         assert_eq!(lookups.get(&100), None);
         assert_eq!(lookups.wait(&1, FOR_EVER), Some(Some("user1".into())), "others are answered");
         assert_eq!(lookups.get(&101), None);
-        // Both threads hang; each call returns at once without an answer.
-        while lookups.lock().queue.is_empty() {
-            assert_eq!(lookups.get(&102), None);
+        // Until the second thread has taken it.
+        while !lookups.lock().queue.is_empty() {
+            std::thread::yield_now();
         }
+        // Both hang; each call returns at once without an answer.
+        assert_eq!(lookups.get(&102), None);
         for number in 0..10_000 {
             assert_eq!(lookups.get(&(200 + number % 500)), None);
             assert_eq!(lookups.wait(&(200 + number), Duration::ZERO), None);
