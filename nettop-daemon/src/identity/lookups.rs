@@ -110,7 +110,9 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Clone + Send + 'static> Lookups<K
         if state.asked.contains_key(key) || state.queue.len() >= self.bounds.questions {
             return;
         }
-        if state.answers.len() + state.asked.len() >= self.bounds.answers {
+        // A new answer to what is known takes the place of the old one.
+        let is_known = state.answers.contains_key(key);
+        if !is_known && state.answers.len() + state.asked.len() >= self.bounds.answers {
             state.answers.retain(|_, (at, _)| at.elapsed() < ANSWER_LIFETIME);
             if state.answers.len() + state.asked.len() >= self.bounds.answers {
                 return;
@@ -219,13 +221,19 @@ mod tests {
         }
         let lookups = Lookups::new(count, BOUNDS);
         let first = lookups.wait(&1, FOR_EVER).unwrap().unwrap();
-        for number in 2..1000 {
+        for number in 2..=u32::try_from(BOUNDS.answers).unwrap() {
+            assert!(lookups.wait(&number, FOR_EVER).is_some());
+        }
+        for number in 100..1000 {
             lookups.wait(&number, Duration::from_millis(1));
         }
-        assert!(lookups.lock().answers.len() <= BOUNDS.answers);
+        assert_eq!(lookups.lock().answers.len(), BOUNDS.answers);
         let age = |age: Duration| lookups.lock().answers.values_mut().for_each(|(at, _)| *at -= age);
         age(REFRESH_AGE);
-        assert_eq!(lookups.get(&1), Some(Some(first)), "it is asked for anew, and used meanwhile");
+        assert_eq!(lookups.get(&1), Some(Some(first)), "it is used meanwhile");
+        let state = lookups.lock();
+        assert!(state.asked.contains_key(&1) || state.answers[&1].1 != Some(first), "it is asked for anew");
+        drop(state);
         while lookups.get(&1) == Some(Some(first)) {
             std::thread::yield_now();
         }
