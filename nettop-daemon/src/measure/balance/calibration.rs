@@ -20,6 +20,8 @@ const MIN_PACKETS: i64 = 500;
 const MAX_READINGS: u32 = 60;
 /// The same for the short one.
 const MAX_SHORT_READINGS: u32 = 8;
+/// After so long without traffic a card has posted all that it counted: `idpf` does so each 10 s.
+const POSTING_TIME: Duration = Duration::from_secs(12);
 
 /// Link headers that counters have, with each packet: none, the frame check sequence alone, Ethernet's, and both.
 const LINK_HEADER_BYTES: [u32; 4] = [0, 4, ETHERNET_HEADER_BYTES, ETHERNET_HEADER_BYTES + 4];
@@ -76,6 +78,8 @@ struct OneDirection {
     window: Window,
     /// A shorter one within it, without a packet that a card lost before. Believed only if it leaves nothing.
     short: Window,
+    /// How long nothing has moved.
+    idle: Duration,
     /// Windows in a row that confirm the candidates left, and windows in a row that contradict them.
     windows: u8,
     against: u8,
@@ -113,12 +117,17 @@ impl OneDirection {
         let candidate = |basis| Candidate { basis, is_left: true, may_pad: [true; 2] };
         let candidates: Vec<Candidate> = counts.iter().flat_map(of).map(candidate).collect();
         let [window, short] = [(); 2].map(|()| Window::new(candidates.len()));
-        Self { direction, candidates, window, short, windows: 0, against: 0, is_decided: false }
+        let idle = Duration::ZERO;
+        Self { direction, candidates, window, short, idle, windows: 0, against: 0, is_decided: false }
     }
 
     fn begin_windows(&mut self) {
-        self.window = Window::new(self.candidates.len());
+        self.begin_window();
         self.begin_short();
+    }
+
+    fn begin_window(&mut self) {
+        self.window = Window::new(self.candidates.len());
     }
 
     fn begin_short(&mut self) {
@@ -144,8 +153,14 @@ impl OneDirection {
         }
         // Such a reading decides nothing, and makes nothing doubtful.
         if moved == (0, 0) && predicted.iter().all(|predicted| *predicted == Predicted::default()) {
+            self.idle += length;
+            // What comes next is posted by itself.
+            if self.idle >= POSTING_TIME {
+                self.begin_short();
+            }
             return;
         }
+        self.idle = Duration::ZERO;
         self.window.add(moved, &predicted, length);
         self.short.add(moved, &predicted, length);
         if self.window.most_packets() >= MIN_PACKETS {
@@ -192,7 +207,8 @@ impl OneDirection {
         if self.against >= AGREEING_WINDOWS {
             self.begin_anew();
         }
-        self.begin_windows();
+        // The short one may have a result yet: it may have begun before a card that posts late has posted anything.
+        self.begin_window();
     }
 
     /// The window confirms these predictions.

@@ -1,6 +1,7 @@
 //! Devices that count as drivers do, with what else passes and is counted late: what is found is right, or nothing is.
 
 mod mixes;
+mod posting;
 
 use std::time::Duration;
 

@@ -10,6 +10,8 @@ use crate::measure::balance::sides::Predicted;
 const UNDER_WAY_TIME: Duration = Duration::from_millis(5);
 /// A packet or two more, however slow traffic is.
 const MIN_UNDER_WAY_PACKETS: i64 = 3;
+/// More than are under way: a device that has counted none of so many posts its counters later.
+const MIN_LATE_PACKETS: i64 = 50;
 /// Packets in no row (ARP and the like) may be one in so many: with more, nothing is concluded.
 const PACKETS_PER_UNKNOWN: i64 = 50;
 /// The most bytes of such a packet, and the most to consider before a way of counting is ruled out: forwarded
@@ -33,6 +35,8 @@ pub struct Window {
     under_way: (i64, i64),
     /// In which something moved.
     pub readings: u32,
+    /// The device posts its counters some time after it has counted: only what leaves nothing is believed.
+    is_late: bool,
     /// By way of counting.
     pub predicted: Vec<Predicted>,
 }
@@ -61,7 +65,7 @@ impl Window {
     /// Of so many ways of counting.
     pub fn new(ways: usize) -> Self {
         let predicted = vec![Predicted::default(); ways];
-        Self { device: (0, 0), under_way: (MIN_UNDER_WAY_PACKETS, 0), readings: 0, predicted }
+        Self { device: (0, 0), under_way: (MIN_UNDER_WAY_PACKETS, 0), readings: 0, is_late: false, predicted }
     }
 
     /// Adds a reading in which something moved.
@@ -69,6 +73,7 @@ impl Window {
         self.predicted.iter_mut().zip(predicted).for_each(|(sum, more)| sum.add(more));
         self.device = (self.device.0 + moved.0, self.device.1 + moved.1);
         self.readings += 1;
+        self.is_late |= moved == (0, 0) && predicted.iter().any(|predicted| predicted.packets >= MIN_LATE_PACKETS);
         let part = |amount: i64| {
             let length_ms = i64::try_from(length.as_millis()).unwrap_or(i64::MAX).max(1);
             amount.saturating_mul(i64::try_from(UNDER_WAY_TIME.as_millis()).unwrap_or(0)) / length_ms
@@ -88,12 +93,12 @@ impl Window {
     pub fn outcome(&self) -> Outcome {
         let exactly = self.exactly();
         if let Some(best) = self.only(&exactly, &exactly)
-            && (self.leaves_nothing(&best) || self.is_apart(&best, &exactly))
+            && (self.leaves_nothing(&best) || !self.is_late && self.is_apart(&best, &exactly))
         {
             return Outcome::Only(best, exactly);
         }
         // Until less is under way than link headers of 4 B, nothing else can be concluded.
-        if 4 * self.fewest_packets() < (RULED_OUT_FACTOR + 1) * self.under_way.1 {
+        if self.is_late || 4 * self.fewest_packets() < (RULED_OUT_FACTOR + 1) * self.under_way.1 {
             return Outcome::TooFewPackets;
         }
         let loosely = self.loosely(1, MAX_UNKNOWN_PACKET_BYTES);
