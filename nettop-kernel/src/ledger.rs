@@ -4,6 +4,7 @@ mod flows;
 mod forwarded;
 mod reader;
 mod retire;
+mod sparse;
 
 pub use flows::{Flows, accumulate};
 pub use forwarded::PairReading;

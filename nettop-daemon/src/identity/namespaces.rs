@@ -15,7 +15,10 @@ use std::{
 use caps::{CapSet, Capability};
 use nettop_common::{Netns, TaskNetns};
 use nettop_kernel::netns::current;
-use nix::sched::{CloneFlags, setns};
+use nix::{
+    sched::{CloneFlags, setns},
+    time::{ClockId, clock_gettime},
+};
 
 /// Whether this thread may enter other namespaces (`netns_install`).
 pub fn may_enter() -> bool {
@@ -99,7 +102,7 @@ pub struct Paths {
     /// Not found in so many passes, the last included. By cookie as well: a namespace may have the inode number of one
     /// that is gone.
     missed: HashMap<Netns, u32>,
-    /// When the last pass was made, and how long it took.
+    /// When the last pass was made, and the CPU time it took: what others take on a busy machine must not make the rest longer.
     swept: Option<(Instant, Duration)>,
     /// Whether the kernel reports tasks: that costs far less than /proc.
     knows_tasks: bool,
@@ -108,7 +111,7 @@ pub struct Paths {
 impl Paths {
     /// How often to search all of /proc for namespaces that nobody asks for.
     const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
-    /// Rest between passes, in lengths of a pass.
+    /// Rest between passes, in CPU times of a pass.
     const REST_FACTOR: u32 = 20;
     /// The same for one with traffic, where the kernel reports tasks.
     const SHORT_REST_FACTOR: u32 = 2;
@@ -142,13 +145,13 @@ impl Paths {
             at.elapsed() >= pause.max(took * rest)
         });
         if is_due {
-            let at = Instant::now();
+            let before = thread_cpu_time();
             let tasks = tasks();
             self.knows_tasks = tasks.is_some();
             self.known.extend(all(tasks));
             let missed = sought.into_iter().filter(|netns| !self.known.contains_key(&netns.inode));
             self.missed = missed.map(|netns| (netns, self.misses(netns).saturating_add(1))).collect();
-            self.swept = Some((Instant::now(), at.elapsed()));
+            self.swept = Some((Instant::now(), thread_cpu_time().saturating_sub(before)));
         }
         self.missed.retain(|netns, _| !self.known.contains_key(&netns.inode));
         &self.known
@@ -158,6 +161,11 @@ impl Paths {
     pub fn misses(&self, netns: Netns) -> u32 {
         self.missed.get(&netns).copied().unwrap_or_default()
     }
+}
+
+/// What this thread has used. The clock exists on every kernel (`posix-cpu-timers.c`).
+fn thread_cpu_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
 /// A path into one namespace through a process that should live there, or one of its threads.
@@ -224,5 +232,24 @@ mod tests {
         assert_eq!(paths.misses(next), 0, "the next one with its number was not sought yet");
         paths.find([(gone, &[][..])], || None);
         assert_eq!(paths.swept, swept);
+    }
+    #[test]
+    fn a_pass_that_had_to_wait_for_a_cpu_makes_the_rest_no_longer() {
+        const WAIT: Duration = Duration::from_millis(500);
+        let mut paths = Paths::default();
+        let mut passes = 0;
+        let mut pass = || {
+            passes += 1;
+            std::thread::sleep(WAIT);
+            Some(Vec::new())
+        };
+        paths.find([], &mut pass);
+        let started = Instant::now();
+        while paths.swept.is_some_and(|(at, _)| at <= started) {
+            assert!(started.elapsed() < WAIT * Paths::REST_FACTOR, "the wait counts as work");
+            paths.find([], &mut pass);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(passes, 2);
     }
 }

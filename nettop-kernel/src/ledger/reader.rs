@@ -13,6 +13,7 @@ use super::{
     flows::{Flows, accumulate, difference, moved},
     forwarded::{PairReading, Pairs},
     retire::Retirement,
+    sparse::Sparse,
 };
 use crate::{
     ledger::Presence,
@@ -160,7 +161,8 @@ pub struct Reading {
 /// The daemon's view of the ledger.
 pub struct Ledger {
     programs: Programs,
-    last: Vec<Flows>,
+    /// What each row had at the last reading.
+    last: Sparse<Flows>,
     last_at: Instant,
     retirement: Retirement,
     pairs: Pairs,
@@ -175,7 +177,7 @@ impl Ledger {
     /// Takes over freshly started programs.
     pub fn new(programs: Programs) -> Self {
         let retirement = Retirement::new();
-        Self { programs, last: Vec::new(), last_at: Instant::now(), retirement, pairs: Pairs::default() }
+        Self { programs, last: Sparse::new(), last_at: Instant::now(), retirement, pairs: Pairs::default() }
     }
 
     /// Reads every row, copies the wanted ones, and retires those whose process, device or namespace is gone. `place`
@@ -186,9 +188,6 @@ impl Ledger {
         let stats = self.programs.stats.read(0).unwrap_or_default();
         let owners = used(stats.next_owner, owner::FIRST, self.programs.owners.len());
         let used = used(stats.next_row, row::FIRST, self.programs.rows.len());
-        if self.last.len() < used {
-            self.last.resize(used, Flows::default());
-        }
         let runs_unrecovered = self.programs.runs_unrecovered();
         let mut reading = Reading {
             interval: at.duration_since(self.last_at),
@@ -220,10 +219,9 @@ impl Ledger {
             if row.state == row::FREE {
                 continue;
             }
-            let Some(owner) = owner_of(&self.programs, &gone, row.key.owner) else { continue };
             let total = moved(&row);
-            let interval = difference(&total, &self.last[slot]);
-            self.last[slot] = total;
+            let interval = difference(&total, &std::mem::replace(self.last.at(slot), total));
+            let Some(owner) = owner_of(&self.programs, &gone, row.key.owner) else { continue };
             note_reported(&self.programs, slot, &row, &total);
             let is_busy = interval != Flows::default();
             let lives = row.key.owner >= owner::FIRST && !owner.exited;
@@ -249,8 +247,10 @@ impl Ledger {
             reading.namespaces.entry(pair.key.netns).or_default();
         }
         for slot in self.retirement.run(&mut self.programs, owners) {
-            self.last[slot] = Flows::default();
+            *self.last.at(slot) = Flows::default();
         }
+        // Every row was read that is not free.
+        self.last.drop_unread();
         self.last_at = at;
         // A process is recorded before its first row is made.
         reading.processes_gone = self.retirement.take_given_back();
