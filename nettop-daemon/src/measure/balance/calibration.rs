@@ -9,7 +9,7 @@ use nettop_common::{Direction, abi::ETHERNET_HEADER_BYTES};
 use nettop_kernel::ledger::DeviceReading;
 
 use self::window::{Allowed, Outcome, Window};
-use super::sides::Predicted;
+use super::{POSTING_TIME, sides::Predicted};
 use crate::identity::devices::{Basis, Counters, Counts, Device, Measured, Padding, Setup};
 
 /// This many windows in a row have to agree.
@@ -20,8 +20,6 @@ const MIN_PACKETS: i64 = 500;
 const MAX_READINGS: u32 = 60;
 /// The same for the short one.
 const MAX_SHORT_READINGS: u32 = 8;
-/// After so long without traffic a card has posted all that it counted: `idpf` does so each 10 s.
-const POSTING_TIME: Duration = Duration::from_secs(12);
 
 /// Link headers that counters have, with each packet: none, the frame check sequence alone, Ethernet's, and both.
 const LINK_HEADER_BYTES: [u32; 4] = [0, 4, ETHERNET_HEADER_BYTES, ETHERNET_HEADER_BYTES + 4];

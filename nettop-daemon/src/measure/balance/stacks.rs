@@ -14,13 +14,15 @@ use nettop_common::{Direction, Forwarded};
 use nettop_kernel::ledger::{DeviceKey, DeviceReading};
 use nettop_model::snapshot::{DeviceReport, DirectionBalance};
 
-use super::sides::{BoundedBalance, carried, side_of};
+use super::{
+    POSTING_TIME,
+    sides::{BoundedBalance, carried, side_of},
+};
 use crate::identity::devices::{Basis, Device, Whole};
 
-/// Readings, and time, in which a device may count what another has counted. Cards post their counters as late as this.
+/// Readings, besides [`POSTING_TIME`], in which a device may count what another has counted.
 const MIN_WINDOW_READINGS: usize = 4;
 const MAX_WINDOW_READINGS: usize = 64;
-const WINDOW_LENGTH: Duration = Duration::from_secs(12);
 /// More devices on one another than the kernel permits (`MAX_NEST_DEV`).
 const MAX_DEPTH: usize = 16;
 const TAG_BYTES: u32 = 4;
@@ -298,7 +300,7 @@ fn sum<T>(window: &Window<T>, of: impl Fn(&T) -> i64) -> i64 {
 fn push<T>(window: &mut Window<T>, length: Duration, entry: T) {
     window.push_back((length, entry));
     let mut covered: Duration = window.iter().map(|(length, _)| *length).sum();
-    while window.len() > MIN_WINDOW_READINGS && (covered > WINDOW_LENGTH || window.len() > MAX_WINDOW_READINGS) {
+    while window.len() > MIN_WINDOW_READINGS && (covered > POSTING_TIME || window.len() > MAX_WINDOW_READINGS) {
         covered -= window.pop_front().map(|(length, _)| length).unwrap_or_default();
     }
 }
