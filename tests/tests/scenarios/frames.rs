@@ -23,7 +23,6 @@ const UDP_HEADER: usize = 8;
 const TCP_HEADER: usize = 20;
 
 /// linux/if_packet.h.
-const SOL_PACKET: i32 = 263;
 const PACKET_TX_RING: i32 = 13;
 const PACKET_VNET_HDR: i32 = 15;
 const PACKET_QDISC_BYPASS: i32 = 20;
@@ -96,7 +95,7 @@ fn send_ring(device: &str, frame: &[u8], frames: usize) -> u64 {
     let socket = packet_socket(libc::SOCK_RAW);
     let size = SLOT * frames;
     let request = [size, 1, SLOT, frames].map(|number| u32::try_from(number).unwrap());
-    set_option(socket.as_raw_fd(), SOL_PACKET, PACKET_TX_RING, &request);
+    set_option(socket.as_raw_fd(), libc::SOL_PACKET, PACKET_TX_RING, &request);
     bind_to(&socket, device);
     // SAFETY: the ring is as large as was asked for, and nobody else has it.
     let ring = unsafe {
@@ -143,7 +142,7 @@ fn frames_are_counted_where_a_device_gets_them() {
         sent += (0..7).map(|_| send_on(&elsewhere, "v0", &frame)).sum::<u64>();
         sent += send_ring("v0", &frame, 32);
         let virtio = packet_socket(libc::SOCK_RAW);
-        set_option(virtio.as_raw_fd(), SOL_PACKET, PACKET_VNET_HDR, &1);
+        set_option(virtio.as_raw_fd(), libc::SOL_PACKET, PACKET_VNET_HDR, &1);
         sent += send_on(&virtio, "v0", &[&[0; 10][..], &frame].concat()) - 10;
         let cooked = packet_socket(libc::SOCK_DGRAM);
         sent += send_on(&cooked, "v0", &frame[ETHERNET_HEADER..]);
@@ -186,7 +185,7 @@ fn a_super_frame_counts_the_segments_it_becomes() {
         let virtio =
             [NEEDS_CSUM, GSO_TCPV4, headers[0], headers[1], size[0], size[1], start[0], start[1], 16, 0].to_vec();
         let socket = packet_socket(libc::SOCK_RAW);
-        set_option(socket.as_raw_fd(), SOL_PACKET, PACKET_VNET_HDR, &1);
+        set_option(socket.as_raw_fd(), libc::SOL_PACKET, PACKET_VNET_HDR, &1);
         Moved { sent: send_on(&socket, "v0", &[virtio, frame].concat()), received: 0 }
     });
     let document = nettopd.settled();
@@ -248,7 +247,7 @@ fn frames_past_the_queue_are_counted_by_call() {
     let nettopd = Nettopd::start(&[]);
     let (pid, moved) = Process::run(Some(&a), |_| {
         let socket = packet_socket(libc::SOCK_RAW);
-        set_option(socket.as_raw_fd(), SOL_PACKET, PACKET_QDISC_BYPASS, &1);
+        set_option(socket.as_raw_fd(), libc::SOL_PACKET, PACKET_QDISC_BYPASS, &1);
         bind_to(&socket, "v0");
         let frame = udp_frame(100);
         Moved { sent: (0..5).map(|_| nix::unistd::write(&socket, &frame).unwrap() as u64).sum(), received: 0 }

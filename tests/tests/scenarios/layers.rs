@@ -45,12 +45,11 @@ fn has_protocol(kind: i32, protocol: i32) -> bool {
 
 #[test]
 fn udp_lite_is_counted() {
-    const IPPROTO_UDPLITE: i32 = 136;
-    if !has_protocol(libc::SOCK_DGRAM, IPPROTO_UDPLITE) {
+    if !has_protocol(libc::SOCK_DGRAM, libc::IPPROTO_UDPLITE) {
         return skip("no UDP-Lite");
     }
     let open = || {
-        let socket = socket(libc::AF_INET, libc::SOCK_DGRAM, IPPROTO_UDPLITE);
+        let socket = socket(libc::AF_INET, libc::SOCK_DGRAM, libc::IPPROTO_UDPLITE);
         bind(socket.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).unwrap();
         UdpSocket::from(socket)
     };
@@ -73,17 +72,16 @@ fn udp_lite_is_counted() {
 
 #[test]
 fn sctp_counts_what_programs_move() {
-    const IPPROTO_SCTP: i32 = 132;
     const PORT: u16 = 5001;
     const WRITES: u64 = 200;
-    if !has_protocol(libc::SOCK_STREAM, IPPROTO_SCTP) {
+    if !has_protocol(libc::SOCK_STREAM, libc::IPPROTO_SCTP) {
         return skip("no SCTP");
     }
     let nettopd = Nettopd::start(&[]);
     let alone = Namespace::new();
     let sniffer = Sniffer::start(&alone);
     let server = Process::start(Some(&alone), |parent| {
-        let listener = socket(libc::AF_INET, libc::SOCK_STREAM, IPPROTO_SCTP);
+        let listener = socket(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_SCTP);
         bind(listener.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, PORT)).unwrap();
         listen(&listener, Backlog::new(5).unwrap()).unwrap();
         parent.signal_ready();
@@ -91,7 +89,7 @@ fn sctp_counts_what_programs_move() {
     });
     server.wait_until_ready();
     let client = Process::start(Some(&alone), |_| {
-        let stream = socket(libc::AF_INET, libc::SOCK_STREAM, IPPROTO_SCTP);
+        let stream = socket(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_SCTP);
         connect(stream.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, PORT)).unwrap();
         let mut stream = TcpStream::from(stream);
         for _ in 0..WRITES {
@@ -127,17 +125,14 @@ const AES_128: Aes128 =
 
 /// Puts kTLS onto a connection, one way.
 fn encrypt(fd: RawFd, direction: i32) {
-    const SOL_TLS: i32 = 282;
-    const TCP_ULP: i32 = 31;
-    set_option(fd, libc::IPPROTO_TCP, TCP_ULP, b"tls");
-    set_option(fd, SOL_TLS, direction, &AES_128);
+    set_option(fd, libc::IPPROTO_TCP, libc::TCP_ULP, b"tls");
+    set_option(fd, libc::SOL_TLS, direction, &AES_128);
 }
 
 fn has_tls() -> bool {
-    const TCP_ULP: i32 = 31;
     let unconnected = socket(libc::AF_INET, libc::SOCK_STREAM, 0);
     // SAFETY: the kernel reads three bytes.
-    unsafe { libc::setsockopt(unconnected.as_raw_fd(), libc::IPPROTO_TCP, TCP_ULP, b"tls".as_ptr().cast(), 3) };
+    unsafe { libc::setsockopt(unconnected.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_ULP, b"tls".as_ptr().cast(), 3) };
     Errno::last() != Errno::ENOENT
 }
 

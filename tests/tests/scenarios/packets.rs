@@ -118,7 +118,6 @@ fn only_selected_packets_are_shown() {
 
 #[test]
 fn a_super_packet_has_its_segments() {
-    const UDP_SEGMENT: i32 = 103;
     let (a, b) = veth_pair();
     let stream = Stream::packets(&["-i", "v0"]);
     let receiver = Process::start(Some(&b), |parent| {
@@ -130,7 +129,7 @@ fn a_super_packet_has_its_segments() {
     receiver.wait_until_ready();
     Process::run(Some(&a), |_| {
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-        set_option(socket.as_raw_fd(), libc::SOL_UDP, UDP_SEGMENT, &1000_i32);
+        set_option(socket.as_raw_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, &1000_i32);
         socket.send_to(&[1; 9_500], "10.0.0.2:4000").unwrap();
         Moved::default()
     });

@@ -194,10 +194,8 @@ fn a_send_that_takes_a_part_counts_that_part() {
 
 #[test]
 fn segmented_datagrams_count_as_sent_and_as_received_together() {
-    const UDP_SEGMENT: i32 = 103;
-    const UDP_GRO: i32 = 104;
     let take = |socket: UdpSocket| {
-        set_option(socket.as_raw_fd(), libc::SOL_UDP, UDP_GRO, &1_i32);
+        set_option(socket.as_raw_fd(), libc::SOL_UDP, libc::UDP_GRO, &1_i32);
         let mut buffer = vec![0; 1 << 16];
         let mut received = 0;
         while received < 9_500 {
@@ -208,7 +206,7 @@ fn segmented_datagrams_count_as_sent_and_as_received_together() {
     let give = |socket: UdpSocket| {
         // The receiver's option has to be set first.
         std::thread::sleep(std::time::Duration::from_millis(100));
-        set_option(socket.as_raw_fd(), libc::SOL_UDP, UDP_SEGMENT, &1000_i32);
+        set_option(socket.as_raw_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, &1000_i32);
         Moved { sent: socket.send(&vec![0; 9_500]).unwrap() as u64, received: 0 }
     };
     // Ten segments. No sniffer: not every kernel describes such packets.
@@ -282,7 +280,6 @@ fn raw_sockets_of_an_own_protocol_are_counted_in_both_versions() {
 
 #[test]
 fn mptcp_counts_the_program_once_and_its_packets_on_lo() {
-    const IPPROTO_MPTCP: i32 = 262;
     if kernel() < (6, 1) {
         return skip("no MPTCP");
     }
@@ -290,7 +287,7 @@ fn mptcp_counts_the_program_once_and_its_packets_on_lo() {
     let alone = Namespace::new();
     let sniffer = Sniffer::start(&alone);
     let server = Process::start(Some(&alone), |parent| {
-        let listener = socket(libc::AF_INET, libc::SOCK_STREAM, IPPROTO_MPTCP);
+        let listener = socket(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_MPTCP);
         let address = nix::sys::socket::SockaddrIn::new(127, 0, 0, 1, 5001);
         nix::sys::socket::bind(listener.as_raw_fd(), &address).unwrap();
         nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(5).unwrap()).unwrap();
@@ -300,7 +297,7 @@ fn mptcp_counts_the_program_once_and_its_packets_on_lo() {
     });
     server.wait_until_ready();
     let client = Process::start(Some(&alone), |_| {
-        let stream = socket(libc::AF_INET, libc::SOCK_STREAM, IPPROTO_MPTCP);
+        let stream = socket(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_MPTCP);
         let address = nix::sys::socket::SockaddrIn::new(127, 0, 0, 1, 5001);
         nix::sys::socket::connect(stream.as_raw_fd(), &address).unwrap();
         let mut stream = TcpStream::from(stream);

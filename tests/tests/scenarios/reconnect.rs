@@ -50,9 +50,6 @@ fn a_socket_that_connects_again_counts_both_connections() {
 #[test]
 fn what_a_restored_connection_is_given_back_is_not_sent() {
     /// linux/tcp.h.
-    const TCP_REPAIR: i32 = 19;
-    const TCP_REPAIR_QUEUE: i32 = 20;
-    const TCP_QUEUE_SEQ: i32 = 21;
     const OFF_WITHOUT_PROBE: i32 = -1;
     const RECEIVED: i32 = 1;
     const SENT: i32 = 2;
@@ -62,19 +59,19 @@ fn what_a_restored_connection_is_given_back_is_not_sent() {
     let process = Process::start(Some(&alone), |_| {
         let socket = socket(libc::AF_INET, libc::SOCK_STREAM, 0);
         let set = |name: i32, value: i32| set_option(socket.as_raw_fd(), libc::IPPROTO_TCP, name, &value);
-        set(TCP_REPAIR, 1);
+        set(libc::TCP_REPAIR, 1);
         bind(socket.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 4001)).unwrap();
         for queue in [RECEIVED, SENT] {
-            set(TCP_REPAIR_QUEUE, queue);
-            set(TCP_QUEUE_SEQ, 123_456);
+            set(libc::TCP_REPAIR_QUEUE, queue);
+            set(libc::TCP_QUEUE_SEQ, 123_456);
         }
         connect(socket.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 4002)).unwrap();
-        set(TCP_REPAIR_QUEUE, RECEIVED);
+        set(libc::TCP_REPAIR_QUEUE, RECEIVED);
         assert_eq!(send(socket.as_raw_fd(), &[1; QUEUED], MsgFlags::empty()).unwrap(), QUEUED);
-        set(TCP_REPAIR, OFF_WITHOUT_PROBE);
+        set(libc::TCP_REPAIR, OFF_WITHOUT_PROBE);
         let received = recv(socket.as_raw_fd(), &mut [0; QUEUED], MsgFlags::empty()).unwrap() as u64;
         // Ends silently: nobody is there.
-        set(TCP_REPAIR, 1);
+        set(libc::TCP_REPAIR, 1);
         Moved { sent: 0, received }
     });
     let pid = process.pid();

@@ -144,13 +144,12 @@ fn two_that_send_through_one_socket_at_a_time_are_billed_for_what_each_sent() {
 fn sctp_is_its_ends_and_nothing_of_who_was_interrupted() {
     use nix::sys::socket::{Backlog, SockaddrIn, bind, connect, listen};
     use std::os::fd::AsRawFd as _;
-    const IPPROTO_SCTP: i32 = 132;
     const SIZE: usize = 200_000;
     // SAFETY: a plain system call; the descriptor lives as long as the process.
-    if unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM, IPPROTO_SCTP) } < 0 {
+    if unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_SCTP) } < 0 {
         return skip("no SCTP");
     }
-    let open = || nettop_tests::pairs::socket(libc::AF_INET, libc::SOCK_STREAM, IPPROTO_SCTP);
+    let open = || nettop_tests::pairs::socket(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_SCTP);
     let address = SockaddrIn::new(127, 0, 0, 1, 5001);
     let nettopd = Nettopd::start(&[]);
     let alone = Namespace::new();

@@ -177,8 +177,6 @@ fn big_tcp_balances() {
 
 /// Datagrams of 20 segments each.
 pub(crate) fn udp_segments(nettopd: &Nettopd, [a, b]: [&Namespace; 2], server: &str, is_gro: bool) -> Arc<Snapshot> {
-    const UDP_SEGMENT: i32 = 103;
-    const UDP_GRO: i32 = 104;
     const SEGMENT: i32 = 1000;
     const SEGMENTS: usize = 20;
     let server: IpAddr = server.parse().unwrap();
@@ -188,7 +186,7 @@ pub(crate) fn udp_segments(nettopd: &Nettopd, [a, b]: [&Namespace; 2], server: &
         socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         set_option(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &(1 << 22));
         if is_gro {
-            set_option(socket.as_raw_fd(), libc::SOL_UDP, UDP_GRO, &1);
+            set_option(socket.as_raw_fd(), libc::SOL_UDP, libc::UDP_GRO, &1);
         }
         parent.send_number(socket.local_addr().unwrap().port().into());
         let mut sum = 0;
@@ -200,7 +198,7 @@ pub(crate) fn udp_segments(nettopd: &Nettopd, [a, b]: [&Namespace; 2], server: &
     let port = u16::try_from(receiver.wait_until_ready()).unwrap();
     let sender = Process::start(Some(a), move |_| {
         let socket = UdpSocket::bind((if server.is_ipv6() { "::" } else { "0.0.0.0" }, 0)).unwrap();
-        set_option(socket.as_raw_fd(), libc::SOL_UDP, UDP_SEGMENT, &SEGMENT);
+        set_option(socket.as_raw_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, &SEGMENT);
         let data = vec![3; SEGMENT as usize * SEGMENTS];
         let sent = (0..DATAGRAMS).map(|_| socket.send_to(&data, (server, port)).unwrap() as u64).sum();
         Moved { sent, received: 0 }

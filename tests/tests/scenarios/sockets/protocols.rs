@@ -98,14 +98,13 @@ fn raw_ping_and_packet_sockets_are_those_of_proc() {
 
 #[test]
 fn sockets_of_udp_lite_are_those_of_proc() {
-    const UDPLITE: i32 = 136;
-    if !has_protocol(libc::SOCK_DGRAM, UDPLITE) {
+    if !has_protocol(libc::SOCK_DGRAM, libc::IPPROTO_UDPLITE) {
         return skip("no UDP-Lite");
     }
     let open = || {
-        let connected = bound(libc::AF_INET, libc::SOCK_DGRAM, UDPLITE, 4000);
+        let connected = bound(libc::AF_INET, libc::SOCK_DGRAM, libc::IPPROTO_UDPLITE, 4000);
         nix::sys::socket::connect(connected.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 4001)).unwrap();
-        vec![connected, bound(libc::AF_INET6, libc::SOCK_DGRAM, UDPLITE, 4002)]
+        vec![connected, bound(libc::AF_INET6, libc::SOCK_DGRAM, libc::IPPROTO_UDPLITE, 4002)]
     };
     let expected = [
         ("udplite", Some(4), "established", "127.0.0.1:4000", "127.0.0.1:4001"),
@@ -135,18 +134,16 @@ fn connection_of(protocol: &'static str) -> [Expected; 3] {
 
 #[test]
 fn sockets_of_sctp_are_those_of_proc() {
-    const SCTP: i32 = 132;
-    if !has_protocol(libc::SOCK_STREAM, SCTP) {
+    if !has_protocol(libc::SOCK_STREAM, libc::IPPROTO_SCTP) {
         return skip("no SCTP");
     }
-    compare(|| connection(SCTP), &connection_of("sctp"), &[("sctp/eps", 7), ("sctp/assocs", 10)]);
+    compare(|| connection(libc::IPPROTO_SCTP), &connection_of("sctp"), &[("sctp/eps", 7), ("sctp/assocs", 10)]);
 }
 
 #[test]
 fn sockets_of_mptcp_are_listed_beside_their_subflows() {
-    const MPTCP: i32 = 262;
-    if !has_protocol(libc::SOCK_STREAM, MPTCP) {
+    if !has_protocol(libc::SOCK_STREAM, libc::IPPROTO_MPTCP) {
         return skip("no MPTCP");
     }
-    compare(|| connection(MPTCP), &connection_of("mptcp"), &[]);
+    compare(|| connection(libc::IPPROTO_MPTCP), &connection_of("mptcp"), &[]);
 }
