@@ -52,6 +52,13 @@ macro_rules! for_each_offset {
             TCP_BYTES_RETRANS = "tcp_sock" "bytes_retrans";
             TASK_MM = "task_struct" "mm";
             TASK_REAL_PARENT = "task_struct" "real_parent";
+            TASK_LOGIN_UID = "task_struct" "loginuid.val";
+            TASK_PID_LINKS = "task_struct" "pid_links";
+            TASK_FS = "task_struct" "fs";
+            FS_DIRECTORY = "fs_struct" "pwd.dentry";
+            FS_MOUNT = "fs_struct" "pwd.mnt";
+            FS_CHANGES = "fs_struct" "seq.seqcount.sequence";
+            FS_CHANGES_OF_LOCK = "fs_struct" "seq.seqcount.seqcount.sequence";
             TASK_CGROUPS = "task_struct" "cgroups";
             MM_EXE_FILE = "mm_struct" "exe_file";
             MM_ARG_START = "mm_struct" "arg_start";
@@ -67,6 +74,11 @@ macro_rules! for_each_offset {
             MOUNT_MOUNTPOINT = "mount" "mnt_mountpoint";
             CSS_SET_CGROUP = "css_set" "dfl_cgrp";
             CGROUP_NODE = "cgroup" "kn";
+            CSS_SET_LINKS = "css_set" "cgrp_links";
+            LINK_NODE = "cgrp_cset_link" "cgrp_link";
+            LINK_CGROUP = "cgrp_cset_link" "cgrp";
+            CGROUP_ROOT = "cgroup" "root";
+            ROOT_NAME = "cgroup_root" "name";
             KERNFS_NAME = "kernfs_node" "name";
             KERNFS_PARENT = "kernfs_node" "parent";
             KERNFS_RCU_PARENT = "kernfs_node" "__parent";
@@ -114,6 +126,9 @@ macro_rules! for_each_offset {
             TASK_GROUP_LEADER = "task_struct" "group_leader";
             TASK_START_BOOTTIME = "task_struct" "start_boottime";
             SIGNAL_LIVE = "signal_struct" "live.counter";
+            SIGNAL_PIDS = "signal_struct" "pids";
+            PID_TASKS = "pid" "tasks";
+            PID_NUMBERS = "pid" "numbers";
             CRED_UID = "cred" "uid.val";
             CRED_USER_NS = "cred" "user_ns";
             USER_NS_PARENT = "user_namespace" "parent";

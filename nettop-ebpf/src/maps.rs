@@ -110,8 +110,9 @@ pub struct Draft {
     /// How far the path is that is being read: the next directory, and its mount. Or the next cgroup or ancestor.
     pub at: u64,
     pub mount: u64,
-    /// Bytes of names so far.
+    /// Bytes of names so far, and from which on a path gets no further component.
     pub used: u32,
+    pub end: u32,
     pub record: ProcessRecord,
     /// With room for one name more than the record may have.
     pub names: [u8; NAMES_BYTES + NAME_BYTES],

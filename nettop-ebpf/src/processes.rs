@@ -1,4 +1,4 @@
-//! Who a process is: program, cgroup, arguments and ancestors, read while it lives and sent to the daemon once.
+//! Who a process is: program, cgroup, arguments, session and ancestors, read while it lives and sent to the daemon once.
 //!
 //! A process that ends before the next report is in no /proc then.
 
@@ -9,27 +9,36 @@ use nettop_common::{
     Owner, OwnerKey, ProcessRecord, Ref,
     owner::{RECORDED, UNSENT, WITHOUT_ARGUMENTS},
     process::{
-        ARGUMENTS_CUT, ARGUMENTS_UNREAD, Ancestor, CGROUP_CUT, DELETED, MAX_ANCESTORS, NAME_BYTES, NAMES_BYTES,
-        PROGRAM_CUT,
+        ARGUMENTS_CUT, ARGUMENTS_UNREAD, Ancestor, CGROUP_CUT, DELETED, DIRECTORY_CUT, DIRECTORY_KNOWN, MAX_ANCESTORS,
+        NAME_BYTES, NAMES_BYTES, NO_LOGIN, PROGRAM_CUT,
     },
 };
 
 use crate::{
     atomic::{add, next},
-    kernel::{self, probe},
+    kernel::{self, probe, probe_at, probe_if_there},
     maps::{Draft, PROCESS_DRAFT, PROCESSES, count},
     owners, task,
 };
 
-/// Components of a program's path, mounts on its way, and the root.
-const MAX_PROGRAM_STEPS: usize = 48;
+/// Components of the path of a program or a directory, mounts on its way, and the root.
+const MAX_PATH_STEPS: usize = 128;
 /// Components of a cgroup's path, and the root.
 const MAX_CGROUP_STEPS: usize = 33;
+/// Hierarchies of cgroups.
+const MAX_HIERARCHIES: usize = 24;
+/// `cgroup_root.name` of the one in which systemd keeps units where it does not use cgroup2 for that.
+const SYSTEMD: u64 = u64::from_ne_bytes(*b"systemd\0");
+/// `PIDTYPE_SID`, times the size of a pointer.
+const SESSION_OFFSET: u64 = 3 * 8;
 /// Bytes of arguments.
 const ARGUMENT_MASK: u64 = 255;
-/// Bytes of names from which on a path gets no further component.
+/// Bytes of names from which on a path gets no further component: what comes after it has room.
+/// More would be the daemon's memory, for each process.
 const PROGRAM_END_BYTES: u32 = 1024;
-const CGROUP_END_BYTES: u32 = (NAMES_BYTES - NAME_BYTES) as u32;
+const CGROUP_END_BYTES: u32 = 3072;
+/// Behind what comes before it; never [`PROGRAM_END_BYTES`] from the begin.
+const DIRECTORY_BYTES: u32 = 1025;
 /// What a step up a tree returns: a global function must return a number.
 const STEP_IS_LAST: u32 = 0;
 const STEP_HAS_NEXT: u32 = 1;
@@ -63,6 +72,12 @@ pub fn record(owner: &mut Owner, task: u64) {
     owner.recorded = send_process_record(&key, task);
 }
 
+/// Sends the record of a process that is no owner. `task` is the address of one of its tasks.
+#[inline(always)]
+pub fn send(key: &OwnerKey, task: u64) {
+    send_process_record(key, task);
+}
+
 /// Returns what is recorded now. Global, as are the steps below, so that the verifier checks it once, and not on each path
 /// that leads here.
 #[unsafe(no_mangle)]
@@ -79,7 +94,7 @@ extern "C" fn send_process_record(key: *const OwnerKey, task: u64) -> u32 {
         draft.record.key = unsafe { key.read_volatile() };
         fill(task);
     }
-    let is_sent = !is_used && send();
+    let is_sent = !is_used && put();
     if !is_sent {
         count(|stats| &raw mut stats.processes_lost);
     }
@@ -106,17 +121,34 @@ fn fill(task: u64) {
     draft.record.flags = 0;
     draft.record.padding = 0;
     draft.used = 0;
+    draft.end = PROGRAM_END_BYTES;
     begin_program(draft, task);
-    run_steps(MAX_PROGRAM_STEPS, append_directory, PROGRAM_CUT);
+    run_steps(MAX_PATH_STEPS, append_directory, PROGRAM_CUT);
     let Some(draft) = self::draft() else { return };
     draft.record.program_bytes = used(draft);
     begin_cgroup(draft, task);
     run_steps(MAX_CGROUP_STEPS, append_cgroup, CGROUP_CUT);
     let Some(draft) = self::draft() else { return };
+    if used(draft) == draft.record.program_bytes {
+        begin_hierarchies(draft, task);
+        run_steps(MAX_HIERARCHIES, find_systemd, 0);
+        if is_found() {
+            run_steps(MAX_CGROUP_STEPS, append_cgroup, CGROUP_CUT);
+        }
+    }
+    let Some(draft) = self::draft() else { return };
     let names = used(draft);
     draft.record.cgroup_bytes = names.wrapping_sub(draft.record.program_bytes);
     append_arguments(draft, task);
-    draft.record.argument_bytes = used(draft).wrapping_sub(names);
+    let names_and_arguments = used(draft);
+    draft.record.argument_bytes = names_and_arguments.wrapping_sub(names);
+    draft.end = names_and_arguments.wrapping_add(DIRECTORY_BYTES);
+    begin_directory(draft, task);
+    run_steps(MAX_PATH_STEPS, append_directory, DIRECTORY_CUT);
+    let Some(draft) = self::draft() else { return };
+    draft.record.directory_bytes = used(draft).wrapping_sub(names_and_arguments);
+    draft.record.login_uid = probe_if_there(task, &kernel::TASK_LOGIN_UID).unwrap_or(NO_LOGIN);
+    draft.record.session = session(task);
     draft.record.ancestors = 0;
     draft.at = probe(task, &kernel::TASK_GROUP_LEADER);
     run_steps(MAX_ANCESTORS, add_ancestor, 0);
@@ -181,8 +213,8 @@ extern "C" fn append_directory() -> u32 {
         draft.mount = upper.wrapping_add(kernel::MOUNT_VFSMOUNT.load());
         return STEP_HAS_NEXT;
     }
-    if used(draft) >= PROGRAM_END_BYTES {
-        draft.record.flags |= PROGRAM_CUT;
+    if used(draft) >= draft.end {
+        draft.record.flags |= if draft.end == PROGRAM_END_BYTES { PROGRAM_CUT } else { DIRECTORY_CUT };
         return STEP_IS_LAST;
     }
     append(draft, probe(entry, &kernel::DENTRY_NAME));
@@ -213,6 +245,67 @@ extern "C" fn append_cgroup() -> u32 {
     }
     append(draft, probe(node, &kernel::KERNFS_NAME));
     STEP_HAS_NEXT
+}
+
+/// The hierarchies of a task's cgroups (`css_set.cgrp_links`).
+#[inline(always)]
+fn begin_hierarchies(draft: &mut Draft, task: u64) {
+    let set: u64 = probe(task, &kernel::TASK_CGROUPS);
+    draft.mount = set.wrapping_add(kernel::CSS_SET_LINKS.load());
+    draft.at = probe_at(draft.mount);
+}
+
+/// Looks at one hierarchy. In systemd's, `draft.at` is the group, and there is no end of the list any more.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn find_systemd() -> u32 {
+    let Some(draft) = draft() else { return STEP_IS_LAST };
+    let node = draft.at;
+    if node == draft.mount {
+        return STEP_IS_LAST;
+    }
+    let cgroup: u64 = probe(node.wrapping_sub(kernel::LINK_NODE.load()), &kernel::LINK_CGROUP);
+    if probe::<u64>(probe(cgroup, &kernel::CGROUP_ROOT), &kernel::ROOT_NAME) == SYSTEMD {
+        (draft.at, draft.mount) = (probe(cgroup, &kernel::CGROUP_NODE), 0);
+        return STEP_IS_LAST;
+    }
+    draft.at = probe_at(node);
+    if draft.at == 0 { STEP_IS_LAST } else { STEP_HAS_NEXT }
+}
+
+/// Whether [`find_systemd`] did.
+#[inline(always)]
+fn is_found() -> bool {
+    draft().is_some_and(|draft| draft.mount == 0)
+}
+
+/// The working directory, if it is still the one that the process was made in: with another, relative names among the
+/// arguments would be told wrong. Each change counts up (`set_fs_pwd`), from zero (`copy_fs_struct`).
+#[inline(always)]
+fn begin_directory(draft: &mut Draft, task: u64) {
+    let fs: u64 = probe(task, &kernel::TASK_FS);
+    (draft.at, draft.mount) = (0, 0);
+    let changes = probe_if_there::<u32>(fs, &kernel::FS_CHANGES);
+    let is_first = changes.or_else(|| probe_if_there(fs, &kernel::FS_CHANGES_OF_LOCK)) == Some(0);
+    if is_first && task == task::current_address() {
+        draft.record.flags |= DIRECTORY_KNOWN;
+        (draft.at, draft.mount) = (probe(fs, &kernel::FS_DIRECTORY), probe(fs, &kernel::FS_MOUNT));
+    }
+}
+
+/// The leader of a task's session, which may have ended (`pid_task`): then it is a number.
+#[inline(always)]
+fn session(task: u64) -> Ancestor {
+    let signal: u64 = probe(task, &kernel::TASK_SIGNAL);
+    let session: u64 = probe_at(signal.wrapping_add(kernel::SIGNAL_PIDS.load() + SESSION_OFFSET));
+    let node: u64 = probe(session, &kernel::PID_TASKS);
+    let leader = if node == 0 { 0 } else { node.wrapping_sub(kernel::TASK_PID_LINKS.load()) };
+    Ancestor {
+        start_time_ns: probe(leader, &kernel::TASK_START_BOOTTIME),
+        comm: probe(leader, &kernel::TASK_COMM),
+        tgid: probe(session, &kernel::PID_NUMBERS),
+        uid: probe(probe(leader, &kernel::TASK_CRED), &kernel::CRED_UID),
+    }
 }
 
 /// Of the running process alone: the memory of others is out of reach.
@@ -260,12 +353,12 @@ extern "C" fn add_ancestor() -> u32 {
     if (draft.record.ancestors as usize) < MAX_ANCESTORS { STEP_HAS_NEXT } else { STEP_IS_LAST }
 }
 
-/// Sends what is filled of the draft.
+/// Puts what is filled of the draft into the ring.
 #[inline(always)]
-fn send() -> bool {
+fn put() -> bool {
     let Some(draft) = draft() else { return false };
     let record = &draft.record;
-    let names = (record.program_bytes + record.cgroup_bytes + record.argument_bytes) as usize;
+    let names = (record.program_bytes + record.cgroup_bytes + record.argument_bytes + record.directory_bytes) as usize;
     let bytes = size_of::<ProcessRecord>() + (names & (2 * NAMES_BYTES - 1)).min(NAMES_BYTES);
     // SAFETY: record and names lie in one map value, one behind the other.
     let data = unsafe { core::slice::from_raw_parts((&raw const draft.record).cast::<u8>(), bytes) };

@@ -70,6 +70,23 @@ const OPTIONAL: &[&str] = &[
     "CSS_SET_CGROUP",
     "CGROUP_NODE",
     "KERNFS_NAME",
+    "CSS_SET_LINKS",
+    "LINK_NODE",
+    "LINK_CGROUP",
+    "CGROUP_ROOT",
+    "ROOT_NAME",
+    // audit may be configured away.
+    "TASK_LOGIN_UID",
+    "TASK_PID_LINKS",
+    "SIGNAL_PIDS",
+    "PID_TASKS",
+    "PID_NUMBERS",
+    "TASK_FS",
+    "FS_DIRECTORY",
+    "FS_MOUNT",
+    // `seq` became a seqlock_t in 6.18.
+    "FS_CHANGES",
+    "FS_CHANGES_OF_LOCK",
     // Became `__parent` in 6.15.
     "KERNFS_PARENT",
     "KERNFS_RCU_PARENT",

@@ -8,7 +8,10 @@ use std::{
 use aya::maps::{Map, MapData, RingBuf};
 use nettop_common::{
     OwnerKey, ProcessRecord,
-    process::{ARGUMENTS_CUT, ARGUMENTS_UNREAD, Ancestor, CGROUP_CUT, DELETED, PROGRAM_CUT},
+    process::{
+        ARGUMENTS_CUT, ARGUMENTS_UNREAD, Ancestor, CGROUP_CUT, DELETED, DIRECTORY_CUT, DIRECTORY_KNOWN, NO_LOGIN,
+        PROGRAM_CUT,
+    },
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -23,12 +26,21 @@ pub struct Described {
     pub program: Option<Vec<u8>>,
     /// The program's file has no name any more.
     pub is_deleted: bool,
-    /// Path in the cgroup2 hierarchy; none if it is too long.
+    /// Path in the cgroup2 hierarchy, or if it is at the root there, in the one by which systemd manages units; none if it is
+    /// too long.
     pub cgroup: Option<Vec<u8>>,
     /// None where they could not be read; those that are whole in the first 255 bytes.
     pub arguments: Vec<Vec<u8>>,
     /// Another process was recorded than the running one: its arguments are those that it had.
     pub are_arguments_unread: bool,
+    /// There are more than `arguments` has.
+    pub are_arguments_cut: bool,
+    /// Working directory that the process was made in, empty for the root; none if it has changed it since, or if its path is too long.
+    pub directory: Option<Vec<u8>>,
+    /// User who logged in, as audit keeps it.
+    pub login_uid: Option<u32>,
+    /// Leader of its session: only `tgid` if it has ended.
+    pub session: Option<Ancestor>,
     /// The parent first.
     pub ancestors: Vec<Ancestor>,
 }
@@ -111,7 +123,8 @@ fn parse(bytes: &[u8]) -> Option<Described> {
     let bytes = |count: u32| usize::try_from(count).ok();
     let (program, names) = names.split_at_checked(bytes(record.program_bytes)?)?;
     let (cgroup, names) = names.split_at_checked(bytes(record.cgroup_bytes)?)?;
-    let arguments = names.get(..bytes(record.argument_bytes)?)?;
+    let (arguments, names) = names.split_at_checked(bytes(record.argument_bytes)?)?;
+    let directory = names.get(..bytes(record.directory_bytes)?)?;
     let has = |flag| record.flags & flag != 0;
     let ancestors = record.above.into_iter().take(bytes(record.ancestors)?).collect();
     let arguments = if has(ARGUMENTS_CUT) {
@@ -131,6 +144,10 @@ fn parse(bytes: &[u8]) -> Option<Described> {
             arguments.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect()
         },
         are_arguments_unread: has(ARGUMENTS_UNREAD),
+        are_arguments_cut: has(ARGUMENTS_CUT),
+        directory: (has(DIRECTORY_KNOWN) && !has(DIRECTORY_CUT)).then(|| path(directory).unwrap_or_default()),
+        login_uid: (record.login_uid != NO_LOGIN).then_some(record.login_uid),
+        session: (record.session.tgid != 0).then_some(record.session),
         ancestors,
     })
 }
@@ -150,39 +167,62 @@ fn path(components: &[u8]) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
-    fn record(names: [&[u8]; 3], flags: u32) -> Vec<u8> {
-        let [program_bytes, cgroup_bytes, argument_bytes] = names.map(|name| u32::try_from(name.len()).unwrap());
+    fn record(names: [&[u8]; 4], flags: u32) -> Vec<u8> {
+        let [program_bytes, cgroup_bytes, argument_bytes, directory_bytes] =
+            names.map(|name| u32::try_from(name.len()).unwrap());
         let key = OwnerKey { start_time_ns: 5, tgid: 7, uid: 1 };
         let mut above = [Ancestor::default(); 8];
         above[0].tgid = 6;
-        let record =
-            ProcessRecord { key, flags, ancestors: 1, program_bytes, cgroup_bytes, argument_bytes, padding: 0, above };
+        let record = ProcessRecord {
+            key,
+            flags,
+            ancestors: 1,
+            program_bytes,
+            cgroup_bytes,
+            argument_bytes,
+            directory_bytes,
+            login_uid: if flags & DELETED == 0 { NO_LOGIN } else { 1000 },
+            padding: 0,
+            session: Ancestor { tgid: flags & DELETED, ..Ancestor::default() },
+            above,
+        };
         [bytemuck::bytes_of(&record), &names.concat()].concat()
     }
 
     #[test]
     fn paths_are_put_together_from_their_ends() {
-        let bytes = record([b"curl\0bin\0usr\0", b"cron.service\0system.slice\0", b"curl\0\0-s\0"], DELETED);
+        let bytes = record(
+            [b"curl\0bin\0usr\0", b"cron.service\0system.slice\0", b"curl\0\0-s\0", b"etl\0srv\0"],
+            DELETED | DIRECTORY_KNOWN,
+        );
         let described = parse(&bytes).unwrap();
         assert_eq!(described.program.as_deref(), Some(&b"/usr/bin/curl"[..]));
         assert!(described.is_deleted);
         assert_eq!(described.cgroup.as_deref(), Some(&b"/system.slice/cron.service"[..]));
         assert_eq!(described.arguments, [&b"curl"[..], b"", b"-s"]);
+        assert_eq!(described.directory.as_deref(), Some(&b"/srv/etl"[..]));
+        assert_eq!((described.login_uid, described.session.map(|leader| leader.tgid)), (Some(1000), Some(DELETED)));
         assert_eq!(described.ancestors.iter().map(|ancestor| ancestor.tgid).collect::<Vec<_>>(), [6]);
     }
 
     #[test]
     fn what_is_cut_or_missing_is_not_known() {
-        let names = [&b"curl\0bin\0"[..], b"a\0", b"curl\0-s\0/tm"];
+        let names = [&b"curl\0bin\0"[..], b"a\0", b"curl\0-s\0/tm", b"srv\0"];
         let described = |flags| parse(&record(names, flags)).unwrap();
         assert_eq!(described(PROGRAM_CUT).program.as_deref(), Some(&b".../bin/curl"[..]));
         assert_eq!(described(PROGRAM_CUT).cgroup.as_deref(), Some(&b"/a"[..]));
         assert_eq!(described(CGROUP_CUT).cgroup, None);
         assert_eq!(described(CGROUP_CUT).program.as_deref(), Some(&b"/bin/curl"[..]));
         assert_eq!(described(ARGUMENTS_CUT).arguments, [&b"curl"[..], b"-s"]);
-        let none = parse(&record([b"", b"", b""], 0)).unwrap();
+        assert_eq!(described(DIRECTORY_KNOWN).directory.as_deref(), Some(&b"/srv"[..]));
+        assert_eq!(described(DIRECTORY_KNOWN | DIRECTORY_CUT).directory, None);
+        assert_eq!(described(0).directory, None);
+        assert_eq!((described(0).login_uid, described(0).session), (None, None));
+        let none = parse(&record([b"", b"", b"", b""], 0)).unwrap();
         assert_eq!((none.program, none.cgroup.as_deref()), (None, Some(&b"/"[..])));
-        let whole = record([b"x\0", b"", b""], 0);
+        let root = parse(&record([b"", b"", b"", b""], DIRECTORY_KNOWN)).unwrap();
+        assert_eq!(root.directory.as_deref(), Some(&b""[..]));
+        let whole = record([b"x\0", b"", b"", b""], 0);
         for end in 0..whole.len() {
             assert_eq!(parse(&whole[..end]), None, "{end}");
         }

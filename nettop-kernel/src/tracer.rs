@@ -19,6 +19,7 @@ use super::{
     kernel::Kernel,
     limits::Limits,
     mapping::{Mapping, map, take},
+    processes::Records,
     recursion_misses::{self, Misses},
     state::{HookState, Link, state},
 };
@@ -52,6 +53,7 @@ pub struct Tracer {
     misses: Misses,
     hooks: Vec<HookState>,
     links: Vec<(AttachPoint, Link)>,
+    records: Option<Records>,
     /// Holds the programs.
     _ebpf: Ebpf,
 }
@@ -65,6 +67,8 @@ pub struct TraceLoss {
     pub calls_32bit: u64,
     /// Socket operations by io_uring.
     pub calls_by_io_uring: u64,
+    /// New processes and programs of which the record found no room.
+    pub unrecorded: u64,
 }
 
 /// The traced processes.
@@ -94,6 +98,7 @@ impl Kernel {
         traced.insert(std::process::id(), 0, 0)?;
         let choices = self.attach_all(&mut ebpf, spec.purposes())?;
         let ring = Events::from_map(take(&mut ebpf, "EVENTS")?)?;
+        let records = Some(Records::from_map(take(&mut ebpf, "PROCESSES")?)?);
         let targets = TraceTargets { traced, names: Array::try_from(take(&mut ebpf, "TRACED_NAMES")?)? };
         let tracer = Tracer {
             targets: Rc::new(RefCell::new(targets)),
@@ -101,6 +106,7 @@ impl Kernel {
             misses: Misses::watch(&ebpf)?,
             hooks: choices.iter().map(state).collect(),
             links: choices.into_iter().flat_map(|choice| choice.links).map(|(hook, link)| (hook.place, link)).collect(),
+            records,
             _ebpf: ebpf,
         };
         Ok((tracer, ring))
@@ -119,6 +125,11 @@ impl Tracer {
         Rc::clone(&self.targets)
     }
 
+    /// What was recorded of new processes and programs; once.
+    pub const fn take_processes(&mut self) -> Option<Records> {
+        self.records.take()
+    }
+
     /// What is lost.
     pub fn losses(&self) -> TraceLoss {
         let stats = self.stats.read(0).unwrap_or_default();
@@ -126,6 +137,7 @@ impl Tracer {
             processes: stats.traced_full + self.misses.sum_of(&recursion_misses::FOLLOWING),
             calls_32bit: stats.calls_32bit,
             calls_by_io_uring: stats.calls_by_io_uring,
+            unrecorded: stats.processes_lost,
         }
     }
 }

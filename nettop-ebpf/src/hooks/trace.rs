@@ -23,22 +23,39 @@ use crate::{
     clock::boot_ns,
     kernel::{self, load},
     maps::{CALLS_BY_NUMBER, EVENTS, TRACED, TRACED_NAMES, count},
+    processes,
     storage::THREADS,
-    task::Task,
+    task::{self, Task},
 };
 
 /// Whether the arguments are reported too.
 #[unsafe(no_mangle)]
 static DECODE: Global<u32> = Global::new(0);
 
-/// A child of a traced process is traced too; `copy_process` is done, the child does not run yet.
+/// A child of a traced process is traced too, and recorded; `copy_process` is done, the child does not run yet.
 #[btf_tracepoint(function = "sched_process_fork")]
 pub fn trace_fork(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: both arguments of this tracepoint are tasks.
-    let (parent, child) = unsafe { (Task::from_ptr(ctx.arg(0)), Task::from_ptr(ctx.arg(1))) };
-    let (parent, child) = (parent.tgid(), child.tgid());
-    if parent != child && how(parent).is_some_and(|how| how & FOLLOWED != 0) {
+    let (old, new) = unsafe { (Task::from_ptr(ctx.arg(0)), Task::from_ptr(ctx.arg(1))) };
+    let (parent, child) = (old.tgid(), new.tgid());
+    if parent == child {
+        return 0;
+    }
+    let is_followed = how(parent).is_some_and(|how| how & FOLLOWED != 0);
+    if is_followed {
         follow(child);
+    }
+    if is_followed || how(parent).is_none() && how(EVERYBODY).is_some() {
+        processes::send(&new.key(), new.leader_address());
+    }
+    0
+}
+
+/// A traced process executes another program, of which the kernel has all (`exec_binprm`).
+#[btf_tracepoint(function = "sched_process_exec")]
+pub fn trace_exec(_ctx: BtfTracePointContext) -> i32 {
+    if is_traced() {
+        processes::send(&Task::current().key(), task::current_address());
     }
     0
 }
