@@ -37,10 +37,19 @@ pub struct HistoryConfig {
     pub file: PathBuf,
     pub size_mb: u32,
     pub keep_days: [u32; 3],
+    pub arguments: bool,
 }
 
 /// Keys that a running daemon takes over; others wait for its next start.
-const LIVE: [&str; 6] = ["interval", "numeric", "container_names", "log_level", "history.size_mb", "history.keep_days"];
+const LIVE: [&str; 7] = [
+    "interval",
+    "numeric",
+    "container_names",
+    "log_level",
+    "history.size_mb",
+    "history.keep_days",
+    "history.arguments",
+];
 
 /// A key whose value has changed.
 #[derive(Debug, PartialEq, Eq)]
@@ -79,6 +88,7 @@ impl Config {
                 file: history.file.unwrap_or_else(|| defaults::HISTORY_FILE.into()),
                 size_mb: history.size_mb.unwrap_or(defaults::HISTORY_SIZE_MB),
                 keep_days: history.keep_days.unwrap_or(defaults::HISTORY_KEEP.days),
+                arguments: history.arguments.unwrap_or(defaults::HISTORY_ARGUMENTS),
             },
         }
     }
@@ -110,6 +120,7 @@ impl Config {
         self.log_level = new.log_level;
         self.history.size_mb = new.history.size_mb;
         self.history.keep_days = new.history.keep_days;
+        self.history.arguments = new.history.arguments;
     }
 
     /// Every key with its value, always in the same order.

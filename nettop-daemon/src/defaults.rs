@@ -27,6 +27,8 @@ pub const SOCKET: &str = "/run/nettopd/nettopd.sock";
 pub const HISTORY_FILE: &str = "/var/lib/nettopd/history.db";
 pub const HISTORY_SIZE_MB: u32 = nettop_history::Limits::DEFAULT_SIZE_MB;
 pub const HISTORY_KEEP: Keep = Keep::DEFAULT;
+/// Whether arguments of processes are recorded.
+pub const HISTORY_ARGUMENTS: bool = false;
 /// Rows of an answer from it.
 pub const HISTORY_TOP_ROWS: usize = 20;
 

@@ -1,11 +1,14 @@
 //! Documents as tables, lines, JSON and CSV.
 
+mod ancestry;
+mod cells;
 pub mod connections;
 pub mod csv;
 mod drops;
 pub mod head;
 pub mod history;
 pub mod packets;
+mod process_columns;
 pub mod sink;
 pub mod sockets;
 pub mod status;

@@ -29,7 +29,7 @@ pub use nettop_model::{By, ContainerNames, Names};
 pub use plan::{HOUR_S, MINUTE_S, Part, Resolution};
 pub use query::{Answer, AnswerRow, Boot, Order, Question, Reader, Rest};
 pub use slot::{
-    Ancestor, Counters, Device, DeviceBalance, DirectionBalance, DropKind, Dropped, SLOT_S, Slot, Tick, Who,
+    Ancestor, Counters, Device, DeviceBalance, DirectionBalance, DropKind, Dropped, Login, SLOT_S, Slot, Tick, Who,
 };
 pub use store::{Origin, Store};
 pub use trouble::Trouble;

@@ -5,7 +5,7 @@ use std::{collections::HashMap, hash::Hash};
 use nettop_model::ContainerNames;
 use rusqlite::{Connection, params};
 
-use crate::slot::{Ancestor, Device, DropKind, Who};
+use crate::slot::{Ancestor, Device, DropKind, Login, Who};
 
 /// A kind with more entries forgets those that were not used since it last had so many, which are as many again at most. A
 /// forgotten one gets a new number: readers group by identity. So many fit into a hash table of 16,384 places.
@@ -19,6 +19,8 @@ pub struct Names {
     kinds: Table<DropKind>,
     processes: Table<Process>,
     ancestors: Table<Above>,
+    /// As they were noted last, by the process's number.
+    logins: Table<i64, Login>,
     /// As they were noted last.
     containers: Table<String, ContainerNames>,
 }
@@ -135,6 +137,7 @@ impl Names {
                 boot,
                 |row| Ok(((row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?), row.get(0)?)),
             )?,
+            logins: Table::default(),
             containers: Table::default(),
         })
     }
@@ -146,6 +149,7 @@ impl Names {
         self.kinds.forget_unused();
         self.processes.forget_unused();
         self.ancestors.forget_unused();
+        self.logins.forget_unused();
         self.containers.forget_unused();
     }
 
@@ -178,14 +182,37 @@ impl Names {
         let start = who.start_time_ns.map(u64::cast_signed);
         let boot = self.boot;
         let process = (who.pid, start, who.uid, program, device, parent);
-        self.processes.number(process, |(pid, start, uid, program, device, parent)| {
+        let number = self.processes.number(process, |(pid, start, uid, program, device, parent)| {
             insert(
                 connection,
                 "INSERT INTO process(boot, pid, start_time_ns, uid, program, device, last, parent)
                  VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
                 params![boot, pid, start, uid, program, device, ts, parent],
             )
-        })
+        })?;
+        self.login(connection, number, &who.login)?;
+        Ok(number)
+    }
+
+    /// Notes how a process came to be. What is not known now may have been known before.
+    fn login(&mut self, connection: &Connection, process: i64, login: &Login) -> rusqlite::Result<()> {
+        if *login == Login::default() || self.logins.get(&process) == Some(login) {
+            return Ok(());
+        }
+        let Login { login_uid, session, session_start_time_ns, session_comm, arguments } = login;
+        let session_start_time_ns = session_start_time_ns.map(u64::cast_signed);
+        connection
+            .prepare_cached(
+                "INSERT INTO login(process, login_uid, session, session_start_time_ns, session_comm, arguments)
+                 VALUES(?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT(process) DO UPDATE SET
+                     login_uid = coalesce(excluded.login_uid, login_uid), session = coalesce(excluded.session, session),
+                     session_start_time_ns = coalesce(excluded.session_start_time_ns, session_start_time_ns),
+                     session_comm = coalesce(excluded.session_comm, session_comm),
+                     arguments = coalesce(excluded.arguments, arguments)",
+            )?
+            .execute(params![process, login_uid, session, session_start_time_ns, session_comm, arguments])?;
+        self.logins.used.insert(process, login.clone());
+        Ok(())
     }
 
     /// Notes what a container with rows is called. What is not known now may have been known before.

@@ -166,6 +166,8 @@ fn forget(connection: &Connection, now: i64) -> rusqlite::Result<bool> {
           UNION SELECT process FROM drop_1m, open WHERE drop_1m.ts >= open.ts)";
     let mut forgotten = connection.prepare_cached(query)?.execute([oldest])?;
     if forgotten > 0 {
+        forgotten +=
+            connection.prepare_cached("DELETE FROM login WHERE process NOT IN (SELECT id FROM process)")?.execute([])?;
         forgotten += connection
             .prepare_cached("DELETE FROM program WHERE id NOT IN (SELECT program FROM process)")?
             .execute([])?;

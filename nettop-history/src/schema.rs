@@ -54,7 +54,7 @@ macro_rules! ticks {
 }
 
 /// Each makes the next version from the one before.
-pub const STEPS: [&str; 9] = [
+pub const STEPS: [&str; 10] = [
     // The columns of the three resolutions differ in what a sum does not hold: peaks.
     "CREATE TABLE boot(id INTEGER PRIMARY KEY, boot_id TEXT NOT NULL UNIQUE, first_seen INTEGER NOT NULL,
          host TEXT NOT NULL, kernel TEXT NOT NULL) STRICT;
@@ -163,10 +163,13 @@ pub const STEPS: [&str; 9] = [
      ALTER TABLE device_1m ADD COLUMN rx_undecided INTEGER NOT NULL DEFAULT 0;
      ALTER TABLE device_1h ADD COLUMN tx_undecided INTEGER NOT NULL DEFAULT 0;
      ALTER TABLE device_1h ADD COLUMN rx_undecided INTEGER NOT NULL DEFAULT 0;",
+    // Of processes of which something of this is known.
+    "CREATE TABLE login(process INTEGER PRIMARY KEY REFERENCES process(id), login_uid INTEGER, session INTEGER,
+         session_start_time_ns INTEGER, session_comm TEXT, arguments TEXT) STRICT;",
 ];
 
 /// What a reader adds to a file of an older version, by the version it came with: temporary tables go before the file's.
-const READER_ADDITIONS: [&str; 8] = [
+const READER_ADDITIONS: [&str; 9] = [
     "CREATE TEMP TABLE loss(ts INTEGER, cause TEXT, count INTEGER);",
     concat!(
         "CREATE TEMP TABLE gap AS SELECT * FROM (",
@@ -187,6 +190,8 @@ const READER_ADDITIONS: [&str; 8] = [
     "CREATE TEMP VIEW device_10s AS SELECT *, 0 AS tx_undecided, 0 AS rx_undecided FROM main.device_10s;
      CREATE TEMP VIEW device_1m AS SELECT *, 0 AS tx_undecided, 0 AS rx_undecided FROM main.device_1m;
      CREATE TEMP VIEW device_1h AS SELECT *, 0 AS tx_undecided, 0 AS rx_undecided FROM main.device_1h;",
+    "CREATE TEMP TABLE login(process INTEGER PRIMARY KEY, login_uid INTEGER, session INTEGER, session_start_time_ns INTEGER,
+         session_comm TEXT, arguments TEXT);",
 ];
 
 /// The version that this program writes.
@@ -202,9 +207,11 @@ DROP VIEW IF EXISTS talkers;
 CREATE VIEW talkers AS SELECT datetime(s.ts, 'unixepoch', 'localtime') AS time, s.ts, b.host, p.pid, p.uid, g.comm, g.exe, g.unit,
     g.container, d.name AS device, d.netns, s.tx_bytes, s.rx_bytes, s.tx_packets, s.rx_packets, s.tx_app_bytes, s.rx_app_bytes,
     s.tx_bytes + s.rx_bytes AS bytes, b.boot_id, p.start_time_ns, g.cgroup, g.script,
-    a.comm AS parent, a.starter, c.name AS container_name, c.image, c.runtime, c.pod, c.pod_container, c.workload
+    a.comm AS parent, a.starter, c.name AS container_name, c.image, c.runtime, c.pod, c.pod_container, c.workload,
+    l.login_uid, l.session, l.session_comm, l.arguments
     FROM sample_10s s JOIN process p ON p.id = s.process JOIN program g ON g.id = p.program JOIN device d ON d.id = p.device
-    JOIN boot b ON b.id = p.boot LEFT JOIN ancestor a ON a.id = p.parent LEFT JOIN container c ON c.id = g.container;
+    JOIN boot b ON b.id = p.boot LEFT JOIN ancestor a ON a.id = p.parent LEFT JOIN container c ON c.id = g.container
+    LEFT JOIN login l ON l.process = p.id;
 DROP VIEW IF EXISTS hogs;
 CREATE VIEW hogs AS SELECT datetime(s.ts, 'unixepoch', 'localtime') AS hour, s.ts, p.pid, p.uid, g.comm, g.unit, g.container,
     sum(s.tx_bytes) AS tx_bytes, sum(s.rx_bytes) AS rx_bytes, sum(s.tx_bytes + s.rx_bytes) AS bytes,

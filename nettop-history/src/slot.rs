@@ -26,7 +26,20 @@ pub struct Who {
     pub container: Option<String>,
     /// Those that started it, the parent first.
     pub parents: Vec<Ancestor>,
+    pub login: Login,
     pub device: Device,
+}
+
+/// Who logged in, in which session, with which arguments the program was called. Unknown is none.
+#[derive(Clone, Default, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Login {
+    pub login_uid: Option<u32>,
+    /// Pid of the session's leader.
+    pub session: Option<u32>,
+    pub session_start_time_ns: Option<u64>,
+    pub session_comm: Option<String>,
+    /// Each in a line.
+    pub arguments: Option<String>,
 }
 
 /// A process above.

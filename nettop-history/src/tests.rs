@@ -9,7 +9,7 @@ mod versions;
 use std::path::{Path, PathBuf};
 
 use crate::{
-    Ancestor, By, Counters, Device, DeviceBalance, DirectionBalance, DropKind, Dropped, Limits, Order, Origin,
+    Ancestor, By, Counters, Device, DeviceBalance, DirectionBalance, DropKind, Dropped, Limits, Login, Order, Origin,
     Question, Slot, Store, Tick, Who,
 };
 
@@ -39,7 +39,22 @@ fn who(number: u32) -> Who {
         cgroup: Some("/system.slice/talk.service".into()),
         container: None,
         parents: parents(number),
+        login: login(number),
         device: device(number % 2),
+    }
+}
+
+/// Of services nothing of it is known.
+fn login(number: u32) -> Login {
+    if number.is_multiple_of(2) {
+        return Login { session: Some(100 + number), ..Login::default() };
+    }
+    Login {
+        login_uid: Some(1000 + number % 3),
+        session: Some(2000 + number),
+        session_start_time_ns: Some(6_000_002_000 + u64::from(number)),
+        session_comm: Some("sh".into()),
+        arguments: number.is_multiple_of(3).then(|| format!("talk\n{number}")),
     }
 }
 

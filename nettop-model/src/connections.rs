@@ -6,7 +6,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ContainerNames, Word, snapshot::Parent};
+use crate::{ContainerNames, Login, Word, snapshot::Parent};
 
 /// Name and major version of the stream.
 pub const SCHEMA: &str = "nettop.connections/1";
@@ -34,6 +34,12 @@ pub struct Record {
     pub names: Arc<ContainerNames>,
     /// Those that started the process, the parent first.
     pub parents: Vec<Parent>,
+    #[serde(flatten)]
+    pub login: Arc<Login>,
+    /// How the program was called. Only on request: it may hold secrets. The first 16, as far as they
+    /// are whole in 255 bytes; `...` if there are more.
+    #[serde(default, rename = "argv", skip_serializing_if = "Option::is_none")]
+    pub arguments: Option<Arc<[String]>>,
     pub uid: Option<u32>,
     pub user: Option<String>,
     /// tcp or udp

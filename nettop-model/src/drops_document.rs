@@ -1,15 +1,15 @@
 //! The document `nettop.drops/1`: the drops of a snapshot. docs/drops.schema.json is generated from these types.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashMap};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Filter, Word,
+    Filter, ProcessNames, Word,
     amounts::DropAmounts,
     drops::{Class, DropReport, TcpReport},
-    snapshot::{Loss, Snapshot},
+    snapshot::{Loss, RowReport, Snapshot},
 };
 
 /// Name and major version of the document.
@@ -32,7 +32,7 @@ pub struct DropsDocument<'a> {
     /// When counting began, RFC 3339.
     pub accounting_since: Cow<'a, str>,
     /// Most of the interval first. Those of class lifecycle only with `--all`.
-    pub drops: Vec<Cow<'a, DropReport>>,
+    pub drops: Vec<OfProcess<'a, DropReport>>,
     /// Packets of class lifecycle in the interval that are not listed.
     pub lifecycle_hidden: u64,
     /// Drops for which the kernel's table had no room; in `total` also those it has given back since.
@@ -40,8 +40,17 @@ pub struct DropsDocument<'a> {
     /// Drops that the kernel did not let nettopd see, since the start.
     pub uncounted_drops: u64,
     /// What TCP did about losses.
-    pub tcp: Vec<Cow<'a, TcpReport>>,
+    pub tcp: Vec<OfProcess<'a, TcpReport>>,
     pub loss: Loss,
+}
+
+/// What a process lost, with what the process is. Of one whose row was given back, only its name is known.
+#[derive(Serialize, Deserialize, JsonSchema, Debug)]
+pub struct OfProcess<'a, T: Clone> {
+    #[serde(flatten)]
+    pub report: Cow<'a, T>,
+    #[serde(flatten)]
+    pub process: ProcessNames,
 }
 
 impl<'a> DropsDocument<'a> {
@@ -56,6 +65,13 @@ impl<'a> DropsDocument<'a> {
         let tcp = snapshot.tcp.iter().filter(|event| {
             filter.admits(event.pid, event.uid, event.device.as_deref()) && is_named((event.pid, event.start_time_ns))
         });
+        // Processes have many rows, and one of each is enough.
+        let rows: HashMap<_, &RowReport> =
+            snapshot.rows.iter().map(|row| ((Some(row.pid), row.start_time_ns), row)).collect();
+        let process = |pid: Option<u32>, start_time_ns| {
+            let row = rows.get(&(pid, start_time_ns)).filter(|_| pid != Some(0));
+            row.map_or_else(ProcessNames::default, |row| ProcessNames::from(*row))
+        };
         Self {
             schema: SCHEMA.into(),
             version: Cow::Borrowed(&snapshot.version),
@@ -65,11 +81,19 @@ impl<'a> DropsDocument<'a> {
             time: Cow::Borrowed(&snapshot.time),
             interval_ms: snapshot.interval_ms,
             accounting_since: Cow::Borrowed(&snapshot.accounting_since),
-            drops: shown.into_iter().map(Cow::Borrowed).collect(),
+            drops: shown
+                .into_iter()
+                .map(|drop| OfProcess { report: Cow::Borrowed(drop), process: process(drop.pid, drop.start_time_ns) })
+                .collect(),
             lifecycle_hidden: hidden.into_iter().map(|drop| drop.interval.packets).sum(),
             other_drops: snapshot.other_drops,
             uncounted_drops: snapshot.uncounted_drops,
-            tcp: tcp.map(Cow::Borrowed).collect(),
+            tcp: tcp
+                .map(|event| OfProcess {
+                    report: Cow::Borrowed(event),
+                    process: process(event.pid, event.start_time_ns),
+                })
+                .collect(),
             loss: snapshot.loss,
         }
     }

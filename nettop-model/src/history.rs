@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ContainerNames, Word,
+    ContainerNames, Login, Word,
     snapshot::{Parent, Traffic},
 };
 
@@ -115,6 +115,12 @@ pub struct Row {
     /// Those that started it, the parent first, where all of the row have the same.
     #[serde(default)]
     pub parents: Vec<Parent>,
+    /// Where all of the row have the same.
+    #[serde(flatten)]
+    pub login: Login,
+    /// Where all of the row have the same. Only if they were recorded, which is off unless configured (`history.arguments`).
+    #[serde(default, rename = "argv", skip_serializing_if = "Option::is_none")]
+    pub arguments: Option<Vec<String>>,
     pub device: Option<String>,
     /// How many the row adds up.
     pub processes: Option<usize>,

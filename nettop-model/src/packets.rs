@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Word;
+use crate::{ProcessNames, Word};
 
 /// Name and major version of the stream.
 pub const SCHEMA: &str = "nettop.packets/1";
@@ -47,6 +47,8 @@ pub struct Record {
     pub start_time_ns: Option<u64>,
     pub comm: Option<String>,
     pub uid: Option<u32>,
+    #[serde(flatten)]
+    pub process: ProcessNames,
     /// user, holder, creator, listener, kernel, none
     pub owner: Word,
 }

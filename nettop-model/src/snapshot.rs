@@ -11,7 +11,7 @@ pub use crate::amounts::{
     Amount, Count, DeviceBalance, DirectionBalance, DropAmount, DropAmounts, ForwardedAmount, Traffic,
 };
 use crate::{
-    ContainerNames, Word,
+    ContainerNames, Login, Word,
     drops::{DropReport, TcpReport},
 };
 
@@ -113,6 +113,12 @@ pub struct RowReport {
     /// program after that. Up to eight.
     #[serde(default)]
     pub parents: Arc<[Parent]>,
+    #[serde(flatten)]
+    pub login: Arc<Login>,
+    /// How the program was called. Only on request: it may hold secrets. The first 16, as far as they
+    /// are whole in 255 bytes; `...` if there are more.
+    #[serde(default, rename = "argv", skip_serializing_if = "Option::is_none")]
+    pub arguments: Option<Arc<[String]>>,
     /// Inode number of the network namespace.
     pub netns: u32,
     /// Low half of its cookie: another namespace may have got the inode number since.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ContainerNames, Word, snapshot::Parent};
+use crate::{ContainerNames, Login, Word, snapshot::Parent};
 
 /// Name and major version of the document.
 pub const SCHEMA: &str = "nettop.sockets/1";
@@ -142,6 +142,13 @@ pub struct HolderReport {
     /// Those that started it, the parent first, as they are now; their start times are to a hundredth of a second.
     #[serde(default)]
     pub parents: Vec<Parent>,
+    /// As it is now.
+    #[serde(flatten)]
+    pub login: Arc<Login>,
+    /// How the program was called. Only on request: it may hold secrets. The first 16, as far as they
+    /// are whole in 255 bytes; `...` if there are more.
+    #[serde(default, rename = "argv", skip_serializing_if = "Option::is_none")]
+    pub arguments: Option<Arc<[String]>>,
     /// Signs that the program is not what it seems.
     pub warnings: Vec<ProgramWarning>,
 }

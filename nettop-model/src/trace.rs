@@ -4,7 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Word;
+use crate::{ProcessNames, Word};
 
 /// Name and major version of the stream.
 pub const SCHEMA: &str = "nettop.trace/1";
@@ -38,4 +38,6 @@ pub struct Record {
     pub error: Option<String>,
     /// In strace's manner, with `--decode`.
     pub arguments: Option<String>,
+    #[serde(flatten)]
+    pub process: ProcessNames,
 }

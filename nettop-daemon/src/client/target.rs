@@ -20,8 +20,11 @@ pub fn reports(reports: &Reports) -> Option<String> {
         && reports.limits == defaults::LIMITS
         && reports.hidden_families == [false; 2]
         && !is_recorded;
-    let snapshot =
-        SnapshotQuery { selection: reports.selection.clone(), by: Some(reports.by).filter(|by| *by != By::Process) };
+    let snapshot = SnapshotQuery {
+        selection: reports.selection.clone(),
+        by: Some(reports.by).filter(|by| *by != By::Process),
+        arguments: reports.output.shows_arguments(),
+    };
     is_the_daemons.then(|| match reports.once {
         true => write("/v1/snapshot", snapshot),
         // Whoever shows it needs all of each line.
@@ -71,7 +74,9 @@ mod tests {
             "/v1/snapshot?command=curl&unit=a+b&by=parent"
         );
         assert_eq!(of_report(&[]).unwrap(), "/v1/stream?whole=1");
+        assert_eq!(of_report(&["-e"]).unwrap(), "/v1/stream?whole=1&arguments=1");
         assert_eq!(of_drops(&["--once"]).unwrap(), "/v1/snapshot");
+        assert_eq!(of_drops(&["--once", "-e"]).unwrap(), "/v1/snapshot?arguments=1");
         assert_eq!(of_drops(&["-i", "lo"]).unwrap(), "/v1/stream?whole=1&interface=lo");
         assert_eq!(
             sockets(&parsed(&["-ln", "-i", "tcp@10.0.0.1:80"])),

@@ -70,7 +70,7 @@ impl ConnectionsArgs {
 
     /// Whether lines are those of tcp_connections.stp.
     const fn only_accepted(&self) -> bool {
-        self.accepted && !(self.opened || self.closed || self.failed || self.udp)
+        self.accepted && !(self.opened || self.closed || self.failed || self.udp || self.stream.ancestry)
     }
 }
 
@@ -97,6 +97,7 @@ pub fn run(global: &Global, args: &ConnectionsArgs) -> anyhow::Result<()> {
             processes: Processes::new("/proc").with_timeout(users::INTERVAL_TIMEOUT),
             host,
             devices: Some(DeviceNames::new(&[])?),
+            ancestry: args.stream.ancestry,
         },
         hooks: programs.hook_kinds(&["connections", "accept", "udp"]),
         associations,

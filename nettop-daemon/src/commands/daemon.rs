@@ -101,7 +101,16 @@ impl Service {
         // A snapshot is filtered for each request, not here.
         let (filter, users) = (Filter::default(), users(&config));
         Containers::of_machine().enable(config.container_names);
-        let view = View { filter, sort: Sort::Packets, only_busy: false, users, names_timeout: Duration::ZERO, since };
+        let view = View {
+            filter,
+            sort: Sort::Packets,
+            only_busy: false,
+            users,
+            // For the history, where that is configured, and for those who ask: `Latest` keeps them apart.
+            with_arguments: true,
+            names_timeout: Duration::ZERO,
+            since,
+        };
         let sampler = Sampler::start(kernel, programs, view, true)?;
         let mut history = of_service(&config);
         if let Some(history) = &mut history {

@@ -10,11 +10,12 @@ use nettop_kernel::{
     events::{EventKind, EventSpec},
     processes::Records,
 };
+use nettop_model::ProcessNames;
 
 use crate::{
     defaults,
     events::{self, Lines},
-    identity::{device_names::DeviceNames, processes::Processes},
+    identity::{device_names::DeviceNames, processes::Processes, users},
     query::{
         events::{Filter, StreamArgs},
         format::StreamFormat,
@@ -64,11 +65,12 @@ pub fn run(global: &Global, args: &PacketsArgs) -> anyhow::Result<()> {
     let (ring, records) = (programs.take_events()?, programs.take_processes()?);
     let log = Log {
         format: args.stream.format,
+        ancestry: args.stream.ancestry,
         filter,
         own,
         clock: Clock::new(args.stream.utc),
         devices,
-        processes: Processes::new("/proc"),
+        processes: Processes::new("/proc").with_timeout(users::INTERVAL_TIMEOUT),
         records,
         hooks: programs.hook_kinds(&["packets", "drops"]),
     };
@@ -78,12 +80,13 @@ pub fn run(global: &Global, args: &PacketsArgs) -> anyhow::Result<()> {
 
 struct Log {
     format: StreamFormat,
+    /// Whether lines have what each process is, and documents its arguments.
+    ancestry: bool,
     filter: Filter,
     /// Connections that are left out.
     own: Vec<own::Connection>,
     clock: Clock,
     devices: DeviceNames,
-    /// Asked only where units or containers are selected.
     processes: Processes,
     records: Records,
     /// The hooks that see packets.
@@ -121,10 +124,11 @@ impl Lines for Log {
         if !self.devices.is_wanted((event.netns, event.ifindex)) {
             return false;
         }
+        let process = self.process(event);
         match self.format {
-            StreamFormat::Text => text::line(text, event, &device, &self.clock),
-            StreamFormat::Ndjson => record::line(text, event, device, &self.clock),
-            StreamFormat::Csv => record::csv_line(text, event, device, &self.clock),
+            StreamFormat::Text => text::line(text, event, &device, process.as_ref(), &self.clock),
+            StreamFormat::Ndjson => record::line(text, event, device, process.unwrap_or_default(), &self.clock),
+            StreamFormat::Csv => record::csv_line(text, event, device, process.unwrap_or_default(), &self.clock),
         }
         true
     }
@@ -138,5 +142,16 @@ impl Lines for Log {
         self.processes.learn(self.records.take(), 0);
         self.processes.forget_ended();
         Ok(0)
+    }
+}
+
+impl Log {
+    /// What a packet's process is, where that is shown.
+    fn process(&mut self, event: &PacketEvent) -> Option<ProcessNames> {
+        let is_shown = self.ancestry || self.format != StreamFormat::Text;
+        (is_shown && record::is_of_process(event)).then(|| {
+            self.processes.learn(self.records.take(), 0);
+            self.processes.details_for_event(&event.owner, event.comm).into_names(self.ancestry)
+        })
     }
 }

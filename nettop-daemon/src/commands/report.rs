@@ -16,7 +16,7 @@ use crate::{
     identity::users::{self, Users},
     measure::{View, sampler::Sampler},
     query::{global::Global, report::Reports, unmatched, user::uids},
-    record::choose::recorder,
+    record::{choose::recorder, recorder::Recorder},
     render::sink::Sink,
     sys::{
         allocator, clock, runtime,
@@ -104,7 +104,7 @@ fn measure(global: &Global, reports: &Reports) -> anyhow::Result<()> {
         // Nobody waits for another report.
         let is_only = timing.count == Some(1);
         let timeout = if is_only { users::DOCUMENT_TIMEOUT } else { users::INTERVAL_TIMEOUT };
-        let mut sampler = start(global, reports, filter, timeout, reports.output.shows_drops() || history.is_some())?;
+        let mut sampler = start(global, reports, filter, timeout, history.as_ref())?;
         if let Some(history) = &mut history {
             history.start(sampler.hooks_missing(), sampler.losses_before());
         }
@@ -129,6 +129,9 @@ fn measure(global: &Global, reports: &Reports) -> anyhow::Result<()> {
                 let mut snapshot = sampler.sample(sink.skipped)?;
                 if let Some(history) = &mut history {
                     history.record(&mut snapshot);
+                }
+                if !reports.output.shows_arguments() {
+                    snapshot.rows.iter_mut().for_each(|row| row.arguments = None);
                 }
                 if !std::mem::replace(&mut has_reported, true) {
                     unmatched::in_report(&reports.selection, &snapshot);
@@ -159,7 +162,7 @@ fn start(
     reports: &Reports,
     filter: Filter,
     timeout: Duration,
-    with_drops: bool,
+    history: Option<&Recorder>,
 ) -> anyhow::Result<Sampler> {
     let kernel = Kernel::examine(global.forced())?;
     let mut programs = kernel.start(reports.limits, None)?;
@@ -168,8 +171,16 @@ fn start(
     }
     let only_busy = reports.output.shows_only_busy();
     let users = (!reports.numeric).then_some(Users::with_timeout(timeout));
-    let view = View { filter, sort: reports.sort, only_busy, users, names_timeout: timeout, since: clock::now() };
-    Sampler::start(&kernel, programs, view, with_drops)
+    let view = View {
+        filter,
+        sort: reports.sort,
+        only_busy,
+        users,
+        with_arguments: reports.output.shows_arguments() || history.is_some_and(Recorder::records_arguments),
+        names_timeout: timeout,
+        since: clock::now(),
+    };
+    Sampler::start(&kernel, programs, view, reports.output.shows_drops() || history.is_some())
 }
 
 fn filter(reports: &Reports) -> anyhow::Result<Filter> {

@@ -12,7 +12,13 @@ use crate::{
         self,
         list::{self, Listing, Selection},
     },
-    query::{format::SocketsFormat, global::Global, sockets::SocketsArgs, unmatched, user::uids},
+    query::{
+        format::SocketsFormat,
+        global::Global,
+        sockets::{SocketsArgs, SocketsQuery},
+        unmatched,
+        user::uids,
+    },
     render::sockets::{Layout, encode},
     sys::{runtime, signals::Signals, stderr, stdout},
 };
@@ -26,7 +32,7 @@ pub fn run(global: &Global, args: &SocketsArgs) -> anyhow::Result<()> {
     let is_the_daemons = args.interval.is_none() && !args.resolve && !global.has_own_hooks();
     // Root finds out more by itself: a daemon without capabilities sees neither paths nor all tables.
     let socket = client::socket(global).filter(|_| is_the_daemons && !geteuid().is_root());
-    let target = client::target::sockets(&args.query);
+    let target = client::target::sockets(&query(args));
     client::ask_or_else(
         socket.as_deref(),
         &target,
@@ -43,7 +49,12 @@ fn here(global: &Global, args: &SocketsArgs) -> anyhow::Result<Document> {
         Some(seconds) => watch(&kernel, &iterators, Duration::from_secs_f64(seconds))?,
         None => list::list(&iterators, &Selection::ALL)?,
     };
-    sockets::answer(&args.query, args.resolve, &uids, listing)
+    sockets::answer(&query(args), args.resolve, &uids, listing)
+}
+
+/// Arguments are a detail.
+fn query(args: &SocketsArgs) -> SocketsQuery {
+    SocketsQuery { arguments: args.extended || args.query.arguments, ..args.query.clone() }
 }
 
 /// Writes a listing to standard output, wherever it comes from. Only other network namespaces than this one are named.

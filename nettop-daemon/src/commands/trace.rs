@@ -10,14 +10,17 @@ use clap::Args;
 use nettop_common::trace::{CallStep, MAX_TRACED_NAMES, Step};
 use nettop_kernel::{
     Kernel,
+    processes::Records,
     tracer::{self, TraceTargets, Tracer},
 };
+use nettop_model::{Names, ProcessNames};
 
 use self::child::Command;
 use crate::{
     error::Usage,
     events::{self, Lines},
-    query::{format::StreamFormat, global::Global},
+    identity::{details::Details, processes::Processes, users},
+    query::{format::StreamFormat, global::Global, names::NamesArgs},
     render::{
         csv, head,
         trace::{record, text},
@@ -37,9 +40,14 @@ pub struct TraceArgs {
     /// All processes but nettopd
     #[arg(long)]
     pub all: bool,
+    #[command(flatten)]
+    pub of: NamesArgs,
     /// Also show arguments and results, as strace does
     #[arg(short, long)]
     pub decode: bool,
+    /// Also show who started each process; in ndjson and csv, its arguments as well
+    #[arg(short = 'e', long)]
+    pub ancestry: bool,
     /// End after this many lines
     #[arg(long, value_name = "LINES", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
@@ -58,8 +66,14 @@ pub struct TraceArgs {
 /// forbids.
 pub fn run(global: &Global, args: &TraceArgs) -> anyhow::Result<ExitCode> {
     let names_nobody = args.pid.is_empty() && args.command.is_empty() && args.program.is_empty();
-    if names_nobody && !args.all {
-        return Err(Usage::new("whose calls? choose by -p PID, -c NAME, -- COMMAND, or --all").into());
+    let names = args.of.with(&[]);
+    // Of a unit, a container or a pod alone: whoever is in it, now or later.
+    let all = args.all || names_nobody && !names.is_empty();
+    if names_nobody && !all {
+        return Err(Usage::new(
+            "whose calls? choose by -p PID, -c NAME, --unit, --container, --pod, -- COMMAND, or --all",
+        )
+        .into());
     }
     for pid in &args.pid {
         if !tracer::is_there(*pid) {
@@ -71,16 +85,21 @@ pub fn run(global: &Global, args: &TraceArgs) -> anyhow::Result<ExitCode> {
     }
     let (mut tracer, ring) = Kernel::examine(global.forced())?.trace(args.decode)?;
     let targets = tracer.targets();
-    let mut command = match choose(args, &mut targets.borrow_mut())? {
+    let records = tracer.take_processes();
+    let mut command = match choose(args, all, &mut targets.borrow_mut())? {
         Some(Err(cannot)) => {
             stderr::print(&cannot);
             return Ok(child::CANNOT_RUN.into());
         }
         started => started.and_then(Result::ok),
     };
-    let is_endless = args.all || !args.command.is_empty();
+    let is_endless = all || !args.command.is_empty();
     let log = Log {
         format: args.format,
+        ancestry: args.ancestry,
+        names,
+        processes: Processes::with_parents("/proc").with_timeout(users::INTERVAL_TIMEOUT),
+        records,
         clock: Clock::new(true),
         hooks: tracer.hook_kinds(),
         targets: (!is_endless).then_some(targets),
@@ -95,8 +114,8 @@ pub fn run(global: &Global, args: &TraceArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Chooses whose calls are shown, and starts the command, if there is one and it can be run.
-fn choose(args: &TraceArgs, targets: &mut TraceTargets) -> anyhow::Result<Option<Result<Command, String>>> {
-    if args.all {
+fn choose(args: &TraceArgs, all: bool, targets: &mut TraceTargets) -> anyhow::Result<Option<Result<Command, String>>> {
+    if all {
         targets.all()?;
     }
     for pid in &args.pid {
@@ -122,6 +141,9 @@ fn report_losses(tracer: &Tracer) {
     if losses.calls_by_io_uring > 0 {
         stderr::print(&format!("{} socket calls by io_uring are not shown", losses.calls_by_io_uring));
     }
+    if losses.unrecorded > 0 {
+        stderr::print(&format!("of {} new processes and programs only /proc knew what they are", losses.unrecorded));
+    }
     if losses.processes > 0 {
         stderr::print(&format!("{} processes may have been missed", losses.processes));
     }
@@ -130,6 +152,13 @@ fn report_losses(tracer: &Tracer) {
 /// Steps by their names.
 struct Log {
     format: StreamFormat,
+    /// Whether lines have who started the process, and documents its arguments.
+    ancestry: bool,
+    /// Whose steps are shown of those that are traced.
+    names: Names,
+    processes: Processes,
+    /// Of new processes and programs: each comes before its first step.
+    records: Option<Records>,
     clock: Clock,
     /// The hooks that see calls.
     hooks: Vec<(&'static str, String)>,
@@ -138,11 +167,33 @@ struct Log {
 }
 
 impl Log {
-    fn write(&self, step: &Step, call: Option<&CallStep>, text: &mut String) {
+    /// Returns whether the step is wanted.
+    fn write(&mut self, step: &Step, call: Option<&CallStep>, text: &mut String) -> bool {
+        let is_named = self.ancestry || self.format != StreamFormat::Text;
+        let is_asked = is_named || !self.names.is_empty();
+        let details = if is_asked { self.details(step) } else { Details::default() };
+        if !self.names.admits(&details.named()) {
+            return false;
+        }
+        let process = if is_named { details.into_names(self.ancestry) } else { ProcessNames::default() };
         match self.format {
-            StreamFormat::Text => text::step(text, step, call),
-            StreamFormat::Ndjson => record::line(text, step, call, &self.clock),
-            StreamFormat::Csv => record::csv_line(text, step, call, &self.clock),
+            StreamFormat::Text => text::step(text, step, call, &process.parents),
+            StreamFormat::Ndjson => record::line(text, step, call, process, &self.clock),
+            StreamFormat::Csv => record::csv_line(text, step, call, process, &self.clock),
+        }
+        true
+    }
+
+    /// What the process of a step is.
+    fn details(&mut self, step: &Step) -> Details {
+        self.learn();
+        // A step has the name of a thread, which says nothing about the program.
+        self.processes.details_for_event(&step.owner, [0; 16])
+    }
+
+    fn learn(&mut self) {
+        if let Some(records) = &mut self.records {
+            self.processes.learn(records.take(), 0);
         }
     }
 }
@@ -159,12 +210,17 @@ impl Lines for Log {
     }
 
     fn event(&mut self, step: &Step, text: &mut String) -> bool {
-        self.write(step, None, text);
-        true
+        self.write(step, None, text)
     }
 
     fn form(&self) -> head::Form {
         (self.format, csv::push_loss::<record::Columns<'_>>)
+    }
+
+    fn tick(&mut self, _at_end: bool, _most: Option<u64>, _text: &mut String) -> anyhow::Result<u64> {
+        self.learn();
+        self.processes.forget_ended();
+        Ok(0)
     }
 
     fn is_done(&self) -> bool {
@@ -183,12 +239,15 @@ impl Lines for Decoded {
     }
 
     fn event(&mut self, call: &CallStep, text: &mut String) -> bool {
-        self.0.write(&call.step, Some(call), text);
-        true
+        self.0.write(&call.step, Some(call), text)
     }
 
     fn form(&self) -> head::Form {
         self.0.form()
+    }
+
+    fn tick(&mut self, at_end: bool, most: Option<u64>, text: &mut String) -> anyhow::Result<u64> {
+        self.0.tick(at_end, most, text)
     }
 
     fn is_done(&self) -> bool {

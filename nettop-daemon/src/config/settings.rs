@@ -106,6 +106,9 @@ pub struct HistorySettings {
     #[arg(long = "history-keep", value_name = "DAYS,DAYS,DAYS", value_parser = keep)]
     #[serde(deserialize_with = "keep_days")]
     pub keep_days: Option<[u32; 3]>,
+    /// Record the arguments of processes as well: they may hold secrets
+    #[arg(long = "history-arguments", num_args = 0, default_missing_value = "true")]
+    pub arguments: Option<bool>,
 }
 
 /// The least severe that is logged.
@@ -145,6 +148,7 @@ impl Settings {
                 file: history.file.or(history_below.file),
                 size_mb: history.size_mb.or(history_below.size_mb),
                 keep_days: history.keep_days.or(history_below.keep_days),
+                arguments: history.arguments.or(history_below.arguments),
             },
         }
     }

@@ -1,13 +1,13 @@
-//! Script and ancestors of a process as /proc has them now, for those whom nobody recorded.
+//! Arguments, login and ancestors of a process as /proc has them now, for those whom nobody recorded.
 
 use std::{fs::File, io::Read as _, os::unix::ffi::OsStrExt as _, path::Path};
 
 use nettop_common::process::MAX_ANCESTORS;
 use nettop_kernel::{boot, processes::Described};
-use nettop_model::snapshot::Parent;
+use nettop_model::{Login, Session, snapshot::Parent};
 use procfs::{ProcResult, process::Process};
 
-use crate::{identity::script::script, sys::escape::escape};
+use crate::sys::escape::escape;
 
 /// As many bytes of arguments as are looked at.
 const MAX_ARGUMENT_BYTES: u64 = 255;
@@ -33,16 +33,35 @@ fn parent(root: &Path, pid: i32) -> ProcResult<(Parent, i32)> {
     Ok((Parent { pid: pid.cast_unsigned(), start_time_ns, comm, uid }, stat.ppid))
 }
 
-/// What an interpreter runs. A process whose memory is locked makes the reader wait.
-pub fn script_in_proc(folder: &Path, exe: &Path) -> Option<String> {
+/// Who logged in, and the leader of the session.
+pub fn login(root: &Path, process: &Process) -> Login {
+    /// `AUDIT_UID_UNSET`.
+    const NOBODY: u32 = u32::MAX;
+    let session = process.stat().ok().map(|stat| stat.session).filter(|id| *id > 0);
+    let session = session.map(|id| {
+        let leader = parent(root, id).ok().map(|(leader, _)| leader);
+        Session {
+            pid: id.cast_unsigned(),
+            start_time_ns: leader.as_ref().map(|leader| leader.start_time_ns),
+            comm: leader.map(|leader| leader.comm),
+        }
+    });
+    Login { login_uid: process.loginuid().ok().filter(|uid| *uid != NOBODY), session }
+}
+
+/// Program and arguments. A process whose memory is locked makes the reader wait.
+pub fn with_arguments(folder: &Path, exe: &Path) -> Option<Described> {
     let mut bytes = Vec::new();
-    File::open(folder.join("cmdline")).ok()?.take(MAX_ARGUMENT_BYTES).read_to_end(&mut bytes).ok()?;
-    if bytes.len() as u64 == MAX_ARGUMENT_BYTES {
+    File::open(folder.join("cmdline")).ok()?.take(MAX_ARGUMENT_BYTES + 1).read_to_end(&mut bytes).ok()?;
+    let are_arguments_cut = bytes.len() as u64 > MAX_ARGUMENT_BYTES;
+    if are_arguments_cut {
         // The last is not whole.
+        bytes.truncate(MAX_ARGUMENT_BYTES as usize);
         bytes.truncate(bytes.iter().rposition(|byte| *byte == 0)?);
     }
     let bytes = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
-    let arguments = bytes.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect();
+    let arguments =
+        if bytes.is_empty() { Vec::new() } else { bytes.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect() };
     let program = Some(exe.as_os_str().as_bytes().to_vec());
-    script(&Described { program, arguments, ..Described::default() }).map(|path| escape(&path))
+    Some(Described { program, arguments, are_arguments_cut, ..Described::default() })
 }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use nettop_common::process::Ancestor;
 use nettop_kernel::processes::Described;
-use nettop_model::{ContainerNames, Named, snapshot::Parent};
+use nettop_model::{ContainerNames, Login, Named, ProcessNames, Session, snapshot::Parent};
 
 use crate::{
     identity::{
         cgroup,
         containers::{Container, Containers},
-        script::script,
+        script::{resolved, script},
     },
     sys::escape::{escape, escape_c},
 };
@@ -27,6 +27,9 @@ pub struct Details {
     pub names: Arc<ContainerNames>,
     /// Shared with reports: a name each.
     pub parents: Arc<[Parent]>,
+    pub login: Arc<Login>,
+    /// Not for everybody to see: they may hold secrets.
+    pub arguments: Option<Arc<[String]>>,
     pub(super) place: Option<Arc<Container>>,
 }
 
@@ -54,9 +57,26 @@ impl Details {
         };
         Self {
             exe: program.map(|path| if described.is_deleted { path + " (deleted)" } else { path }),
-            script: script(described).map(|path| escape(&path)),
+            script: script(described).map(|path| escape(&resolved(path, described.directory.as_deref()))),
             parents: described.ancestors.iter().map(parent).collect(),
+            login: Arc::new(login(described)),
+            arguments: arguments(described),
             ..Self::in_cgroup(cgroup.as_deref(), containers)
+        }
+    }
+
+    /// All but the name, with arguments if they were asked for.
+    pub fn into_names(self, with_arguments: bool) -> ProcessNames {
+        ProcessNames {
+            exe: self.exe,
+            script: self.script,
+            cgroup: self.cgroup,
+            unit: self.unit,
+            container: self.container,
+            names: self.names,
+            parents: self.parents,
+            login: self.login,
+            arguments: self.arguments.filter(|_| with_arguments),
         }
     }
 
@@ -76,4 +96,29 @@ impl Details {
             ..Self::default()
         }
     }
+}
+
+fn login(described: &Described) -> Login {
+    let session = described.session.map(|leader| {
+        let is_there = leader.start_time_ns != 0;
+        Session {
+            pid: leader.tgid,
+            start_time_ns: is_there.then_some(leader.start_time_ns),
+            comm: is_there.then(|| escape_c(&leader.comm)),
+        }
+    });
+    Login { login_uid: described.login_uid, session }
+}
+
+/// In the place of those that are not whole, or too many.
+const MORE: &str = "...";
+/// Arguments that are kept: each takes memory of its own, for each process.
+const MAX_ARGUMENTS: usize = 16;
+
+/// Escaped, as far as they were read.
+pub(super) fn arguments(described: &Described) -> Option<Arc<[String]>> {
+    let is_cut = described.are_arguments_cut || described.arguments.len() > MAX_ARGUMENTS;
+    let all = described.arguments.iter().take(MAX_ARGUMENTS).map(|argument| escape(argument));
+    let all: Arc<[String]> = all.chain(is_cut.then(|| MORE.to_owned())).collect();
+    (!all.is_empty()).then_some(all)
 }

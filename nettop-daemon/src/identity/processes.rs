@@ -18,9 +18,10 @@ use procfs::{ProcResult, process::Process};
 
 use crate::{
     identity::{
-        ancestors::{ancestors, script_in_proc},
+        ancestors::{ancestors, login, with_arguments},
         containers::Containers,
-        details::Details,
+        details::{Details, arguments},
+        script::script,
     },
     sys::escape::escape,
 };
@@ -92,6 +93,7 @@ impl Processes {
             let known = self.recorded.get(&key).or_else(|| self.older.get(&key));
             if let Some(known) = known.filter(|known| described.are_arguments_unread && known.exe == details.exe) {
                 details.script.clone_from(&known.script);
+                details.arguments.clone_from(&known.arguments);
             }
             self.recorded.insert(key, details);
             // What /proc knows in its place is asked again; where the process is gone it stays.
@@ -134,10 +136,12 @@ impl Processes {
         }
         let read = self.details_in_proc(owner);
         let exe = if recorded.has_whole_exe() || read.exe.is_none() { recorded.exe } else { read.exe };
-        let (script, parents) = (recorded.script, recorded.parents);
         match recorded.cgroup {
-            Some(_) => Details { exe, script, parents, ..recorded },
-            None => Details { exe, script, parents, ..read },
+            Some(_) => Details { exe, ..recorded },
+            None => {
+                let Details { script, parents, login, arguments, .. } = recorded;
+                Details { exe, script, parents, login, arguments, ..read }
+            }
         }
     }
 
@@ -214,11 +218,11 @@ impl Processes {
         }
         // Whoever may not see its program may see whose child it is.
         let parents = if self.with_parents { ancestors(&self.root, &process) } else { Vec::new() };
-        let mut script = None;
+        let mut described = None;
         let exe = match exe(&folder) {
             Ok(path) => {
                 if self.with_parents {
-                    script = script_in_proc(&folder, &path);
+                    described = with_arguments(&folder, &path);
                 }
                 Some(escape(path.as_os_str().as_bytes()))
             }
@@ -230,8 +234,10 @@ impl Processes {
         let cgroup = cgroup_path(&process).ok().flatten();
         is_same(&process).then(|| Details {
             exe,
-            script,
+            script: described.as_ref().and_then(script).map(|path| escape(&path)),
             parents: parents.into(),
+            login: Arc::new(login(&self.root, &process)),
+            arguments: described.as_ref().and_then(arguments),
             ..Details::in_cgroup(cgroup.as_deref(), &self.containers)
         })
     }

@@ -168,6 +168,25 @@ pub fn script(described: &Described) -> Option<Vec<u8>> {
     (!script.is_empty()).then(|| script.clone())
 }
 
+/// A relative name from the directory in which the interpreter was started. That has no links: `..` is the one above.
+pub fn resolved(script: Vec<u8>, directory: Option<&[u8]>) -> Vec<u8> {
+    let Some(mut directory) = directory.filter(|_| !script.starts_with(b"/")) else { return script };
+    let mut name = &script[..];
+    loop {
+        let (first, rest) = name.split_at(name.iter().position(|byte| *byte == b'/').unwrap_or(name.len()));
+        match first {
+            b"" | b"." => {}
+            b".." => directory = &directory[..directory.iter().rposition(|byte| *byte == b'/').unwrap_or(0)],
+            _ => break,
+        }
+        name = rest.strip_prefix(b"/").unwrap_or(rest);
+        if name.is_empty() {
+            return script;
+        }
+    }
+    [directory, b"/", name].concat()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,6 +220,26 @@ mod tests {
             ("/usr/bin/lua5.4", &["lua", "-l", "socket", "x.lua"], "x.lua"),
         ] {
             assert_eq!(find(program, arguments).as_deref(), Some(script), "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn a_relative_name_is_that_of_the_directory_it_was_started_in() {
+        for (name, directory, whole) in [
+            ("export.py", Some("/srv/etl"), "/srv/etl/export.py"),
+            ("./bin//export.py", Some("/srv/etl"), "/srv/etl/bin//export.py"),
+            (".././../x.py", Some("/srv/etl"), "/x.py"),
+            ("../../../x.py", Some("/srv/etl"), "/x.py"),
+            // What `a` is, nobody knows.
+            ("a/../x.py", Some("/srv/etl"), "/srv/etl/a/../x.py"),
+            ("..x.py", Some("/srv"), "/srv/..x.py"),
+            ("x.py", Some(""), "/x.py"),
+            ("/x.py", Some("/srv"), "/x.py"),
+            ("x.py", None, "x.py"),
+            ("..", Some("/srv"), ".."),
+        ] {
+            let found = resolved(name.into(), directory.map(str::as_bytes));
+            assert_eq!(String::from_utf8(found).unwrap(), whole, "{name} in {directory:?}");
         }
     }
 

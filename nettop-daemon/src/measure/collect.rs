@@ -39,6 +39,8 @@ pub struct View {
     pub only_busy: bool,
     /// Without it, users have no names.
     pub users: Option<Users>,
+    /// Whether arguments are shown.
+    pub with_arguments: bool,
     /// How long a report may wait for names of containers.
     pub names_timeout: Duration,
     /// When counting began.
@@ -64,6 +66,7 @@ pub struct Collector {
     sort: Sort,
     only_busy: bool,
     users: Option<Users>,
+    with_arguments: bool,
     processes: Processes,
 }
 
@@ -80,6 +83,7 @@ impl Collector {
             sort: view.sort,
             only_busy: view.only_busy,
             users: view.users,
+            with_arguments: view.with_arguments,
             processes: Processes::new("/proc").with_timeout(view.names_timeout),
         }
     }
@@ -205,6 +209,8 @@ impl Collector {
             container: details.container,
             names: details.names,
             parents: details.parents,
+            login: details.login,
+            arguments: details.arguments.filter(|_| self.with_arguments),
             netns: row.key.netns.inode,
             netns_cookie: row.key.netns.cookie,
             device,

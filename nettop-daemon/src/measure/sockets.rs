@@ -79,6 +79,10 @@ pub fn answer(query: &SocketsQuery, resolve: bool, uids: &[u32], mut listing: Li
         warnings: HashMap::new(),
     };
     let mut document = document::document(&listing, &mut namer);
+    if !query.arguments {
+        let holders = document.sockets.iter_mut().flat_map(|socket| &mut socket.holders);
+        holders.for_each(|holder| holder.arguments = None);
+    }
     let names = query.names.with(&[]);
     if !names.is_empty() {
         let named = |holder: &HolderReport| {

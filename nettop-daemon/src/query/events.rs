@@ -23,6 +23,9 @@ pub struct StreamArgs {
     pub command: Vec<String>,
     #[command(flatten)]
     pub of: NamesArgs,
+    /// Also show who started each process, what it runs, its unit or container, and its arguments
+    #[arg(short = 'e', long)]
+    pub ancestry: bool,
     /// Only where this host is at one end; may be repeated
     #[arg(long, value_name = "HOST")]
     pub host: Vec<String>,

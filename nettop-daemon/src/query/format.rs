@@ -87,17 +87,31 @@ pub enum Output {
         /// Each line of ndjson has all.
         whole: bool,
     },
-    Drops {
-        format: DropsFormat,
-        /// Also frees that lost nothing.
-        all: bool,
-    },
+    Drops(Drops),
+}
+
+/// How `nettopd drops` writes.
+#[derive(Clone, Copy, Debug)]
+pub struct Drops {
+    pub format: DropsFormat,
+    /// Also frees that lost nothing.
+    pub all: bool,
+    /// With each process who started it, what it runs, and where.
+    pub ancestry: bool,
 }
 
 impl Output {
+    /// Whether what is written has arguments of processes: not unless it was asked for.
+    pub const fn shows_arguments(self) -> bool {
+        matches!(
+            self,
+            Self::Report { columns: Columns { ancestry: true, .. }, .. } | Self::Drops(Drops { ancestry: true, .. })
+        )
+    }
+
     /// Whether rows that were quiet are left out.
     pub const fn shows_only_busy(self) -> bool {
-        matches!(self, Self::Report { format: Format::Table, .. } | Self::Drops { .. })
+        matches!(self, Self::Report { format: Format::Table, .. } | Self::Drops(_))
     }
 
     /// Whether lines leave out what the reader knows from those before.

@@ -31,6 +31,9 @@ pub struct RecordArgs {
     #[arg(long, value_name = "DAYS,DAYS,DAYS", default_value_t = defaults::HISTORY_KEEP, value_parser = keep)]
     #[arg(help = bounds::HISTORY_KEEP_HELP)]
     pub history_keep: Keep,
+    /// Record the arguments of processes as well: they may hold secrets
+    #[arg(long)]
+    pub history_arguments: bool,
 }
 
 /// `nettopd history`.
@@ -41,6 +44,9 @@ pub struct HistoryArgs {
     pub history: PathBuf,
     #[command(flatten)]
     pub query: HistoryQuery,
+    /// Also show who started each process, what it runs, and its container or pod; by process
+    #[arg(short = 'e', long)]
+    pub ancestry: bool,
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
 }

@@ -7,7 +7,7 @@ use nettop_kernel::Limits;
 use nettop_model::{By, Filter, Sort};
 
 use super::{
-    format::{Columns, DropsFormat, Format, Output},
+    format::{Columns, Drops, DropsFormat, Format, Output},
     history::RecordArgs,
     names::NamesArgs,
     parameters::{Parameters, Query},
@@ -39,7 +39,7 @@ pub struct ReportArgs {
     /// Also show columns of drops and of segments sent again
     #[arg(short, long)]
     pub drops: bool,
-    /// Also show who started each process, what it runs, and its unit or container
+    /// Also show who started each process, what it runs, its unit or container, and its arguments
     #[arg(short = 'e', long)]
     pub ancestry: bool,
     /// Show each process below those that started it
@@ -74,6 +74,9 @@ pub struct DropsArgs {
     pub query: DropsQuery,
     #[command(flatten)]
     pub table: DropsTable,
+    /// Also show who started each process, what it runs, its unit or container, and its arguments
+    #[arg(short = 'e', long)]
+    pub ancestry: bool,
     #[arg(long, value_enum, default_value_t)]
     pub format: DropsFormat,
 }
@@ -96,6 +99,9 @@ pub struct SnapshotQuery {
     /// What rows are added up by
     #[arg(long, value_enum)]
     pub by: Option<By>,
+    /// Arguments of processes as well
+    #[arg(long)]
+    pub arguments: bool,
 }
 
 /// A stream of snapshots.
@@ -119,9 +125,10 @@ impl Query for DropsQuery {
 
 impl Query for SnapshotQuery {
     fn parameters(&mut self) -> Parameters<'_> {
-        let Self { selection, by } = self;
+        let Self { selection, by, arguments } = self;
         let mut parameters = selection.parameters();
         parameters.push(("by", by));
+        parameters.push(("arguments", arguments));
         parameters
     }
 }
@@ -192,7 +199,7 @@ impl From<&DropsArgs> for Reports {
             hidden_families: [false; 2],
             numeric: false,
             sort: Sort::Packets,
-            output: Output::Drops { format: args.format, all: args.query.all },
+            output: Output::Drops(Drops { format: args.format, all: args.query.all, ancestry: args.ancestry }),
             limits: Limits { rows: defaults::ROWS, drops: args.table.drop_kinds },
             record: None,
         }

@@ -21,7 +21,7 @@ pub struct SocketsArgs {
     /// Also ask the resolver for names of addresses, for 2 s at most; without it only /etc/hosts has them
     #[arg(long, conflicts_with = "numeric")]
     pub resolve: bool,
-    /// Below each socket, what TCP knows of it, and files, scripts, units, containers and ancestors of its processes
+    /// Below each socket, what TCP knows of it, and files, scripts, units, containers, ancestors and arguments of its processes
     #[arg(short, long)]
     pub extended: bool,
     #[arg(long, value_enum, default_value_t)]
@@ -52,11 +52,14 @@ pub struct SocketsQuery {
     /// Show users, ports and addresses by number
     #[arg(short, long)]
     pub numeric: bool,
+    /// Also give the arguments of processes, as -e does
+    #[arg(long)]
+    pub arguments: bool,
 }
 
 impl Query for SocketsQuery {
     fn parameters(&mut self) -> Parameters<'_> {
-        let Self { listening, internet, pid, user, command, names, numeric } = self;
+        let Self { listening, internet, pid, user, command, names, numeric, arguments } = self;
         let mut parameters: Parameters<'_> = vec![
             ("internet", internet),
             ("pid", pid),
@@ -64,6 +67,7 @@ impl Query for SocketsQuery {
             ("command", command),
             ("listening", listening),
             ("numeric", numeric),
+            ("arguments", arguments),
         ];
         parameters.extend(names.parameters());
         parameters

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use nettop_history::{Ancestor, Answer, AnswerRow, Boot, Counters, Part};
 use nettop_model::{
-    By,
+    By, Login, Session,
     history::{Document, Gap, LastBoot, Others, Quality, Resolution, Row, SCHEMA},
     snapshot::{Amount, Parent, Traffic},
 };
@@ -72,6 +72,8 @@ fn of_row(by: By, row: &AnswerRow, answer: &Answer, users: &mut Option<Users>) -
         container: who.container.clone(),
         names: row.container.clone(),
         parents: who.parents.iter().map(parent).collect(),
+        login: login(&who.login),
+        arguments: who.login.arguments.as_ref().map(|lines| lines.split('\n').map(ToOwned::to_owned).collect()),
         device: who.device.name.clone(),
         processes: (by != By::Device).then_some(row.processes),
         sum: traffic(&row.counters),
@@ -92,6 +94,15 @@ fn of_row(by: By, row: &AnswerRow, answer: &Answer, users: &mut Option<Users>) -
 fn parent(ancestor: &Ancestor) -> Parent {
     let Ancestor { pid, start_time_ns, uid, comm, .. } = ancestor.clone();
     Parent { pid, start_time_ns, comm, uid }
+}
+
+fn login(recorded: &nettop_history::Login) -> Login {
+    let session = recorded.session.map(|pid| Session {
+        pid,
+        start_time_ns: recorded.session_start_time_ns,
+        comm: recorded.session_comm.clone(),
+    });
+    Login { login_uid: recorded.login_uid, session }
 }
 
 /// Whether any of a sparkline's part was measured.

@@ -28,6 +28,8 @@ pub struct Recorder {
     writer: Option<Writer>,
     path: PathBuf,
     limits: Limits,
+    /// Whether arguments of processes are recorded: they may hold secrets.
+    with_arguments: bool,
     period_ms: u64,
     pressure: Pressure,
     slot: Slot,
@@ -62,6 +64,7 @@ impl Recorder {
             writer: None,
             path,
             limits,
+            with_arguments: false,
             period_ms: u64::try_from(period.as_millis()).unwrap_or(u64::MAX),
             pressure: Pressure::new(proc, now.boot_ms),
             slot: Slot { ts: slot_of(now.wall_ms), ..Slot::default() },
@@ -69,6 +72,16 @@ impl Recorder {
             has_begun: false,
             losses: BTreeMap::new(),
         }
+    }
+
+    /// Records arguments of processes as well, or not.
+    pub(super) fn with_arguments(self, with_arguments: bool) -> Self {
+        Self { with_arguments, ..self }
+    }
+
+    /// Whether it records them.
+    pub const fn records_arguments(&self) -> bool {
+        self.with_arguments
     }
 
     /// Opens the file, on a thread of its own: errors are reported at once. `losses` are from before it began.
@@ -88,6 +101,7 @@ impl Recorder {
     pub fn adjust(&mut self, config: &Config) {
         self.period_ms = u64::try_from(Duration::from_secs_f64(config.interval).as_millis()).unwrap_or(u64::MAX);
         self.limits = limits(config);
+        self.with_arguments = config.history.arguments;
         if let Some(writer) = &self.writer {
             writer.set_limits(self.limits);
         }
@@ -146,7 +160,7 @@ impl Recorder {
         let over = (ts != self.slot.ts).then(|| std::mem::replace(&mut self.slot, Slot { ts, ..Slot::default() }));
         self.tick(snapshot.interval_ms, now);
         self.losses(snapshot);
-        slot::add(&mut self.slot, snapshot);
+        slot::add(&mut self.slot, snapshot, self.with_arguments);
         (over).filter(|over| over.tick.readings > 0)
     }
 

@@ -5,17 +5,17 @@ use std::{
     sync::Arc,
 };
 
-use nettop_history::{Ancestor, Counters, Device, DeviceBalance, DirectionBalance, DropKind, Slot, Who};
+use nettop_history::{Ancestor, Counters, Device, DeviceBalance, DirectionBalance, DropKind, Login, Slot, Who};
 
 use nettop_model::{
     ContainerNames, Snapshot,
     drops::Class,
     passes_on,
-    snapshot::{self, Parent},
+    snapshot::{self, Parent, RowReport},
 };
 
-/// Adds them.
-pub fn add(slot: &mut Slot, snapshot: &Snapshot) {
+/// Adds them, with arguments of processes if they are wanted.
+pub fn add(slot: &mut Slot, snapshot: &Snapshot, with_arguments: bool) {
     let mut names = HashMap::new();
     let mentioned = mentioned(snapshot);
     let mut seen = HashSet::new();
@@ -44,6 +44,7 @@ pub fn add(slot: &mut Slot, snapshot: &Snapshot) {
             cgroup: row.cgroup.clone(),
             container: row.container.clone(),
             parents: row.parents.iter().map(ancestor).collect(),
+            login: login(row, with_arguments),
             device: Device {
                 netns: row.netns,
                 netns_cookie: row.netns_cookie,
@@ -82,6 +83,18 @@ pub fn add(slot: &mut Slot, snapshot: &Snapshot) {
 fn ancestor(parent: &Parent) -> Ancestor {
     let Parent { pid, start_time_ns, comm, uid } = parent.clone();
     Ancestor { passes_on: passes_on(&comm), pid, start_time_ns, uid, comm }
+}
+
+fn login(row: &RowReport, with_arguments: bool) -> Login {
+    let session = row.login.session.as_ref();
+    Login {
+        login_uid: row.login.login_uid,
+        session: session.map(|leader| leader.pid),
+        session_start_time_ns: session.and_then(|leader| leader.start_time_ns),
+        session_comm: session.and_then(|leader| leader.comm.clone()),
+        // No argument has a line end: they are escaped.
+        arguments: row.arguments.as_ref().filter(|_| with_arguments).map(|arguments| arguments.join("\n")),
+    }
 }
 
 /// What the device counted otherwise goes with copies, and what is pending now is made up for later.
@@ -176,30 +189,20 @@ mod tests {
     fn an_event_of_a_silent_process_has_all_its_names() {
         let mut slot = Slot::default();
         // It was reset: the row counts only segments sent again.
-        let row = snapshot::RowReport {
+        let row = RowReport {
             pid: 7,
-            start_time: None,
             start_time_ns: Some(8),
             comm: "talker".into(),
             exe: Some("/usr/bin/talker".into()),
-            script: None,
+            arguments: Some(["talker".to_owned(), "--key=secret".to_owned()].into()),
             uid: Some(0),
-            user: None,
-            cgroup: None,
             unit: Some("talk.service".into()),
-            container: None,
-            names: Arc::default(),
-            parents: [].into(),
             netns: 1,
             netns_cookie: 2,
             device: Some("eth0".into()),
             ifindex: Some(3),
             owner: "user".into(),
-            exited: false,
-            interval: snapshot::Traffic::default(),
-            total: snapshot::Traffic::default(),
-            drops: snapshot::Count::default(),
-            retransmits: snapshot::Count::default(),
+            ..RowReport::default()
         };
         let reset = nettop_model::drops::TcpReport {
             event: "reset_received".into(),
@@ -238,11 +241,16 @@ mod tests {
             devices_since: None,
             loss: snapshot::Loss::default(),
         };
-        add(&mut slot, &snapshot);
+        add(&mut slot, &snapshot, false);
         assert!(slot.samples.is_empty(), "it moved nothing");
         let whose: Vec<&Who> = slot.drops.keys().map(|(_, who)| who).collect();
         assert_eq!(whose.len(), 1);
         assert_eq!(whose[0].exe.as_deref(), Some("/usr/bin/talker"));
         assert_eq!(whose[0].unit.as_deref(), Some("talk.service"));
+        assert_eq!(whose[0].login.arguments, None, "they may hold secrets");
+        let mut asked = Slot::default();
+        add(&mut asked, &snapshot, true);
+        let arguments: Vec<_> = asked.drops.keys().map(|(_, who)| who.login.arguments.as_deref()).collect();
+        assert_eq!(arguments, [Some("talker\n--key=secret")]);
     }
 }

@@ -21,6 +21,8 @@ pub struct Names {
     pub host: Netns,
     /// Of addresses that mean something on one link only.
     pub devices: Option<DeviceNames>,
+    /// Whether lines have what each process is, and documents its arguments.
+    pub ancestry: bool,
 }
 
 impl Names {

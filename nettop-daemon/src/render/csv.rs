@@ -4,10 +4,11 @@ use csv::{Writer, WriterBuilder};
 use nettop_kernel::events::Loss;
 use nettop_model::{
     Snapshot,
-    snapshot::{Count, DeviceReport, GroupReport, Parent, RowReport, Traffic},
+    snapshot::{Count, DeviceReport, GroupReport, RowReport, Traffic},
 };
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
+pub use super::cells::{Arguments, Parents, Text, session};
 use crate::sys::clock::now;
 
 #[derive(Serialize, Default)]
@@ -36,6 +37,10 @@ struct Line<'a> {
     pod: Text<'a>,
     pod_container: Text<'a>,
     workload: Text<'a>,
+    login_uid: Option<u32>,
+    session: Option<u32>,
+    session_comm: Text<'a>,
+    argv: Arguments<'a>,
     name: Text<'a>,
     processes: Option<u64>,
     owner: &'a str,
@@ -84,6 +89,7 @@ pub(super) fn csv(snapshot: &Snapshot, with_header: bool) -> anyhow::Result<Vec<
 }
 
 fn of_row<'a>(row: &'a RowReport, line: Line<'a>) -> Line<'a> {
+    let (session, session_comm) = session(&row.login);
     Line {
         netns: Some(row.netns),
         netns_cookie: Some(row.netns_cookie),
@@ -106,6 +112,10 @@ fn of_row<'a>(row: &'a RowReport, line: Line<'a>) -> Line<'a> {
         pod: Text(row.names.pod.as_deref()),
         pod_container: Text(row.names.pod_container.as_deref()),
         workload: Text(row.names.workload.as_deref()),
+        login_uid: row.login.login_uid,
+        session,
+        session_comm,
+        argv: Arguments(row.arguments.as_deref()),
         owner: &row.owner,
         ..counted(line, &row.interval, &row.total, [row.drops, row.retransmits])
     }
@@ -180,37 +190,6 @@ fn of_device<'a>(device: &'a DeviceReport, line: Line<'a>) -> Line<'a> {
     }
 }
 
-/// Text that others choose. A spreadsheet takes a leading `=`, `+`, `-` or `@` for a formula; a name never is one.
-#[derive(Default, Clone, Copy)]
-pub struct Text<'a>(pub Option<&'a str>);
-
-impl Serialize for Text<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let text = self.0.unwrap_or_default();
-        if text.starts_with(['=', '+', '-', '@']) {
-            serializer.collect_str(&format_args!("'{text}"))
-        } else {
-            serializer.serialize_str(text)
-        }
-    }
-}
-
-/// Those that started a process, its parent last: `systemd[1] > cron[512]`. A name has no `>`.
-#[derive(Default, Clone, Copy)]
-pub struct Parents<'a>(pub &'a [Parent]);
-
-impl Serialize for Parents<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let parents: Vec<String> = self
-            .0
-            .iter()
-            .rev()
-            .map(|parent| format!("{}[{}]", parent.comm.replace('>', "\\x3e"), parent.pid))
-            .collect();
-        Text(Some(&parents.join(" > "))).serialize(serializer)
-    }
-}
-
 /// Lines whose columns are named as the members of their struct, below the header where that is wanted.
 ///
 /// # Errors
@@ -280,6 +259,8 @@ fn push(text: &mut String, encoded: anyhow::Result<Vec<u8>>) {
 
 #[cfg(test)]
 mod tests {
+    use nettop_model::snapshot::Parent;
+
     use super::*;
 
     #[derive(Serialize, Default)]

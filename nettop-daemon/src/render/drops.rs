@@ -1,17 +1,21 @@
 //! What `nettopd drops` writes: dropwatch's lines, the document `nettop.drops/1`, and CSV.
 
-use std::{borrow::Cow, fmt::Write as _};
+use std::fmt::Write as _;
 
 use nettop_model::{
-    DropsDocument, Filter, Snapshot,
+    DropsDocument, Filter, OfProcess, ProcessNames, Snapshot,
     drops::{DropReport, TcpReport},
     snapshot::DropAmounts,
 };
 use serde::Serialize;
 
 use crate::{
-    query::format::DropsFormat,
-    render::csv::{Text, records},
+    query::format::{Drops, DropsFormat},
+    render::{
+        ancestry::ancestry,
+        csv::{Text, records},
+        process_columns::ProcessColumns,
+    },
 };
 
 /// One report of `nettopd drops`. Frees that lost nothing are left out unless `all` are wanted.
@@ -19,12 +23,12 @@ use crate::{
 /// # Errors
 ///
 /// If it cannot be encoded.
-pub(super) fn encode(snapshot: &Snapshot, format: DropsFormat, all: bool, first: bool) -> anyhow::Result<Vec<u8>> {
+pub(super) fn encode(snapshot: &Snapshot, wanted: Drops, first: bool) -> anyhow::Result<Vec<u8>> {
+    let Drops { format, all, ancestry } = wanted;
     let document = DropsDocument::from_snapshot(snapshot, &Filter::default(), all);
-    let (shown, hidden) = (&document.drops, document.lifecycle_hidden);
     Ok(match format {
-        DropsFormat::Text => text(snapshot, shown, hidden, first).into_bytes(),
-        DropsFormat::Csv => csv(snapshot, shown, first)?,
+        DropsFormat::Text => text(&document, ancestry, first).into_bytes(),
+        DropsFormat::Csv => csv(&document, first)?,
         DropsFormat::Json | DropsFormat::Ndjson => {
             let mut encoded = match format {
                 DropsFormat::Json => serde_json::to_vec_pretty(&document)?,
@@ -37,16 +41,20 @@ pub(super) fn encode(snapshot: &Snapshot, format: DropsFormat, all: bool, first:
 }
 
 /// As dropwatch.stp prints, with what it does not know behind.
-fn text(snapshot: &Snapshot, shown: &[Cow<'_, DropReport>], hidden: u64, first: bool) -> String {
+fn text(document: &DropsDocument<'_>, with_ancestry: bool, first: bool) -> String {
     let mut text = String::new();
     if first {
         text += "Monitoring for dropped packets\n";
     }
-    let _ = writeln!(text, "\n{}", snapshot.time);
-    for drop in shown.iter().filter(|drop| drop.interval.packets > 0) {
+    let behind = |comm: Option<&String>, process: &ProcessNames| match comm.filter(|_| with_ancestry) {
+        Some(comm) => format!("  {}", ancestry(comm, process)),
+        None => String::new(),
+    };
+    let _ = writeln!(text, "\n{}", document.time);
+    for OfProcess { report: drop, process } in document.drops.iter().filter(|drop| drop.report.interval.packets > 0) {
         let _ = writeln!(
             text,
-            "{} packets dropped at {} {} {} {} {} {}",
+            "{} packets dropped at {} {} {} {} {} {}{}",
             drop.interval.packets,
             drop.location,
             drop.reason,
@@ -54,9 +62,10 @@ fn text(snapshot: &Snapshot, shown: &[Cow<'_, DropReport>], hidden: u64, first: 
             drop.protocol.as_deref().unwrap_or("-"),
             whose(drop.comm.as_deref(), drop.pid),
             drop.device.as_deref().unwrap_or("-"),
+            behind(drop.comm.as_ref(), process),
         );
     }
-    for event in snapshot.tcp.iter().filter(|event| event.count.interval > 0) {
+    for OfProcess { report: event, process } in document.tcp.iter().filter(|event| event.report.count.interval > 0) {
         let what = match event.event.as_ref() {
             "retransmit" => "segments sent again",
             "reset_sent" => "resets sent",
@@ -64,19 +73,21 @@ fn text(snapshot: &Snapshot, shown: &[Cow<'_, DropReport>], hidden: u64, first: 
         };
         let _ = writeln!(
             text,
-            "{} {what} TCP {} {}",
+            "{} {what} TCP {} {}{}",
             event.count.interval,
             whose(event.comm.as_deref(), event.pid),
             event.device.as_deref().unwrap_or("-"),
+            behind(event.comm.as_ref(), process),
         );
     }
-    let other = snapshot.other_drops.interval.packets;
+    let other = document.other_drops.interval.packets;
     if other > 0 {
         let _ = writeln!(text, "{other} packets dropped at other places than the table has room for");
     }
-    if snapshot.uncounted_drops > 0 {
-        let _ = writeln!(text, "{} packets since the start were not counted", snapshot.uncounted_drops);
+    if document.uncounted_drops > 0 {
+        let _ = writeln!(text, "{} packets since the start were not counted", document.uncounted_drops);
     }
+    let hidden = document.lifecycle_hidden;
     if hidden > 0 {
         let _ = writeln!(text, "{hidden} frees lost nothing (ends of connections and the like; --all shows them)");
     }
@@ -118,11 +129,13 @@ struct Line<'a> {
     event: &'a str,
 }
 
-fn csv(snapshot: &Snapshot, shown: &[Cow<'_, DropReport>], with_header: bool) -> anyhow::Result<Vec<u8>> {
-    let line = |record| Line { time: &snapshot.time, interval_ms: snapshot.interval_ms, record, ..Line::default() };
-    let drops = shown.iter().map(|drop| of_drop(drop, line("drop")));
-    let tcp = snapshot.tcp.iter().map(|event| of_tcp(event, line("tcp")));
-    let DropAmounts { interval, total } = &snapshot.other_drops;
+fn csv(document: &DropsDocument<'_>, with_header: bool) -> anyhow::Result<Vec<u8>> {
+    let line = |record| Line { time: &document.time, interval_ms: document.interval_ms, record, ..Line::default() };
+    let drops = document.drops.iter();
+    let drops = drops.map(|drop| (of_drop(&drop.report, line("drop")), ProcessColumns::from(&drop.process)));
+    let tcp = document.tcp.iter();
+    let tcp = tcp.map(|event| (of_tcp(&event.report, line("tcp")), ProcessColumns::from(&event.process)));
+    let DropAmounts { interval, total } = &document.other_drops;
     let other = Line {
         packets: Some(interval.packets),
         bytes: interval.bytes,
@@ -130,8 +143,9 @@ fn csv(snapshot: &Snapshot, shown: &[Cow<'_, DropReport>], with_header: bool) ->
         total_bytes: total.bytes,
         ..line("other")
     };
-    let uncounted = Line { total_packets: Some(snapshot.uncounted_drops), ..line("uncounted") };
-    records(drops.chain(tcp).chain([other, uncounted]), with_header)
+    let uncounted = Line { total_packets: Some(document.uncounted_drops), ..line("uncounted") };
+    let sums = [other, uncounted].map(|line| (line, ProcessColumns::default()));
+    records(drops.chain(tcp).chain(sums), with_header)
 }
 
 fn of_drop<'a>(drop: &'a DropReport, line: Line<'a>) -> Line<'a> {

@@ -103,7 +103,7 @@ impl Sink {
                 Format::Ndjson => [serde_json::to_vec(&self.known.changes(snapshot.clone()))?, vec![b'\n']].concat(),
                 Format::Csv => csv(snapshot, self.first)?,
             },
-            Output::Drops { format, all } => drops::encode(snapshot, format, all, self.first)?,
+            Output::Drops(wanted) => drops::encode(snapshot, wanted, self.first)?,
         };
         Ok(encoded)
     }

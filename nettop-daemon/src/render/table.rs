@@ -1,14 +1,17 @@
 //! Text for people: nettop.stp's columns in nettop.stp's order, then the devices' balance and the losses.
 
-use std::{borrow::Cow, fmt::Write as _};
+use std::fmt::Write as _;
 
 use nettop_model::{
-    Snapshot,
+    ProcessNames, Snapshot,
     snapshot::{BasisReport, Count, DeviceBalance, DeviceReport, DirectionBalance, GroupReport, RowReport, Traffic},
 };
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-use super::tree::{self, What};
+use super::{
+    ancestry::ancestry,
+    tree::{self, What},
+};
 use crate::query::format::Columns;
 
 /// What people's tables count in, under headings with `KB`.
@@ -47,7 +50,10 @@ fn write(text: &mut String, snapshot: &Snapshot, wanted: Columns) -> std::fmt::R
         snapshot.rows.iter().filter(|row| is_wanted(&row.interval, row.drops.interval + row.retransmits.interval));
     let groups = snapshot.groups.iter();
     let groups = groups.filter(|group| is_wanted(&group.interval, group.drops.interval + group.retransmits.interval));
-    let command = |row: &RowReport| if wanted.ancestry { ancestry(row) } else { row.comm.clone() };
+    let command = |row: &RowReport| match wanted.ancestry {
+        true => ancestry(&row.comm, &ProcessNames::from(row)),
+        false => row.comm.clone(),
+    };
     let mut lines: Vec<(Cells, String)> = if wanted.tree {
         tree::lines(rows).iter().map(|line| of_tree(line, command)).collect()
     } else {
@@ -116,31 +122,6 @@ fn cut(text: &str, columns: usize) -> &str {
     end.map_or(text, |(end, _)| &text[..end])
 }
 
-/// `cron > sh > python3  /srv/export.py  [cron.service]`: who started it, what it runs, and where.
-fn ancestry(row: &RowReport) -> String {
-    let mut text = String::new();
-    for parent in row.parents.iter().rev() {
-        text += &parent.comm;
-        text += " > ";
-    }
-    text += &row.comm;
-    if let Some(what) = row.script.as_ref().or(row.exe.as_ref()) {
-        text += "  ";
-        text += what;
-    }
-    let pod = row.names.pod.as_ref().map(|pod| match &row.names.pod_container {
-        Some(container) => Cow::Owned(format!("{pod}/{container}")),
-        None => Cow::Borrowed(pod),
-    });
-    let place = [&row.names.container_name, &row.container, &row.unit].into_iter().flatten().next();
-    if let Some(place) = pod.or(place.map(Cow::Borrowed)) {
-        text += "  [";
-        text += &place;
-        text += "]";
-    }
-    text
-}
-
 fn cells(row: &RowReport) -> Cells {
     let uid = row.uid.map_or_else(|| "-".into(), |uid| uid.to_string());
     let device = row.device.clone().unwrap_or_else(|| "-".into());
@@ -197,42 +178,4 @@ fn write_side(text: &mut String, name: &str, side: &DirectionBalance, basis: &Ba
     }
     write!(text, " + {} unattributed", side.unattributed_bytes)?;
     if reason.is_empty() { writeln!(text) } else { writeln!(text, " ({reason})") }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use nettop_model::{ContainerNames, snapshot::Parent};
-
-    use super::*;
-
-    #[test]
-    fn a_command_has_its_ancestors_on_request() {
-        let parent = |comm: &str| Parent { comm: comm.into(), ..Parent::default() };
-        let row = RowReport {
-            comm: "python3".into(),
-            exe: Some("/usr/bin/python3.11".into()),
-            script: Some("/srv/export.py".into()),
-            unit: Some("cron.service".into()),
-            parents: [parent("sh"), parent("cron")].into(),
-            ..RowReport::default()
-        };
-        assert_eq!(ancestry(&row), "cron > sh > python3  /srv/export.py  [cron.service]");
-        let contained = RowReport {
-            comm: "nginx".into(),
-            unit: Some("docker-0.scope".into()),
-            container: Some("0".into()),
-            ..RowReport::default()
-        };
-        assert_eq!(ancestry(&contained), "nginx  [0]");
-        let web = ContainerNames { container_name: Some("web".into()), ..ContainerNames::default() };
-        let named = RowReport { names: Arc::new(web.clone()), ..contained };
-        assert_eq!(ancestry(&named), "nginx  [web]");
-        let of_pod = ContainerNames { pod: Some("shop/web-0".into()), pod_container: Some("nginx".into()), ..web };
-        let in_pod = RowReport { names: Arc::new(of_pod), ..named };
-        assert_eq!(ancestry(&in_pod), "nginx  [shop/web-0/nginx]");
-        let bare = RowReport { comm: "[kernel]".into(), ..RowReport::default() };
-        assert_eq!(ancestry(&bare), "[kernel]");
-    }
 }

@@ -2,6 +2,7 @@
 //! takes bounded memory.
 
 use std::{
+    collections::HashMap,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -68,18 +69,26 @@ pub struct Latest {
     /// Of the interval, so that a stream notices what it missed.
     pub(super) number: u64,
     pub(super) at: Instant,
+    /// Without arguments of processes.
     pub(super) snapshot: Arc<Snapshot>,
+    /// Those, for who asks for them: they may hold secrets.
+    arguments: HashMap<Process, Arc<[String]>>,
     /// What followers know from the one before.
     known: Known,
     whole: OnceCell<Bytes>,
     changes: OnceCell<Bytes>,
 }
 
+/// Pid and start time.
+type Process = (u32, Option<u64>);
+
 /// What is asked for of snapshots.
 #[derive(Debug)]
 pub(super) struct Part {
     pub(super) filter: Filter,
     pub(super) by: By,
+    /// Whether rows have the arguments of their processes.
+    pub(super) with_arguments: bool,
 }
 
 /// How much of a snapshot is sent.
@@ -92,11 +101,14 @@ pub(super) enum Extent {
 
 impl Latest {
     /// The first, or the one that comes after `before`.
-    pub fn new(before: Option<&Self>, snapshot: Snapshot) -> Self {
+    pub fn new(before: Option<&Self>, mut snapshot: Snapshot) -> Self {
+        let rows = snapshot.rows.iter_mut();
+        let arguments = rows.filter_map(|row| Some(((row.pid, row.start_time_ns), row.arguments.take()?))).collect();
         Self {
             number: before.map_or(1, |before| before.number + 1),
             at: Instant::now(),
             snapshot: Arc::new(snapshot),
+            arguments,
             known: before.map_or_else(Known::default, |before| Known::after(&before.snapshot)),
             whole: OnceCell::new(),
             changes: OnceCell::new(),
@@ -143,6 +155,9 @@ impl AnswerWorker {
         if let Some(part) = part {
             let work = move |draft: &mut Draft, _| {
                 let mut selected = select(&from.snapshot, &part.filter);
+                for row in selected.rows.iter_mut().filter(|_| part.with_arguments) {
+                    row.arguments = from.arguments.get(&(row.pid, row.start_time_ns)).cloned();
+                }
                 group(&mut selected, part.by, Sort::Packets);
                 match extent {
                     Extent::Whole => encode(draft, &selected),

@@ -144,6 +144,26 @@ fn each_path_has_its_document() {
 }
 
 #[test]
+fn arguments_of_processes_are_in_no_answer_that_was_not_asked_for_them() {
+    let fixture = Fixture::start(patient());
+    let mut with_arguments = snapshot(2);
+    with_arguments.rows[1].arguments = Some(["curl".to_owned(), "--key=secret".to_owned()].into());
+    fixture.publish_snapshot(with_arguments);
+    for target in
+        ["/v1/snapshot", "/v1/snapshot?user=0", "/v1/snapshot?by=user", "/v1/snapshot?arguments=0", "/v1/drops"]
+    {
+        let (status, document) = fixture.get(target);
+        assert!(status == 200 && !document.to_string().contains("secret"), "{target}: {document}");
+    }
+    let (_, document) = fixture.get("/v1/snapshot?arguments=1");
+    assert_eq!(document["rows"][1]["argv"], serde_json::json!(["curl", "--key=secret"]));
+    assert_eq!(document["rows"][0].get("argv"), None);
+    let mut stream = fixture.following("/v1/stream");
+    fixture.publish(1);
+    assert!(!read_until(&mut stream, |text| text.contains("\"loss\"")).contains("argv"));
+}
+
+#[test]
 fn what_is_not_there_is_refused_in_one_line() {
     let fixture = Fixture::start(patient());
     fixture.publish(1);

@@ -4,7 +4,7 @@ use nettop_model::{By, ContainerNames};
 use rusqlite::{Connection, OptionalExtension as _, Row, Statement};
 
 use super::AnswerRow;
-use crate::slot::{Ancestor, Device, OTHER, Who};
+use crate::slot::{Ancestor, Device, Login, OTHER, Who};
 
 /// More of one process are not recorded.
 const MAX_RECORDED_ANCESTORS: usize = 8;
@@ -19,9 +19,11 @@ pub(super) fn read(connection: &Connection, by: By, rows: &mut [AnswerRow]) -> r
         }
         _ => format!(
             "SELECT m.shown, {device}, p.pid, p.start_time_ns, p.uid, g.comm, g.exe, g.unit, g.cgroup, g.container,
-                 g.script, p.parent, c.name, c.image, c.runtime, c.pod, c.pod_container, c.workload
+                 g.script, p.parent, c.name, c.image, c.runtime, c.pod, c.pod_container, c.workload,
+                 l.login_uid, l.session, l.session_start_time_ns, l.session_comm, l.arguments
              FROM member m CROSS JOIN process p ON p.id = m.number CROSS JOIN program g ON g.id = p.program
-             CROSS JOIN device d ON d.id = p.device LEFT JOIN container c ON c.id = g.container ORDER BY m.number"
+             CROSS JOIN device d ON d.id = p.device LEFT JOIN container c ON c.id = g.container
+             LEFT JOIN login l ON l.process = p.id ORDER BY m.number"
         ),
     };
     let mut ancestors = Ancestors::new(connection)?;
@@ -48,6 +50,13 @@ pub(super) fn read(connection: &Connection, by: By, rows: &mut [AnswerRow]) -> r
             container: row.get(12)?,
             script: row.get(13)?,
             parents: ancestors.read(row.get(14)?)?,
+            login: Login {
+                login_uid: row.get(21)?,
+                session: row.get(22)?,
+                session_start_time_ns: row.get::<_, Option<i64>>(23)?.map(i64::cast_unsigned),
+                session_comm: row.get(24)?,
+                arguments: row.get(25)?,
+            },
             device,
         };
         let container = ContainerNames {
@@ -151,6 +160,7 @@ impl Who {
         if !later.parents.is_empty() {
             self.parents = later.parents;
         }
+        self.login.learn(later.login);
         self.unit = later.unit.or(self.unit.take());
         self.cgroup = later.cgroup.or(self.cgroup.take());
         self.container = later.container.or(self.container.take());
@@ -175,10 +185,33 @@ impl Who {
         if self.parents != other.parents {
             self.parents.clear();
         }
+        self.login.keep_common(&other.login);
         common(&mut self.unit, other.unit.as_ref());
         common(&mut self.cgroup, other.cgroup.as_ref());
         common(&mut self.container, other.container.as_ref());
         self.keep_common_device(&other.device);
+    }
+}
+
+impl Login {
+    /// Takes what is known of the same process later.
+    fn learn(&mut self, later: Self) {
+        self.login_uid = later.login_uid.or(self.login_uid);
+        if later.session.is_some() {
+            self.session = later.session;
+            self.session_start_time_ns = later.session_start_time_ns;
+            self.session_comm = later.session_comm;
+        }
+        self.arguments = later.arguments.or(self.arguments.take());
+    }
+
+    /// Keeps what another has as well.
+    fn keep_common(&mut self, other: &Self) {
+        common(&mut self.login_uid, other.login_uid.as_ref());
+        if (self.session, self.session_start_time_ns) != (other.session, other.session_start_time_ns) {
+            (self.session, self.session_start_time_ns, self.session_comm) = (None, None, None);
+        }
+        common(&mut self.arguments, other.arguments.as_ref());
     }
 }
 

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use rusqlite::Connection;
 
 use super::{counters, file, folder, open, origin, question, slot};
-use crate::{By, ContainerNames, Counters, Keep, Limits, Names, Question, Reader, Resolution, Slot, Store, Who};
+use crate::{By, ContainerNames, Counters, Keep, Limits, Login, Names, Question, Reader, Resolution, Slot, Store, Who};
 
 const BEGIN: i64 = 1_795_000_000;
 
@@ -228,7 +228,15 @@ fn what_is_known_of_a_process_stays_known() {
     let mut bare = slot(BEGIN + 10, &[]);
     let who = super::who(2);
     bare.samples.insert(
-        Who { exe: None, script: None, unit: None, cgroup: None, parents: Vec::new(), ..who.clone() },
+        Who {
+            exe: None,
+            script: None,
+            unit: None,
+            cgroup: None,
+            parents: Vec::new(),
+            login: Login::default(),
+            ..who.clone()
+        },
         counters(7),
     );
     open(&path).write(&[whole, bare]).unwrap();

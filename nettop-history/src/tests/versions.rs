@@ -5,7 +5,7 @@ use std::fs;
 use rusqlite::Connection;
 
 use super::{file, folder, open, origin, question, slot};
-use crate::{Limits, Reader, Store, Trouble, schema};
+use crate::{Limits, Login, Reader, Store, Trouble, schema};
 
 const BEGIN: i64 = 1_795_000_000;
 
@@ -89,6 +89,8 @@ fn a_file_of_an_older_version_is_brought_up_to_date() {
         assert_eq!(answer.gaps, gaps);
         check_losses(&answer, 0);
         assert!(answer.rows.iter().all(|row| row.who.parents.is_empty() && row.who.script.is_none()));
+        let has_login = version > 9;
+        assert!(answer.rows.iter().all(|row| (row.who.login != Login::default()) == has_login), "version {version}");
         let by_parent = crate::Question { by: crate::By::Parent, ..question(BEGIN, BEGIN + 100) };
         assert_eq!(Reader::open(&old).unwrap().answer(&by_parent).unwrap().rows[0].name, "-");
         let by_pod = crate::Question { by: crate::By::Pod, ..question(BEGIN, BEGIN + 100) };

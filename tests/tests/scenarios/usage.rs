@@ -282,7 +282,7 @@ fn drops_are_printed_in_dropwatchs_words_and_in_every_format() {
     let document: DropsDocument<'static> = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!(document.schema, "nettop.drops/1");
     let is_shown = |drop: &DropReport| drop.device.as_deref() == Some("lo") && drop.class != Class::Lifecycle;
-    assert!(!document.drops.is_empty() && document.drops.iter().all(|drop| is_shown(drop)));
+    assert!(!document.drops.is_empty() && document.drops.iter().all(|drop| is_shown(&drop.report)));
 
     let lines = run_nettopd(&["drops", "0.3", "2", "--format", "ndjson"]).stdout;
     assert_eq!(String::from_utf8(lines).unwrap().lines().count(), 2);

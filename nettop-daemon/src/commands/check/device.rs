@@ -39,6 +39,7 @@ pub(super) fn prove(kernel: &Kernel, name: &str) -> anyhow::Result<Vec<Proof>> {
         sort: Sort::Packets,
         only_busy: true,
         users: None,
+        with_arguments: false,
         names_timeout: Duration::ZERO,
         since: clock::now(),
     };

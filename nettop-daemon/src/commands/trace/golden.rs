@@ -38,7 +38,16 @@ fn written<L: Lines>(mut log: L, steps: &[L::Event]) -> String {
 }
 
 fn log(format: StreamFormat) -> Log {
-    Log { format, clock: fixed::clock(), hooks: Vec::new(), targets: None }
+    Log {
+        format,
+        ancestry: false,
+        names: Names::default(),
+        processes: Processes::new("/nonexistent"),
+        records: None,
+        clock: fixed::clock(),
+        hooks: Vec::new(),
+        targets: None,
+    }
 }
 
 fn functions() -> Vec<Step> {
@@ -86,8 +95,8 @@ fn decoded_text_is_strace_behind_the_arrow() {
 
 #[test]
 fn documents_have_every_member() {
-    let expected = r#"{"event":"enter","time":"2026-01-01T00:00:05.000000Z","pid":3611,"tid":3612,"start_time_ns":1000,"uid":1000,"comm":"Xorg","call":"connect","depth":0,"elapsed_us":105,"result":null,"error":null,"arguments":null}
-{"event":"leave","time":"2026-01-01T00:00:05.000000Z","pid":3611,"tid":3612,"start_time_ns":1000,"uid":1000,"comm":"Xorg","call":"connect","depth":0,"elapsed_us":105,"result":-1,"error":"ECONNREFUSED","arguments":"3, {sa_family=AF_INET, sin_port=htons(80), sin_addr=inet_addr(\"10.0.0.1\")}, 16"}
+    let expected = r#"{"event":"enter","time":"2026-01-01T00:00:05.000000Z","pid":3611,"tid":3612,"start_time_ns":1000,"uid":1000,"comm":"Xorg","call":"connect","depth":0,"elapsed_us":105,"result":null,"error":null,"arguments":null,"exe":null,"script":null,"cgroup":null,"unit":null,"container":null,"container_name":null,"image":null,"runtime":null,"pod":null,"pod_container":null,"workload":null,"parents":[],"login_uid":null,"session":null}
+{"event":"leave","time":"2026-01-01T00:00:05.000000Z","pid":3611,"tid":3612,"start_time_ns":1000,"uid":1000,"comm":"Xorg","call":"connect","depth":0,"elapsed_us":105,"result":-1,"error":"ECONNREFUSED","arguments":"3, {sa_family=AF_INET, sin_port=htons(80), sin_addr=inet_addr(\"10.0.0.1\")}, 16","exe":null,"script":null,"cgroup":null,"unit":null,"container":null,"container_name":null,"image":null,"runtime":null,"pod":null,"pod_container":null,"workload":null,"parents":[],"login_uid":null,"session":null}
 "#;
     let steps = [connect(kind::ENTER), connect(kind::LEAVE)];
     assert_eq!(written(Decoded(log(StreamFormat::Ndjson)), &steps), expected);
@@ -103,10 +112,10 @@ fn documents_have_every_member() {
 fn csv_has_every_column() {
     let mut header = String::new();
     log(StreamFormat::Csv).header(&mut header);
-    let columns = "time,event,pid,tid,start_time_ns,uid,comm,call,depth,elapsed_us,result,error,arguments,events_lost,runs_skipped\n";
+    let columns = "time,event,pid,tid,start_time_ns,uid,comm,call,depth,elapsed_us,result,error,arguments,exe,script,parents,cgroup,unit,container,container_name,image,runtime,pod,pod_container,workload,login_uid,session,session_comm,argv,events_lost,runs_skipped\n";
     assert_eq!(header, columns);
-    let expected = r#"2026-01-01T00:00:05.000000Z,enter,3611,3612,1000,1000,Xorg,connect,0,105,,,,,
-2026-01-01T00:00:05.000000Z,leave,3611,3612,1000,1000,Xorg,connect,0,105,-1,ECONNREFUSED,"3, {sa_family=AF_INET, sin_port=htons(80), sin_addr=inet_addr(""10.0.0.1"")}, 16",,
+    let expected = r#"2026-01-01T00:00:05.000000Z,enter,3611,3612,1000,1000,Xorg,connect,0,105,,,,,,,,,,,,,,,,,,,,,
+2026-01-01T00:00:05.000000Z,leave,3611,3612,1000,1000,Xorg,connect,0,105,-1,ECONNREFUSED,"3, {sa_family=AF_INET, sin_port=htons(80), sin_addr=inet_addr(""10.0.0.1"")}, 16",,,,,,,,,,,,,,,,,,
 "#;
     let steps = [connect(kind::ENTER), connect(kind::LEAVE)];
     assert_eq!(written(Decoded(log(StreamFormat::Csv)), &steps), expected);
@@ -144,5 +153,5 @@ fn losses_are_printed_in_every_format() {
     };
     assert_eq!(shown(StreamFormat::Text), "[7 events lost]\n[2 runs of hooks skipped by the kernel]\n");
     assert!(shown(StreamFormat::Ndjson).ends_with("\"events_lost\":7,\"runs_skipped\":2}\n"));
-    assert!(shown(StreamFormat::Csv).ends_with("Z,lost,,,,,,,,,,,,7,2\n"));
+    assert!(shown(StreamFormat::Csv).ends_with("Z,lost,,,,,,,,,,,,,,,,,,,,,,,,,,,,7,2\n"));
 }

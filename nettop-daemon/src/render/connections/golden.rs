@@ -65,7 +65,7 @@ fn events() -> Vec<(ConnectionEvent, [u64; 2])> {
 }
 
 fn names() -> Names {
-    Names { users: None, processes: Processes::new("/nonexistent"), host: HOST, devices: None }
+    Names { users: None, processes: Processes::new("/nonexistent"), host: HOST, devices: None, ancestry: false }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::{Names, errno, name, outcome};
 use crate::{
     identity::address::Address,
     render::{
-        csv::{self, Parents, Text},
+        csv::{self, Arguments, Parents, Text, session},
         head::{push_head, push_json},
     },
     sys::{clock::Clock, escape::escape_c},
@@ -36,6 +36,8 @@ fn record(event: &ConnectionEvent, packets: [u64; 2], clock: &Clock, names: &mut
         container: details.container,
         names: details.names,
         parents: details.parents.to_vec(),
+        login: details.login,
+        arguments: details.arguments.filter(|_| names.ancestry),
         uid: is_known.then_some(event.owner.uid),
         user,
         protocol: if is_tcp { "tcp" } else { "udp" }.into(),
@@ -84,6 +86,10 @@ pub struct Columns<'a> {
     pod: Text<'a>,
     pod_container: Text<'a>,
     workload: Text<'a>,
+    login_uid: Option<u32>,
+    session: Option<u32>,
+    session_comm: Text<'a>,
+    argv: Arguments<'a>,
     uid: Option<u32>,
     user: Text<'a>,
     protocol: &'a str,
@@ -107,6 +113,7 @@ pub struct Columns<'a> {
 /// Appends one event.
 pub fn csv_line(text: &mut String, event: &ConnectionEvent, packets: [u64; 2], clock: &Clock, names: &mut Names) {
     let record = record(event, packets, clock, names);
+    let (session, session_comm) = session(&record.login);
     csv::push_event(
         text,
         [&record.time, &record.event],
@@ -126,6 +133,10 @@ pub fn csv_line(text: &mut String, event: &ConnectionEvent, packets: [u64; 2], c
             pod: Text(record.names.pod.as_deref()),
             pod_container: Text(record.names.pod_container.as_deref()),
             workload: Text(record.names.workload.as_deref()),
+            login_uid: record.login.login_uid,
+            session,
+            session_comm,
+            argv: Arguments(record.arguments.as_deref()),
             uid: record.uid,
             user: Text(record.user.as_deref()),
             protocol: &record.protocol,

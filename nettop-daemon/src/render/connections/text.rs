@@ -8,6 +8,7 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 use super::{Names, errno, name, outcome};
 use crate::{
     identity::address::Address,
+    render::ancestry::ancestry,
     sys::{clock::Clock, escape::escape_c},
 };
 
@@ -78,6 +79,10 @@ pub fn line(text: &mut String, event: &ConnectionEvent, packets: [u64; 2], clock
     );
     for part in details(event, packets, names) {
         let _ = write!(text, " {part}");
+    }
+    if names.ancestry && is_known {
+        let details = names.processes.details_for_event(&event.owner, event.comm);
+        let _ = write!(text, "  {}", ancestry(&command, &details.into_names(true)));
     }
     text.truncate(text.trim_end().len());
     text.push('\n');

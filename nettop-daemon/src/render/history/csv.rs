@@ -6,7 +6,7 @@ use nettop_model::{
 };
 use serde::Serialize;
 
-use crate::render::csv::{Parents, Text, records};
+use crate::render::csv::{Arguments, Parents, Text, records, session};
 
 #[derive(Serialize, Default)]
 struct Line<'a> {
@@ -29,6 +29,10 @@ struct Line<'a> {
     pod: Text<'a>,
     pod_container: Text<'a>,
     workload: Text<'a>,
+    login_uid: Option<u32>,
+    session: Option<u32>,
+    session_comm: Text<'a>,
+    argv: Arguments<'a>,
     device: Text<'a>,
     tx_bytes: u64,
     rx_bytes: u64,
@@ -57,6 +61,7 @@ pub fn csv(document: &Document) -> anyhow::Result<Vec<u8>> {
 }
 
 fn of_row<'a>(document: &'a Document, row: &'a Row) -> Line<'a> {
+    let (session, session_comm) = session(&row.login);
     Line {
         name: Text(Some(&row.name)),
         pid: row.pid,
@@ -75,6 +80,10 @@ fn of_row<'a>(document: &'a Document, row: &'a Row) -> Line<'a> {
         pod: Text(row.names.pod.as_deref()),
         pod_container: Text(row.names.pod_container.as_deref()),
         workload: Text(row.names.workload.as_deref()),
+        login_uid: row.login.login_uid,
+        session,
+        session_comm,
+        argv: Arguments(row.arguments.as_deref()),
         device: Text(row.device.as_deref()),
         tx_peak_bytes: Some(row.tx_peak_bytes),
         rx_peak_bytes: Some(row.rx_peak_bytes),

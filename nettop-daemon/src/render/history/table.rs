@@ -1,17 +1,20 @@
 //! The table for people.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, sync::Arc};
 
 use jiff::Timestamp;
 use nettop_history::local_time;
 use nettop_model::{
-    By,
+    By, ProcessNames,
     history::{Document, Others, Quality, Row},
     snapshot::Traffic,
 };
 use unicode_width::UnicodeWidthStr as _;
 
-use crate::{query::history::HistoryArgs, render::table::KIB};
+use crate::{
+    query::history::HistoryArgs,
+    render::{ancestry::ancestry, table::KIB},
+};
 
 /// Local form of a time of the document.
 fn local(time: &str) -> String {
@@ -66,7 +69,12 @@ fn write(text: &mut String, args: &HistoryArgs, document: &Document) -> std::fmt
             Some(bytes) => write!(text, "{:>9} ", bytes / KIB)?,
             None => write!(text, "{:>6} {:>7} ", row.drops.unwrap_or(0), row.retransmits.unwrap_or(0))?,
         }
-        write!(text, "{} {}", sparkline(&row.sparkline), row.name)?;
+        write!(text, "{} ", sparkline(&row.sparkline))?;
+        if is_process && args.ancestry {
+            writeln!(text, "{}", ancestry(&row.name, &names(row)))?;
+            continue;
+        }
+        write!(text, "{}", row.name)?;
         match (&row.unit, row.undecided_bytes) {
             (Some(unit), _) if is_process => writeln!(text, " ({unit})")?,
             (_, Some(bytes)) if bytes > 0 => writeln!(text, " ({} KB undecided)", bytes / KIB)?,
@@ -80,6 +88,20 @@ fn write(text: &mut String, args: &HistoryArgs, document: &Document) -> std::fmt
     }
     writeln!(text)?;
     write_quality(text, args, &document.quality)
+}
+
+fn names(row: &Row) -> ProcessNames {
+    ProcessNames {
+        exe: row.exe.clone(),
+        script: row.script.clone(),
+        cgroup: row.cgroup.clone(),
+        unit: row.unit.clone(),
+        container: row.container.clone(),
+        names: Arc::new(row.names.clone()),
+        parents: row.parents.clone().into(),
+        login: Arc::new(row.login.clone()),
+        arguments: row.arguments.clone().map(Into::into),
+    }
 }
 
 fn user(row: &Row) -> String {

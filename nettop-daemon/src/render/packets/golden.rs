@@ -1,7 +1,10 @@
 //! Each format of some packets with hostile names, compared with what is kept.
 
+use std::sync::Arc;
+
 use bytemuck::Zeroable as _;
 use nettop_common::{Netns, OwnerKey, PacketEvent, packet::unowned, tag::attribution};
+use nettop_model::{Login, ProcessNames, Session, snapshot::Parent};
 
 use super::{record, text};
 use crate::{
@@ -48,20 +51,39 @@ fn events() -> [PacketEvent; 6] {
     ]
 }
 
+/// As escaped already.
+fn process() -> ProcessNames {
+    let parent = |pid, comm: &str| Parent { pid, comm: comm.into(), ..Parent::default() };
+    let session = Some(Session { pid: 7, start_time_ns: None, comm: None });
+    ProcessNames {
+        exe: Some("/usr/bin/python3.11".into()),
+        script: Some(escape(b"=cmd() \x1b[2J\xff")),
+        cgroup: Some("/system.slice/x.service".into()),
+        unit: Some("x.service".into()),
+        parents: [parent(8, &escape(b"a > b")), parent(1, "init")].into(),
+        login: Arc::new(Login { login_uid: Some(1000), session }),
+        arguments: Some([b"python3", &b"@x\ny"[..]].map(escape).into()),
+        ..ProcessNames::default()
+    }
+}
+
 #[test]
 fn each_format_is_as_kept_and_hostile_names_do_no_harm() {
     let clock = fixed::clock();
     let device = escape(b"eth\x1b0");
-    let mut shown = [const { String::new() }; 3];
-    let [lines, documents, csv] = &mut shown;
+    let mut shown = [const { String::new() }; 4];
+    let [lines, documents, csv, extended] = &mut shown;
     text::header(lines);
+    text::header(extended);
     push_event_header::<record::Columns<'_>>(csv);
     for event in events() {
-        text::line(lines, &event, &device, &clock);
-        record::line(documents, &event, device.clone(), &clock);
-        record::csv_line(csv, &event, device.clone(), &clock);
+        let process = record::is_of_process(&event).then(process).unwrap_or_default();
+        text::line(lines, &event, &device, None, &clock);
+        text::line(extended, &event, &device, Some(&process), &clock);
+        record::line(documents, &event, device.clone(), process.clone(), &clock);
+        record::csv_line(csv, &event, device.clone(), process, &clock);
     }
-    for (file, text) in ["packets.txt", "packets.ndjson", "packets.csv"].iter().zip(shown) {
+    for (file, text) in ["packets.txt", "packets.ndjson", "packets.csv", "extended.txt"].iter().zip(shown) {
         hold_output(&format!("golden/packets/{file}"), &text);
     }
 }
@@ -69,6 +91,6 @@ fn each_format_is_as_kept_and_hostile_names_do_no_harm() {
 #[test]
 fn the_first_columns_are_those_of_tcpdumplike() {
     let mut line = String::new();
-    text::line(&mut line, &events()[0], "eth0", &fixed::clock());
+    text::line(&mut line, &events()[0], "eth0", None, &fixed::clock());
     assert!(line.starts_with("        10.0.0.1       10.0.0.66     80  40000  0  0  0  0  1  0  "), "{line}");
 }

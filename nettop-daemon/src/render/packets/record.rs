@@ -6,7 +6,10 @@ use nettop_common::{
     packet::unowned,
     tag::attribution,
 };
-use nettop_model::packets::{Record, SCHEMA};
+use nettop_model::{
+    ProcessNames,
+    packets::{Record, SCHEMA},
+};
 use serde::Serialize;
 
 use super::{FLAGS, protocol};
@@ -15,15 +18,21 @@ use crate::{
     render::{
         csv::{self, Text},
         head::{push_head, push_json},
+        process_columns::ProcessColumns,
     },
     sys::{clock::Clock, escape::escape_c},
 };
 
-fn record(event: &PacketEvent, device: String, clock: &Clock) -> Record {
+/// Whether a packet is a process's.
+pub const fn is_of_process(event: &PacketEvent) -> bool {
+    event.attribution < unowned::KERNEL
+}
+
+fn record(event: &PacketEvent, device: String, process: ProcessNames, clock: &Clock) -> Record {
     // Later fragments have none.
     let has_ports = matches!(event.protocol.into(), IPPROTO_TCP | IPPROTO_UDP | IPPROTO_SCTP | IPPROTO_UDPLITE)
         && [event.source_port, event.destination_port] != [0; 2];
-    let is_process = event.attribution < unowned::KERNEL;
+    let is_process = is_of_process(event);
     let is_kernel = event.attribution == unowned::KERNEL;
     let flags = || FLAGS.iter().zip("UAPRSF".chars()).filter(|(bit, _)| event.tcp_flags & **bit != 0);
     Record {
@@ -47,6 +56,7 @@ fn record(event: &PacketEvent, device: String, clock: &Clock) -> Record {
         start_time_ns: is_process.then_some(event.owner.start_time_ns),
         comm: if is_kernel { Some("[kernel]".into()) } else { is_process.then(|| escape_c(&event.comm)) },
         uid: is_process.then_some(event.owner.uid),
+        process,
         owner: match event.attribution {
             unowned::KERNEL => "kernel",
             unowned::NOBODY => "none",
@@ -61,13 +71,15 @@ pub fn header(text: &mut String, hooks: &[(&'static str, String)]) {
     push_head(text, SCHEMA, hooks);
 }
 
-pub fn line(text: &mut String, event: &PacketEvent, device: String, clock: &Clock) {
-    push_json(text, &record(event, device, clock));
+pub fn line(text: &mut String, event: &PacketEvent, device: String, process: ProcessNames, clock: &Clock) {
+    push_json(text, &record(event, device, process, clock));
 }
 
-/// Columns of an event's own.
+/// Columns of an event's own, and those of its process.
+pub type Columns<'a> = (PacketColumns<'a>, ProcessColumns<'a>);
+
 #[derive(Serialize, Default)]
-pub struct Columns<'a> {
+pub struct PacketColumns<'a> {
     direction: &'a str,
     protocol: &'a str,
     ip_version: Option<u8>,
@@ -89,30 +101,33 @@ pub struct Columns<'a> {
 }
 
 /// Appends one event.
-pub fn csv_line(text: &mut String, event: &PacketEvent, device: String, clock: &Clock) {
-    let record = record(event, device, clock);
+pub fn csv_line(text: &mut String, event: &PacketEvent, device: String, process: ProcessNames, clock: &Clock) {
+    let record = record(event, device, process, clock);
     csv::push_event(
         text,
         [&record.time, &record.event],
-        Columns {
-            direction: &record.direction,
-            protocol: &record.protocol,
-            ip_version: Some(record.ip_version),
-            source: &record.source,
-            source_port: record.source_port,
-            destination: &record.destination,
-            destination_port: record.destination_port,
-            tcp_flags: record.tcp_flags.as_deref(),
-            bytes: Some(record.bytes),
-            segments: Some(record.segments),
-            netns: Some(record.netns),
-            netns_cookie: Some(record.netns_cookie),
-            device: Text(Some(&record.device)),
-            pid: record.pid,
-            start_time_ns: record.start_time_ns,
-            comm: Text(record.comm.as_deref()),
-            uid: record.uid,
-            owner: &record.owner,
-        },
+        (
+            PacketColumns {
+                direction: &record.direction,
+                protocol: &record.protocol,
+                ip_version: Some(record.ip_version),
+                source: &record.source,
+                source_port: record.source_port,
+                destination: &record.destination,
+                destination_port: record.destination_port,
+                tcp_flags: record.tcp_flags.as_deref(),
+                bytes: Some(record.bytes),
+                segments: Some(record.segments),
+                netns: Some(record.netns),
+                netns_cookie: Some(record.netns_cookie),
+                device: Text(Some(&record.device)),
+                pid: record.pid,
+                start_time_ns: record.start_time_ns,
+                comm: Text(record.comm.as_deref()),
+                uid: record.uid,
+                owner: &record.owner,
+            },
+            ProcessColumns::from(&record.process),
+        ),
     );
 }

@@ -4,9 +4,12 @@ use std::fmt::Write as _;
 
 use nettop_common::{Direction, PacketEvent, abi::IPPROTO_TCP, packet::unowned};
 
+use nettop_model::ProcessNames;
+
 use super::{FLAGS, protocol};
 use crate::{
     identity::address::Address,
+    render::ancestry::ancestry,
     sys::{clock::Clock, escape::escape_c},
 };
 
@@ -19,7 +22,8 @@ pub fn header(text: &mut String) {
     );
 }
 
-pub fn line(text: &mut String, event: &PacketEvent, device: &str, clock: &Clock) {
+/// One packet, with what its process is if that is wanted.
+pub fn line(text: &mut String, event: &PacketEvent, device: &str, process: Option<&ProcessNames>, clock: &Clock) {
     let [source, destination] = [event.source, event.destination].map(|end| Address::from(end).scoped(Some(device)));
     let _ = write!(text, " {source:>15} {destination:>15}  {:>5}  {:>5}  ", event.source_port, event.destination_port);
     if u16::from(event.protocol) == IPPROTO_TCP {
@@ -33,7 +37,10 @@ pub fn line(text: &mut String, event: &PacketEvent, device: &str, clock: &Clock)
     let (pid, command) = match event.attribution {
         unowned::NOBODY => ("-".into(), "-".into()),
         unowned::KERNEL => ("0".into(), "[kernel]".into()),
-        _ => (event.owner.tgid.to_string(), escape_c(&event.comm)),
+        _ => {
+            let comm = escape_c(&event.comm);
+            (event.owner.tgid.to_string(), process.map_or_else(|| comm.clone(), |process| ancestry(&comm, process)))
+        }
     };
     let time = clock.of_day(event.time_ns);
     let (bytes, segments) = (event.bytes, event.segments);

@@ -3,7 +3,7 @@
 use nettop_model::sockets::{Document, HolderReport, SocketReport};
 use serde::Serialize;
 
-use crate::render::csv::{Parents, Text, records};
+use crate::render::csv::{Arguments, Parents, Text, records, session};
 
 #[derive(Serialize, Default)]
 struct Line<'a> {
@@ -52,6 +52,10 @@ struct Line<'a> {
     pod: Text<'a>,
     pod_container: Text<'a>,
     workload: Text<'a>,
+    login_uid: Option<u32>,
+    session: Option<u32>,
+    session_comm: Text<'a>,
+    argv: Arguments<'a>,
 }
 
 /// Every socket, once for each holder.
@@ -69,6 +73,7 @@ pub fn csv(document: &Document) -> anyhow::Result<Vec<u8>> {
 
 fn line<'a>(document: &'a Document, socket: &'a SocketReport, holder: Option<&'a HolderReport>) -> Line<'a> {
     let (tcp, moved) = (socket.tcp.as_ref(), socket.interval.as_ref());
+    let (session, session_comm) = holder.map(|holder| session(&holder.login)).unwrap_or_default();
     Line {
         time: &document.time,
         protocol: &socket.protocol,
@@ -115,5 +120,9 @@ fn line<'a>(document: &'a Document, socket: &'a SocketReport, holder: Option<&'a
         pod: Text(holder.and_then(|holder| holder.names.pod.as_deref())),
         pod_container: Text(holder.and_then(|holder| holder.names.pod_container.as_deref())),
         workload: Text(holder.and_then(|holder| holder.names.workload.as_deref())),
+        login_uid: holder.and_then(|holder| holder.login.login_uid),
+        session,
+        session_comm,
+        argv: Arguments(holder.and_then(|holder| holder.arguments.as_deref())),
     }
 }

@@ -5,6 +5,8 @@ use std::{collections::BTreeSet, fmt::Write as _};
 use nettop_model::sockets::{Document, HolderReport, SocketReport};
 use unicode_width::UnicodeWidthStr as _;
 
+use crate::render::ancestry::link;
+
 /// Indent of a continued line: below the state.
 const INDENT_COLUMNS: usize = 6;
 /// Room of a column on a terminal: an address of IPv4 with its port. A longer cell moves its own line's others only.
@@ -177,7 +179,8 @@ fn write_details(text: &mut String, socket: &SocketReport) {
             number(tcp.segments_received),
         );
     }
-    for HolderReport { pid, fd, comm, exe, script, unit, container, names, parents, .. } in &socket.holders {
+    for holder in &socket.holders {
+        let HolderReport { pid, fd, comm, exe, script, unit, container, names, parents, login, arguments, .. } = holder;
         let exe = exe.as_deref().unwrap_or("?");
         let _ = write!(text, "{:INDENT_COLUMNS$}{comm}({pid}) fd {fd}: {exe}", "");
         for (what, name) in [
@@ -191,8 +194,14 @@ fn write_details(text: &mut String, socket: &SocketReport) {
             }
         }
         if !parents.is_empty() {
-            let comms: Vec<&str> = parents.iter().rev().map(|parent| parent.comm.as_str()).collect();
+            let comms: Vec<_> = parents.iter().rev().map(|parent| link(&parent.comm)).collect();
             let _ = write!(text, ", started by {}", comms.join(" > "));
+        }
+        if let Some(uid) = login.login_uid {
+            let _ = write!(text, ", login {uid}");
+        }
+        if let Some(arguments) = arguments {
+            let _ = write!(text, ", called as {}", arguments.join(" "));
         }
         text.push('\n');
     }

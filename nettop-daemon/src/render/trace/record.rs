@@ -1,7 +1,10 @@
 //! Steps as documents and as CSV.
 
 use nettop_common::trace::{CallStep, FIRST_FUNCTION, Step, kind};
-use nettop_model::trace::{Record, SCHEMA};
+use nettop_model::{
+    ProcessNames,
+    trace::{Record, SCHEMA},
+};
 use serde::Serialize;
 
 use super::{decode, name};
@@ -9,11 +12,12 @@ use crate::{
     render::{
         csv::{self, Text},
         head::{push_head, push_json},
+        process_columns::ProcessColumns,
     },
     sys::{clock::Clock, escape::escape_c},
 };
 
-fn record(step: &Step, call: Option<&CallStep>, clock: &Clock) -> Record {
+fn record(step: &Step, call: Option<&CallStep>, process: ProcessNames, clock: &Clock) -> Record {
     let is_left = step.kind != kind::ENTER;
     let has_result = is_left && step.what < FIRST_FUNCTION;
     let error = has_result.then(|| decode::error(step.result)).flatten();
@@ -35,6 +39,7 @@ fn record(step: &Step, call: Option<&CallStep>, clock: &Clock) -> Record {
         result,
         error: error.map(|error| error.name),
         arguments: call.filter(|_| is_left).map(decode::arguments),
+        process,
     }
 }
 
@@ -43,13 +48,15 @@ pub fn header(text: &mut String, hooks: &[(&'static str, String)]) {
     push_head(text, SCHEMA, hooks);
 }
 
-pub fn line(text: &mut String, step: &Step, call: Option<&CallStep>, clock: &Clock) {
-    push_json(text, &record(step, call, clock));
+pub fn line(text: &mut String, step: &Step, call: Option<&CallStep>, process: ProcessNames, clock: &Clock) {
+    push_json(text, &record(step, call, process, clock));
 }
 
-/// Columns of an event's own.
+/// Columns of an event's own, and those of its process.
+pub type Columns<'a> = (StepColumns<'a>, ProcessColumns<'a>);
+
 #[derive(Serialize, Default)]
-pub struct Columns<'a> {
+pub struct StepColumns<'a> {
     pid: Option<u32>,
     tid: Option<u32>,
     start_time_ns: Option<u64>,
@@ -64,23 +71,26 @@ pub struct Columns<'a> {
 }
 
 /// Appends one event.
-pub fn csv_line(text: &mut String, step: &Step, call: Option<&CallStep>, clock: &Clock) {
-    let record = record(step, call, clock);
+pub fn csv_line(text: &mut String, step: &Step, call: Option<&CallStep>, process: ProcessNames, clock: &Clock) {
+    let record = record(step, call, process, clock);
     csv::push_event(
         text,
         [&record.time, &record.event],
-        Columns {
-            pid: Some(record.pid),
-            tid: Some(record.tid),
-            start_time_ns: Some(record.start_time_ns),
-            uid: Some(record.uid),
-            comm: Text(Some(&record.comm)),
-            call: &record.call,
-            depth: Some(record.depth),
-            elapsed_us: record.elapsed_us,
-            result: record.result,
-            error: Text(record.error.as_deref()),
-            arguments: Text(record.arguments.as_deref()),
-        },
+        (
+            StepColumns {
+                pid: Some(record.pid),
+                tid: Some(record.tid),
+                start_time_ns: Some(record.start_time_ns),
+                uid: Some(record.uid),
+                comm: Text(Some(&record.comm)),
+                call: &record.call,
+                depth: Some(record.depth),
+                elapsed_us: record.elapsed_us,
+                result: record.result,
+                error: Text(record.error.as_deref()),
+                arguments: Text(record.arguments.as_deref()),
+            },
+            ProcessColumns::from(&record.process),
+        ),
     );
 }

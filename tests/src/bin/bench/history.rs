@@ -126,6 +126,7 @@ fn slot(ts: i64, chance: &mut Chance) -> Slot {
             container: None,
             parents: parents(number),
             device: device.clone(),
+            ..Who::default()
         };
         let mut bytes = || 1 << chance.below(24);
         let (tx_bytes, rx_bytes): (u64, u64) = (bytes() + number, bytes() + number);

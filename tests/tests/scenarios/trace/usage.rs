@@ -66,7 +66,10 @@ fn all_traces_every_process_but_nettopd() {
 #[test]
 fn wrong_usage_is_reported_in_one_line() {
     for (args, said) in [
-        (&[][..], "nettopd: whose calls? choose by -p PID, -c NAME, -- COMMAND, or --all\n"),
+        (
+            &[][..],
+            "nettopd: whose calls? choose by -p PID, -c NAME, --unit, --container, --pod, -- COMMAND, or --all\n",
+        ),
         (&["-p", "4294967295"], "nettopd: there is no process 4294967295\n"),
         (&["-p", "0"], "nettopd: there is no process 0\n"),
     ] {
