@@ -51,3 +51,40 @@ impl Drop for Cgroup {
         let _ = fs::remove_dir(&self.0);
     }
 }
+
+/// A group in which no more than so many processes can be, of whichever version the machine has; removed when dropped.
+pub struct PidsLimit(PathBuf);
+
+/// # Panics
+///
+/// Where no hierarchy has the controller.
+pub fn limit_pids(most: u64) -> PidsLimit {
+    let mounts = fs::read_to_string("/proc/mounts").unwrap();
+    let mut mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let older = mounts.find(|mount| mount[2] == "cgroup" && mount[3].split(',').any(|option| option == "pids"));
+    let root = older.map_or_else(cgroup2, |mount| PathBuf::from(mount[1]));
+    // Of cgroup2 it has to be enabled, if it is not already.
+    let _ = fs::write(root.join("cgroup.subtree_control"), "+pids");
+    let path = root.join(format!("nettop-tests-{}-pids", std::process::id()));
+    fs::create_dir(&path).unwrap();
+    fs::write(path.join("pids.max"), most.to_string()).expect("no hierarchy has the controller of pids");
+    PidsLimit(path)
+}
+
+impl PidsLimit {
+    /// Moves the calling process into it.
+    pub fn enter(&self) {
+        fs::write(self.0.join("cgroup.procs"), "0").unwrap();
+    }
+
+    /// Waits until all of its processes have ended.
+    pub fn wait_until_empty(&self) {
+        crate::wait_until("all have ended", || fs::read_to_string(self.0.join("pids.current")).unwrap().trim() == "0");
+    }
+}
+
+impl Drop for PidsLimit {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}

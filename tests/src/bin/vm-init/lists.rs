@@ -54,7 +54,7 @@ const EVERYWHERE: [&str; 1] = ["troubles::a_listener_whose_maker_has_ended_is_it
 
 /// How nettopd is used, asked and installed, and what becomes of its history, is the same on every kernel. Others take too
 /// much for an emulated machine, want a disk, or compare what needs many intervals.
-pub const HERE_ONLY: [&str; 13] = [
+pub const HERE_ONLY: [&str; 16] = [
     "addresses::",
     "api::",
     "archive::",
@@ -64,6 +64,9 @@ pub const HERE_ONLY: [&str; 13] = [
     "history",
     "limits::",
     "names::more",
+    "names::paths::a_program",
+    "names::paths::programs",
+    "names::storms",
     "output::",
     "package::",
     "retirement::devices_",
