@@ -33,6 +33,7 @@ pub use self::{
 pub use self::{
     basis::{Basis, Counts, Padding, RX, TX, Whole},
     device::{Counters, Device, Setup},
+    drivers::POSTING_TIME,
     measured::Measured,
 };
 use self::{

@@ -27,8 +27,6 @@ mod stacks;
 const SETTLING_READINGS: u8 = 4;
 /// And this long: a packet waits for its neighbour's address for three probes of a second each (`neigh_timer_handler`).
 const SETTLING_TIME: Duration = Duration::from_secs(4);
-/// After so long without traffic a card has posted all that it counted: `idpf` does so each 10 s.
-const POSTING_TIME: Duration = Duration::from_secs(12);
 /// Readings for which a device that was just decided may be busy. A rest that turns negative later stays as it is.
 const MAX_BUSY_READINGS: u8 = 60;
 

@@ -1,6 +1,8 @@
 //! What hardware drivers count, read in the source of Linux 6.1 and 6.12. A driver that is not here is not known, or leaves
 //! its counters to firmware that nobody has read.
 
+use std::time::Duration;
+
 use nettop_common::abi::ETHERNET_HEADER_BYTES;
 
 use super::basis::{
@@ -8,6 +10,9 @@ use super::basis::{
     Counts::{Once, Segments},
     Padding::{Always, Maybe, Never},
 };
+
+/// After so long without traffic a card has posted all that it counted: `idpf` does so each 10 s.
+pub const POSTING_TIME: Duration = Duration::from_secs(12);
 
 /// One driver.
 pub struct Driver {

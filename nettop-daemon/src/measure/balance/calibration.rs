@@ -9,8 +9,8 @@ use nettop_common::{Direction, abi::ETHERNET_HEADER_BYTES};
 use nettop_kernel::ledger::DeviceReading;
 
 use self::window::{Allowed, Outcome, Window};
-use super::{POSTING_TIME, sides::Predicted};
-use crate::identity::devices::{Basis, Counters, Counts, Device, Measured, Padding, Setup};
+use super::sides::Predicted;
+use crate::identity::devices::{Basis, Counters, Counts, Device, Measured, POSTING_TIME, Padding, Setup};
 
 /// This many windows in a row have to agree.
 const AGREEING_WINDOWS: u8 = 3;

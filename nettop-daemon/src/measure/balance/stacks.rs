@@ -14,11 +14,8 @@ use nettop_common::{Direction, Forwarded};
 use nettop_kernel::ledger::{DeviceKey, DeviceReading};
 use nettop_model::snapshot::{DeviceReport, DirectionBalance};
 
-use super::{
-    POSTING_TIME,
-    sides::{BoundedBalance, carried, side_of},
-};
-use crate::identity::devices::{Basis, Device, Whole};
+use super::sides::{BoundedBalance, carried, side_of};
+use crate::identity::devices::{Basis, Device, POSTING_TIME, Whole};
 
 /// Readings, besides [`POSTING_TIME`], in which a device may count what another has counted.
 const MIN_WINDOW_READINGS: usize = 4;
