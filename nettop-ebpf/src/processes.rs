@@ -280,16 +280,20 @@ fn is_found() -> bool {
 }
 
 /// The working directory, if it is still the one that the process was made in: with another, relative names among the
-/// arguments would be told wrong. Each change counts up (`set_fs_pwd`), from zero (`copy_fs_struct`).
+/// arguments would name other files. Each change counts up (`set_fs_pwd`), from zero (`copy_fs_struct`).
 #[inline(always)]
 fn begin_directory(draft: &mut Draft, task: u64) {
     let fs: u64 = probe(task, &kernel::TASK_FS);
     (draft.at, draft.mount) = (0, 0);
     let changes = probe_if_there::<u32>(fs, &kernel::FS_CHANGES);
     let is_first = changes.or_else(|| probe_if_there(fs, &kernel::FS_CHANGES_OF_LOCK)) == Some(0);
-    if is_first && task == task::current_address() {
+    let directory: u64 = probe(fs, &kernel::FS_DIRECTORY);
+    // One that was removed has no name (`d_unlinked`).
+    let has_name = probe::<u64>(directory, &kernel::DENTRY_HASHED) != 0
+        || probe::<u64>(directory, &kernel::DENTRY_PARENT) == directory;
+    if is_first && has_name && task == task::current_address() {
         draft.record.flags |= DIRECTORY_KNOWN;
-        (draft.at, draft.mount) = (probe(fs, &kernel::FS_DIRECTORY), probe(fs, &kernel::FS_MOUNT));
+        (draft.at, draft.mount) = (directory, probe(fs, &kernel::FS_MOUNT));
     }
 }
 

@@ -35,6 +35,8 @@ pub use number::{SYS_ACCEPT, SYS_ACCEPT4};
 pub struct EventSpec {
     pub what: EventKind,
     pub filter: EventFilter,
+    /// Whether new processes and programs are recorded for calls; other events have a ledger, which records them.
+    pub with_names: bool,
 }
 
 /// Event kinds.

@@ -89,6 +89,7 @@ impl Kernel {
             bytemuck::cast(spec.map(|spec| spec.filter).unwrap_or_default());
         let emit_packets = u32::from(spec.is_some_and(|spec| spec.what == EventKind::Packets));
         let decode = u32::from(spec.is_some_and(|spec| spec.what == EventKind::CallsAndArguments));
+        let record_traced = u32::from(spec.is_some_and(|spec| spec.with_names));
         let mut loader = EbpfLoader::new();
         for (global, place) in &members {
             loader.override_global(global, place, true);
@@ -114,6 +115,7 @@ impl Kernel {
             .override_global("EVENT_FILTER", &event_filter, true)
             .override_global("EMIT_PACKETS", &emit_packets, true)
             .override_global("DECODE", &decode, true)
+            .override_global("RECORD_TRACED", &record_traced, true)
             .override_global("SYS_ACCEPT", &events::SYS_ACCEPT, true)
             .override_global("SYS_ACCEPT4", &events::SYS_ACCEPT4, true)
             // Task storage has no type in aya and needs none: only programs use it.

@@ -22,7 +22,7 @@ pub const EVENT_PROGRAMS: [&str; 5] =
     ["connection_state", "accept_graft", "accept_graft_probe", "syscall_exit", "packet_sent"];
 
 /// Programs that follow traced processes.
-pub const FOLLOWING: [&str; 3] = ["trace_fork", "trace_rename", "trace_exit"];
+pub const FOLLOWING: [&str; 4] = ["trace_fork", "trace_exec", "trace_rename", "trace_exit"];
 
 /// The programs whose runs may be skipped.
 pub struct Misses {

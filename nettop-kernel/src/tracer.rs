@@ -78,16 +78,17 @@ pub struct TraceTargets {
 }
 
 impl Kernel {
-    /// Attaches the trace hooks.
+    /// Attaches the trace hooks: for calls, or system calls with their arguments, and for what new processes are if
+    /// `with_names`.
     ///
     /// # Errors
     ///
     /// [`super::refusal::Refusal`] if the kernel forbids BPF, or has or permits no hooks for calls and for new
     /// processes. Another error, which names what failed, if a map cannot be made, filled or mapped, or descriptors are
     /// exhausted. Nothing stays attached.
-    pub fn trace(&self, decode: bool) -> anyhow::Result<(Tracer, Events)> {
+    pub fn trace(&self, decode: bool, with_names: bool) -> anyhow::Result<(Tracer, Events)> {
         let what = if decode { EventKind::CallsAndArguments } else { EventKind::Calls };
-        let spec = EventSpec { what, filter: EventFilter::default() };
+        let spec = EventSpec { what, filter: EventFilter::default(), with_names };
         let mut ebpf = self.load(Limits::MIN, Some(spec), false)?;
         let mut numbers: Array<_, u32> = Array::try_from(take(&mut ebpf, "CALLS_BY_NUMBER")?)?;
         for (number, call) in SYSTEM_CALL_NUMBERS.into_iter().zip(1..) {

@@ -65,11 +65,11 @@ impl<'a> DropsDocument<'a> {
         let tcp = snapshot.tcp.iter().filter(|event| {
             filter.admits(event.pid, event.uid, event.device.as_deref()) && is_named((event.pid, event.start_time_ns))
         });
-        // Processes have many rows, and one of each is enough.
+        // Processes have many rows, and one of each is enough. As another user it may be another program.
         let rows: HashMap<_, &RowReport> =
-            snapshot.rows.iter().map(|row| ((Some(row.pid), row.start_time_ns), row)).collect();
-        let process = |pid: Option<u32>, start_time_ns| {
-            let row = rows.get(&(pid, start_time_ns)).filter(|_| pid != Some(0));
+            snapshot.rows.iter().map(|row| ((Some(row.pid), row.start_time_ns, row.uid), row)).collect();
+        let process = |pid: Option<u32>, start_time_ns, uid| {
+            let row = rows.get(&(pid, start_time_ns, uid)).filter(|_| pid != Some(0));
             row.map_or_else(ProcessNames::default, |row| ProcessNames::from(*row))
         };
         Self {
@@ -83,7 +83,10 @@ impl<'a> DropsDocument<'a> {
             accounting_since: Cow::Borrowed(&snapshot.accounting_since),
             drops: shown
                 .into_iter()
-                .map(|drop| OfProcess { report: Cow::Borrowed(drop), process: process(drop.pid, drop.start_time_ns) })
+                .map(|drop| OfProcess {
+                    report: Cow::Borrowed(drop),
+                    process: process(drop.pid, drop.start_time_ns, drop.uid),
+                })
                 .collect(),
             lifecycle_hidden: hidden.into_iter().map(|drop| drop.interval.packets).sum(),
             other_drops: snapshot.other_drops,
@@ -91,7 +94,7 @@ impl<'a> DropsDocument<'a> {
             tcp: tcp
                 .map(|event| OfProcess {
                     report: Cow::Borrowed(event),
-                    process: process(event.pid, event.start_time_ns),
+                    process: process(event.pid, event.start_time_ns, event.uid),
                 })
                 .collect(),
             loss: snapshot.loss,

@@ -60,8 +60,8 @@ pub fn run(global: &Global, args: &PacketsArgs) -> anyhow::Result<()> {
     }
     let kernel = Kernel::examine(global.forced())?;
     let in_kernel = EventFilter { ifindexes: devices.indexes(), ..filter.in_kernel() };
-    let mut programs =
-        kernel.start(defaults::LIMITS, Some(EventSpec { what: EventKind::Packets, filter: in_kernel }))?;
+    let mut programs = kernel
+        .start(defaults::LIMITS, Some(EventSpec { what: EventKind::Packets, filter: in_kernel, with_names: false }))?;
     let (ring, records) = (programs.take_events()?, programs.take_processes()?);
     let log = Log {
         format: args.stream.format,

@@ -67,7 +67,7 @@ pub struct TraceArgs {
 pub fn run(global: &Global, args: &TraceArgs) -> anyhow::Result<ExitCode> {
     let names_nobody = args.pid.is_empty() && args.command.is_empty() && args.program.is_empty();
     let names = args.of.with(&[]);
-    // Of a unit, a container or a pod alone: whoever is in it, now or later.
+    // Of a unit, a container or a pod alone: whoever began in it.
     let all = args.all || names_nobody && !names.is_empty();
     if names_nobody && !all {
         return Err(Usage::new(
@@ -83,7 +83,8 @@ pub fn run(global: &Global, args: &TraceArgs) -> anyhow::Result<ExitCode> {
     if args.command.len() > MAX_TRACED_NAMES as usize {
         return Err(Usage::new(format!("-c can be given {MAX_TRACED_NAMES} times at most")).into());
     }
-    let (mut tracer, ring) = Kernel::examine(global.forced())?.trace(args.decode)?;
+    let with_names = args.ancestry || args.format != StreamFormat::Text || !names.is_empty();
+    let (mut tracer, ring) = Kernel::examine(global.forced())?.trace(args.decode, with_names)?;
     let targets = tracer.targets();
     let records = tracer.take_processes();
     let mut command = match choose(args, all, &mut targets.borrow_mut())? {
@@ -142,7 +143,10 @@ fn report_losses(tracer: &Tracer) {
         stderr::print(&format!("{} socket calls by io_uring are not shown", losses.calls_by_io_uring));
     }
     if losses.unrecorded > 0 {
-        stderr::print(&format!("of {} new processes and programs only /proc knew what they are", losses.unrecorded));
+        stderr::print(&format!(
+            "{} new processes and programs were not recorded: they may be shown as what they were before",
+            losses.unrecorded
+        ));
     }
     if losses.processes > 0 {
         stderr::print(&format!("{} processes may have been missed", losses.processes));

@@ -57,7 +57,7 @@ pub fn with_arguments(folder: &Path, exe: &Path) -> Option<Described> {
     if are_arguments_cut {
         // The last is not whole.
         bytes.truncate(MAX_ARGUMENT_BYTES as usize);
-        bytes.truncate(bytes.iter().rposition(|byte| *byte == 0)?);
+        bytes.truncate(bytes.iter().rposition(|byte| *byte == 0).unwrap_or(0));
     }
     let bytes = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
     let arguments =

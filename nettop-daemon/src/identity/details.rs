@@ -47,8 +47,9 @@ impl Details {
 
     /// From what the kernel side recorded. Where systemd does not use cgroup2, that knows no unit.
     pub(super) fn from_record(described: &Described, containers: &Arc<Containers>) -> Self {
-        let program = described.program.as_ref().map(|path| escape(path));
-        let cgroup = described.cgroup.as_ref().map(|path| String::from_utf8_lossy(path)).filter(|path| path != "/");
+        let program = described.program.as_ref().map(|path| path_of_bytes(path));
+        let cgroup = described.cgroup.as_ref().map(|path| String::from_utf8_lossy(path));
+        let cgroup = cgroup.filter(|path| path != "/" && escape(path.as_bytes()).len() <= MAX_PATH_BYTES);
         let parent = |ancestor: &Ancestor| Parent {
             pid: ancestor.tgid,
             start_time_ns: ancestor.start_time_ns,
@@ -57,7 +58,7 @@ impl Details {
         };
         Self {
             exe: program.map(|path| if described.is_deleted { path + " (deleted)" } else { path }),
-            script: script(described).map(|path| escape(&resolved(path, described.directory.as_deref()))),
+            script: script(described).map(|path| path_of_bytes(&resolved(path, described.directory.as_deref()))),
             parents: described.ancestors.iter().map(parent).collect(),
             login: Arc::new(login(described)),
             arguments: arguments(described),
@@ -98,6 +99,18 @@ impl Details {
     }
 }
 
+/// Most bytes of a path, escaped: each process has its own, and a hostile one is four times as long as its bytes.
+const MAX_PATH_BYTES: usize = 1536;
+
+/// Escaped. Of one that is too long then the end is left, behind `...`, as of one that is too long for the record.
+fn path_of_bytes(path: &[u8]) -> String {
+    let text = escape(path);
+    let Some(from) = text.len().checked_sub(MAX_PATH_BYTES) else { return text };
+    // A component has 255 B at most, and each becomes four.
+    let rest = text.char_indices().find(|(at, c)| *at >= from && *c == '/').map_or("", |(at, _)| &text[at..]);
+    format!("...{rest}")
+}
+
 fn login(described: &Described) -> Login {
     let session = described.session.map(|leader| {
         let is_there = leader.start_time_ns != 0;
@@ -121,4 +134,18 @@ pub(super) fn arguments(described: &Described) -> Option<Arc<[String]>> {
     let all = described.arguments.iter().take(MAX_ARGUMENTS).map(|argument| escape(argument));
     let all: Arc<[String]> = all.chain(is_cut.then(|| MORE.to_owned())).collect();
     (!all.is_empty()).then_some(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hostile_path_takes_no_more_room_than_a_long_one() {
+        assert_eq!(path_of_bytes(b"/usr/bin/curl"), "/usr/bin/curl");
+        let long = [&b"/\xff".repeat(500)[..], b"/", &b"\xff".repeat(255)].concat();
+        let text = path_of_bytes(&long);
+        assert!(text.len() <= MAX_PATH_BYTES + MORE.len(), "{}", text.len());
+        assert!(text.starts_with(".../\\xff/") && text.ends_with(&"\\xff".repeat(255)), "{text}");
+    }
 }

@@ -233,6 +233,7 @@ mod tests {
         paths.find([(gone, &[][..])], || None);
         assert_eq!(paths.swept, swept);
     }
+
     #[test]
     fn a_pass_that_had_to_wait_for_a_cpu_makes_the_rest_no_longer() {
         const WAIT: Duration = Duration::from_millis(500);

@@ -111,7 +111,10 @@ impl Output {
 
     /// Whether rows that were quiet are left out.
     pub const fn shows_only_busy(self) -> bool {
-        matches!(self, Self::Report { format: Format::Table, .. } | Self::Drops(_))
+        matches!(
+            self,
+            Self::Report { format: Format::Table, .. } | Self::Drops(Drops { format: DropsFormat::Text, .. })
+        )
     }
 
     /// Whether lines leave out what the reader knows from those before.

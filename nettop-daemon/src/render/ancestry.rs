@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use nettop_model::{ProcessNames, snapshot::Parent};
 
 /// `cron > sh > python3  /srv/export.py  [cron.service]  login 1000  python3 /srv/export.py`: who started it, what it runs,
-/// where, who logged in, and how it was called. What others choose freely comes last.
+/// where, who logged in, and how it was called. Two blanks are between parts, and in none but the last.
 pub fn ancestry(comm: &str, names: &ProcessNames) -> String {
     let ProcessNames { exe, script, unit, container, names, parents, login, arguments, .. } = names;
     let mut text = started_by(parents);
@@ -16,7 +16,7 @@ pub fn ancestry(comm: &str, names: &ProcessNames) -> String {
     });
     let place = [&names.container_name, container, unit].into_iter().flatten().next();
     let parts = [
-        script.as_ref().or(exe.as_ref()).cloned(),
+        script.as_ref().or(exe.as_ref()).map(|path| apart(path).into_owned()),
         pod.or(place.map(Cow::Borrowed)).map(|place| format!("[{place}]")),
         login.login_uid.map(|uid| format!("login {uid}")),
         arguments.as_ref().map(|arguments| arguments.join(" ")),
@@ -35,7 +35,22 @@ pub fn started_by(parents: &[Parent]) -> String {
 
 /// A name in a row of ancestors: with `>` it could forge one.
 pub fn link(comm: &str) -> Cow<'_, str> {
-    if comm.contains('>') { comm.replace('>', "\\x3e").into() } else { comm.into() }
+    let comm = apart(comm);
+    if comm.contains('>') { comm.replace('>', "\\x3e").into() } else { comm }
+}
+
+/// A name before others: with two blanks in a row, or one at its end, it could forge what follows.
+fn apart(name: &str) -> Cow<'_, str> {
+    let bytes = name.as_bytes();
+    if !name.contains("  ") && bytes.last() != Some(&b' ') && bytes.first() != Some(&b' ') {
+        return name.into();
+    }
+    let mut text = String::with_capacity(name.len() + 8);
+    for (at, part) in name.char_indices() {
+        let is_alone = at > 0 && bytes[at - 1] != b' ' && bytes.get(at + 1).is_some();
+        if part == ' ' && !is_alone { text += "\\x20" } else { text.push(part) }
+    }
+    text.into()
 }
 
 #[cfg(test)]
@@ -77,5 +92,7 @@ mod tests {
         assert_eq!(ancestry("[kernel]", &ProcessNames::default()), "[kernel]");
         let forged = ProcessNames { parents: [parent("a > init")].into(), ..ProcessNames::default() };
         assert_eq!(ancestry("x > y", &forged), "a \\x3e init > x \\x3e y");
+        let path = ProcessNames { exe: Some("/tmp/x  [sshd.service]  login 0".into()), ..ProcessNames::default() };
+        assert_eq!(ancestry("x ", &path), "x\\x20  /tmp/x \\x20[sshd.service] \\x20login 0");
     }
 }

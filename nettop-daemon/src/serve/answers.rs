@@ -12,7 +12,7 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use nettop_history::Reader;
 use nettop_kernel::socket_iterators::SocketIterators;
-use nettop_model::{By, DropsDocument, Filter, Known, Snapshot, Sort, group, select};
+use nettop_model::{By, DropsDocument, Filter, Known, Snapshot, Sort, group, select, snapshot::RowReport};
 use serde::Serialize;
 use tokio::{
     sync::{AcquireError, OnceCell, OwnedSemaphorePermit, Semaphore},
@@ -79,8 +79,12 @@ pub struct Latest {
     changes: OnceCell<Bytes>,
 }
 
-/// Pid and start time.
-type Process = (u32, Option<u64>);
+/// Pid, start time and uid: after an exec as another user a process has other arguments.
+type Process = (u32, Option<u64>, Option<u32>);
+
+const fn process(row: &RowReport) -> Process {
+    (row.pid, row.start_time_ns, row.uid)
+}
 
 /// What is asked for of snapshots.
 #[derive(Debug)]
@@ -103,7 +107,7 @@ impl Latest {
     /// The first, or the one that comes after `before`.
     pub fn new(before: Option<&Self>, mut snapshot: Snapshot) -> Self {
         let rows = snapshot.rows.iter_mut();
-        let arguments = rows.filter_map(|row| Some(((row.pid, row.start_time_ns), row.arguments.take()?))).collect();
+        let arguments = rows.filter_map(|row| Some((process(row), row.arguments.take()?))).collect();
         Self {
             number: before.map_or(1, |before| before.number + 1),
             at: Instant::now(),
@@ -156,7 +160,7 @@ impl AnswerWorker {
             let work = move |draft: &mut Draft, _| {
                 let mut selected = select(&from.snapshot, &part.filter);
                 for row in selected.rows.iter_mut().filter(|_| part.with_arguments) {
-                    row.arguments = from.arguments.get(&(row.pid, row.start_time_ns)).cloned();
+                    row.arguments = from.arguments.get(&process(row)).cloned();
                 }
                 group(&mut selected, part.by, Sort::Packets);
                 match extent {

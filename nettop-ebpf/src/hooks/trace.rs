@@ -31,6 +31,9 @@ use crate::{
 /// Whether the arguments are reported too.
 #[unsafe(no_mangle)]
 static DECODE: Global<u32> = Global::new(0);
+/// Whether new processes and programs are recorded.
+#[unsafe(no_mangle)]
+static RECORD_TRACED: Global<u32> = Global::new(0);
 
 /// A child of a traced process is traced too, and recorded; `copy_process` is done, the child does not run yet.
 #[btf_tracepoint(function = "sched_process_fork")]
@@ -45,7 +48,7 @@ pub fn trace_fork(ctx: BtfTracePointContext) -> i32 {
     if is_followed {
         follow(child);
     }
-    if is_followed || how(parent).is_none() && how(EVERYBODY).is_some() {
+    if RECORD_TRACED.load() != 0 && (is_followed || how(parent).is_none() && how(EVERYBODY).is_some()) {
         processes::send(&new.key(), new.leader_address());
     }
     0
@@ -54,7 +57,7 @@ pub fn trace_fork(ctx: BtfTracePointContext) -> i32 {
 /// A traced process executes another program, of which the kernel has all (`exec_binprm`).
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn trace_exec(_ctx: BtfTracePointContext) -> i32 {
-    if is_traced() {
+    if RECORD_TRACED.load() != 0 && is_traced() {
         processes::send(&Task::current().key(), task::current_address());
     }
     0

@@ -219,9 +219,10 @@ impl Ledger {
             if row.state == row::FREE {
                 continue;
             }
-            let total = moved(&row);
-            let interval = difference(&total, &std::mem::replace(self.last.at(slot), total));
+            let last = self.last.at(slot);
             let Some(owner) = owner_of(&self.programs, &gone, row.key.owner) else { continue };
+            let total = moved(&row);
+            let interval = difference(&total, &std::mem::replace(last, total));
             note_reported(&self.programs, slot, &row, &total);
             let is_busy = interval != Flows::default();
             let lives = row.key.owner >= owner::FIRST && !owner.exited;

@@ -182,7 +182,7 @@ fn write_details(text: &mut String, socket: &SocketReport) {
     for holder in &socket.holders {
         let HolderReport { pid, fd, comm, exe, script, unit, container, names, parents, login, arguments, .. } = holder;
         let exe = exe.as_deref().unwrap_or("?");
-        let _ = write!(text, "{:INDENT_COLUMNS$}{comm}({pid}) fd {fd}: {exe}", "");
+        let _ = write!(text, "{:INDENT_COLUMNS$}{comm}({pid}) fd {fd}: {}", "", listed(exe));
         for (what, name) in [
             ("script", script.as_ref()),
             ("unit", unit.as_ref()),
@@ -190,12 +190,12 @@ fn write_details(text: &mut String, socket: &SocketReport) {
             ("pod", names.pod.as_ref()),
         ] {
             if let Some(name) = name {
-                let _ = write!(text, ", {what} {name}");
+                let _ = write!(text, ", {what} {}", listed(name));
             }
         }
         if !parents.is_empty() {
             let comms: Vec<_> = parents.iter().rev().map(|parent| link(&parent.comm)).collect();
-            let _ = write!(text, ", started by {}", comms.join(" > "));
+            let _ = write!(text, ", started by {}", listed(&comms.join(" > ")));
         }
         if let Some(uid) = login.login_uid {
             let _ = write!(text, ", login {uid}");
@@ -205,6 +205,11 @@ fn write_details(text: &mut String, socket: &SocketReport) {
         }
         text.push('\n');
     }
+}
+
+/// A name in a list: with a comma and a blank it could forge what follows.
+fn listed(name: &str) -> String {
+    name.replace(", ", ",\\x20")
 }
 
 fn write_notes(text: &mut String, document: &Document) {

@@ -61,13 +61,15 @@ fn drops_have_what_their_processes_are() {
     let group = Cgroup::new("d.service");
     let (shell, pids) = programs.run(10, &group, &alone);
     let mut dropped: HashMap<u32, ProcessNames> = HashMap::new();
-    while dropped.len() < pids.len() {
+    let mut are_quiet = false;
+    // Those of earlier intervals have their names as well.
+    while dropped.len() < pids.len() || !are_quiet {
         let line = documents.next().unwrap().unwrap();
         let document: DropsDocument<'_> = serde_json::from_str(&line).unwrap();
+        are_quiet = true;
         for drop in document.drops.into_iter().filter(|drop| drop.report.netns == Some(alone.inode())) {
-            if drop.report.interval.packets > 0 {
-                dropped.insert(drop.report.pid.unwrap(), drop.process);
-            }
+            are_quiet &= drop.report.interval.packets == 0;
+            dropped.insert(drop.report.pid.unwrap(), drop.process);
         }
     }
     kill(Pid::from_raw(nettopd.id().cast_signed()), Signal::SIGTERM).unwrap();
