@@ -1,0 +1,71 @@
+//! What happens, and what is to be done about it outside.
+
+use nettop_model::sockets::Document;
+
+use crate::{frame::Measured, keys::Key};
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event {
+    Key(Key),
+    /// The left button, or with none the wheel, up or down.
+    Mouse {
+        column: u16,
+        line: u16,
+        wheel: Option<bool>,
+    },
+    Resized(u16, u16),
+    /// The next interval.
+    Measured(Box<Measured>),
+    /// Nothing more comes, for this reason; or none: it comes again.
+    Lost(Option<String>),
+    /// A part of the record, the shown slot at its end.
+    Recorded(Vec<Measured>),
+    /// A typed time.
+    Time(Result<i64, String>),
+    Sockets(Result<Box<Document>, String>),
+    /// Of a command's events.
+    Line(String),
+    StreamEnded(String),
+    /// How something that was asked for went.
+    Done(String),
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// End; with the last screen left, as text.
+    Quit {
+        leave: Option<String>,
+    },
+    /// List sockets of these processes, or all.
+    Sockets {
+        pids: Vec<u32>,
+    },
+    /// Find out which time is meant.
+    ReadTime(String),
+    Record(Move),
+    /// Start `nettopd packets` or `connections` with these arguments.
+    Stream {
+        command: &'static str,
+        args: Vec<String>,
+    },
+    StopStream,
+    /// Write a new file.
+    Save {
+        extension: &'static str,
+        text: String,
+    },
+    Mouse(bool),
+    Redraw,
+    Suspend,
+}
+
+/// Where to in the record; times in milliseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Move {
+    /// The slot with this time, or the last before it.
+    To(i64),
+    /// The one so many from the one that ended then.
+    From(i64, i64),
+}

@@ -1,0 +1,53 @@
+//! The help of a view, over it: what it shows, what each column means, and every key.
+
+use super::pen::Pen;
+use crate::{
+    actions::ACTIONS,
+    filter::{AMOUNTS, FIELDS},
+    layout::Layout,
+    state::State,
+    text::fit,
+    theme::Role,
+};
+
+/// Its lines.
+pub fn lines(state: &State) -> Vec<String> {
+    let view = state.view();
+    let mut lines = vec![view.explains.to_owned(), String::new()];
+    for column in view.columns {
+        lines.push(format!("{} {}", fit(column.name, 16, false), column.explains));
+    }
+    lines.push(String::new());
+    lines.push(
+        "The first lines: bytes of all devices but loopback, each second; whose they were; what was lost.".into(),
+    );
+    lines.push(
+        "owned: of processes. kernel: its own. forwarded: received and sent again. nobody: no IP socket saw it.".into(),
+    );
+    lines.push(
+        "! at a line: it has ended; it stays for a minute. * at a line: packets of it were dropped, or are nobody's."
+            .into(),
+    );
+    lines.push(String::new());
+    for known in &ACTIONS {
+        let keys = state.options.keymap.keys_of(known.action);
+        lines.push(format!("{} {} {}", fit(&keys, 16, false), fit(known.name, 16, false), known.explains));
+    }
+    lines.push(String::new());
+    lines.push("A filter is words that a line has, all of them; and, or, not, ( ), /regular expression/.".into());
+    lines.push(format!("Of one field: {}", FIELDS.map(|(name, _)| format!("{name}:")).join(" ")));
+    lines.push(format!("Of an amount, each second: {}", AMOUNTS.map(|(name, _)| format!("{name}>1M")).join(" ")));
+    lines
+}
+
+pub(super) fn draw(pen: &mut Pen<'_>, layout: &Layout, first: usize) {
+    let (columns, _) = pen.state.size;
+    let lines = lines(pen.state);
+    let title = format!(" Help: {} (up and down scroll, esc ends it)", pen.state.view().name);
+    pen.line(layout.heading, &title, Role::Chosen);
+    let mut shown = lines.iter().skip(first);
+    for y in layout.body.y..layout.status.y {
+        let text = shown.next().map_or("", String::as_str);
+        pen.put(0, y, columns, &fit(&format!(" {text}"), usize::from(columns), false), Role::Plain);
+    }
+}

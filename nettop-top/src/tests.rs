@@ -1,0 +1,1 @@
+//! The screen against what it was given.

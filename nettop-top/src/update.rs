@@ -1,0 +1,140 @@
+//! What an event makes of the state.
+
+mod acts;
+mod shown;
+mod streams;
+mod typing;
+
+use std::sync::Arc;
+
+use self::shown::ask_sockets;
+use crate::{
+    actions::Action,
+    event::{Effect, Event},
+    frame::{Frame, Measured},
+    keys::Key,
+    screen::{self, Spot},
+    state::{Place, State},
+    table,
+};
+
+/// Changes the state.
+pub fn update(state: &mut State, event: Event) -> Vec<Effect> {
+    match event {
+        Event::Key(key) => on_key(state, key),
+        Event::Mouse { column, line, wheel } => on_mouse(state, column, line, wheel),
+        Event::Resized(columns, lines) => {
+            state.size = (columns, lines);
+            table::scroll(state);
+            Vec::new()
+        }
+        Event::Measured(measured) => on_measured(state, *measured),
+        Event::Lost(why) => {
+            state.lost = why;
+            Vec::new()
+        }
+        Event::Recorded(measured) => {
+            on_recorded(state, measured);
+            Vec::new()
+        }
+        Event::Time(Ok(at_ms)) => shown::go_to(state, at_ms),
+        Event::Time(Err(why)) => {
+            state.message = Some(why);
+            Vec::new()
+        }
+        Event::Sockets(answer) => {
+            state.asks_sockets = false;
+            match answer {
+                Ok(document) => state.sockets = Some(Arc::new(*document)),
+                Err(why) => state.message = Some(why),
+            }
+            table::renew(state);
+            Vec::new()
+        }
+        Event::Line(line) => {
+            if let Some(stream) = &mut state.stream {
+                stream.push(&line);
+            }
+            Vec::new()
+        }
+        Event::StreamEnded(how) => {
+            if let Some(stream) = &mut state.stream {
+                stream.ended = Some(how);
+            }
+            Vec::new()
+        }
+        Event::Done(how) => {
+            state.message = Some(how);
+            Vec::new()
+        }
+    }
+}
+
+fn on_measured(state: &mut State, measured: Measured) -> Vec<Effect> {
+    let frame = Frame::new(measured, state.live.newest().map(|frame| &**frame), &mut state.interner);
+    let frame = Arc::new(frame);
+    state.live.push(Arc::clone(&frame));
+    state.interner.forget_unused();
+    state.lost = None;
+    if state.place != Place::Newest {
+        return Vec::new();
+    }
+    state.calm.advance();
+    state.shown = Some(frame);
+    table::renew(state);
+    ask_sockets(state)
+}
+
+fn on_recorded(state: &mut State, measured: Vec<Measured>) {
+    state.record.clear();
+    for measured in measured {
+        let frame = Frame::new(measured, state.record.newest().map(|frame| &**frame), &mut state.interner);
+        state.record.push(Arc::new(frame));
+    }
+    state.interner.forget_unused();
+    if let Some(newest) = state.record.newest() {
+        state.shown = Some(Arc::clone(newest));
+        state.place = Place::Record;
+        state.message = None;
+        state.calm.forget();
+        table::renew(state);
+    }
+}
+
+fn on_key(state: &mut State, key: Key) -> Vec<Effect> {
+    state.message = None;
+    if state.typing.is_some() {
+        return typing::on_key(state, key);
+    }
+    match state.options.keymap.action(key) {
+        Some(action) => acts::act(state, action),
+        None => {
+            let help = state.options.keymap.keys_of(Action::Help);
+            state.message = Some(format!("{key} does nothing; {help} explains the keys"));
+            Vec::new()
+        }
+    }
+}
+
+fn on_mouse(state: &mut State, column: u16, line: u16, wheel: Option<bool>) -> Vec<Effect> {
+    if let Some(is_up) = wheel {
+        return acts::act(state, if is_up { Action::Up } else { Action::Down });
+    }
+    if state.typing.is_some() || state.help.is_some() || state.stream.is_some() {
+        return Vec::new();
+    }
+    match screen::spot(state, column, line) {
+        Some(Spot::View(view)) => acts::act(state, Action::View(view)),
+        Some(Spot::Column(column)) => {
+            acts::sort_by(state, column);
+            Vec::new()
+        }
+        // A second click goes in.
+        Some(Spot::Line(at)) if state.cursor == at && state.chosen.is_some() => acts::act(state, Action::Enter),
+        Some(Spot::Line(at)) => {
+            table::choose(state, at);
+            Vec::new()
+        }
+        None => Vec::new(),
+    }
+}
