@@ -16,6 +16,7 @@ use crate::{
         history::HistoryArgs,
         report::{DropsArgs, ReportArgs},
         sockets::SocketsArgs,
+        top::TopArgs,
     },
     sys::version,
 };
@@ -39,6 +40,8 @@ pub struct Cli {
 /// What nettopd does beside reporting.
 #[derive(Subcommand, Debug, Clone)]
 pub enum Command {
+    /// Show all of it on the whole screen: what is measured now, and what was recorded
+    Top(TopArgs),
     /// Show the state of the daemon
     Status(StatusArgs),
     /// Run as a service: measure, record and answer until stopped; print nothing

@@ -10,4 +10,5 @@ pub mod packets;
 pub mod report;
 pub mod sockets;
 pub mod status;
+pub mod top;
 pub mod trace;

@@ -10,6 +10,8 @@ pub const CONFIG_FILE: &str = "/etc/nettopd/nettopd.toml";
 pub const CONFIG_FOLDER: &str = "/etc/nettopd/conf.d";
 
 pub const INTERVAL_S: f64 = 5.0;
+/// Of `top`, where no daemon answers.
+pub const TOP_INTERVAL_S: f64 = 1.0;
 /// Of `--once`.
 pub const ONCE_INTERVAL_S: f64 = 1.0;
 pub const ROWS: u32 = 65_536;

@@ -25,14 +25,15 @@ mod serve;
 #[expect(unsafe_code, reason = "system calls that no crate has")]
 mod sys;
 
-use std::process::ExitCode;
+use std::{io::IsTerminal as _, process::ExitCode};
 
 use clap::CommandFactory as _;
 
 use crate::{
     cli::{Cli, Command},
     commands::{
-        check, config as configuration, connections, daemon, history, manual, packets, report, sockets, status, trace,
+        check, config as configuration, connections, daemon, history, manual, packets, report, sockets, status, top,
+        trace,
     },
     error::exit_code,
     query::report::Reports,
@@ -50,6 +51,8 @@ fn main() -> ExitCode {
     match &command {
         // It has a log of its own.
         Some(Command::Daemon(_)) => {}
+        // What it has to say is on its screen.
+        Some(Command::Top(_)) if std::io::stderr().is_terminal() => {}
         // `check -v` also shows the programs' messages.
         Some(Command::Check(_)) if global.verbose > 0 => stderr::start(2),
         _ => stderr::start(global.verbose),
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Some(Command::Trace(args)) => return trace::run(&global, args).unwrap_or_else(|error| fail(&error)),
         Some(Command::Sockets(args)) => sockets::run(&global, args),
         Some(Command::History(args)) => history::run(&global, args),
+        Some(Command::Top(args)) => top::run(&global, args),
         Some(Command::Status(args)) => status::run(&global, args),
         Some(Command::Check(args)) => check::run(&global, args),
         Some(Command::Daemon(args)) => daemon::run(&global, args),

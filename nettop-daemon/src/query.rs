@@ -10,5 +10,6 @@ pub mod parameters;
 pub mod report;
 pub mod selector;
 pub mod sockets;
+pub mod top;
 pub mod unmatched;
 pub mod user;

@@ -5,4 +5,5 @@ pub mod choose;
 mod document;
 mod pressure;
 pub mod recorder;
+pub mod replay;
 mod slot;

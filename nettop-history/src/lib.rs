@@ -27,7 +27,7 @@ pub use moment::{local_time, moment, unix_now_s};
 /// What a question and an answer have in common with documents.
 pub use nettop_model::{By, ContainerNames, Names};
 pub use plan::{HOUR_S, MINUTE_S, Part, Resolution};
-pub use query::{Answer, AnswerRow, Boot, Order, Question, Reader, Rest};
+pub use query::{Answer, AnswerRow, Boot, Bucket, Order, Question, Reader, Recorded, Rest};
 pub use slot::{
     Ancestor, Counters, Device, DeviceBalance, DirectionBalance, DropKind, Dropped, Login, SLOT_S, Slot, Tick, Who,
 };

@@ -4,11 +4,13 @@ mod boots;
 mod coverage;
 mod names;
 mod reader;
+mod recorded;
 mod select;
 mod sums;
 
 pub use boots::Boot;
 pub use reader::Reader;
+pub use recorded::{Bucket, Recorded};
 
 use nettop_model::{By, ContainerNames, Names};
 

@@ -15,6 +15,8 @@ pub enum Event {
         wheel: Option<bool>,
     },
     Resized(u16, u16),
+    /// As if it had been typed.
+    Filter(String),
     /// The next interval.
     Measured(Box<Measured>),
     /// Nothing more comes, for this reason; or none: it comes again.

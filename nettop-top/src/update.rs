@@ -28,6 +28,10 @@ pub fn update(state: &mut State, event: Event) -> Vec<Effect> {
             table::scroll(state);
             Vec::new()
         }
+        Event::Filter(text) => {
+            typing::apply(state, &text);
+            Vec::new()
+        }
         Event::Measured(measured) => on_measured(state, *measured),
         Event::Lost(why) => {
             state.lost = why;

@@ -24,6 +24,7 @@ mod nettopd;
 pub mod pairs;
 mod process;
 pub mod queue;
+pub mod screen;
 pub mod service;
 mod sniffer;
 pub mod sockets;

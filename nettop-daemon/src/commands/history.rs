@@ -67,7 +67,11 @@ fn in_utc(query: &HistoryQuery) -> anyhow::Result<HistoryQuery> {
 }
 
 /// Reports what to do if the file cannot be opened.
-fn check_readable(path: &Path) -> anyhow::Result<()> {
+///
+/// # Errors
+///
+/// [`NotPermitted`] where another user could read it, else if it is not there or cannot be read.
+pub fn check_readable(path: &Path) -> anyhow::Result<()> {
     let shown = path.display();
     match File::open(path) {
         Ok(_) => Ok(()),

@@ -113,20 +113,20 @@ fn name(by: By, who: &Who, container: &ContainerNames) -> String {
 }
 
 /// Reads ancestors by their numbers.
-struct Ancestors<'a> {
+pub(super) struct Ancestors<'a> {
     statement: Statement<'a>,
     /// Many processes have the same.
     last: (Option<i64>, Vec<Ancestor>),
 }
 
 impl<'a> Ancestors<'a> {
-    fn new(connection: &'a Connection) -> rusqlite::Result<Self> {
+    pub(super) fn new(connection: &'a Connection) -> rusqlite::Result<Self> {
         let query = "SELECT pid, start_time_ns, uid, comm, starter IS NOT comm, parent FROM ancestor WHERE id = ?1";
         Ok(Self { statement: connection.prepare(query)?, last: (None, Vec::new()) })
     }
 
     /// The first has this number.
-    fn read(&mut self, number: Option<i64>) -> rusqlite::Result<Vec<Ancestor>> {
+    pub(super) fn read(&mut self, number: Option<i64>) -> rusqlite::Result<Vec<Ancestor>> {
         if self.last.0 != number {
             let (mut next, mut ancestors) = (number, Vec::new());
             // A damaged file may have a circle.

@@ -71,7 +71,7 @@ fn done(state: &mut State, typing: Typing) -> Vec<Effect> {
 }
 
 /// While it is typed, the last one that was whole holds.
-fn apply(state: &mut State, text: &str) {
+pub(super) fn apply(state: &mut State, text: &str) {
     match Filter::parse(text) {
         Ok(filter) => {
             state.filter = filter;

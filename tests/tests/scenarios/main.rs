@@ -47,6 +47,7 @@ mod shared;
 mod socketless;
 mod sockets;
 mod systemd;
+mod top;
 mod trace;
 mod troubles;
 mod usage;

@@ -54,7 +54,7 @@ const EVERYWHERE: [&str; 1] = ["troubles::a_listener_whose_maker_has_ended_is_it
 
 /// How nettopd is used, asked and installed, and what becomes of its history, is the same on every kernel. Others take too
 /// much for an emulated machine, want a disk, or compare what needs many intervals.
-pub const HERE_ONLY: [&str; 16] = [
+pub const HERE_ONLY: [&str; 17] = [
     "addresses::",
     "api::",
     "archive::",
@@ -70,6 +70,7 @@ pub const HERE_ONLY: [&str; 16] = [
     "output::",
     "package::",
     "retirement::devices_",
+    "top::",
     "usage::",
 ];
 /// Those that take long in an emulated machine: only `cargo xtask vm` runs them there, with the argument `long`.

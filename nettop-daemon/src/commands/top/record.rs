@@ -1,0 +1,133 @@
+//! The record, step by step: a thread of its own reads the file.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
+};
+
+use anyhow::Context as _;
+use nettop_history::{Bucket, Reader, local_time, moment, unix_now_s};
+use nettop_top::{Event, Measured, Move};
+use tokio::sync::mpsc::Sender;
+
+use super::source::measured;
+use crate::{
+    commands::history::check_readable,
+    defaults,
+    identity::users::{self, Users},
+    query::top::TopArgs,
+    record::replay::snapshot,
+};
+
+/// Slots that are read for trends, with the shown one.
+const WINDOW: usize = 32;
+/// Questions that wait; more are not taken.
+const MAX_WAITING: usize = 4;
+
+/// The file, opened.
+pub struct Record(SyncSender<Move>);
+
+impl Record {
+    /// The file that was named, or the one of this machine, if there is one and this user may read it.
+    ///
+    /// # Errors
+    ///
+    /// If a file or a time was named and the file cannot be read, or is no history: as `nettopd history`.
+    pub fn open(args: &TopArgs, events: Sender<Event>) -> anyhow::Result<Option<Self>> {
+        let is_needed = args.file.is_some() || args.at.is_some();
+        let path = args.file.clone().unwrap_or_else(|| PathBuf::from(defaults::HISTORY_FILE));
+        if is_needed {
+            check_readable(&path)?;
+        }
+        let reader = match Reader::open(&path) {
+            Ok(reader) => reader,
+            Err(error) if is_needed => return Err(error),
+            Err(_) => return Ok(None),
+        };
+        if args.file.is_some() {
+            let last = reader.buckets_until(i64::MAX, 1)?;
+            last.first().with_context(|| format!("nothing is recorded in {}", shown(&path)))?;
+        }
+        let (sender, moves) = sync_channel(MAX_WAITING);
+        std::thread::spawn(move || answer(&reader, &moves, &events));
+        Ok(Some(Self(sender)))
+    }
+
+    /// Asks for a part of it.
+    pub fn ask(&self, to: Move) {
+        // Whoever holds a key down gets as many as are read.
+        let _ = self.0.try_send(to);
+    }
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// Milliseconds since 1970 of a time as people type it.
+///
+/// # Errors
+///
+/// If it is none, or is in the future. The message has the forms.
+pub fn time(text: &str) -> Result<i64, String> {
+    let now = unix_now_s();
+    match moment(text, now)? {
+        at if at > now => Err(format!("'{text}' is in the future")),
+        at => Ok(at * 1000),
+    }
+}
+
+fn answer(reader: &Reader, moves: &Receiver<Move>, events: &Sender<Event>) {
+    let mut users = Users::with_timeout(users::DOCUMENT_TIMEOUT);
+    while let Ok(to) = moves.recv() {
+        let found = go(reader, to, &mut users);
+        let sent = match found {
+            Ok((frames, said)) => {
+                let sent = if frames.is_empty() { Ok(()) } else { events.blocking_send(Event::Recorded(frames)) };
+                sent.and(said.map_or(Ok(()), |said| events.blocking_send(Event::Done(said))))
+            }
+            Err(error) => events.blocking_send(Event::Done(format!("cannot read the record: {error:#}"))),
+        };
+        if sent.is_err() {
+            return;
+        }
+    }
+}
+
+/// The slots up to where it goes, and what is to be said of it.
+fn go(reader: &Reader, to: Move, users: &mut Users) -> anyhow::Result<(Vec<Measured>, Option<String>)> {
+    let (bucket, said) = match to {
+        Move::To(at_ms) => {
+            let at = at_ms.div_euclid(1000);
+            match reader.buckets_until(at, 1)?.first().copied() {
+                Some(bucket) if bucket.end() <= at => {
+                    let time = local_time(at).unwrap_or_default();
+                    (Some(bucket), Some(format!("nothing is recorded at {time}; this is the last before it")))
+                }
+                Some(bucket) => (Some(bucket), None),
+                None => (reader.buckets_from(at, 1)?.first().copied(), Some("this is where the record begins".into())),
+            }
+        }
+        Move::From(end_ms, steps) => step(reader, end_ms.div_euclid(1000), steps)?,
+    };
+    let Some(bucket) = bucket else { return Ok((Vec::new(), said)) };
+    let mut frames = Vec::new();
+    for before in reader.buckets_until(bucket.ts, WINDOW)? {
+        let recorded = reader.recorded(before, before == bucket)?;
+        frames.push(measured(snapshot(recorded, users)));
+    }
+    Ok((frames, said))
+}
+
+/// The bucket so many from the one that ends then.
+fn step(reader: &Reader, end: i64, steps: i64) -> anyhow::Result<(Option<Bucket>, Option<String>)> {
+    let most = usize::try_from(steps.unsigned_abs()).unwrap_or(usize::MAX);
+    if steps > 0 {
+        let found = reader.buckets_from(end, most)?;
+        return Ok((found.last().copied(), found.is_empty().then(|| "the record ends here".into())));
+    }
+    // The first of these is the shown one.
+    let found = reader.buckets_until(end - 1, most + 1)?;
+    let before = found.first().copied().filter(|_| found.len() > 1);
+    Ok((before, before.is_none().then(|| "the record begins here".into())))
+}
