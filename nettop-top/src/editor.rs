@@ -115,7 +115,7 @@ mod tests {
         editor.delete_line();
         assert_eq!(editor.text(), "");
         let mut earlier = Earlier::default();
-        ["a", "b", "a", ""].map(|text| earlier.push(text));
+        ["a", "b", "a", ""].into_iter().for_each(|text| earlier.push(text));
         let mut texts = [false, false, false, true, true, true].map(|is_later| {
             editor.recall(&earlier, is_later);
             editor.text()

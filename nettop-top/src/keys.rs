@@ -117,11 +117,13 @@ impl Keymap {
         Ok(())
     }
 
-    /// The keys of an action, as they are shown, the shortest first.
+    /// The keys of an action, as they are shown: first those that it has by default.
     pub fn keys_of(&self, action: Action) -> String {
         let keys = self.0.iter().filter(|(_, of)| **of == action).map(|(key, _)| key.to_string());
         let mut keys: Vec<String> = keys.collect();
-        keys.sort_by_key(|key| (key.len(), key.clone()));
+        let usual = ACTIONS.iter().find(|known| known.action == action).map_or(&[][..], |known| known.keys);
+        let place = |key: &String| usual.iter().position(|known| known == key).unwrap_or(usize::MAX);
+        keys.sort_by_key(|key| (place(key), key.len(), key.clone()));
         keys.join(" ")
     }
 }
@@ -153,7 +155,7 @@ mod tests {
         assert_eq!(keymap.action(Key::Char('x')), Some(Action::Help), "it is taken from the other");
         assert!(keymap.set("fly", &[]).unwrap_err().starts_with("there is no action 'fly'; there are quit, "));
         assert!(keymap.set("quit", &["hyper-x".into()]).unwrap_err().starts_with("'hyper-x' is no key"));
-        for wrong in ["", "ctrl-", "ctrl-1", "f0", "f13", "f", "\u{1b}", " "] {
+        for wrong in ["", "ctrl-", "ctrl-1", "f0", "f13", "\u{1b}", " "] {
             assert_eq!(Key::parse(wrong), None, "{wrong:?}");
         }
     }

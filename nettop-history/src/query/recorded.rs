@@ -82,7 +82,7 @@ impl Reader {
         );
         let mut statement = self.connection.prepare(&query)?;
         let read = |row: &Row<'_>| {
-            let resolution = Resolution::ALL[row.get::<_, usize>(1)?.min(2)];
+            let resolution = Resolution::ALL[usize::from(row.get::<_, u8>(1)?.min(2))];
             Ok(Bucket { ts: row.get(0)?, resolution })
         };
         let most = i64::try_from(most).unwrap_or(i64::MAX);
@@ -155,8 +155,8 @@ impl Reader {
     fn devices_of(&self, bucket: Bucket) -> anyhow::Result<Vec<(Device, DeviceBalance)>> {
         let table = format!("device_{}", bucket.resolution.suffix());
         // Older files have no such columns: what they would have is in what is unattributed.
-        let mut known = self.connection.prepare(&format!("SELECT * FROM {table} LIMIT 0"))?;
-        let names: Vec<String> = known.column_names().into_iter().map(ToOwned::to_owned).collect();
+        let known = self.connection.prepare(&format!("SELECT * FROM {table} LIMIT 0"))?;
+        let names: Vec<String> = known.column_names().map(ToOwned::to_owned).collect();
         known.finalize()?;
         let side = |way: &str| {
             let columns = [

@@ -30,14 +30,15 @@ pub(super) fn draw(pen: &mut Pen<'_>, area: Rect) {
     let text = format!("{rule}{rule} {title} {}", rule.repeat(rest));
     pen.put(area.x, area.y, area.width, &text, Role::Dim);
     let texts = line.map_or_else(Vec::new, |line| texts(state, frame, line, usize::from(area.width) - 2));
-    let room = area.height.saturating_sub(4);
-    let most = if state.is_zoomed { MAX_TEXT_LINES } else { usize::from(room) };
+    let room = usize::from(area.height.saturating_sub(1));
+    // Graphs need some lines, if there are so many.
+    let most = if state.is_zoomed { MAX_TEXT_LINES.min(room) } else { room.saturating_sub(3) };
     let mut y = area.y + 1;
     for text in texts.iter().take(most) {
         pen.put(area.x + 1, y, area.width - 1, &safe(text), Role::Plain);
         y += 1;
     }
-    let height = (area.bottom() - y).min(if state.is_zoomed { 20 } else { 6 });
+    let height = area.bottom().saturating_sub(y).min(if state.is_zoomed { 20 } else { 6 });
     draw_graphs(pen, Rect { y: area.bottom() - height, height, ..area }, frame);
 }
 

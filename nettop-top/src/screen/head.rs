@@ -67,7 +67,7 @@ fn draw_first(pen: &mut Pen<'_>, layout: &Layout) {
 fn seconds(interval_ms: u64) -> String {
     // Ticks are some milliseconds early or late.
     let tenths = (interval_ms + 50) / 100;
-    if tenths % 10 == 0 { (tenths / 10).to_string() } else { format!("{}.{}", tenths / 10, tenths % 10) }
+    if tenths.is_multiple_of(10) { (tenths / 10).to_string() } else { format!("{}.{}", tenths / 10, tenths % 10) }
 }
 
 fn draw_books(pen: &mut Pen<'_>, layout: &Layout, frame: &Frame) {

@@ -195,7 +195,7 @@ pub fn sockets() -> Document {
         inode: Some(u64::from(ports[0])),
         receive_queue: Some(0),
         send_queue: Some(2_100_000),
-        tcp: (state == "established").then(|| Tcp {
+        tcp: (state == "established").then_some(Tcp {
             rtt_us: Some(41_000),
             cwnd_segments: Some(512),
             retransmits: Some(211),

@@ -63,9 +63,8 @@ fn a_filter_counts_while_it_is_typed_and_sums_only_what_it_admits() {
     press(&mut state, "/");
     type_text(&mut state, "pid:812");
     assert!(line_with(&state, " /pid:812").contains("1 of 5 lines"), "curl has left a line of its own");
-    assert!(line_with(&state, "/s").contains("UP/s"));
     press(&mut state, "enter");
-    let nginx = line_with(&state, "  nginx");
+    let nginx = line_with(&state, " nginx ");
     assert!(nginx.contains("1.8M"), "9,000,000 in 5 s: {nginx}");
     press(&mut state, "esc");
     assert!(names(&state).len() > 3);
@@ -129,13 +128,13 @@ fn sums_since_a_mark_begin_there() {
     let mut state = measured();
     press(&mut state, "0");
     measure(&mut state, 6..=7);
-    let nginx = line_with(&state, "  nginx");
+    let nginx = line_with(&state, " nginx ");
     assert!(nginx.contains("26.0M"), "13,000,000 in each of two intervals: {nginx}");
     assert!(shown(&state)[3].contains("UP MARK"), "{}", shown(&state)[3]);
     press(&mut state, "m");
     assert!(shown(&state)[3].contains("UP/s"), "{}", shown(&state)[3]);
     press(&mut state, "m");
-    assert!(line_with(&state, "  nginx").contains("91.0M"), "in all seven");
+    assert!(line_with(&state, " nginx ").contains("91.0M"), "in all seven");
 }
 
 #[test]
@@ -151,9 +150,9 @@ fn any_column_sorts_and_an_order_can_be_held() {
     let heading = shown(&state)[3].clone();
     let column = u16::try_from(heading.find("DOWN/s").unwrap()).unwrap();
     update(&mut state, Event::Mouse { column, line: 3, wheel: None });
-    assert_eq!(names(&state)[0], "nginx");
+    assert_eq!(names(&state)[0], "postgres");
     press(&mut state, "o < <");
-    assert!(line_with(&state, "sorted by").contains("USER"), "a new order lets the held one go");
+    assert!(line_with(&state, "sorted by").contains("UNIT"), "a new order lets the held one go");
 }
 
 #[test]
@@ -215,7 +214,13 @@ fn a_tree_has_each_process_below_its_starter() {
     let mut state = measured();
     press(&mut state, "v");
     let lines = shown(&state);
-    let at = |text: &str| lines.iter().position(|line| line.contains(text)).unwrap_or_else(|| panic!("{lines:#?}"));
-    assert!(at(" systemd ") < at("   backup.sh") && at("   backup.sh") < at("     rsync"), "{lines:#?}");
-    assert!(at("       812") < at("       813"));
+    let indent = |name: &str| {
+        let line = lines.iter().skip(4).position(|line| line.contains(&format!(" {name} ")));
+        let line = line.unwrap_or_else(|| panic!("no {name} in {lines:#?}"));
+        (line, lines[line + 4].find(name))
+    };
+    let (systemd, backup, rsync) = (indent("systemd"), indent("backup.sh"), indent("rsync"));
+    assert!(systemd < backup && backup < rsync, "{lines:#?}");
+    assert!(systemd.1 < backup.1 && backup.1 < rsync.1, "{lines:#?}");
+    assert!(indent("812") < indent("813"), "they are side by side");
 }
