@@ -6,4 +6,4 @@ mod document;
 mod pressure;
 pub mod recorder;
 pub mod replay;
-mod slot;
+pub mod slot;

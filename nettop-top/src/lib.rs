@@ -27,6 +27,7 @@ mod views;
 pub use event::{Effect, Event, Move};
 pub use frame::Measured;
 pub use keys::{Key, Keymap};
+pub use save::text as save_text;
 pub use screen::draw;
 pub use state::{Options, State};
 pub use theme::{Colors, Theme};

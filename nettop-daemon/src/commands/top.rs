@@ -8,6 +8,8 @@ mod sockets;
 mod source;
 mod stream;
 mod terminal;
+#[cfg(test)]
+mod tests;
 
 use std::io::IsTerminal as _;
 

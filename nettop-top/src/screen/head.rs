@@ -53,12 +53,13 @@ fn draw_first(pen: &mut Pen<'_>, layout: &Layout) {
     };
     let every = format!("every {} s", seconds(frame.interval_ms));
     let parts = [safe(&frame.host), place.to_owned(), time.to_owned(), every, format!("Linux {}", safe(&frame.kernel))];
+    let name = if layout.head.width < 60 { " " } else { " nettopd  " };
     // What happens now and when comes before whose host it is.
-    let room = usize::from(layout.head.width).saturating_sub(right.width() + 12);
+    let room = usize::from(layout.head.width).saturating_sub(right.width() + name.len() + 1);
     let short = join(&[place.to_owned(), time.to_owned()], room);
     let long = join(&parts, room);
     let left = if long.contains(time) { long } else { short };
-    pen.line(layout.head, &format!(" nettopd  {left}"), Role::Heading);
+    pen.line(layout.head, &format!("{name}{left}"), Role::Heading);
     let x = layout.head.width.saturating_sub(u16::try_from(right.width()).unwrap_or(0));
     pen.put(x, layout.head.y, layout.head.width - x, &right, Role::Heading);
 }
@@ -106,10 +107,14 @@ fn draw_books(pen: &mut Pen<'_>, layout: &Layout, frame: &Frame) {
             share(side.unattributed, side)
         )
     };
+    let short = |name: &str, side: &Side| {
+        format!("{name} own {} nobody {}", share(side.owned, side), share(side.unattributed, side))
+    };
     let nobody = |name: &str, side: &Side| format!("{name} {} nobody", share(side.unattributed, side));
     let variants = [
         format!("{}   {}", whole("up", &books.tx), whole("down", &books.rx)),
         format!("{}  {}", shares("up", &books.tx), shares("down", &books.rx)),
+        format!("{}  {}", short("up", &books.tx), short("down", &books.rx)),
         format!("{}  {}", nobody("up", &books.tx), nobody("down", &books.rx)),
     ];
     let left = variants.iter().find(|text| text.width() <= room).map_or("", String::as_str);

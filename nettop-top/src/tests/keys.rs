@@ -224,3 +224,16 @@ fn a_tree_has_each_process_below_its_starter() {
     assert!(systemd.1 < backup.1 && backup.1 < rsync.1, "{lines:#?}");
     assert!(indent("812") < indent("813"), "they are side by side");
 }
+
+#[test]
+fn every_action_is_on_its_page_with_its_keys() {
+    let page = include_str!("../../../docs/top.md");
+    for known in &crate::actions::ACTIONS {
+        let keys: Vec<String> = known.keys.iter().map(|key| format!("`{key}`")).collect();
+        let line = format!("| {} | {} | `{}` |", keys.join(" "), known.explains, known.name);
+        assert!(page.contains(&line), "docs/top.md lacks {line}");
+    }
+    for view in &crate::views::VIEWS {
+        assert!(page.contains(&format!(" {} |", view.name)), "docs/top.md lacks {}", view.name);
+    }
+}

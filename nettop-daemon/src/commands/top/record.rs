@@ -95,7 +95,7 @@ fn answer(reader: &Reader, moves: &Receiver<Move>, events: &Sender<Event>) {
 }
 
 /// The slots up to where it goes, and what is to be said of it.
-fn go(reader: &Reader, to: Move, users: &mut Users) -> anyhow::Result<(Vec<Measured>, Option<String>)> {
+pub(super) fn go(reader: &Reader, to: Move, users: &mut Users) -> anyhow::Result<(Vec<Measured>, Option<String>)> {
     let (bucket, said) = match to {
         Move::To(at_ms) => {
             let at = at_ms.div_euclid(1000);
