@@ -26,9 +26,9 @@ pub enum Event {
     /// A typed time.
     Time(Result<i64, String>),
     Sockets(Result<Box<Document>, String>),
-    /// Of a command's events.
-    Line(String),
-    StreamEnded(String),
+    /// Of the events of the command with this number.
+    Line(u64, String),
+    StreamEnded(u64, String),
     /// How something that was asked for went.
     Done(String),
 }
@@ -49,6 +49,7 @@ pub enum Effect {
     Record(Move),
     /// Start `nettopd packets` or `connections` with these arguments.
     Stream {
+        number: u64,
         command: &'static str,
         args: Vec<String>,
     },

@@ -61,6 +61,8 @@ pub enum Typing {
 /// Events of a command, as lines.
 #[derive(Clone, Debug)]
 pub struct Stream {
+    /// What came of an earlier one is not this one's.
+    pub number: u64,
     pub title: String,
     pub lines: VecDeque<String>,
     /// Lines that came before those.
@@ -128,6 +130,8 @@ pub struct State {
     /// Whether a listing is under way.
     pub(crate) asks_sockets: bool,
     pub stream: Option<Stream>,
+    /// How many there were.
+    pub(crate) streams: u64,
 }
 
 impl State {
@@ -172,6 +176,7 @@ impl State {
             sockets: None,
             asks_sockets: false,
             stream: None,
+            streams: 0,
             options,
         }
     }

@@ -55,14 +55,14 @@ pub fn update(state: &mut State, event: Event) -> Vec<Effect> {
             table::renew(state);
             Vec::new()
         }
-        Event::Line(line) => {
-            if let Some(stream) = &mut state.stream {
+        Event::Line(number, line) => {
+            if let Some(stream) = state.stream.as_mut().filter(|stream| stream.number == number) {
                 stream.push(&line);
             }
             Vec::new()
         }
-        Event::StreamEnded(how) => {
-            if let Some(stream) = &mut state.stream {
+        Event::StreamEnded(number, how) => {
+            if let Some(stream) = state.stream.as_mut().filter(|stream| stream.number == number) {
                 stream.ended = Some(how);
             }
             Vec::new()

@@ -163,10 +163,12 @@ impl Top {
                         record.ask(to);
                     }
                 }
-                Effect::Stream { command, args } => match Stream::start(command, &args, self.sender.clone()) {
-                    Ok(stream) => self.stream = Some(stream),
-                    Err(error) => drop(update(&mut self.state, Event::StreamEnded(format!("{error:#}")))),
-                },
+                Effect::Stream { number, command, args } => {
+                    match Stream::start(number, command, &args, self.sender.clone()) {
+                        Ok(stream) => self.stream = Some(stream),
+                        Err(error) => drop(update(&mut self.state, Event::StreamEnded(number, format!("{error:#}")))),
+                    }
+                }
                 Effect::StopStream => self.stream = None,
                 Effect::Save { extension, text } => {
                     let how = files::save(extension, &text).unwrap_or_else(|error| format!("{error:#}"));

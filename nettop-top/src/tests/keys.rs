@@ -160,16 +160,18 @@ fn packets_and_connections_are_asked_for_by_process() {
     let mut state = measured();
     press(&mut state, "down down");
     let args: Vec<String> = ["--pid", "812", "--pid", "813"].map(Into::into).into();
-    assert_eq!(press(&mut state, "p"), [Effect::Stream { command: "packets", args: args.clone() }]);
-    update(&mut state, Event::Line("12:00 a\x1b[2Jb".into()));
+    assert_eq!(press(&mut state, "p"), [Effect::Stream { number: 1, command: "packets", args: args.clone() }]);
+    update(&mut state, Event::Line(1, "12:00 a\x1b[2Jb".into()));
+    update(&mut state, Event::Line(0, "of an earlier one".into()));
     assert!(line_with(&state, "12:00").contains("a?[2Jb"));
-    update(&mut state, Event::StreamEnded("it has ended".into()));
+    assert!(!shown(&state).join("\n").contains("of an earlier one"));
+    update(&mut state, Event::StreamEnded(1, "it has ended".into()));
     assert!(shown(&state).join("\n").contains("it has ended"));
     assert_eq!(press(&mut state, "esc"), [Effect::StopStream]);
-    assert_eq!(press(&mut state, "c"), [Effect::Stream { command: "connections", args }]);
+    assert_eq!(press(&mut state, "c"), [Effect::Stream { number: 2, command: "connections", args }]);
     press(&mut state, "esc 4 down");
     let args: Vec<String> = ["--interface", "eth0"].map(Into::into).into();
-    assert_eq!(press(&mut state, "p"), [Effect::Stream { command: "packets", args }]);
+    assert_eq!(press(&mut state, "p"), [Effect::Stream { number: 3, command: "packets", args }]);
 }
 
 #[test]

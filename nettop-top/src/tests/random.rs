@@ -108,7 +108,7 @@ proptest! {
                 Step::Recorded(number, name) => Event::Recorded(vec![named(number, &name), named(number + 1, &name)]),
                 Step::Resized(columns, lines) => Event::Resized(columns.max(1), lines.max(1)),
                 Step::Click(column, line) => Event::Mouse { column, line, wheel: None },
-                Step::Line(line) => Event::Line(line),
+                Step::Line(line) => Event::Line(1, line),
                 Step::Sockets(name) => {
                     let mut document = example::sockets();
                     document.sockets[0].local = name;

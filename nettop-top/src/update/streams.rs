@@ -77,6 +77,8 @@ pub(super) fn stream(state: &mut State, command: &'static str) -> Vec<Effect> {
         return Vec::new();
     }
     let title = format!("{command} of {}", title(&line, state));
-    state.stream = Some(Stream { title, lines: VecDeque::new(), gone: 0, ended: None });
-    vec![Effect::Stream { command, args }]
+    state.streams += 1;
+    let number = state.streams;
+    state.stream = Some(Stream { number, title, lines: VecDeque::new(), gone: 0, ended: None });
+    vec![Effect::Stream { number, command, args }]
 }

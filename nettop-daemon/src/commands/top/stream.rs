@@ -17,7 +17,7 @@ use tokio::sync::mpsc::Sender;
 const MAX_LINE_BYTES: u64 = 4096;
 
 /// Ended when dropped.
-pub struct Stream(Child);
+pub struct Stream(Option<Child>);
 
 impl Stream {
     /// Starts it. A slow screen costs it events, which it counts.
@@ -25,7 +25,7 @@ impl Stream {
     /// # Errors
     ///
     /// If it cannot be started.
-    pub fn start(command: &str, args: &[String], events: Sender<Event>) -> anyhow::Result<Self> {
+    pub fn start(number: u64, command: &str, args: &[String], events: Sender<Event>) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("cannot find the own program")?;
         let mut child = Command::new(program)
             .arg(command)
@@ -38,29 +38,30 @@ impl Stream {
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         if let Some(stdout) = stdout {
             let events = events.clone();
-            std::thread::spawn(move || read(stdout, &events));
+            std::thread::spawn(move || read(number, stdout, &events));
         }
         if let Some(stderr) = stderr {
             std::thread::spawn(move || {
-                read(stderr, &events);
-                let _ = events.blocking_send(Event::StreamEnded("it has ended; esc goes back".into()));
+                read(number, stderr, &events);
+                let _ = events.blocking_send(Event::StreamEnded(number, "it has ended; esc goes back".into()));
             });
         }
-        Ok(Self(child))
+        Ok(Self(Some(child)))
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        if let Ok(pid) = self.0.id().try_into() {
+        let Some(mut child) = self.0.take() else { return };
+        if let Ok(pid) = child.id().try_into() {
             let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
         }
-        // Its descriptors are closed: whatever it writes ends it as well.
-        let _ = self.0.wait();
+        // It detaches its hooks first: nobody waits for that.
+        std::thread::spawn(move || child.wait());
     }
 }
 
-fn read(output: impl Read, events: &Sender<Event>) {
+fn read(number: u64, output: impl Read, events: &Sender<Event>) {
     let mut output = BufReader::new(output);
     loop {
         let mut line = Vec::new();
@@ -69,7 +70,7 @@ fn read(output: impl Read, events: &Sender<Event>) {
             Ok(_) => {}
         }
         let line = String::from_utf8_lossy(&line).trim_end().to_owned();
-        if events.blocking_send(Event::Line(line)).is_err() {
+        if events.blocking_send(Event::Line(number, line)).is_err() {
             return;
         }
     }
