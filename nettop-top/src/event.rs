@@ -21,8 +21,8 @@ pub enum Event {
     Measured(Box<Measured>),
     /// Nothing more comes, for this reason; or none: it comes again.
     Lost(Option<String>),
-    /// A part of the record, the shown slot at its end.
-    Recorded(Vec<Measured>),
+    /// A part of the record, the shown slot at its end; or none, and why.
+    Recorded(Vec<Measured>, Option<String>),
     /// A typed time.
     Time(Result<i64, String>),
     Sockets(Result<Box<Document>, String>),

@@ -129,6 +129,9 @@ pub struct State {
     pub sockets: Option<Arc<Document>>,
     /// Whether a listing is under way.
     pub(crate) asks_sockets: bool,
+    /// Whether the record is asked, and the steps that wait for its answer.
+    pub(crate) asks_record: bool,
+    pub(crate) waiting_steps: i64,
     pub stream: Option<Stream>,
     /// How many there were.
     pub(crate) streams: u64,
@@ -175,6 +178,8 @@ impl State {
             has_mouse: true,
             sockets: None,
             asks_sockets: false,
+            asks_record: false,
+            waiting_steps: 0,
             stream: None,
             streams: 0,
             options,

@@ -37,10 +37,7 @@ pub fn update(state: &mut State, event: Event) -> Vec<Effect> {
             state.lost = why;
             Vec::new()
         }
-        Event::Recorded(measured) => {
-            on_recorded(state, measured);
-            Vec::new()
-        }
+        Event::Recorded(measured, said) => on_recorded(state, measured, said),
         Event::Time(Ok(at_ms)) => shown::go_to(state, at_ms),
         Event::Time(Err(why)) => {
             state.message = Some(why);
@@ -89,19 +86,26 @@ fn on_measured(state: &mut State, measured: Measured) -> Vec<Effect> {
     ask_sockets(state)
 }
 
-fn on_recorded(state: &mut State, measured: Vec<Measured>) {
-    state.record.clear();
+fn on_recorded(state: &mut State, measured: Vec<Measured>, said: Option<String>) -> Vec<Effect> {
+    state.asks_record = false;
+    if !measured.is_empty() {
+        state.record.clear();
+    }
     for measured in measured {
         let frame = Frame::new(measured, state.record.newest().map(|frame| &**frame), &mut state.interner);
         state.record.push(Arc::new(frame));
+        state.place = Place::Record;
     }
     state.interner.forget_unused();
-    if let Some(newest) = state.record.newest() {
-        state.shown = Some(Arc::clone(newest));
-        state.place = Place::Record;
-        state.message = None;
+    if state.place == Place::Record {
+        state.shown = state.record.newest().cloned();
         state.calm.forget();
         table::renew(state);
+    }
+    state.message = said;
+    match std::mem::take(&mut state.waiting_steps) {
+        0 => Vec::new(),
+        steps => shown::step(state, steps),
     }
 }
 

@@ -103,6 +103,11 @@ fn a_file_of_an_older_version_is_brought_up_to_date() {
         let of_devices = by_device();
         let rest = crate::Rest { unattributed_bytes: 14, ..crate::Rest::default() };
         assert_eq!(of_devices, [(13, Some(rest)), (12, Some(rest))], "version {version}");
+        let reader = Reader::open(&old).unwrap();
+        let recorded = reader.recorded(reader.buckets_until(BEGIN, 1).unwrap()[0], true).unwrap();
+        let of_devices_then = recorded.devices.iter().map(|(_, balance)| balance.tx.unattributed_bytes);
+        assert_eq!((recorded.rows.len(), of_devices_then.collect::<Vec<_>>()), (1, vec![7]), "version {version}");
+        drop(reader);
         let selected = Reader::open(&old).unwrap().answer(&while_lost()).unwrap().selected_ms;
         assert_eq!(selected, if version > 1 { 10_000 } else { 0 }, "version {version}");
         assert_eq!(Reader::open(&old).unwrap().last_boot("next").unwrap().unwrap().last, BEGIN + 80);

@@ -1,5 +1,7 @@
 //! The help of a view, over it: what it shows, what each column means, and every key.
 
+use unicode_width::UnicodeWidthStr as _;
+
 use super::pen::Pen;
 use crate::{
     actions::ACTIONS,
@@ -10,7 +12,10 @@ use crate::{
     theme::Role,
 };
 
-/// Its lines.
+/// What names take in front of explanations.
+const NAME_COLUMNS: usize = 17;
+
+/// Its lines, as wide as the screen.
 pub fn lines(state: &State) -> Vec<String> {
     let view = state.view();
     let mut lines = vec![view.explains.to_owned(), String::new()];
@@ -37,7 +42,29 @@ pub fn lines(state: &State) -> Vec<String> {
     lines.push("A filter is words that a line has, all of them; and, or, not, ( ), /regular expression/.".into());
     lines.push(format!("Of one field: {}", FIELDS.map(|(name, _)| format!("{name}:")).join(" ")));
     lines.push(format!("Of an amount, each second: {}", AMOUNTS.map(|(name, _)| format!("{name}>1M")).join(" ")));
-    lines
+    let columns = usize::from(state.size.0).saturating_sub(2);
+    lines.iter().flat_map(|line| wrap(line, columns)).collect()
+}
+
+/// As many lines as a line needs. Explanations go on below where they began.
+fn wrap(line: &str, columns: usize) -> Vec<String> {
+    let indent =
+        if line.get(NAME_COLUMNS - 1..NAME_COLUMNS) == Some(" ") && line.contains("  ") { NAME_COLUMNS } else { 0 };
+    let mut wrapped = Vec::new();
+    let mut rest = line.to_owned();
+    while rest.width() > columns {
+        let room = rest.char_indices().take_while(|(at, _)| rest[..*at].width() <= columns).last();
+        let room = room.map_or(rest.len(), |(at, _)| at);
+        let end = rest[..room].rfind(' ').filter(|end| *end > indent).unwrap_or(room);
+        if end <= indent {
+            break;
+        }
+        let after = rest[end..].trim_start().to_owned();
+        rest.truncate(end);
+        wrapped.push(std::mem::replace(&mut rest, " ".repeat(indent) + &after));
+    }
+    wrapped.push(rest);
+    wrapped
 }
 
 pub(super) fn draw(pen: &mut Pen<'_>, layout: &Layout, first: usize) {

@@ -109,12 +109,16 @@ fn what_is_not_in_memory_is_asked_of_the_record() {
     type_text(&mut state, "-2h");
     assert_eq!(press(&mut state, "enter"), [Effect::ReadTime("-2h".into())]);
     assert_eq!(update(&mut state, Event::Time(Ok(1000))), [Effect::Record(Move::To(1000))]);
-    update(&mut state, Event::Recorded(vec![example::measured(1), example::measured(2)]));
+    update(&mut state, Event::Recorded(vec![example::measured(1), example::measured(2)], None));
     assert_eq!(state.place, Place::Record);
     assert!(shown(&state)[0].contains("REPLAY  2026-11-18 22:10:10"), "{}", shown(&state)[0]);
     let shown_ms = example::measured(2).at_ms;
     assert_eq!(press(&mut state, "T"), [Effect::Record(Move::From(shown_ms, -1))]);
-    assert_eq!(press(&mut state, "t"), [Effect::Record(Move::From(shown_ms, 1))]);
+    assert_eq!(press(&mut state, "T T t T"), [], "the first is not answered");
+    let answer = Event::Recorded(vec![example::measured(1)], None);
+    assert_eq!(update(&mut state, answer), [Effect::Record(Move::From(example::measured(1).at_ms, -2))]);
+    update(&mut state, Event::Recorded(Vec::new(), Some("the record begins here".into())));
+    assert!(shown(&state).join("\n").contains("the record begins here"));
     press(&mut state, "6");
     assert!(shown(&state).join("\n").contains("sockets are not recorded"));
     press(&mut state, ".");

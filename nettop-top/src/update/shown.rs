@@ -75,7 +75,11 @@ fn show(state: &mut State, frame: Arc<Frame>) {
 pub(super) fn step(state: &mut State, steps: i64) -> Vec<Effect> {
     let Some(shown) = state.shown.clone() else { return Vec::new() };
     if state.place == Place::Record {
-        return vec![Effect::Record(Move::From(shown.at_ms, steps))];
+        if state.asks_record {
+            state.waiting_steps += steps;
+            return Vec::new();
+        }
+        return ask_record(state, Move::From(shown.at_ms, steps));
     }
     let steps = isize::try_from(steps).unwrap_or(0);
     match state.live.step(shown.at_ms, steps).cloned() {
@@ -112,10 +116,17 @@ pub(super) fn go_to(state: &mut State, at_ms: i64) -> Vec<Effect> {
             show(state, frame);
             Vec::new()
         }
-        None if state.options.has_record => vec![Effect::Record(Move::To(at_ms))],
+        None if state.options.has_record => ask_record(state, Move::To(at_ms)),
         None => {
             state.message = Some(older(state));
             Vec::new()
         }
     }
+}
+
+/// Steps that are asked for meanwhile wait.
+fn ask_record(state: &mut State, to: Move) -> Vec<Effect> {
+    state.asks_record = true;
+    state.waiting_steps = 0;
+    vec![Effect::Record(to)]
 }

@@ -34,7 +34,10 @@ pub fn keymap(named: Option<&Path>) -> Result<Keymap, Fault> {
     let Some(file) = named.map(ToOwned::to_owned).or_else(own_file) else { return Ok(Keymap::default()) };
     match fs::read_to_string(&file) {
         Ok(text) => parse(&text, &file),
-        Err(error) if named.is_none() && error.kind() == ErrorKind::NotFound => Ok(Keymap::default()),
+        // HOME may still be the one of who became this user.
+        Err(error) if named.is_none() && matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
+            Ok(Keymap::default())
+        }
         Err(error) => Err(Fault::Unreadable { file, error }),
     }
 }

@@ -55,7 +55,7 @@ impl Record {
 
     /// Asks for a part of it.
     pub fn ask(&self, to: Move) {
-        // Whoever holds a key down gets as many as are read.
+        // The screen asks again only once this is answered, but for other times.
         let _ = self.0.try_send(to);
     }
 }
@@ -80,14 +80,9 @@ pub fn time(text: &str) -> Result<i64, String> {
 fn answer(reader: &Reader, moves: &Receiver<Move>, events: &Sender<Event>) {
     let mut users = Users::with_timeout(users::DOCUMENT_TIMEOUT);
     while let Ok(to) = moves.recv() {
-        let found = go(reader, to, &mut users);
-        let sent = match found {
-            Ok((frames, said)) => {
-                let sent = if frames.is_empty() { Ok(()) } else { events.blocking_send(Event::Recorded(frames)) };
-                sent.and(said.map_or(Ok(()), |said| events.blocking_send(Event::Done(said))))
-            }
-            Err(error) => events.blocking_send(Event::Done(format!("cannot read the record: {error:#}"))),
-        };
+        let (frames, said) = go(reader, to, &mut users)
+            .unwrap_or_else(|error| (Vec::new(), Some(format!("cannot read the record: {error:#}"))));
+        let sent = events.blocking_send(Event::Recorded(frames, said));
         if sent.is_err() {
             return;
         }

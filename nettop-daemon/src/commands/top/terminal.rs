@@ -65,7 +65,9 @@ impl Screen {
     ///
     /// If the terminal is gone.
     pub fn clear(&mut self) -> anyhow::Result<()> {
-        self.terminal.clear().context("cannot write to the terminal")
+        // `Terminal::clear` asks the terminal where its cursor is, and the answer would be read as keys.
+        let size = self.terminal.size().context("cannot find out how large the terminal is")?;
+        self.terminal.resize(size.into()).context("cannot write to the terminal")
     }
 
     /// # Errors

@@ -152,7 +152,7 @@ fn live_followed_and_replayed_intervals_give_the_same_screens() {
     let last_ms = (BEGIN + SLOTS * SLOT_S - 1) * 1000;
     let (frames, said) = record::go(&reader, Move::To(last_ms), &mut users).unwrap();
     assert_eq!((frames.len(), said), (20, None));
-    update(&mut replayed, Event::Recorded(frames));
+    update(&mut replayed, Event::Recorded(frames, None));
     let shown = screens(live);
     assert!(shown[0].contains("nginx") && shown[0].contains("!loss rows_full 1"), "{}", shown[0]);
     assert!(shown[4].contains("SOCKET_RCVBUFF"), "{}", shown[4]);
