@@ -19,8 +19,8 @@ pub enum Event {
     Filter(String),
     /// The next interval.
     Measured(Box<Measured>),
-    /// Nothing more comes, for this reason; or none: it comes again.
-    Lost(Option<String>),
+    /// Nothing more comes, for this reason, until something does.
+    Lost(String),
     /// A part of the record, the shown slot at its end; or none, and why.
     Recorded(Vec<Measured>, Option<String>),
     /// A typed time.

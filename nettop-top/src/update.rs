@@ -34,7 +34,7 @@ pub fn update(state: &mut State, event: Event) -> Vec<Effect> {
         }
         Event::Measured(measured) => on_measured(state, *measured),
         Event::Lost(why) => {
-            state.lost = why;
+            state.lost = Some(why);
             Vec::new()
         }
         Event::Recorded(measured, said) => on_recorded(state, measured, said),

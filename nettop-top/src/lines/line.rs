@@ -97,7 +97,8 @@ pub fn series(input: &Input<'_>, most: usize, is_asked: impl Fn(&Who) -> bool) -
     let frames = input.keep.until(input.frame.at_ms, most);
     let of_frame = |frame: &Arc<Frame>| {
         let mut sum = [0, 0];
-        for row in &frame.rows {
+        let is_busy = |row: &&Row| row.interval.tx.bytes + row.interval.rx.bytes > 0;
+        for row in frame.rows.iter().filter(is_busy) {
             if *known.entry(Arc::as_ptr(&row.who)).or_insert_with(|| is_asked(&row.who)) {
                 sum[0] += per_second(row.interval.tx.bytes, frame.interval_ms);
                 sum[1] += per_second(row.interval.rx.bytes, frame.interval_ms);

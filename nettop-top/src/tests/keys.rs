@@ -197,7 +197,7 @@ fn a_screen_is_saved_as_it_is_shown_and_a_view_with_all_its_lines() {
 #[test]
 fn a_lost_daemon_is_said_until_it_is_heard_again() {
     let mut state = measured();
-    update(&mut state, Event::Lost(Some("the daemon is no longer heard".into())));
+    update(&mut state, Event::Lost("the daemon is no longer heard".into()));
     assert!(shown(&state)[0].contains("!LOST"), "{}", shown(&state)[0]);
     assert!(shown(&state).join("\n").contains("the daemon is no longer heard"));
     measure(&mut state, [6]);

@@ -51,7 +51,7 @@ pub(super) fn pause(state: &mut State) -> Vec<Effect> {
 
 pub(super) fn now(state: &mut State) -> Vec<Effect> {
     if !state.options.has_live {
-        state.message = Some("nothing is measured now; end, and run nettopd top without --file".into());
+        state.message = Some("nothing is measured now: --file shows a record alone, or no daemon answers".into());
         return Vec::new();
     }
     state.place = Place::Newest;

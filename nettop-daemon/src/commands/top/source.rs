@@ -95,12 +95,12 @@ fn run(global: &Global, args: &TopArgs, socket: Option<PathBuf>, sender: &Sender
                 let text = format!("!nothing is measured any more: {error:#}");
                 if let Err(error) = begun.try_send(Err(error)) {
                     tracing::debug!("measuring ended: {error}");
-                    let _ = sender.blocking_send(Event::Lost(Some(text)));
+                    let _ = sender.blocking_send(Event::Lost(text));
                 }
                 return;
             }
         };
-        if sender.blocking_send(Event::Lost(Some(why))).is_err() {
+        if sender.blocking_send(Event::Lost(why)).is_err() {
             return;
         }
         std::thread::sleep(ASK_AGAIN);
