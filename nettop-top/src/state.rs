@@ -94,7 +94,7 @@ pub struct State {
     pub place: Place,
     /// Why nothing more is measured, if so.
     pub lost: Option<String>,
-    /// Place in [`VIEWS`].
+    /// Place among the views.
     pub view: usize,
     pub scope: Vec<Crumb>,
     pub filter: Filter,

@@ -117,6 +117,11 @@ impl Output {
         )
     }
 
+    /// Whether it is the table of rows.
+    pub const fn is_table(self) -> bool {
+        matches!(self, Self::Report { format: Format::Table, .. })
+    }
+
     /// Whether lines leave out what the reader knows from those before.
     pub const fn leaves_out_known(self) -> bool {
         matches!(self, Self::Report { format: Format::Ndjson, whole: false, .. })

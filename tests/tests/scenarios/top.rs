@@ -291,3 +291,15 @@ fn what_cannot_be_shown_is_refused_in_one_line() {
     refused("xterm", &["--file", missing.to_str().unwrap()], 1, "there is no history");
     refused("xterm", &["--at", "later"], 2, "'later' is no time");
 }
+
+#[test]
+fn a_table_on_a_terminal_names_the_full_screen_view_once() {
+    let mut command = nettopd_command();
+    command.args(["--no-history", "0.2", "2"]);
+    let mut screen = Screen::start(command, 100, 200);
+    screen.wait_for_text("loss: none");
+    assert!(screen.wait().success());
+    let named = screen.lines().iter().filter(|line| line.contains("nettopd top")).count();
+    assert_eq!(named, 1, "{:?}", screen.lines());
+    screen.assert_restored();
+}
