@@ -303,3 +303,21 @@ fn a_table_on_a_terminal_names_the_full_screen_view_once() {
     assert_eq!(named, 1, "{:?}", screen.lines());
     screen.assert_restored();
 }
+
+#[test]
+fn older_terminals_get_what_they_can_show() {
+    for (name, value) in [("TERM", "vt100"), ("TERM", "linux"), ("LC_ALL", "C")] {
+        let mut command = nettopd_command();
+        command.args(["top", "0.2"]).env(name, value);
+        let mut screen = Screen::start(command, 100, 30);
+        screen.wait_for("the first interval", |lines| {
+            lines
+                .first()?
+                .contains("every 0.2 s")
+                .then(|| assert!(lines.iter().all(|line| line.is_ascii()), "{lines:?}"))
+        });
+        screen.press("q");
+        assert!(screen.wait().success(), "{name} {value}");
+        screen.assert_restored();
+    }
+}
