@@ -33,8 +33,10 @@ use crate::{
     sys::{runtime, stdout},
 };
 
-/// Events that wait to be shown. Whoever has more waits, or counts what is left out.
+/// Keys, answers and lines that wait to be shown. Whoever has more waits.
 const MAX_WAITING: usize = 64;
+/// Intervals that wait, each of any size. More are left out, and counted.
+const MAX_INTERVALS_WAITING: usize = 2;
 
 /// Shows it until it is ended.
 ///
@@ -58,9 +60,10 @@ pub fn run(global: &Global, args: &TopArgs) -> anyhow::Result<()> {
     let keymap = files::keymap(args.keys.as_deref())?;
     let filter = args.filter.clone().unwrap_or_default();
     let at_ms = args.at.as_deref().map(record::time).transpose().map_err(Usage::new)?;
-    let (sender, mut events) = channel(MAX_WAITING);
+    let (sender, events) = channel(MAX_WAITING);
+    let (into_intervals, intervals) = channel(MAX_INTERVALS_WAITING);
     let record = Record::open(args, sender.clone())?;
-    let source = Source::start(global, args, sender.clone())?;
+    let source = Source::start(global, args, into_intervals)?;
     let options = Options {
         is_ascii: args.ascii || !has_unicode(&term),
         theme: theme(args, &term),
@@ -82,7 +85,7 @@ pub fn run(global: &Global, args: &TopArgs) -> anyhow::Result<()> {
             let now_ms = nettop_history::unix_now_s() * 1000;
             top.do_all(vec![Effect::Record(nettop_top::Move::To(at_ms.unwrap_or(now_ms)))])?;
         }
-        let ended = top.go(&mut events).await;
+        let ended = top.go(events, intervals).await;
         let Top { screen, left, .. } = top;
         drop(screen);
         ended?;
@@ -107,7 +110,7 @@ struct Top {
 
 impl Top {
     /// Until the end. Nothing is drawn unless something happened.
-    async fn go(&mut self, events: &mut Receiver<Event>) -> anyhow::Result<()> {
+    async fn go(&mut self, mut events: Receiver<Event>, mut intervals: Receiver<Event>) -> anyhow::Result<()> {
         let mut signals = Signals::watch()?;
         loop {
             self.screen.draw(&self.state)?;
@@ -116,6 +119,8 @@ impl Top {
                     Some(event) => self.take(event)?,
                     None => true,
                 },
+                // None comes where nothing is measured.
+                Some(event) = intervals.recv() => self.take(event)?,
                 asked = signals.next() => match asked {
                     Asked::End => true,
                     Asked::Stop => {
@@ -133,7 +138,7 @@ impl Top {
             }
             // What came meanwhile is shown at once.
             for _ in 0..MAX_WAITING {
-                let Ok(event) = events.try_recv() else { break };
+                let Ok(event) = events.try_recv().or_else(|_| intervals.try_recv()) else { break };
                 if self.take(event)? {
                     return Ok(());
                 }
