@@ -28,7 +28,10 @@ fn names(state: &State) -> Vec<String> {
 #[test]
 fn the_books_are_on_the_second_line_and_add_up() {
     let mut state = state((160, 30));
-    measure(&mut state, [1]);
+    let mut measured = example::measured(1);
+    // Loopback is in none of the sums.
+    measured.snapshot.devices[1].interval.tx.attributed_bytes = 900_000_000;
+    update(&mut state, Event::Measured(Box::new(measured)));
     let books = line_with(&state, "owned");
     // 15,060,000 of processes and 205,000 of the kernel in 5 s.
     assert!(books.contains("up 3.0M = 3.0M owned + 41.0k kernel + 0 forwarded + 0 nobody"), "{books}");

@@ -77,6 +77,10 @@ fn a_plain_terminal_gets_ascii() {
     let lines = shown(&state);
     assert!(lines.iter().all(|line| line.is_ascii()), "{}", lines.join("\n"));
     hold("ascii-140x40", &(lines.join("\n") + "\n"));
+    let mut named = example::measured(6);
+    named.snapshot.rows[0].exe = Some("/usr/bin/größe".into());
+    update(&mut state, Event::Measured(Box::new(named)));
+    assert!(shown(&state).iter().all(|line| line.is_ascii()) && shown(&state).join("").contains("gr??e"));
 }
 
 #[test]
