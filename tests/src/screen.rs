@@ -6,7 +6,7 @@ use std::{
     os::{fd::AsFd as _, unix::process::CommandExt as _},
     process::{Child, Command, ExitStatus},
     sync::{Arc, Condvar, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -147,8 +147,17 @@ impl Screen {
     }
 
     /// Waits for the program's end.
+    #[track_caller]
     pub fn wait(&mut self) -> ExitStatus {
-        self.child.wait().unwrap()
+        // A bound for what hangs.
+        let deadline = Instant::now() + Duration::from_secs(amount(30, 120));
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "it does not end:\n{}", self.lines().join("\n"));
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 
