@@ -6,7 +6,7 @@ use rusqlite::{OptionalExtension as _, Row, params};
 use super::{names::Ancestors, reader::Reader};
 use crate::{
     plan::Resolution,
-    slot::{Counters, Device, DeviceBalance, DirectionBalance, DropKind, Dropped, Who},
+    slot::{Counters, Device, DeviceBalance, DirectionBalance, DropKind, Dropped, Login, Who},
 };
 
 /// A recorded slot, minute or hour, by the finest that is kept of its time.
@@ -42,11 +42,12 @@ pub struct Recorded {
 /// Of a process, its program, device and container; as [`read_who`] expects them.
 const WHO: &str =
     "d.netns, d.netns_cookie, d.ifindex, d.name, p.pid, p.start_time_ns, p.uid, g.comm, g.exe, g.script, g.unit,
-     g.cgroup, g.container, p.parent, c.name, c.image, c.runtime, c.pod, c.pod_container, c.workload";
-const WHO_COLUMNS: usize = 20;
+     g.cgroup, g.container, p.parent, c.name, c.image, c.runtime, c.pod, c.pod_container, c.workload,
+     l.login_uid, l.session, l.session_start_time_ns, l.session_comm, l.arguments";
+const WHO_COLUMNS: usize = 25;
 const JOINS: &str =
     "JOIN process p ON p.id = s.process JOIN program g ON g.id = p.program JOIN device d ON d.id = p.device
-     LEFT JOIN container c ON c.id = g.container";
+     LEFT JOIN container c ON c.id = g.container LEFT JOIN login l ON l.process = p.id";
 
 impl Reader {
     /// The last `most` buckets that begin at this time or before it, the oldest first.
@@ -113,7 +114,7 @@ impl Reader {
             host,
             kernel,
             boot_id,
-            measured_ms: measured_ms.unwrap_or(0).cast_unsigned(),
+            measured_ms: measured_ms.unwrap_or(0).max(0).unsigned_abs(),
             rows: self.rows_of(bucket, with_ancestors)?,
             devices: self.devices_of(bucket)?,
             drops: self.drops_of(bucket)?,
@@ -138,7 +139,7 @@ impl Reader {
             if let Some(ancestors) = &mut ancestors {
                 who.parents = ancestors.read(row.get(13)?)?;
             }
-            let number = |at: usize| Ok::<_, rusqlite::Error>(row.get::<_, i64>(WHO_COLUMNS + at)?.cast_unsigned());
+            let number = |at: usize| amount(row, WHO_COLUMNS + at);
             let counters = Counters {
                 tx_bytes: number(0)?,
                 rx_bytes: number(1)?,
@@ -205,7 +206,7 @@ impl Reader {
                 location: row.get(WHO_COLUMNS + 2)?,
                 protocol: row.get(WHO_COLUMNS + 3)?,
             };
-            let number = |at: usize| Ok::<_, rusqlite::Error>(row.get::<_, i64>(WHO_COLUMNS + at)?.cast_unsigned());
+            let number = |at: usize| amount(row, WHO_COLUMNS + at);
             Ok((kind, read_who(row)?.0, Dropped { packets: number(4)?, bytes: number(5)? }))
         })?;
         Ok(found.collect::<Result<_, _>>()?)
@@ -217,10 +218,15 @@ impl Reader {
             "SELECT cause, sum(count) FROM loss WHERE ts >= ?1 AND ts < ?2 AND cause <> 'namespaces_unread'
                  GROUP BY cause ORDER BY cause",
         )?;
-        let read = |row: &Row<'_>| Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned()));
+        let read = |row: &Row<'_>| Ok((row.get(0)?, amount(row, 1)?));
         let losses = statement.query_map([bucket.ts, bucket.end()], read)?;
         Ok(losses.collect::<Result<_, _>>()?)
     }
+}
+
+/// None below nothing, whoever wrote the file.
+fn amount(row: &Row<'_>, at: usize) -> rusqlite::Result<u64> {
+    Ok(row.get::<_, i64>(at)?.max(0).unsigned_abs())
 }
 
 /// Without ancestors.
@@ -237,6 +243,13 @@ fn read_who(row: &Row<'_>) -> rusqlite::Result<(Who, ContainerNames)> {
         cgroup: row.get(11)?,
         container: row.get(12)?,
         parents: Vec::new(),
+        login: Login {
+            login_uid: row.get(20)?,
+            session: row.get(21)?,
+            session_start_time_ns: row.get::<_, Option<i64>>(22)?.map(i64::cast_unsigned),
+            session_comm: row.get(23)?,
+            arguments: row.get(24)?,
+        },
         device,
     };
     let container = ContainerNames {
@@ -251,7 +264,7 @@ fn read_who(row: &Row<'_>) -> rusqlite::Result<(Who, ContainerNames)> {
 }
 
 fn read_side(row: &Row<'_>, first: usize) -> rusqlite::Result<DirectionBalance> {
-    let number = |at: usize| Ok::<_, rusqlite::Error>(row.get::<_, i64>(first + at)?.cast_unsigned());
+    let number = |at: usize| amount(row, first + at);
     Ok(DirectionBalance {
         bytes: number(0)?,
         packets: number(1)?,

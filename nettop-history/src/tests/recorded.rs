@@ -71,3 +71,17 @@ fn older_times_are_in_minutes_and_no_time_is_in_two_buckets() {
         "nothing is missing, and nothing twice"
     );
 }
+
+#[test]
+fn amounts_of_a_file_that_was_changed_are_not_below_nothing() {
+    let folder = folder();
+    let path = file(&folder);
+    open(&path).write(&[slot(BEGIN, &[(1, 100)])]).unwrap();
+    let changed = rusqlite::Connection::open(&path).unwrap();
+    changed.execute_batch("UPDATE sample_10s SET tx_bytes = -1; UPDATE device_10s SET rx_attributed = -2").unwrap();
+    let reader = Reader::open(&path).unwrap();
+    let [bucket] = reader.buckets_from(0, 9).unwrap()[..] else { panic!() };
+    let recorded = reader.recorded(bucket, false).unwrap();
+    assert_eq!((recorded.rows[0].2.tx_bytes, recorded.rows[0].2.rx_bytes), (0, 300));
+    assert_eq!(recorded.devices[0].1.rx.attributed_bytes, 0);
+}
