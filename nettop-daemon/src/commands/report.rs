@@ -1,9 +1,6 @@
 //! `nettopd` and `nettopd drops`: reports of each interval, the daemon's or measured here, until stopped.
 
-use std::{
-    io::IsTerminal as _,
-    time::{Duration, Instant as Moment},
-};
+use std::time::{Duration, Instant as Moment};
 
 use anyhow::{Context as _, bail};
 use nettop_kernel::Kernel;
@@ -24,7 +21,6 @@ use crate::{
     sys::{
         allocator, clock, runtime,
         signals::{Signals, let_signals_end},
-        stderr,
     },
 };
 
@@ -34,9 +30,6 @@ use crate::{
 ///
 /// [`crate::error::Usage`] for an unknown user, [`nettop_kernel::Refusal`] for what the kernel lacks or forbids.
 pub fn run(global: &Global, reports: &Reports) -> anyhow::Result<()> {
-    if reports.output.is_table() && std::io::stdout().is_terminal() {
-        stderr::print("'nettopd top' shows this on the whole screen");
-    }
     let target = client::target::reports(reports).filter(|_| !global.has_own_hooks());
     let socket = client::socket(global).filter(|_| target.is_some());
     let (socket, target) = (socket.as_deref(), target.unwrap_or_default());

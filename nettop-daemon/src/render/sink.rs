@@ -1,6 +1,9 @@
 //! Reports on their way to standard output: a slow reader costs reports, never a reading.
 
-use std::time::Instant;
+use std::{
+    io::{IsTerminal as _, stderr as error_output, stdout as output_stream},
+    time::Instant,
+};
 
 use nettop_model::{Known, Snapshot};
 
@@ -23,6 +26,8 @@ pub struct Sink {
     output: Output,
     writer: Writer,
     first: bool,
+    /// Whether somebody who sees the first table is told of the full-screen view.
+    names_top: bool,
     /// What the reader knows from the reports before.
     known: Known,
     /// Reports that were queued.
@@ -38,6 +43,7 @@ impl Sink {
             output,
             writer: Writer::start(MAX_QUEUED_REPORTS),
             first: true,
+            names_top: output.is_table() && output_stream().is_terminal() && error_output().is_terminal(),
             known: Known::default(),
             queued: 0,
             skipped: 0,
@@ -57,6 +63,9 @@ impl Sink {
             return Ok(());
         }
         let report = self.encode(snapshot)?;
+        if std::mem::take(&mut self.names_top) {
+            stderr::print("'nettopd top' shows this on the whole screen");
+        }
         let has_room = waiting == 0 || waiting + report.len() <= MAX_QUEUED_BYTES;
         if has_room && self.writer.try_put(Chunk { bytes: report, events: 1 }) {
             self.first = false;
