@@ -40,6 +40,11 @@ impl Class {
             Self::Lifecycle => "lifecycle",
         }
     }
+
+    /// Whether a packet of the traffic itself did not arrive.
+    pub const fn is_lost(self) -> bool {
+        !matches!(self, Self::Lifecycle | Self::Capture)
+    }
 }
 
 /// Packets dropped at one place, for one reason, of one owner, on one device.

@@ -36,20 +36,20 @@ impl Side {
 
     /// All that is explained or not: what the first line shows.
     pub const fn bytes(&self) -> u64 {
-        self.owned + self.kernel + self.forwarded + self.unattributed
+        self.owned.saturating_add(self.kernel).saturating_add(self.forwarded).saturating_add(self.unattributed)
     }
 
     /// Whether more than a twentieth is nobody's.
     pub const fn is_doubtful(&self) -> bool {
-        self.unattributed * 20 > self.bytes()
+        self.unattributed > self.bytes() / 20
     }
 
     const fn add(&mut self, more: &Self) {
-        self.owned += more.owned;
-        self.kernel += more.kernel;
-        self.forwarded += more.forwarded;
-        self.unattributed += more.unattributed;
-        self.undecided += more.undecided;
+        self.owned = self.owned.saturating_add(more.owned);
+        self.kernel = self.kernel.saturating_add(more.kernel);
+        self.forwarded = self.forwarded.saturating_add(more.forwarded);
+        self.unattributed = self.unattributed.saturating_add(more.unattributed);
+        self.undecided = self.undecided.saturating_add(more.undecided);
     }
 }
 

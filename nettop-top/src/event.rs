@@ -21,8 +21,8 @@ pub enum Event {
     Measured(Box<Measured>),
     /// Nothing more comes, for this reason, until something does.
     Lost(String),
-    /// A part of the record, the shown slot at its end; or none, and why.
-    Recorded(Vec<Measured>, Option<String>),
+    /// The answer to the question of the record with this number: a part of it, the shown slot at its end; or none, and why.
+    Recorded(u64, Vec<Measured>, Option<String>),
     /// A typed time.
     Time(Result<i64, String>),
     Sockets(Result<Box<Document>, String>),
@@ -46,7 +46,11 @@ pub enum Effect {
     },
     /// Find out which time is meant.
     ReadTime(String),
-    Record(Move),
+    /// Ask the record. Only the answer to the last question counts.
+    Record {
+        number: u64,
+        to: Move,
+    },
     /// Start `nettopd packets` or `connections` with these arguments.
     Stream {
         number: u64,
@@ -71,4 +75,6 @@ pub enum Move {
     To(i64),
     /// The one so many from the one that ended then.
     From(i64, i64),
+    /// The one so many minutes from the one that ended then; at least the next, however long they are.
+    Minutes(i64, i64),
 }

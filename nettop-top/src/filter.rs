@@ -38,6 +38,15 @@ impl Filter {
     }
 }
 
+/// Whether a text is a filter.
+///
+/// # Errors
+///
+/// As [`Filter::parse`].
+pub fn check(text: &str) -> Result<(), String> {
+    Filter::parse(text).map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use nettop_model::{
     ContainerNames, Snapshot,
-    drops::{Class, DropReport, TcpReport},
+    drops::{DropReport, TcpReport},
     snapshot::{Count, DeviceReport, Loss, Parent, RowReport, Traffic},
 };
 
@@ -71,7 +71,10 @@ pub struct Frame {
     pub tcp: Vec<TcpReport>,
     /// Packets dropped in the interval: without those of which nothing was lost.
     pub dropped: u64,
-    pub loss: Loss,
+    /// What was lost in the interval, by cause; and the hooks that are missing in it.
+    pub losses: Vec<(&'static str, u64)>,
+    /// Since counting began.
+    pub loss_before: Loss,
     /// About how much memory it takes that no other frame shares.
     pub bytes: usize,
 }
@@ -154,8 +157,21 @@ impl Who {
 }
 
 impl Frame {
-    /// The frame of a snapshot. What had ended in the frame before and is gone from this one stays for a minute.
-    pub fn new(measured: Measured, before: Option<&Self>, interner: &mut Interner) -> Self {
+    /// The frame of a snapshot whose losses are since counting began: it has those since the frame before.
+    pub fn live(measured: Measured, before: Option<&Self>, interner: &mut Interner) -> Self {
+        let since = &measured.snapshot.accounting_since;
+        let known = before.filter(|before| before.accounting_since == *since).map(|before| before.loss_before);
+        let known = known.unwrap_or(measured.snapshot.loss);
+        Self::new(measured, before, known, interner)
+    }
+
+    /// The frame of a recorded slot, whose losses are its own.
+    pub fn recorded(measured: Measured, before: Option<&Self>, interner: &mut Interner) -> Self {
+        Self::new(measured, before, Loss::default(), interner)
+    }
+
+    /// What had ended in the frame before and is gone from this one stays for a minute.
+    fn new(measured: Measured, before: Option<&Self>, known: Loss, interner: &mut Interner) -> Self {
         let Measured { snapshot, at_ms, local_time } = measured;
         let mut bytes = size_of::<Self>();
         let mut rows = Vec::with_capacity(snapshot.rows.len());
@@ -172,8 +188,9 @@ impl Frame {
             + snapshot.devices.len() * (size_of::<DeviceReport>() + 64)
             + snapshot.drops.iter().map(|drop| size_of::<DropReport>() + of_texts(drop)).sum::<usize>()
             + snapshot.tcp.len() * (size_of::<TcpReport>() + 64);
-        let lost = snapshot.drops.iter().filter(|drop| !matches!(drop.class, Class::Lifecycle | Class::Capture));
-        let dropped = lost.map(|drop| drop.interval.packets).sum::<u64>() + snapshot.other_drops.interval.packets;
+        let lost = snapshot.drops.iter().filter(|drop| drop.class.is_lost());
+        let dropped =
+            lost.map(|drop| drop.interval.packets).fold(snapshot.other_drops.interval.packets, u64::saturating_add);
         Self {
             host: snapshot.host,
             kernel: snapshot.kernel,
@@ -186,15 +203,19 @@ impl Frame {
             drops: snapshot.drops,
             tcp: snapshot.tcp,
             dropped,
-            loss: snapshot.loss,
+            losses: losses(&snapshot.loss, &known),
+            loss_before: snapshot.loss,
             bytes,
         }
     }
+}
 
-    /// What was lost, by cause.
-    pub fn losses(&self) -> Vec<(&'static str, u64)> {
-        self.loss.entries().into_iter().filter(|(_, count)| *count > 0).collect()
-    }
+/// What was lost since then, by cause. Hooks that are missing are so all the time.
+fn losses(loss: &Loss, known: &Loss) -> Vec<(&'static str, u64)> {
+    let since = |((cause, count), (_, before)): ((&'static str, u64), (_, u64))| {
+        (cause, if cause == "hooks_missing" { count } else { count.saturating_sub(before) })
+    };
+    loss.entries().into_iter().zip(known.entries()).map(since).filter(|(_, count)| *count > 0).collect()
 }
 
 /// Rows that had ended before and are not reported any more: with what they moved in all, and nothing of this interval.

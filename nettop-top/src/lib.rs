@@ -9,6 +9,7 @@ mod editor;
 mod event;
 mod filter;
 mod frame;
+mod graphs;
 mod keep;
 mod keys;
 mod layout;
@@ -25,6 +26,7 @@ mod update;
 mod views;
 
 pub use event::{Effect, Event, Move};
+pub use filter::check as check_filter;
 pub use frame::Measured;
 pub use keys::{Key, Keymap};
 pub use save::text as save_text;

@@ -8,8 +8,11 @@ use crate::{
     screen,
     state::State,
     text::base_name,
-    views::What,
+    views::{Kind, What},
 };
+
+/// Of the view's document.
+const SCHEMA: &str = "nettop.top/1";
 
 /// Exactly what is shown, line by line, without blanks at the ends.
 pub fn text(state: &State) -> String {
@@ -39,7 +42,7 @@ pub fn lines_of(buffer: &Buffer) -> Vec<String> {
     (area.top()..area.bottom()).map(line).collect()
 }
 
-/// All lines of the view, those below the screen's edge too: amounts as integers of bytes, or bytes each second.
+/// All lines of the view, those below the screen's edge too: amounts as integers, of what `amounts` says.
 pub fn json(state: &State) -> String {
     let view = state.view();
     let name = |what: What| format!("{what:?}").chars().fold(String::new(), snake);
@@ -49,7 +52,7 @@ pub fn json(state: &State) -> String {
             let value = match value {
                 Value::None => Json::Null,
                 Value::Text(text) => json!(text),
-                Value::Number(number) | Value::Bytes(number) => json!(number),
+                Value::Number(number) | Value::Bytes(number) | Value::Id(number) => json!(number),
                 Value::Trend(trend) => json!(trend),
             };
             row.insert(name(column.what), value);
@@ -58,12 +61,18 @@ pub fn json(state: &State) -> String {
         Json::Object(row)
     });
     let frame = state.shown.as_deref();
-    let amounts = match state.shown_amounts() {
-        Amounts::Rate => "bytes_per_s",
-        Amounts::Sum => "bytes",
-        Amounts::SinceMark => "bytes_since_mark",
+    let amounts = match (view.kind, state.shown_amounts()) {
+        // Of sockets nothing is added up.
+        (Kind::Sockets, _) => None,
+        (Kind::Drops, Amounts::Rate) => Some("packets_per_s"),
+        (Kind::Drops, Amounts::Sum | Amounts::SinceMark) => Some("packets"),
+        (Kind::Device, Amounts::SinceMark) => Some("bytes"),
+        (_, Amounts::Rate) => Some("bytes_per_s"),
+        (_, Amounts::Sum) => Some("bytes"),
+        (_, Amounts::SinceMark) => Some("bytes_since_mark"),
     };
     let document = json!({
+        "schema": SCHEMA,
         "view": base_name(view.name).to_lowercase(),
         "host": frame.map(|frame| &frame.host),
         "time": frame.map(|frame| &frame.local_time),

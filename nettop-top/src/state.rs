@@ -11,6 +11,7 @@ use crate::{
     editor::{Earlier, Editor},
     filter::Filter,
     frame::{Frame, Interner, Key},
+    graphs::Graphs,
     keep::{Keep, MAX_BYTES},
     keys::Keymap,
     lines::{Amounts, Crumb, Input, Line},
@@ -129,9 +130,12 @@ pub struct State {
     pub sockets: Option<Arc<Document>>,
     /// Whether a listing is under way.
     pub(crate) asks_sockets: bool,
-    /// Whether the record is asked, and the steps that wait for its answer.
-    pub(crate) asks_record: bool,
+    /// The question that the record is asked, and the steps that wait for its answer.
+    pub(crate) asks_record: Option<u64>,
     pub(crate) waiting_steps: i64,
+    /// How many questions there were.
+    pub(crate) record_questions: u64,
+    pub(crate) graphs: Graphs,
     pub stream: Option<Stream>,
     /// How many there were.
     pub(crate) streams: u64,
@@ -178,8 +182,10 @@ impl State {
             has_mouse: true,
             sockets: None,
             asks_sockets: false,
-            asks_record: false,
+            asks_record: None,
             waiting_steps: 0,
+            record_questions: 0,
+            graphs: Graphs::default(),
             stream: None,
             streams: 0,
             options,
@@ -213,7 +219,8 @@ impl State {
             filter: &self.filter,
             amounts: self.shown_amounts(),
             mark: self.mark.as_ref().unwrap_or(&NO_MARK),
-            sockets: self.sockets.as_deref(),
+            // They are as of now.
+            sockets: self.sockets.as_deref().filter(|_| self.place == Place::Newest),
             is_long: self.is_long,
             has_names: self.has_names,
         })

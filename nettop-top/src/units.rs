@@ -34,15 +34,15 @@ impl Units {
         if self.bits { 'b' } else { 'B' }
     }
 
-    /// Exact below the first step; above it three or four digits and the step's letter, never rounded up.
+    /// Exact below the first step; above it two to four digits and the step's letter, never rounded up.
     pub fn short(self, bytes: u64) -> String {
         let amount = if self.bits { u128::from(bytes) * 8 } else { u128::from(bytes) };
         let step: u128 = if self.iec { 1024 } else { 1000 };
         if amount < step {
             return amount.to_string();
         }
-        let (mut unit, mut letters) = (step, ["k", "M", "G", "T", "P", "E", "Z"].iter());
-        let mut letter = letters.next().copied().unwrap_or_default();
+        let first = if self.iec { "K" } else { "k" };
+        let (mut unit, mut letter, mut letters) = (step, first, ["M", "G", "T", "P", "E", "Z"].iter());
         while amount >= unit * step {
             let Some(next) = letters.next() else { break };
             (unit, letter) = (unit * step, next);
@@ -91,7 +91,7 @@ mod tests {
             assert_eq!(bytes.short(amount), text);
         }
         assert_eq!(bytes.next().short(125), "1.0k");
-        assert_eq!(Units { bits: false, iec: true }.short(1536), "1.5ki");
+        assert_eq!(Units { bits: false, iec: true }.short(1536), "1.5Ki");
         assert_eq!(bytes.next().next().next().next(), bytes);
         assert_eq!(per_second(500, 200), 2500);
         assert_eq!(per_second(500, 0), 500_000);

@@ -12,7 +12,9 @@ use crate::{
     actions::Action,
     event::{Effect, Event},
     frame::{Frame, Measured},
+    graphs,
     keys::Key,
+    lines::Amounts,
     screen::{self, Spot},
     state::{Place, State},
     table,
@@ -20,6 +22,12 @@ use crate::{
 
 /// Changes the state.
 pub fn update(state: &mut State, event: Event) -> Vec<Effect> {
+    let effects = on(state, event);
+    graphs::renew(state);
+    effects
+}
+
+fn on(state: &mut State, event: Event) -> Vec<Effect> {
     match event {
         Event::Key(key) => on_key(state, key),
         Event::Mouse { column, line, wheel } => on_mouse(state, column, line, wheel),
@@ -37,7 +45,7 @@ pub fn update(state: &mut State, event: Event) -> Vec<Effect> {
             state.lost = Some(why);
             Vec::new()
         }
-        Event::Recorded(measured, said) => on_recorded(state, measured, said),
+        Event::Recorded(number, measured, said) => on_recorded(state, number, measured, said),
         Event::Time(Ok(at_ms)) => shown::go_to(state, at_ms),
         Event::Time(Err(why)) => {
             state.message = Some(why);
@@ -72,8 +80,14 @@ pub fn update(state: &mut State, event: Event) -> Vec<Effect> {
 }
 
 fn on_measured(state: &mut State, measured: Measured) -> Vec<Effect> {
-    let frame = Frame::new(measured, state.live.newest().map(|frame| &**frame), &mut state.interner);
-    let frame = Arc::new(frame);
+    let before = state.live.newest().cloned();
+    let frame = Arc::new(Frame::live(measured, before.as_deref(), &mut state.interner));
+    if before.is_some_and(|before| before.accounting_since != frame.accounting_since) && state.mark.take().is_some() {
+        if state.amounts == Amounts::SinceMark {
+            state.amounts = Amounts::Sum;
+        }
+        state.message = Some("counting has begun anew: the mark is gone".into());
+    }
     state.live.push(Arc::clone(&frame));
     state.interner.forget_unused();
     state.lost = None;
@@ -86,13 +100,17 @@ fn on_measured(state: &mut State, measured: Measured) -> Vec<Effect> {
     ask_sockets(state)
 }
 
-fn on_recorded(state: &mut State, measured: Vec<Measured>, said: Option<String>) -> Vec<Effect> {
-    state.asks_record = false;
+fn on_recorded(state: &mut State, number: u64, measured: Vec<Measured>, said: Option<String>) -> Vec<Effect> {
+    if state.asks_record != Some(number) {
+        // Something else is wanted since.
+        return Vec::new();
+    }
+    state.asks_record = None;
     if !measured.is_empty() {
         state.record.clear();
     }
     for measured in measured {
-        let frame = Frame::new(measured, state.record.newest().map(|frame| &**frame), &mut state.interner);
+        let frame = Frame::recorded(measured, state.record.newest().map(|frame| &**frame), &mut state.interner);
         state.record.push(Arc::new(frame));
         state.place = Place::Record;
     }

@@ -103,8 +103,13 @@ const fn column(what: What, name: &'static str, width: u16, rank: u8, explains: 
 const UP: Column =
     column(What::Up, "UP/s", 9, 0, "IP bytes that were sent; by m each second, in all, or since the mark");
 const DOWN: Column = column(What::Down, "DOWN/s", 9, 0, "the same, received");
-const UP_SUM: Column =
-    column(What::UpSum, "UP SUM", 8, 5, "IP bytes that were sent since counting began; of a record, in the shown slot");
+const UP_SUM: Column = column(
+    What::UpSum,
+    "UP SUM",
+    8,
+    5,
+    "IP bytes sent since counting began, without processes that are gone; of a record, in its slot",
+);
 const DOWN_SUM: Column = column(What::DownSum, "DOWN SUM", 8, 5, "the same, received");
 const RETRANSMITS: Column = column(What::Retransmits, "RETR", 6, 7, "segments that TCP sent again in the interval");
 const DROPS: Column = column(What::Drops, "DROP", 6, 6, "packets that the kernel dropped in the interval");

@@ -2,6 +2,7 @@
 
 mod files;
 mod input;
+mod output;
 mod record;
 mod signals;
 mod sockets;
@@ -11,10 +12,14 @@ mod terminal;
 #[cfg(test)]
 mod tests;
 
-use std::io::IsTerminal as _;
+use std::{io::IsTerminal as _, sync::Arc};
 
-use nettop_top::{Colors, Effect, Event, Options, State, Theme, update};
-use tokio::sync::mpsc::{Receiver, Sender, channel};
+use anyhow::bail;
+use nettop_top::{Colors, Effect, Event, Options, State, Theme, check_filter, update};
+use tokio::sync::{
+    mpsc::{Receiver, Sender, channel},
+    oneshot,
+};
 
 use self::{
     record::Record,
@@ -59,6 +64,7 @@ pub fn run(global: &Global, args: &TopArgs) -> anyhow::Result<()> {
     }
     let keymap = files::keymap(args.keys.as_deref())?;
     let filter = args.filter.clone().unwrap_or_default();
+    check_filter(&filter).map_err(|why| Usage::new(format!("--filter: {why}")))?;
     let at_ms = args.at.as_deref().map(record::time).transpose().map_err(Usage::new)?;
     let (sender, events) = channel(MAX_WAITING);
     let (into_intervals, intervals) = channel(MAX_INTERVALS_WAITING);
@@ -72,10 +78,12 @@ pub fn run(global: &Global, args: &TopArgs) -> anyhow::Result<()> {
         has_live: source.is_some(),
     };
     runtime::start()?.block_on(async {
+        // From here on a signal cannot leave the terminal as it is.
+        let signals = Signals::watch()?;
+        let state = State::new(options, Screen::size()?);
         let screen = Screen::open(!args.no_mouse)?;
-        let state = State::new(options, screen.size()?);
         let sockets = Lister::new(global, source.as_ref(), sender.clone());
-        input::start(sender.clone());
+        let keys_ended = input::start(sender.clone());
         let mut top = Top { screen, state, record, sockets, stream: None, sender, left: None };
         top.state.has_mouse = !args.no_mouse;
         if !filter.is_empty() {
@@ -83,15 +91,17 @@ pub fn run(global: &Global, args: &TopArgs) -> anyhow::Result<()> {
         }
         if args.file.is_some() || at_ms.is_some() {
             let now_ms = nettop_history::unix_now_s() * 1000;
-            top.do_all(vec![Effect::Record(nettop_top::Move::To(at_ms.unwrap_or(now_ms)))])?;
+            top.take(Event::Time(Ok(at_ms.unwrap_or(now_ms))))?;
         }
-        let ended = top.go(events, intervals).await;
+        let ended = top.go(signals, events, intervals, keys_ended).await;
         let Top { screen, left, .. } = top;
+        let output = Arc::clone(screen.output());
         drop(screen);
         ended?;
         match left {
-            Some(text) => stdout::print(text.as_bytes()),
-            None => Ok(()),
+            // One that takes nothing more gets nothing.
+            Some(text) if output.is_idle() => stdout::print(text.as_bytes()),
+            _ => Ok(()),
         }
     })
 }
@@ -110,17 +120,39 @@ struct Top {
 
 impl Top {
     /// Until the end. Nothing is drawn unless something happened.
-    async fn go(&mut self, mut events: Receiver<Event>, mut intervals: Receiver<Event>) -> anyhow::Result<()> {
-        let mut signals = Signals::watch()?;
+    async fn go(
+        &mut self,
+        mut signals: Signals,
+        mut events: Receiver<Event>,
+        mut intervals: Receiver<Event>,
+        mut keys_ended: oneshot::Receiver<std::io::Error>,
+    ) -> anyhow::Result<()> {
+        let mut is_drawn = false;
+        let mut is_measured = self.state.options.has_live;
+        let output = Arc::clone(self.screen.output());
         loop {
-            self.screen.draw(&self.state)?;
+            // A terminal that has not taken the last screen gets the next once it has.
+            if !is_drawn && output.is_idle() {
+                self.screen.draw(&self.state)?;
+                is_drawn = true;
+            }
             let is_over = tokio::select! {
+                happened = output.happened() => {
+                    happened?;
+                    continue;
+                }
+                Ok(error) = &mut keys_ended => bail!("keys are no longer read: {error}"),
                 event = events.recv() => match event {
                     Some(event) => self.take(event)?,
                     None => true,
                 },
-                // None comes where nothing is measured.
-                Some(event) = intervals.recv() => self.take(event)?,
+                event = intervals.recv(), if is_measured => match event {
+                    Some(event) => self.take(event)?,
+                    None => {
+                        is_measured = false;
+                        self.take(Event::Lost("!nothing is measured any more".into()))?
+                    }
+                },
                 asked = signals.next() => match asked {
                     Asked::End => true,
                     Asked::Stop => {
@@ -133,6 +165,7 @@ impl Top {
                     }
                 },
             };
+            is_drawn = false;
             if is_over {
                 return Ok(());
             }
@@ -163,9 +196,10 @@ impl Top {
                 Effect::ReadTime(text) => {
                     self.take(Event::Time(record::time(&text)))?;
                 }
-                Effect::Record(to) => {
-                    if let Some(record) = &self.record {
-                        record.ask(to);
+                Effect::Record { number, to } => {
+                    if !self.record.as_ref().is_some_and(|record| record.ask(number, to)) {
+                        let why = "the record is not read yet; ask again".to_owned();
+                        self.take(Event::Recorded(number, Vec::new(), Some(why)))?;
                     }
                 }
                 Effect::Stream { number, command, args } => {
@@ -179,8 +213,8 @@ impl Top {
                     let how = files::save(extension, &text).unwrap_or_else(|error| format!("{error:#}"));
                     update(&mut self.state, Event::Done(how));
                 }
-                Effect::Mouse(is_used) => self.screen.use_mouse(is_used)?,
-                Effect::Redraw => self.screen.clear()?,
+                Effect::Mouse(is_used) => self.screen.use_mouse(is_used),
+                Effect::Redraw => self.screen.clear(),
                 Effect::Suspend => self.screen.suspend()?,
             }
         }
@@ -192,10 +226,15 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
+/// `vt100` and its kind, not `vte`.
+fn is_vt(term: &str) -> bool {
+    term.strip_prefix("vt").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+}
+
 /// Whether the terminal shows more than ASCII. The console has no blocks, and older ones nothing of it.
 fn has_unicode(term: &str) -> bool {
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(variable).unwrap_or_default().to_lowercase();
-    let is_plain = term.starts_with("vt") || term == "linux";
+    let is_plain = is_vt(term) || term == "linux";
     !is_plain && (locale.contains("utf-8") || locale.contains("utf8"))
 }
 
@@ -205,7 +244,7 @@ fn theme(args: &TopArgs, term: &str) -> Theme {
         Some(ColorChoice::Sixteen) => Colors::Sixteen,
         Some(ColorChoice::Many) => Colors::Many,
         Some(ColorChoice::True) => Colors::True,
-        None if variable("NO_COLOR").is_some() || term.starts_with("vt") => Colors::Never,
+        None if variable("NO_COLOR").is_some() || is_vt(term) => Colors::Never,
         None if variable("COLORTERM").is_some_and(|color| color == "truecolor" || color == "24bit") => Colors::True,
         None if term.contains("256color") => Colors::Many,
         None => Colors::Sixteen,

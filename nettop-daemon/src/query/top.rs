@@ -17,7 +17,7 @@ pub struct TopArgs {
     #[arg(value_parser = seconds)]
     pub interval: Option<f64>,
     /// Begin with this time of the record: 22:10, 'yesterday 22:10', '2026-11-21 22:10', RFC 3339, -2h
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, conflicts_with = "interval")]
     pub at: Option<String>,
     /// Show this recorded file and nothing that is measured now; it may be another machine's
     #[arg(long, value_name = "FILE", conflicts_with = "interval")]

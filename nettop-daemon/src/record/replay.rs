@@ -1,8 +1,8 @@
 //! A recorded slot as the snapshot that it was made of: whoever shows snapshots shows the record.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
-use nettop_history::{Counters, DeviceBalance, DirectionBalance, DropKind, Dropped, Recorded, Who};
+use nettop_history::{Counters, Device, DeviceBalance, DirectionBalance, DropKind, Dropped, Recorded, Who};
 use nettop_model::{
     ContainerNames, Snapshot,
     drops::{Class, DropReport, TcpReport},
@@ -12,8 +12,9 @@ use nettop_model::{
 use super::document::utc;
 use crate::identity::users::Users;
 
-/// Totals are those of the slot: what was before it is in others.
-pub fn snapshot(recorded: Recorded, users: &mut Users) -> Snapshot {
+/// Totals are those of the slot: what was before it is in others. Without `users`, as for a file of another machine, they have
+/// numbers only.
+pub fn snapshot(recorded: Recorded, mut users: Option<&mut Users>) -> Snapshot {
     let bucket = recorded.bucket;
     let seconds = bucket.resolution.seconds().unsigned_abs();
     let measured_ms = if recorded.measured_ms > 0 { recorded.measured_ms } else { seconds * 1000 };
@@ -26,9 +27,14 @@ pub fn snapshot(recorded: Recorded, users: &mut Users) -> Snapshot {
     }
     let mut rows: Vec<RowReport> = Vec::with_capacity(recorded.rows.len());
     for (who, names, counters) in recorded.rows {
-        rows.push(row(who, names, &counters, users));
+        rows.push(row(who, names, &counters, users.as_deref_mut()));
     }
     add_to_rows(&mut rows, &drops, &tcp);
+    let owned = owned(&rows);
+    let of_device = |(device, balance): (Device, DeviceBalance)| {
+        let owned = owned.get(&(device.netns, device.netns_cookie, device.ifindex)).copied().unwrap_or_default();
+        of_device(device, &balance, owned)
+    };
     let uncounted = recorded.losses.iter().find(|(cause, _)| cause == "drops_uncounted").map_or(0, |(_, count)| *count);
     Snapshot {
         schema: snapshot::SCHEMA.into(),
@@ -40,7 +46,7 @@ pub fn snapshot(recorded: Recorded, users: &mut Users) -> Snapshot {
         interval_ms: measured_ms,
         accounting_since: utc(bucket.ts),
         rows,
-        devices: recorded.devices.into_iter().map(|(device, balance)| of_device(device, &balance)).collect(),
+        devices: recorded.devices.into_iter().map(of_device).collect(),
         drops,
         uncounted_drops: uncounted,
         tcp,
@@ -49,7 +55,7 @@ pub fn snapshot(recorded: Recorded, users: &mut Users) -> Snapshot {
     }
 }
 
-fn row(who: Who, names: ContainerNames, counters: &Counters, users: &mut Users) -> RowReport {
+fn row(who: Who, names: ContainerNames, counters: &Counters, users: Option<&mut Users>) -> RowReport {
     let moved = Traffic {
         tx: Amount { bytes: counters.tx_bytes, packets: counters.tx_packets, app_bytes: counters.tx_app_bytes },
         rx: Amount { bytes: counters.rx_bytes, packets: counters.rx_packets, app_bytes: counters.rx_app_bytes },
@@ -66,7 +72,7 @@ fn row(who: Who, names: ContainerNames, counters: &Counters, users: &mut Users) 
         exe: who.exe,
         script: who.script,
         uid: who.uid,
-        user: who.uid.and_then(|uid| users.name(uid)),
+        user: who.uid.zip(users).and_then(|(uid, users)| users.name(uid)),
         cgroup: who.cgroup,
         unit: who.unit,
         container: who.container,
@@ -84,12 +90,15 @@ fn row(who: Who, names: ContainerNames, counters: &Counters, users: &mut Users) 
 
 /// What was dropped of a process is with its row on that device, or with its first.
 fn add_to_rows(rows: &mut [RowReport], drops: &[DropReport], tcp: &[TcpReport]) {
+    let mut places: HashMap<(u32, Option<u64>), Vec<usize>> = HashMap::new();
+    for (at, row) in rows.iter().enumerate() {
+        places.entry((row.pid, row.start_time_ns)).or_default().push(at);
+    }
     let place = |rows: &[RowReport], pid: Option<u32>, start: Option<u64>, ifindex: Option<u32>| {
-        let is_its = |row: &RowReport| pid == Some(row.pid) && start == row.start_time_ns;
-        let on_device = rows.iter().position(|row| is_its(row) && row.ifindex == ifindex);
-        on_device.or_else(|| rows.iter().position(is_its))
+        let its = places.get(&(pid?, start))?;
+        its.iter().find(|at| rows[**at].ifindex == ifindex).or(its.first()).copied()
     };
-    let of_drops = drops.iter().filter(|drop| !matches!(drop.class, Class::Lifecycle | Class::Capture));
+    let of_drops = drops.iter().filter(|drop| drop.class.is_lost());
     for drop in of_drops {
         if let Some(at) = place(rows, drop.pid, drop.start_time_ns, drop.ifindex) {
             add(&mut rows[at].drops, drop.interval.packets);
@@ -103,12 +112,23 @@ fn add_to_rows(rows: &mut [RowReport], drops: &[DropReport], tcp: &[TcpReport]) 
 }
 
 const fn add(count: &mut Count, more: u64) {
-    count.interval += more;
-    count.total += more;
+    count.interval = count.interval.saturating_add(more);
+    count.total = count.total.saturating_add(more);
 }
 
-fn of_device(device: nettop_history::Device, balance: &DeviceBalance) -> DeviceReport {
-    let balance = snapshot::DeviceBalance { tx: side(&balance.tx), rx: side(&balance.rx) };
+/// Bytes each way of all rows of a device but the kernel's.
+fn owned(rows: &[RowReport]) -> HashMap<(u32, u32, u32), [u64; 2]> {
+    let mut owned: HashMap<_, [u64; 2]> = HashMap::new();
+    for row in rows.iter().filter(|row| row.pid != 0 || row.comm != "[kernel]") {
+        let [tx, rx] = owned.entry((row.netns, row.netns_cookie, row.ifindex.unwrap_or(0))).or_default();
+        *tx = tx.saturating_add(row.interval.tx.bytes);
+        *rx = rx.saturating_add(row.interval.rx.bytes);
+    }
+    owned
+}
+
+fn of_device(device: Device, balance: &DeviceBalance, [tx, rx]: [u64; 2]) -> DeviceReport {
+    let balance = snapshot::DeviceBalance { tx: side(&balance.tx, tx), rx: side(&balance.rx, rx) };
     let basis = BasisReport { known: "recorded".into(), ..BasisReport::default() };
     DeviceReport {
         netns: device.netns,
@@ -123,11 +143,14 @@ fn of_device(device: nettop_history::Device, balance: &DeviceBalance) -> DeviceR
     }
 }
 
-fn side(side: &DirectionBalance) -> snapshot::DirectionBalance {
+/// What is recorded as attributed has link headers and padding as well: whatever is not in rows.
+fn side(side: &DirectionBalance, owned_bytes: u64) -> snapshot::DirectionBalance {
+    let attributed_bytes = owned_bytes.min(side.attributed_bytes);
     snapshot::DirectionBalance {
         bytes: side.bytes,
         packets: side.packets,
-        attributed_bytes: side.attributed_bytes,
+        attributed_bytes,
+        link_header_bytes: side.attributed_bytes - attributed_bytes,
         kernel_bytes: side.kernel_bytes,
         forwarded_bytes: side.forwarded_bytes,
         upper_bytes: side.upper_bytes,

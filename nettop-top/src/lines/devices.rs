@@ -28,7 +28,7 @@ pub(super) fn lines(input: &Input<'_>) -> Lines {
     let trends = trends(input, devices.len(), |frame, add| {
         for device in &frame.devices {
             if let Some(place) = places.get(&device_key(device)) {
-                add(*place, per_second(moved(device).iter().sum(), frame.interval_ms));
+                add(*place, per_second(both(device), frame.interval_ms));
             }
         }
     });
@@ -41,6 +41,11 @@ fn moved(device: &DeviceReport) -> [u64; 2] {
     [&device.interval.tx, &device.interval.rx].map(|side| Side::of(side).bytes())
 }
 
+fn both(device: &DeviceReport) -> u64 {
+    let [tx, rx] = moved(device);
+    tx.saturating_add(rx)
+}
+
 fn line(input: &Input<'_>, at: usize, device: &DeviceReport, trend: Vec<u64>) -> Line {
     let is_rate = input.amounts == Amounts::Rate;
     let balance = if is_rate { &device.interval } else { &device.total };
@@ -49,7 +54,7 @@ fn line(input: &Input<'_>, at: usize, device: &DeviceReport, trend: Vec<u64>) ->
     let mut trend = Some(trend);
     let mut value = |what: What| match what {
         What::Name => text(Some(&device.device)),
-        What::Namespace => Value::Text(device.netns.to_string()),
+        What::Namespace => Value::Id(device.netns.into()),
         What::Up => shown(tx.bytes()),
         What::Down => shown(rx.bytes()),
         What::UpOwned => shown(tx.owned),
@@ -73,7 +78,7 @@ fn line(input: &Input<'_>, at: usize, device: &DeviceReport, trend: Vec<u64>) ->
         depth: 0,
         rows: Vec::new(),
         item: Some(at),
-        weight: moved(device).iter().sum(),
+        weight: both(device),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use nettop_model::{
-    drops::{Class, DropReport, TcpReport},
+    drops::{DropReport, TcpReport},
     snapshot::Count,
 };
 
@@ -35,10 +35,8 @@ pub(super) fn lines(input: &Input<'_>) -> Lines {
     let all = items(input.frame).into_iter().enumerate().filter(|(_, item)| is_in_scope(input, item));
     let mut items: Vec<(usize, Item<'_>)> = all.collect();
     let of = items.len();
-    items.retain(|(_, item)| {
-        let drops = per_second(item.packets.interval, input.frame.interval_ms);
-        input.filter.admits(item, &Numbers { drops, ..Numbers::default() })
-    });
+    items
+        .retain(|(_, item)| input.filter.admits(item, &Numbers { drops: item.packets.interval, ..Numbers::default() }));
     let keys = items.iter().enumerate().map(|(place, (_, item))| (item.key(), place));
     let places: HashMap<String, usize> = keys.collect();
     let trends = trends(input, items.len(), |frame, add| {
@@ -112,7 +110,7 @@ fn of_drop(drop: &DropReport) -> Item<'_> {
         device: drop.device.as_deref(),
         device_key: device_key(drop.netns, drop.netns_cookie, drop.ifindex),
         packets: Count { interval: drop.interval.packets, total: drop.total.packets },
-        is_lost: !matches!(drop.class, Class::Lifecycle | Class::Capture),
+        is_lost: drop.class.is_lost(),
     }
 }
 

@@ -31,6 +31,8 @@ pub enum Value {
     None,
     Text(String),
     Number(u64),
+    /// A number that is a name: the smallest comes first.
+    Id(u64),
     /// Bytes, or bytes each second.
     Bytes(u64),
     Trend(Vec<u64>),
@@ -97,11 +99,12 @@ pub fn series(input: &Input<'_>, most: usize, is_asked: impl Fn(&Who) -> bool) -
     let frames = input.keep.until(input.frame.at_ms, most);
     let of_frame = |frame: &Arc<Frame>| {
         let mut sum = [0, 0];
-        let is_busy = |row: &&Row| row.interval.tx.bytes + row.interval.rx.bytes > 0;
+        let is_busy = |row: &&Row| row.interval.tx.bytes > 0 || row.interval.rx.bytes > 0;
         for row in frame.rows.iter().filter(is_busy) {
             if *known.entry(Arc::as_ptr(&row.who)).or_insert_with(|| is_asked(&row.who)) {
-                sum[0] += per_second(row.interval.tx.bytes, frame.interval_ms);
-                sum[1] += per_second(row.interval.rx.bytes, frame.interval_ms);
+                for (sum, moved) in sum.iter_mut().zip([row.interval.tx, row.interval.rx]) {
+                    *sum = u64::saturating_add(*sum, per_second(moved.bytes, frame.interval_ms));
+                }
             }
         }
         sum
@@ -151,6 +154,7 @@ impl Value {
     pub fn compare(&self, other: &Self) -> Ordering {
         match (self, other) {
             (Self::Text(one), Self::Text(other)) => one.cmp(other),
+            (Self::Id(one), Self::Id(other)) => one.cmp(other),
             (Self::None, Self::None) => Ordering::Equal,
             (Self::None, _) => Ordering::Greater,
             (_, Self::None) => Ordering::Less,
@@ -162,8 +166,8 @@ impl Value {
     pub fn number(&self) -> Option<u64> {
         match self {
             Self::Number(number) | Self::Bytes(number) => Some(*number),
-            Self::Trend(trend) => Some(trend.iter().sum()),
-            Self::Text(_) | Self::None => None,
+            Self::Trend(trend) => Some(trend.iter().copied().fold(0, u64::saturating_add)),
+            Self::Text(_) | Self::Id(_) | Self::None => None,
         }
     }
 }
@@ -182,8 +186,8 @@ where
     for frame in input.keep.until(input.frame.at_ms, TREND) {
         trends.iter_mut().for_each(|trend| trend.push(0));
         of_frame(frame, &mut |line, amount| {
-            if let Some(last) = trends.get_mut(line).and_then(|trend| trend.last_mut()) {
-                *last += amount;
+            if let Some(last) = trends.get_mut(line).and_then(|trend: &mut Vec<u64>| trend.last_mut()) {
+                *last = last.saturating_add(amount);
             }
         });
     }

@@ -73,7 +73,7 @@ fn of_groups(input: &Input<'_>, groups: &[Group]) -> Vec<Vec<u64>> {
     trends(input, groups.len(), |frame: &Frame, add| {
         let mut known = known.borrow_mut();
         for row in &frame.rows {
-            let moved = row.interval.tx.bytes + row.interval.rx.bytes;
+            let moved = row.interval.tx.bytes.saturating_add(row.interval.rx.bytes);
             if moved == 0 {
                 continue;
             }
@@ -90,7 +90,7 @@ fn line(input: &Input<'_>, group: Group, trend: Vec<u64>) -> Line {
     let mut value = |what: What| match what {
         What::Name => rows.first().map_or(Value::None, |row| Value::Text(safe(name(input, &row.who)))),
         What::Pid => match rows.first() {
-            Some(row) if row.who.pid != 0 => Value::Text(row.who.pid.to_string()),
+            Some(row) if row.who.pid != 0 => Value::Id(row.who.pid.into()),
             _ => Value::None,
         },
         What::Processes => Value::Number(group.processes.len() as u64),
@@ -113,7 +113,7 @@ fn line(input: &Input<'_>, group: Group, trend: Vec<u64>) -> Line {
         depth: 0,
         rows: group.rows,
         item: None,
-        weight: group.interval[0] + group.interval[1],
+        weight: group.interval[0].saturating_add(group.interval[1]),
     }
 }
 
@@ -157,12 +157,11 @@ impl Group {
             (&mut self.total, [row.total.tx.bytes, row.total.rx.bytes]),
         ];
         for (sum, more) in pairs {
-            sum[0] += more[0];
-            sum[1] += more[1];
+            *sum = [sum[0].saturating_add(more[0]), sum[1].saturating_add(more[1])];
         }
         self.rows.push(at);
-        self.drops += row.drops.interval;
-        self.retransmits += row.retransmits.interval;
+        self.drops = self.drops.saturating_add(row.drops.interval);
+        self.retransmits = self.retransmits.saturating_add(row.retransmits.interval);
         if row.who.pid != 0 {
             self.processes.insert((row.who.pid, row.who.start_time_ns));
         }

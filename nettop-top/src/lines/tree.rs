@@ -82,7 +82,7 @@ impl Nodes {
 
 fn ancestor(view: &View, key: &str, pid: u32, comm: &str) -> Line {
     let value = |what: What| match what {
-        What::Pid => Value::Text(pid.to_string()),
+        What::Pid => Value::Id(pid.into()),
         What::Name => Value::Text(safe(comm)),
         _ => Value::None,
     };

@@ -7,9 +7,9 @@ use super::{
     pen::{Pen, join},
 };
 use crate::{
-    books::{Side, books},
     frame::{Frame, Row},
-    lines::{Amounts, Line, key, series},
+    graphs::columns,
+    lines::{Amounts, Line},
     state::State,
     text::safe,
     theme::Role,
@@ -39,39 +39,24 @@ pub(super) fn draw(pen: &mut Pen<'_>, area: Rect) {
         y += 1;
     }
     let height = area.bottom().saturating_sub(y).min(if state.is_zoomed { 20 } else { 6 });
-    draw_graphs(pen, Rect { y: area.bottom() - height, height, ..area }, frame);
+    draw_graphs(pen, Rect { y: area.bottom() - height, height, ..area });
 }
 
 /// The chosen line's at the left, the host's at the right.
-fn draw_graphs(pen: &mut Pen<'_>, area: Rect, frame: &Frame) {
+fn draw_graphs(pen: &mut Pen<'_>, area: Rect) {
     let state = pen.state;
     if area.height < 2 {
         return;
     }
-    let half = area.width / 2;
-    let most = usize::from(half.saturating_sub(2));
-    let host = |frame: &Frame| {
-        let books = books(&frame.devices, None);
-        [&books.tx, &books.rx].map(|side| per_second(Side::bytes(side), frame.interval_ms))
-    };
-    let of_host: Vec<[u64; 2]> = state.keep().until(frame.at_ms, most).map(|frame| host(frame)).collect();
-    let of_line = match (state.input(), state.line()) {
-        (Some(input), Some(line)) if !line.rows.is_empty() => {
-            let kind = input.view.kind;
-            let is_asked =
-                |who: &crate::frame::Who| key(kind, who) == line.key && crate::lines::is_in_scope(&state.scope, who);
-            series(&input, most, is_asked)
-        }
-        _ => Vec::new(),
-    };
-    for (x, name, series) in [(1, "line", &of_line), (half + 1, "host", &of_host)] {
+    let (half, width) = (area.width / 2, columns(area.width));
+    let graphs = &state.graphs;
+    for (x, name, series) in [(1, "line", &graphs.line), (half + 1, "host", &graphs.host)] {
         if series.is_empty() {
             continue;
         }
         let sums: Vec<u64> = series.iter().map(|[up, down]| up.saturating_add(*down)).collect();
         let peak = state.units.short(sums.iter().copied().max().unwrap_or(0));
         let text = format!("{name}, both ways; peak {peak}{}/s", state.units.letter());
-        let width = half.saturating_sub(2);
         pen.put(x, area.y, width, &text, Role::Dim);
         graph::draw(pen, Rect { x, y: area.y + 1, width, height: area.height - 1 }, &sums);
     }

@@ -8,6 +8,7 @@ use crate::{
     actions::{self, Action},
     editor::Editor,
     layout::Layout,
+    lines::Line,
     state::{State, Typing},
     text::{cut_front, fit, safe},
     theme::Role,
@@ -44,7 +45,9 @@ pub(super) fn draw(pen: &mut Pen<'_>, layout: &Layout) {
 
 /// What is shown of what there is.
 fn count(state: &State) -> String {
-    match state.lines.len() {
+    // Ancestors that moved nothing have lines in a tree only.
+    let is_counted = |line: &&Line| !line.rows.is_empty() || line.item.is_some();
+    match state.lines.iter().filter(is_counted).count() {
         shown if state.filter.is_empty() => format!("{shown} lines"),
         shown => format!("{shown} of {} lines", state.lines_of),
     }

@@ -74,7 +74,7 @@ fn seconds(interval_ms: u64) -> String {
 fn draw_books(pen: &mut Pen<'_>, layout: &Layout, frame: &Frame) {
     let state = pen.state;
     let books = books(&frame.devices, device(state));
-    let losses = frame.losses();
+    let losses = &frame.losses;
     let is_lost = losses.iter().any(|(cause, _)| *cause != "hooks_missing");
     let loss = match losses.as_slice() {
         [] => "loss none".to_owned(),

@@ -41,7 +41,10 @@ pub fn lines(state: &State) -> Vec<String> {
     lines.push(String::new());
     lines.push("A filter is words that a line has, all of them; and, or, not, ( ), /regular expression/.".into());
     lines.push(format!("Of one field: {}", FIELDS.map(|(name, _)| format!("{name}:")).join(" ")));
-    lines.push(format!("Of an amount, each second: {}", AMOUNTS.map(|(name, _)| format!("{name}>1M")).join(" ")));
+    lines.push(format!(
+        "Of an amount (tx, rx and all: bytes each second; others: packets of the interval): {}",
+        AMOUNTS.map(|(name, _)| format!("{name}>1M")).join(" ")
+    ));
     let columns = usize::from(state.size.0).saturating_sub(2);
     lines.iter().flat_map(|line| wrap(line, columns)).collect()
 }

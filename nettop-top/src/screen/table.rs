@@ -124,7 +124,7 @@ fn draw_line(pen: &mut Pen<'_>, body: Rect, y: u16, columns: &[Shown<'_>], line:
                 fit(&format!("{indent}{text}"), columns, false)
             }
             Some(Value::Text(text)) => fit(text, columns, shown.column.is_right()),
-            Some(Value::Number(number)) => fit(&number.to_string(), columns, true),
+            Some(Value::Number(number) | Value::Id(number)) => fit(&number.to_string(), columns, true),
             Some(Value::Bytes(bytes)) => fit(&state.units.short(*bytes), columns, true),
             Some(Value::Trend(trend)) => graph::trend(trend, columns, state.options.is_ascii),
         };

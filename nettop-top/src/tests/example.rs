@@ -175,6 +175,8 @@ pub fn sockets() -> Document {
         container: None,
         names: Arc::default(),
         parents: Vec::new(),
+        login: Arc::default(),
+        arguments: None,
         warnings: Vec::new(),
     };
     let socket = |state: &'static str, local: &str, remote: &str, ports: [u16; 2], holders| SocketReport {

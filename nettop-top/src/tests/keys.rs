@@ -41,6 +41,22 @@ fn the_books_are_on_the_second_line_and_add_up() {
     measured.snapshot.loss = Loss { rows_full: 3, overflow_tx_bytes: 9, ..Loss::default() };
     update(&mut state, Event::Measured(Box::new(measured)));
     assert!(shown(&state)[1].contains("!loss rows_full 3 +1"), "{}", shown(&state)[1]);
+    let mut measured = example::measured(3);
+    measured.snapshot.loss = Loss { rows_full: 5, overflow_tx_bytes: 9, hooks_missing: 1, ..Loss::default() };
+    update(&mut state, Event::Measured(Box::new(measured)));
+    assert!(shown(&state)[1].contains("!loss rows_full 2 +1"), "since the interval before: {}", shown(&state)[1]);
+    // Counted before the first interval, and hooks that are missing all the time.
+    let mut measured = example::measured(4);
+    measured.snapshot.accounting_since = "another daemon's".into();
+    measured.snapshot.loss = Loss { rows_full: 900, hooks_missing: 1, ..Loss::default() };
+    update(&mut state, Event::Measured(Box::new(measured)));
+    assert!(shown(&state)[1].contains("!loss hooks_missing 1 "), "{}", shown(&state)[1]);
+    // Numbers that nobody counted stop at the end.
+    let mut measured = example::measured(5);
+    measured.snapshot.devices[0].interval.tx.attributed_bytes = u64::MAX;
+    measured.snapshot.rows.iter_mut().for_each(|row| row.interval.tx.bytes = u64::MAX);
+    update(&mut state, Event::Measured(Box::new(measured)));
+    assert!(shown(&state)[0].contains("up 3.6EB/s"), "{}", shown(&state)[0]);
 }
 
 #[test]
@@ -107,25 +123,32 @@ fn a_pause_stands_still_and_steps_through_what_is_in_memory() {
 fn what_is_not_in_memory_is_asked_of_the_record() {
     let mut state = measured();
     let newest_ms = example::measured(5).at_ms;
-    assert_eq!(press(&mut state, "["), [Effect::Record(Move::To(newest_ms - 60_000))]);
+    // The time of what ended then is before its end.
+    let ask = |number: u64, to: Move| [Effect::Record { number, to }];
+    assert_eq!(press(&mut state, "["), ask(1, Move::To(newest_ms - 60_001)));
     press(&mut state, "b");
     type_text(&mut state, "-2h");
     assert_eq!(press(&mut state, "enter"), [Effect::ReadTime("-2h".into())]);
-    assert_eq!(update(&mut state, Event::Time(Ok(1000))), [Effect::Record(Move::To(1000))]);
-    update(&mut state, Event::Recorded(vec![example::measured(1), example::measured(2)], None));
+    assert_eq!(update(&mut state, Event::Time(Ok(1000))), ask(2, Move::To(1000)));
+    update(&mut state, Event::Recorded(2, vec![example::measured(1), example::measured(2)], None));
     assert_eq!(state.place, Place::Record);
     assert!(shown(&state)[0].contains("REPLAY  2026-11-18 22:10:10"), "{}", shown(&state)[0]);
     let shown_ms = example::measured(2).at_ms;
-    assert_eq!(press(&mut state, "T"), [Effect::Record(Move::From(shown_ms, -1))]);
+    assert_eq!(press(&mut state, "T"), ask(3, Move::From(shown_ms, -1)));
     assert_eq!(press(&mut state, "T T t T"), [], "the first is not answered");
-    let answer = Event::Recorded(vec![example::measured(1)], None);
-    assert_eq!(update(&mut state, answer), [Effect::Record(Move::From(example::measured(1).at_ms, -2))]);
-    update(&mut state, Event::Recorded(Vec::new(), Some("the record begins here".into())));
+    let answer = Event::Recorded(3, vec![example::measured(1)], None);
+    assert_eq!(update(&mut state, answer), ask(4, Move::From(example::measured(1).at_ms, -2)));
+    update(&mut state, Event::Recorded(4, Vec::new(), Some("the record begins here".into())));
     assert!(shown(&state).join("\n").contains("the record begins here"));
+    assert_eq!(press(&mut state, "]"), ask(5, Move::Minutes(example::measured(1).at_ms, 1)));
     press(&mut state, "6");
     assert!(shown(&state).join("\n").contains("sockets are not recorded"));
+    assert_eq!(press(&mut state, "1 down p"), [], "its processes are another time's");
+    assert!(shown(&state).join("\n").contains("packets pass now, and this is a record"));
     press(&mut state, ".");
     assert!(shown(&state)[0].contains("LIVE"), "{}", shown(&state)[0]);
+    update(&mut state, Event::Recorded(5, vec![example::measured(1)], None));
+    assert!(shown(&state)[0].contains("LIVE"), "an answer that nobody waits for: {}", shown(&state)[0]);
     update(&mut state, Event::Time(Err("'x' is no time".into())));
     assert!(shown(&state).join("\n").contains("'x' is no time"));
 }
@@ -245,4 +268,56 @@ fn every_action_is_on_its_page_with_its_keys() {
     for view in &crate::views::VIEWS {
         assert!(page.contains(&format!(" {} |", view.name)), "docs/top.md lacks {}", view.name);
     }
+}
+
+#[test]
+fn a_mark_ends_with_the_counting_that_it_was_set_in() {
+    let mut state = measured();
+    press(&mut state, "0");
+    let mut anew = example::measured(6);
+    anew.snapshot.accounting_since = "another daemon's".into();
+    update(&mut state, Event::Measured(Box::new(anew)));
+    assert!(line_with(&state, "counting has begun anew").contains("the mark is gone"));
+    assert!(shown(&state)[2].ends_with("sum"), "{}", shown(&state)[2]);
+}
+
+#[test]
+fn what_has_ended_or_stands_still_is_not_asked_for() {
+    let mut state = state((120, 30));
+    measure(&mut state, 1..=4);
+    press(&mut state, "3 /");
+    type_text(&mut state, "pid:3000");
+    press(&mut state, "enter down");
+    assert_eq!(press(&mut state, "p"), [], "curl has ended");
+    assert!(line_with(&state, "there is no process").contains("packets"));
+    press(&mut state, "esc 6");
+    update(&mut state, Event::Sockets(Ok(Box::new(example::sockets()))));
+    assert!(shown(&state).join("\n").contains("listen"));
+    press(&mut state, "space T");
+    assert!(!shown(&state).join("\n").contains("listen"), "they are as of now");
+}
+
+#[test]
+fn numbers_that_are_names_are_in_their_order_and_the_last_column_has_none_beside_it() {
+    let mut state = measured();
+    press(&mut state, "3 < < < <");
+    assert!(line_with(&state, "sorted by").ends_with("sorted by PID"), "{}", line_with(&state, "sorted by"));
+    assert_eq!(names(&state)[..4], ["812", "813", "940", "3000"]);
+    press(&mut state, "<");
+    assert_eq!(names(&state)[..4], ["812", "813", "940", "3000"], "it is not reversed");
+    press(&mut state, "v /");
+    type_text(&mut state, "pid:812");
+    assert!(line_with(&state, " /pid:812").contains("1 of 6 lines"), "{}", line_with(&state, " /pid:812"));
+}
+
+#[test]
+fn drops_are_asked_and_saved_as_packets() {
+    let mut state = measured();
+    press(&mut state, "5 /");
+    type_text(&mut state, "drops>9 and drops<11");
+    assert!(line_with(&state, "SOCKET_RCVBUFF").contains("nginx"), "ten in five seconds");
+    press(&mut state, "enter");
+    let [Effect::Save { extension: "json", text }] = &press(&mut state, "W")[..] else { panic!() };
+    let document: serde_json::Value = serde_json::from_str(text).unwrap();
+    assert_eq!((&document["schema"], &document["amounts"]), (&"nettop.top/1".into(), &"packets_per_s".into()));
 }

@@ -105,7 +105,10 @@ proptest! {
             let event = match step {
                 Step::Key(key) => Event::Key(key),
                 Step::Measured(number, name) => Event::Measured(Box::new(named(number, &name))),
-                Step::Recorded(number, name) => Event::Recorded(vec![named(number, &name), named(number + 1, &name)], None),
+                Step::Recorded(number, name) => {
+                    let question = *state.asks_record.get_or_insert(0);
+                    Event::Recorded(question, vec![named(number, &name), named(number + 1, &name)], None)
+                },
                 Step::Resized(columns, lines) => Event::Resized(columns.max(1), lines.max(1)),
                 Step::Click(column, line) => Event::Mouse { column, line, wheel: None },
                 Step::Line(line) => Event::Line(1, line),

@@ -42,8 +42,8 @@ pub(super) fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::GoTo if state.options.has_record || state.options.has_live => {
             state.typing = Some(Typing::Time(Editor::default()));
         }
-        Action::SortRight => sort_by(state, state.sort().column + 1),
-        Action::SortLeft => sort_by(state, state.sort().column.saturating_sub(1)),
+        Action::SortRight => sort_beside(state, 1),
+        Action::SortLeft => sort_beside(state, -1),
         Action::Reverse => {
             state.sorts[state.view].is_reversed ^= true;
             sorted(state);
@@ -197,6 +197,14 @@ pub(super) fn sort_by(state: &mut State, column: usize) {
     sorted(state);
 }
 
+/// The first and the last column have none beside them.
+fn sort_beside(state: &mut State, columns: isize) {
+    let beside = state.sort().column.checked_add_signed(columns);
+    if let Some(column) = beside.filter(|column| *column < state.view().columns.len()) {
+        sort_by(state, column);
+    }
+}
+
 fn sorted(state: &mut State) {
     state.held = None;
     state.calm.forget();
@@ -232,6 +240,10 @@ fn mark(state: &mut State) {
         state.message = Some("a mark is set in what is measured now; . goes there".into());
         return;
     };
+    if state.live.newest().is_some_and(|newest| newest.accounting_since != frame.accounting_since) {
+        state.message = Some("counting has begun anew since: set the mark in a later interval".into());
+        return;
+    }
     state.mark = Some(frame.rows.iter().map(|row| (row.who.key(), row.total)).collect());
     state.amounts = Amounts::SinceMark;
     state.calm.forget();

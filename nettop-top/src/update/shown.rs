@@ -55,6 +55,7 @@ pub(super) fn now(state: &mut State) -> Vec<Effect> {
         return Vec::new();
     }
     state.place = Place::Newest;
+    forget_record(state);
     state.calm.forget();
     state.shown = state.live.newest().cloned();
     if state.shown.is_none() {
@@ -67,6 +68,7 @@ pub(super) fn now(state: &mut State) -> Vec<Effect> {
 /// A frame of those in memory.
 fn show(state: &mut State, frame: Arc<Frame>) {
     state.place = Place::Held;
+    forget_record(state);
     state.shown = Some(frame);
     state.calm.forget();
     table::renew(state);
@@ -75,8 +77,8 @@ fn show(state: &mut State, frame: Arc<Frame>) {
 pub(super) fn step(state: &mut State, steps: i64) -> Vec<Effect> {
     let Some(shown) = state.shown.clone() else { return Vec::new() };
     if state.place == Place::Record {
-        if state.asks_record {
-            state.waiting_steps += steps;
+        if state.asks_record.is_some() {
+            state.waiting_steps = state.waiting_steps.saturating_add(steps);
             return Vec::new();
         }
         return ask_record(state, Move::From(shown.at_ms, steps));
@@ -98,6 +100,9 @@ fn older(state: &State) -> String {
 
 pub(super) fn by_minutes(state: &mut State, minutes: i64) -> Vec<Effect> {
     let Some(shown) = state.shown.clone() else { return Vec::new() };
+    if state.place == Place::Record && state.options.has_record {
+        return ask_record(state, Move::Minutes(shown.at_ms, minutes));
+    }
     let at_ms = shown.at_ms + minutes * MINUTE_MS;
     if state.place != Place::Record && minutes > 0 {
         return match state.live.newest() {
@@ -105,18 +110,23 @@ pub(super) fn by_minutes(state: &mut State, minutes: i64) -> Vec<Effect> {
             _ => now(state),
         };
     }
-    go_to(state, at_ms)
+    // What ended then has the time before it.
+    to(state, at_ms, at_ms - 1)
 }
 
 /// To a time: in memory, else in the record.
 pub(super) fn go_to(state: &mut State, at_ms: i64) -> Vec<Effect> {
+    to(state, at_ms, at_ms)
+}
+
+fn to(state: &mut State, at_ms: i64, record_ms: i64) -> Vec<Effect> {
     let frame = state.live.at(at_ms).cloned().filter(|_| state.place != Place::Record || !state.options.has_record);
     match frame {
         Some(frame) => {
             show(state, frame);
             Vec::new()
         }
-        None if state.options.has_record => ask_record(state, Move::To(at_ms)),
+        None if state.options.has_record => ask_record(state, Move::To(record_ms)),
         None => {
             state.message = Some(older(state));
             Vec::new()
@@ -126,7 +136,13 @@ pub(super) fn go_to(state: &mut State, at_ms: i64) -> Vec<Effect> {
 
 /// Steps that are asked for meanwhile wait.
 fn ask_record(state: &mut State, to: Move) -> Vec<Effect> {
-    state.asks_record = true;
-    state.waiting_steps = 0;
-    vec![Effect::Record(to)]
+    state.record_questions += 1;
+    let number = state.record_questions;
+    (state.asks_record, state.waiting_steps) = (Some(number), 0);
+    vec![Effect::Record { number, to }]
+}
+
+/// Whatever it answers is not wanted any more.
+const fn forget_record(state: &mut State) {
+    (state.asks_record, state.waiting_steps) = (None, 0);
 }

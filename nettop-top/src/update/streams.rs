@@ -1,11 +1,12 @@
 //! What is known of a line beyond its cells: its processes, and their events.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use crate::{
     event::Effect,
+    frame::Frame,
     lines::{Line, Value, process_key},
-    state::{State, Stream},
+    state::{Place, State, Stream},
     views::{Kind, What},
 };
 
@@ -18,6 +19,7 @@ pub(super) fn title(line: &Line, state: &State) -> String {
         let at = state.view().columns.iter().position(|column| column.what == what);
         at.and_then(|at| line.values.get(at)).and_then(|value| match value {
             Value::Text(text) => Some(text.clone()),
+            Value::Id(id) => Some(id.to_string()),
             _ => None,
         })
     };
@@ -61,10 +63,32 @@ pub(super) fn pids(state: &State, line: &Line) -> Vec<u32> {
     pids
 }
 
+/// Those that have not ended: a number may be another's by now.
+fn living(state: &State, line: &Line) -> Vec<u32> {
+    let mut pids = pids(state, line);
+    let rows = state.shown.iter().chain(state.live.newest()).flat_map(|frame| &frame.rows);
+    let ended: HashSet<u32> = rows.filter(|row| row.ended_ms.is_some()).map(|row| row.who.pid).collect();
+    let started = |frame: &Frame| -> HashSet<(u32, Option<u64>)> {
+        frame.rows.iter().filter(|row| row.ended_ms.is_none()).map(|row| (row.who.pid, row.who.start_time_ns)).collect()
+    };
+    let (then, now) = (state.shown.as_deref().map(started), state.live.newest().map(|frame| started(frame)));
+    let (then, now) = (then.unwrap_or_default(), now.unwrap_or_default());
+    pids.retain(|pid| !ended.contains(pid) || then.iter().any(|process| process.0 == *pid && now.contains(process)));
+    // Of those that an interval in memory has, only what is there now.
+    let gone: HashSet<u32> = then.difference(&now).map(|process| process.0).collect();
+    pids.retain(|pid| !gone.contains(pid));
+    pids
+}
+
 /// Events of the line's processes, or of a device's packets.
 pub(super) fn stream(state: &mut State, command: &'static str) -> Vec<Effect> {
+    if state.place == Place::Record {
+        // A process of the record may be another machine's, and its number another's by now.
+        state.message = Some(format!("{command} pass now, and this is a record; . goes to what is measured now"));
+        return Vec::new();
+    }
     let Some(line) = state.line().cloned() else { return Vec::new() };
-    let pids = pids(state, &line);
+    let pids = living(state, &line);
     let is_device = state.view().kind == Kind::Device;
     let args: Vec<String> = if is_device && command == "packets" {
         let device = line.item.and_then(|at| state.shown.as_ref()?.devices.get(at)).map(|device| device.device.clone());
@@ -76,7 +100,9 @@ pub(super) fn stream(state: &mut State, command: &'static str) -> Vec<Effect> {
         state.message = Some(format!("there is no process whose {command} could be shown"));
         return Vec::new();
     }
-    let title = format!("{command} of {}", title(&line, state));
+    // A device is asked for by its name.
+    let whose = if is_device { " in any namespace" } else { "" };
+    let title = format!("{command} of {}{whose}", title(&line, state));
     state.streams += 1;
     let number = state.streams;
     state.stream = Some(Stream { number, title, lines: VecDeque::new(), gone: 0, ended: None });

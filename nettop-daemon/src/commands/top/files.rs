@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{ErrorKind, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -70,7 +71,7 @@ fn parse(text: &str, file: &Path) -> Result<Keymap, Fault> {
     Ok(keymap)
 }
 
-/// Writes a new file where nettopd was started, and says which.
+/// Writes a new file where nettopd was started, for its user alone, and says which.
 ///
 /// # Errors
 ///
@@ -81,7 +82,7 @@ pub fn save(extension: &str, text: &str) -> anyhow::Result<String> {
         let number = if number == 0 { String::new() } else { format!("-{number}") };
         let name = format!("nettopd-{now}{number}.{extension}");
         // Never over another, nor where a link leads.
-        match fs::File::options().write(true).create_new(true).open(&name) {
+        match fs::File::options().write(true).create_new(true).mode(0o600).open(&name) {
             Ok(mut file) => {
                 file.write_all(text.as_bytes()).with_context(|| format!("cannot write {name}"))?;
                 return Ok(format!("written to {name}"));

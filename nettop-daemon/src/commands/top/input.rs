@@ -4,24 +4,37 @@ use nettop_top::{Event, Key};
 use ratatui::crossterm::event::{
     self, Event as Input, KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseButton, MouseEventKind,
 };
-use tokio::sync::mpsc::Sender;
+use tokio::sync::{mpsc::Sender, oneshot};
 
-/// Reads on a thread of its own, which ends with the terminal or with nettopd.
-pub fn start(events: Sender<Event>) {
+use super::terminal::known_size;
+
+/// Reads on a thread of its own, which ends with the terminal or with nettopd. Returns where it says why.
+pub fn start(events: Sender<Event>) -> oneshot::Receiver<std::io::Error> {
+    let (ended, why) = oneshot::channel();
     std::thread::spawn(move || {
-        while let Ok(input) = event::read() {
-            let Some(event) = read(input) else { continue };
-            if events.blocking_send(event).is_err() {
-                break;
+        loop {
+            let event = match event::read() {
+                Ok(input) => read(input),
+                Err(error) => {
+                    let _ = ended.send(error);
+                    return;
+                }
+            };
+            if event.is_some_and(|event| events.blocking_send(event).is_err()) {
+                return;
             }
         }
     });
+    why
 }
 
 fn read(input: Input) -> Option<Event> {
     match input {
         Input::Key(key) => Some(Event::Key(key_of(key)?)),
-        Input::Resize(columns, lines) => Some(Event::Resized(columns, lines)),
+        Input::Resize(columns, lines) => {
+            let (columns, lines) = known_size(columns, lines);
+            Some(Event::Resized(columns, lines))
+        }
         Input::Mouse(mouse) => {
             let wheel = match mouse.kind {
                 MouseEventKind::Down(MouseButton::Left) => None,

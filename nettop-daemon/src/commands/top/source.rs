@@ -135,6 +135,7 @@ fn measure(global: &Global, args: &TopArgs, sender: &Sender<Event>, begun: &Begu
         sort: Sort::Packets,
         only_busy: false,
         users: Some(Users::with_timeout(timeout)),
+        with_arguments: false,
         names_timeout: timeout,
         since: clock::now(),
     };

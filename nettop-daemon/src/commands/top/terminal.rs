@@ -1,45 +1,59 @@
 //! The terminal: taken for a full screen, and given back as it was, however that ends.
 
-use std::{
-    io::{self, Stdout, Write as _},
-    panic,
-};
+use std::{io, panic, sync::Arc};
 
 use anyhow::Context as _;
 use nettop_top::{State, draw};
 use nix::sys::signal::{Signal, raise};
 use ratatui::{
-    Terminal,
-    backend::CrosstermBackend,
+    backend::{Backend as _, CrosstermBackend},
+    buffer::Buffer,
     crossterm::{
         cursor::{Hide, Show},
         event::{DisableMouseCapture, EnableMouseCapture},
-        execute,
-        terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode, size},
+        queue,
+        terminal::{
+            Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode, size,
+        },
     },
+    layout::Rect,
 };
+
+use super::output::Output;
+
+/// Of a terminal that does not know its own, as on a serial line.
+const USUAL_SIZE: (u16, u16) = (80, 24);
 
 /// While it lives the terminal is its own.
 pub struct Screen {
-    terminal: Terminal<CrosstermBackend<Stdout>>,
+    output: Arc<Output>,
+    /// What is on it.
+    shown: Buffer,
     has_mouse: bool,
 }
 
 impl Screen {
-    /// Takes the terminal. A panic gives it back before it is reported.
+    /// Takes the terminal. A panic gives it back before it is reported, and ends what runs.
     ///
     /// # Errors
     ///
     /// If the terminal refuses, as one that is gone.
     pub fn open(has_mouse: bool) -> anyhow::Result<Self> {
-        let report = panic::take_hook();
+        let output = Output::start();
+        let (report, of_panic) = (panic::take_hook(), Arc::clone(&output));
         panic::set_hook(Box::new(move |what| {
-            give_back();
+            give_back(&of_panic, true);
             report(what);
+            of_panic.fail("a part of nettopd has panicked");
         }));
-        take(has_mouse)?;
-        let terminal = Terminal::new(CrosstermBackend::new(io::stdout())).inspect_err(|_| give_back());
-        Ok(Self { terminal: terminal.context("cannot use the terminal")?, has_mouse })
+        let mut screen = Self { output, shown: Buffer::default(), has_mouse };
+        screen.take()?;
+        Ok(screen)
+    }
+
+    /// What is written is here.
+    pub const fn output(&self) -> &Arc<Output> {
+        &self.output
     }
 
     /// Columns and lines.
@@ -47,40 +61,43 @@ impl Screen {
     /// # Errors
     ///
     /// If the terminal is gone.
-    pub fn size(&self) -> anyhow::Result<(u16, u16)> {
-        size().context("cannot find out how large the terminal is")
+    pub fn size() -> anyhow::Result<(u16, u16)> {
+        let (columns, lines) = size().context("cannot find out how large the terminal is")?;
+        Ok(known_size(columns, lines))
     }
 
+    /// Only what differs from what is on it.
+    ///
     /// # Errors
     ///
-    /// If the terminal is gone.
+    /// If it cannot be encoded.
     pub fn draw(&mut self, state: &State) -> anyhow::Result<()> {
-        self.terminal.draw(|frame| draw(state, frame.buffer_mut())).context("cannot write to the terminal")?;
+        let area = Rect::new(0, 0, state.size.0, state.size.1);
+        let mut bytes = Vec::new();
+        if self.shown.area != area {
+            queue!(bytes, Clear(ClearType::All)).context("cannot clear the terminal")?;
+            self.shown = Buffer::empty(area);
+        }
+        let mut next = Buffer::empty(area);
+        draw(state, &mut next);
+        CrosstermBackend::new(&mut bytes).draw(self.shown.diff(&next).into_iter()).context("cannot draw")?;
+        self.shown = next;
+        self.output.put(&bytes);
         Ok(())
     }
 
     /// Has all of it drawn again.
-    ///
-    /// # Errors
-    ///
-    /// If the terminal is gone.
-    pub fn clear(&mut self) -> anyhow::Result<()> {
-        // `Terminal::clear` asks the terminal where its cursor is, and the answer would be read as keys.
-        let size = self.terminal.size().context("cannot find out how large the terminal is")?;
-        self.terminal.resize(size.into()).context("cannot write to the terminal")
+    pub fn clear(&mut self) {
+        self.shown = Buffer::default();
     }
 
-    /// # Errors
-    ///
-    /// If the terminal is gone.
-    pub fn use_mouse(&mut self, is_used: bool) -> anyhow::Result<()> {
+    pub fn use_mouse(&mut self, is_used: bool) {
         self.has_mouse = is_used;
-        let done = if is_used {
-            execute!(io::stdout(), EnableMouseCapture)
-        } else {
-            execute!(io::stdout(), DisableMouseCapture)
-        };
-        done.context("cannot write to the terminal")
+        let mut bytes = Vec::new();
+        let done = if is_used { queue!(bytes, EnableMouseCapture) } else { queue!(bytes, DisableMouseCapture) };
+        if done.is_ok() {
+            self.output.put(&bytes);
+        }
     }
 
     /// Gives the terminal back, stops until SIGCONT, and takes it again.
@@ -89,10 +106,10 @@ impl Screen {
     ///
     /// If the terminal is gone.
     pub fn suspend(&mut self) -> anyhow::Result<()> {
-        give_back();
+        give_back(&self.output, false);
         // Unlike SIGTSTP, which is handled here, it cannot be missed.
         raise(Signal::SIGSTOP).context("cannot stop")?;
-        self.resume()
+        self.take()
     }
 
     /// Takes the terminal again after somebody else has had it.
@@ -101,26 +118,44 @@ impl Screen {
     ///
     /// If the terminal is gone.
     pub fn resume(&mut self) -> anyhow::Result<()> {
-        take(self.has_mouse)?;
-        self.clear()
+        // Whoever had it has changed its mode, and crossterm believes that it is raw.
+        let _ = disable_raw_mode();
+        self.take()
+    }
+
+    fn take(&mut self) -> anyhow::Result<()> {
+        enable_raw_mode().context("cannot use the terminal")?;
+        let mut bytes = Vec::new();
+        queue!(bytes, EnterAlternateScreen, Hide).context("cannot use the terminal")?;
+        if self.has_mouse {
+            queue!(bytes, EnableMouseCapture).context("cannot use the terminal")?;
+        }
+        self.output.put(&bytes);
+        self.clear();
+        Ok(())
     }
 }
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        give_back();
+        give_back(&self.output, true);
     }
 }
 
-fn take(has_mouse: bool) -> anyhow::Result<()> {
-    let taken = enable_raw_mode().and_then(|()| execute!(io::stdout(), EnterAlternateScreen, Hide));
-    let taken = if has_mouse { taken.and_then(|()| execute!(io::stdout(), EnableMouseCapture)) } else { taken };
-    taken.inspect_err(|_| give_back()).context("cannot use the terminal")
+/// The usual size for one that is none.
+pub const fn known_size(columns: u16, lines: u16) -> (u16, u16) {
+    if columns == 0 || lines == 0 { USUAL_SIZE } else { (columns, lines) }
 }
 
 /// Nothing here can be done about a terminal that is gone.
-fn give_back() {
-    let _ = execute!(io::stdout(), DisableMouseCapture, LeaveAlternateScreen, Show);
-    let _ = io::stdout().flush();
+fn give_back(output: &Output, is_end: bool) {
+    let mut bytes = Vec::new();
+    let _: io::Result<()> = queue!(bytes, DisableMouseCapture, LeaveAlternateScreen, Show);
+    if is_end {
+        output.close(&bytes);
+    } else {
+        output.put(&bytes);
+        output.wait();
+    }
     let _ = disable_raw_mode();
 }

@@ -1,12 +1,12 @@
 //! The same intervals give the same screens, live, followed and replayed.
 
-use nettop_history::{Limits, Origin, Reader, SLOT_S, Slot, Store, Tick};
+use nettop_history::{Keep, Limits, Origin, Reader, SLOT_S, Slot, Store, Tick};
 use nettop_model::{
     Snapshot,
     drops::{Class, DropReport},
     snapshot::{Amount, Count, DeviceBalance, DeviceReport, DirectionBalance, DropAmount, Loss, RowReport, Traffic},
 };
-use nettop_top::{Event, Key, Move, Options, State, save_text, update};
+use nettop_top::{Effect, Event, Key, Move, Options, State, save_text, update};
 
 use super::{record, source::measured};
 use crate::{
@@ -49,8 +49,11 @@ fn snapshot(number: i64) -> Snapshot {
         row(8, "rsync", traffic(500, 30_000), 0),
         row(0, "[kernel]", traffic(60, 40), 0),
     ];
+    // As Ethernet has them.
+    const HEADERS: u64 = 1400;
     let side = |owned: u64, kernel: u64, unattributed: u64| DirectionBalance {
-        bytes: owned + kernel + unattributed,
+        bytes: owned + kernel + unattributed + HEADERS,
+        link_header_bytes: HEADERS,
         attributed_bytes: owned,
         kernel_bytes: kernel,
         unattributed_bytes: unattributed,
@@ -95,8 +98,19 @@ fn snapshot(number: i64) -> Snapshot {
         rows,
         devices: vec![device],
         drops: vec![drop],
-        loss: Loss { rows_full: n % 2, ..Loss::default() },
+        // Since counting began: one in each second interval.
+        loss: Loss { rows_full: n.div_ceil(2), ..Loss::default() },
         ..Snapshot::default()
+    }
+}
+
+fn origin() -> Origin {
+    Origin {
+        boot_id: "b".into(),
+        host: "web-03".into(),
+        kernel: "6.12.107".into(),
+        version: "0".into(),
+        hooks_missing: 0,
     }
 }
 
@@ -127,35 +141,75 @@ fn live_followed_and_replayed_intervals_give_the_same_screens() {
     }
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("history.db");
-    let origin = Origin {
-        boot_id: "b".into(),
-        host: "web-03".into(),
-        kernel: "6.12.107".into(),
-        version: "0".into(),
-        hooks_missing: 0,
-    };
-    let mut store = Store::open(&path, Limits::default(), &origin, BEGIN).unwrap();
+    let mut store = Store::open(&path, Limits::default(), &origin(), BEGIN).unwrap();
     for number in 0..SLOTS {
         let snapshot = snapshot(number);
         let ts = BEGIN + number * SLOT_S;
         let tick = Tick { measured_ms: 10_000, readings: 1, ..Tick::default() };
         let mut recorded =
             Slot { ts, begin_ms: ts * 1000, end_ms: (ts + SLOT_S) * 1000, tick, flush: number + 1, ..Slot::default() };
-        slot::add(&mut recorded, &snapshot);
-        if snapshot.loss.rows_full > 0 {
-            recorded.losses.insert("rows_full", snapshot.loss.rows_full);
+        slot::add(&mut recorded, &snapshot, false);
+        if number % 2 == 1 {
+            recorded.losses.insert("rows_full", 1);
         }
         store.write(&[recorded]).unwrap();
     }
     let reader = Reader::open(&path).unwrap();
     let mut users = Users::with_timeout(users::DOCUMENT_TIMEOUT);
     let last_ms = (BEGIN + SLOTS * SLOT_S - 1) * 1000;
-    let (frames, said) = record::go(&reader, Move::To(last_ms), &mut users).unwrap();
+    let [Effect::Record { number, to }] = update(&mut replayed, Event::Time(Ok(last_ms)))[..] else { panic!() };
+    let (frames, said) = record::go(&reader, to, usize::MAX, Some(&mut users)).unwrap();
     assert_eq!((frames.len(), said), (20, None));
-    update(&mut replayed, Event::Recorded(frames, None));
+    update(&mut replayed, Event::Recorded(number, frames, None));
     let shown = screens(live);
     assert!(shown[0].contains("nginx") && shown[0].contains("!loss rows_full 1"), "{}", shown[0]);
     assert!(shown[4].contains("SOCKET_RCVBUFF"), "{}", shown[4]);
     assert_eq!(shown, screens(followed));
     assert_eq!(shown, screens(replayed));
+    // Where slots are large there are fewer; of another machine's users there are numbers.
+    let (frames, _) = record::go(&reader, to, 1, None).unwrap();
+    assert_eq!(frames.len(), 1);
+    assert_eq!(frames[0].at_ms, last_ms + 1000);
+    assert!(frames[0].snapshot.rows.iter().all(|row| row.user.is_none()));
+    // By minutes, over slots.
+    let by = |slots: i64, minutes: i64| {
+        let (frames, _) =
+            record::go(&reader, Move::Minutes((BEGIN + slots * SLOT_S) * 1000, minutes), 1, None).unwrap();
+        frames.last().map(|frame| (frame.at_ms / 1000 - BEGIN) / SLOT_S)
+    };
+    assert_eq!([by(7, 1), by(7, -1), by(1, -1), by(19, 1), by(20, 1)], [Some(13), Some(1), None, Some(20), None]);
+}
+
+#[test]
+fn a_minute_is_at_least_the_next_slot_minute_or_hour() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("history.db");
+    let limits = Limits { keep: Keep { days: [1, 2, 400] }, ..Limits::default() };
+    const HOURS: i64 = 4 * 24;
+    let begin = BEGIN / 3600 * 3600;
+    let mut store = Store::open(&path, limits, &origin(), begin).unwrap();
+    for hour in 0..HOURS {
+        let ts = begin + hour * 3600;
+        // An hour was measured, or nothing would be taken for old.
+        let tick = Tick { measured_ms: 3_600_000, readings: 1, ..Tick::default() };
+        let mut recorded = Slot { ts, begin_ms: ts * 1000, end_ms: (ts + SLOT_S) * 1000, tick, ..Slot::default() };
+        slot::add(&mut recorded, &snapshot(hour), false);
+        store.write(&[recorded]).unwrap();
+    }
+    let reader = Reader::open(&path).unwrap();
+    let walk = |mut end_ms: i64, minutes: i64| {
+        let mut slots = 0;
+        loop {
+            let (frames, _) = record::go(&reader, Move::Minutes(end_ms, minutes), 1, None).unwrap();
+            match frames.last() {
+                Some(frame) if (frame.at_ms - end_ms) * minutes > 0 => end_ms = frame.at_ms,
+                _ => return (end_ms, slots),
+            }
+            slots += 1;
+        }
+    };
+    let last_ms = (begin + (HOURS - 1) * 3600 + SLOT_S) * 1000;
+    let (first_ms, back) = walk(last_ms, -1);
+    assert_eq!((first_ms, back), ((begin + 3600) * 1000, HOURS - 1), "the first is an hour");
+    assert_eq!(walk(first_ms, 1), (last_ms, HOURS - 1));
 }
