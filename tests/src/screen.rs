@@ -13,7 +13,7 @@ use nix::{
     pty::{OpenptyResult, Winsize, openpty},
     sys::{
         signal::{Signal, kill},
-        termios::{Termios, tcgetattr},
+        termios::{FlowArg, SetArg, Termios, tcflow, tcgetattr, tcsetattr},
     },
     unistd::{Pid, setsid},
 };
@@ -96,6 +96,22 @@ impl Screen {
         unsafe { set_size(std::os::fd::AsRawFd::as_raw_fd(&self.master.as_fd()), &raw const size) }.unwrap();
     }
 
+    /// From here on the terminal takes nothing, as after ctrl-s.
+    pub fn stop_output(&self) {
+        tcflow(&self.slave, FlowArg::TCOOFF).unwrap();
+    }
+
+    /// Sets the terminal as it was before the program, as a shell does with what it takes back.
+    pub fn reset_settings(&self) {
+        tcsetattr(&self.slave, SetArg::TCSANOW, &self.before).unwrap();
+    }
+
+    /// Whether the terminal's settings are those before the program.
+    #[track_caller]
+    pub fn assert_settings(&self) {
+        assert_eq!(tcgetattr(&self.slave).unwrap(), self.before, "the terminal's settings");
+    }
+
     /// The lines that are shown now.
     pub fn lines(&self) -> Vec<String> {
         self.shown.parser.lock().unwrap().screen().contents().lines().map(ToOwned::to_owned).collect()
@@ -143,7 +159,7 @@ impl Screen {
         let screen = parser.screen();
         assert!(!screen.hide_cursor(), "the cursor is hidden");
         assert_eq!(screen.mouse_protocol_mode(), vt100::MouseProtocolMode::None);
-        assert_eq!(tcgetattr(&self.slave).unwrap(), self.before, "the terminal's settings");
+        self.assert_settings();
     }
 
     /// Waits for the program's end.

@@ -95,13 +95,13 @@ fn sums_of_process(lines: &[String], name: &str) -> Option<(u64, u64)> {
 #[test]
 fn the_terminal_is_left_as_it_was_however_it_ends() {
     // Keys, and signals from outside.
-    for end in [Some("q"), Some("\x03"), None] {
+    for end in [Ok("q"), Ok("\x03"), Err(Signal::SIGTERM), Err(Signal::SIGHUP), Err(Signal::SIGQUIT)] {
         let mut screen = top(&["0.2"], 80, 24);
         screen.wait_until_full(true);
         screen.wait_for_text("LIVE");
         match end {
-            Some(keys) => screen.press(keys),
-            None => screen.signal(Signal::SIGTERM),
+            Ok(keys) => screen.press(keys),
+            Err(signal) => screen.signal(signal),
         }
         let status = screen.wait();
         assert!(status.success(), "{end:?}: {status}");
@@ -142,6 +142,40 @@ fn it_stops_and_goes_on_as_other_programs_do() {
     screen.wait_for_text("40x8 at least; this is 39x9");
     screen.resize(80, 24);
     screen.wait_for_text("LIVE");
+    screen.press("q");
+    assert!(screen.wait().success());
+    screen.assert_restored();
+}
+
+#[test]
+fn a_terminal_that_takes_nothing_stops_neither_keys_nor_signals() {
+    for end in [Ok("q"), Err(Signal::SIGTERM)] {
+        let mut screen = top(&["0.2"], 80, 24);
+        screen.wait_for_text("LIVE");
+        screen.stop_output();
+        screen.resize(120, 40);
+        match end {
+            Ok(keys) => screen.press(keys),
+            Err(signal) => screen.signal(signal),
+        }
+        let status = screen.wait();
+        assert!(status.success(), "{end:?}: {status}");
+        screen.assert_settings();
+    }
+}
+
+#[test]
+fn it_goes_on_after_a_stop_that_it_did_not_see() {
+    let mut screen = top(&["0.2"], 80, 24);
+    screen.wait_for_text("LIVE");
+    let pid = nix::unistd::Pid::from_raw(screen.pid().cast_signed());
+    screen.signal(Signal::SIGSTOP);
+    assert_eq!(waitpid(pid, Some(WaitPidFlag::WUNTRACED)).unwrap(), WaitStatus::Stopped(pid, Signal::SIGSTOP));
+    screen.reset_settings();
+    screen.signal(Signal::SIGCONT);
+    // By lines, as a shell has the terminal, the key would not arrive.
+    screen.press("3");
+    screen.wait_for("the view by process", |lines| lines.get(3)?.contains("PROCESS").then_some(()));
     screen.press("q");
     assert!(screen.wait().success());
     screen.assert_restored();
@@ -209,7 +243,7 @@ fn a_record_is_shown_slot_by_slot() {
     let path = folder.path().join("history.db");
     let begin = unix_now_s() / 60 * 60 - 600;
     record(&path, begin, 5);
-    let at = format!("-{}s", unix_now_s() - (begin + 25));
+    let at = jiff::Timestamp::from_second(begin + 25).unwrap().to_string();
     let mut screen = top(&["--file", path.to_str().unwrap(), "--at", &at], 120, 30);
     // The third slot: 3000 bytes in 10 s.
     screen.wait_for_text("REPLAY");
@@ -290,6 +324,7 @@ fn what_cannot_be_shown_is_refused_in_one_line() {
     refused("xterm", &["--keys", keys.to_str().unwrap()], 78, "line 2: there is no action 'fly'");
     refused("xterm", &["--file", missing.to_str().unwrap()], 1, "there is no history");
     refused("xterm", &["--at", "later"], 2, "'later' is no time");
+    refused("xterm", &["--filter", "tx>much"], 2, "--filter: ");
 }
 
 #[test]
