@@ -42,7 +42,7 @@ impl Filter {
 ///
 /// # Errors
 ///
-/// As [`Filter::parse`].
+/// If it is none: the message says what is wrong, and what may be typed.
 pub fn check(text: &str) -> Result<(), String> {
     Filter::parse(text).map(drop)
 }

@@ -1,6 +1,7 @@
 //! What an event makes of the state.
 
 mod acts;
+mod graphs;
 mod shown;
 mod streams;
 mod typing;
@@ -12,7 +13,6 @@ use crate::{
     actions::Action,
     event::{Effect, Event},
     frame::{Frame, Measured},
-    graphs,
     keys::Key,
     lines::Amounts,
     screen::{self, Spot},
