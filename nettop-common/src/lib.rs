@@ -23,6 +23,7 @@ pub mod socket;
 pub mod stats;
 pub mod tag;
 pub mod trace;
+pub mod usage;
 
 pub use connection::{Association, AssociationKey, Connection, ConnectionEvent};
 pub use drops::{DropCount, DropEntry, DropKey, ProcessDrops, ProcessDropsKey};
@@ -38,6 +39,7 @@ pub use slot::Ref;
 pub use socket::{SocketMeter, SocketRecord, Wire};
 pub use stats::Stats;
 pub use tag::SocketTag;
+pub use usage::{ProcessUsage, TaskUsage, Used};
 
 /// Direction of a packet, seen from this machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use crate::{DropCount, Flow};
 
 /// Fill of the tables, and what did not fit. Counters only grow, except those in use, `recovery_probe`,
-/// `has_udp_segments` and `call_registers_offset`.
+/// `has_udp_segments`, `call_registers_offset` and `usage_wanted`.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Pod, Zeroable)]
 pub struct Stats {
@@ -65,4 +65,8 @@ pub struct Stats {
     pub forwarded_full: u64,
     /// Socket operations of traced programs by io_uring, which are not reported.
     pub calls_by_io_uring: u64,
+    /// Set by the daemon while it reads what processes used.
+    pub usage_wanted: u64,
+    /// Processes that ended, and found no room in the ring of usage.
+    pub usage_lost: u64,
 }

@@ -26,3 +26,4 @@ mod tcp;
 mod trace;
 pub mod transfer;
 mod unsent;
+mod usage;

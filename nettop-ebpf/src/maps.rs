@@ -118,6 +118,10 @@ pub struct Draft {
     pub names: [u8; NAMES_BYTES + NAME_BYTES],
 }
 
+/// Ring of [`nettop_common::ProcessUsage`]s, of processes that ended.
+#[map]
+pub static ENDED_USAGE: RingBuf = RingBuf::with_byte_size(4096, 0);
+
 /// Ring of events; one page if none are reported.
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);

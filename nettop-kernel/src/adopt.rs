@@ -29,7 +29,7 @@ use super::{
 };
 
 /// Maps that the daemon reads.
-const MAPS: [&str; 15] = [
+const MAPS: [&str; 16] = [
     "ROWS",
     "OWNERS",
     "STATS",
@@ -45,6 +45,7 @@ const MAPS: [&str; 15] = [
     "LISTENERS",
     "ADDRESSES",
     "PROCESSES",
+    "ENDED_USAGE",
 ];
 
 /// The state of a purpose, for the next daemon.

@@ -144,7 +144,8 @@ impl Btf {
         self.types.len() as u32
     }
 
-    /// Byte offset of a member, named by a dotted path; anonymous structs and unions are searched.
+    /// Byte offset of a member, named by a dotted path, elements of arrays by number; anonymous structs and unions
+    /// are searched.
     ///
     /// # Errors
     ///
@@ -280,6 +281,9 @@ impl Btf {
 
     /// Type and bit offset of a member, searched through anonymous members.
     fn member(&self, id: u32, name: &[u8]) -> Option<(u32, u32)> {
+        if self.kind(id) == kind::ARRAY {
+            return self.element(id, name);
+        }
         if !matches!(self.kind(id), kind::STRUCT | kind::UNION) {
             return None;
         }
@@ -297,6 +301,18 @@ impl Btf {
                 None
             }
         })
+    }
+
+    /// Type and bit offset of an array's element, by its number.
+    fn element(&self, id: u32, number: &[u8]) -> Option<(u32, u32)> {
+        let number: u32 = std::str::from_utf8(number).ok()?.parse().ok()?;
+        let (of, elements) = (self.field(id, 3), self.field(id, 5));
+        let size_bytes = match self.kind(self.resolve(of)) {
+            kind::STRUCT | kind::UNION | kind::INT => self.field(self.resolve(of), 2),
+            _ => return None,
+        };
+        let at = number.checked_mul(size_bytes)?.checked_mul(8)?;
+        (number < elements).then_some((of, at))
     }
 
     /// Skips typedefs and qualifiers.

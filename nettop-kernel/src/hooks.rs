@@ -129,6 +129,17 @@ pub const BEFORE_SEEDING: &[Purpose] = &[
         effect_if_missing: "prompt retirement of rows",
         sets: &[only(&[hook("process_exit", AttachPoint::Tracepoint, "sched_process_exit", PROCESS_EXIT)])],
     },
+    Purpose {
+        name: "usage at exit",
+        needed: false,
+        effect_if_missing: "CPU time and I/O of processes since their last reading, when they end",
+        sets: &[only(&[hook(
+            "process_freed",
+            AttachPoint::Tracepoint,
+            "sched_process_free",
+            &["void (task_struct *)"],
+        )])],
+    },
 ];
 
 /// Attached after it, so that every packet finds its owner; app bytes last, so that they find their device.

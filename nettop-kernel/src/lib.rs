@@ -39,6 +39,7 @@ pub mod socket_iterators;
 mod start;
 pub mod state;
 pub mod tracer;
+pub mod usage;
 
 pub use kernel::Kernel;
 pub use limits::Limits;

@@ -87,9 +87,32 @@ const OPTIONAL: &[&str] = &[
     // `seq` became a seqlock_t in 6.18.
     "FS_CHANGES",
     "FS_CHANGES_OF_LOCK",
+    "KERNFS_ID",
     // Became `__parent` in 6.15.
     "KERNFS_PARENT",
     "KERNFS_RCU_PARENT",
+    // For what processes use besides the network: see `usage.rs`.
+    "TASK_RUN_DELAY",
+    "TASK_DELAYS",
+    "DELAYS_BLOCK_IO",
+    "TASK_READ_BYTES",
+    "TASK_WRITE_BYTES",
+    "TASK_CANCELLED_BYTES",
+    "SIGNAL_READ_BYTES",
+    "SIGNAL_WRITE_BYTES",
+    "SIGNAL_CANCELLED_BYTES",
+    "SIGNAL_OOM_MM",
+    "SIGNAL_PEAK_RSS",
+    "MM_PEAK_RSS",
+    // They moved in 6.2.
+    "MM_FILE_PAGES",
+    "MM_ANON_PAGES",
+    "MM_SWAP_PAGES",
+    "MM_SHMEM_PAGES",
+    "MM_OLD_FILE_PAGES",
+    "MM_OLD_ANON_PAGES",
+    "MM_OLD_SWAP_PAGES",
+    "MM_OLD_SHMEM_PAGES",
     // For the running call, if available.
     "TASK_STACK",
     "SYSCALL_ORIGINAL_X0",
@@ -152,6 +175,11 @@ impl Members {
     /// The absent ones, as `tcp_sock.srtt_us`.
     pub fn absent(&self) -> Vec<String> {
         self.absent.iter().map(|absent| format!("{}.{}", absent.of, absent.path)).collect()
+    }
+
+    /// Whether the kernel has one, by the name of its global.
+    pub fn has(&self, global: &str) -> bool {
+        self.found.iter().any(|(found, _)| *found == global)
     }
 
     /// Values for the globals.

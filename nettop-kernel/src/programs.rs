@@ -39,6 +39,7 @@ pub struct Programs {
     pub(super) addresses: Array<MapData, u64>,
     /// Taken by their readers.
     pub(super) processes: Option<Records>,
+    pub(super) ended_usage: Option<Map>,
     pub(super) events: Option<Events>,
     pub(super) associations: Option<AssociationMap>,
     pub(super) emits_packets: bool,
@@ -94,6 +95,7 @@ impl Programs {
             log: None,
             addresses: Array::try_from(take("ADDRESSES")?)?,
             processes: Some(Records::from_map(take("PROCESSES")?)?),
+            ended_usage: Some(take("ENDED_USAGE")?),
             events: None,
             associations: None,
             hooks: parts.hooks,

@@ -11,10 +11,11 @@ use anyhow::Context as _;
 use aya::{Ebpf, programs::Iter};
 use nettop_common::{Netns, TaskNetns};
 
-use super::{bpf_syscall, kernel::Kernel, places::Kind, programs::Programs};
+use super::{bpf_syscall, kernel::Kernel, places::Kind, programs::Programs, usage};
 
 /// Programs for queries, and their iterators. The first two answer for a batch of addresses, a line each.
-const PROGRAMS: [(&str, &str); 3] = [("symbols", "bpf_map"), ("listeners", "bpf_map"), (NAMESPACES, "task")];
+const PROGRAMS: [(&str, &str); 4] =
+    [("symbols", "bpf_map"), ("listeners", "bpf_map"), (NAMESPACES, "task"), (usage::PROGRAM, "task")];
 const NAMESPACES: &str = "namespaces";
 /// Tags sockets: an iterator over open files.
 const SEED: &str = "seed";

@@ -1,0 +1,195 @@
+//! Reads what all processes used: the iterator over tasks, and the ring of processes that ended. It holds descriptors of its
+//! own, so that another thread than the sampler's may read.
+
+use std::{io::Read as _, mem::offset_of, os::fd::OwnedFd, sync::atomic::Ordering};
+
+use anyhow::Context as _;
+use aya::maps::{MapData, RingBuf};
+use nettop_common::{ProcessUsage, Stats, TaskUsage, usage::TASK_RUNNING};
+
+use super::{bpf_syscall, kernel::Kernel, members::Members, programs::Programs};
+
+/// The iterator.
+pub(super) const PROGRAM: &str = "usage";
+/// As much as the kernel gives at a time (`bpf_seq_read`).
+const READ_BYTES: usize = 32 << 10;
+
+/// A process now: its ended and its running threads together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProcessReading {
+    pub process: ProcessUsage,
+    /// Threads in the run queue or on a CPU, and those that wait uninterruptibly, as the load average counts them.
+    pub runnable: u32,
+    pub blocked: u32,
+}
+
+/// What this kernel does not tell of processes. It is 0 in readings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Untold {
+    pub wait: bool,
+    pub blocked_time: bool,
+    pub disk: bool,
+    pub memory: bool,
+    pub ended: bool,
+}
+
+/// The reader.
+pub struct UsageReader {
+    program: OwnedFd,
+    ended: RingBuf<MapData>,
+    untold: Untold,
+}
+
+impl Programs {
+    /// The reader of usage, once; `None` if this kernel lacks what it reads. From then on the programs send what ended
+    /// processes used.
+    ///
+    /// # Errors
+    ///
+    /// If its descriptor cannot be duplicated, or the ring cannot be mapped.
+    pub fn take_usage(&mut self, kernel: &Kernel) -> anyhow::Result<Option<UsageReader>> {
+        let Some((_, program)) = self.query_programs.iter().find(|(name, _)| name == PROGRAM) else { return Ok(None) };
+        let Some(ended) = self.ended_usage.take() else { return Ok(None) };
+        let has = |name: &str| self.hooks.iter().any(|hook| hook.purpose == name && hook.attached);
+        let untold = Untold { ended: !has("usage at exit"), ..Untold::of(&kernel.members) };
+        let program = program.try_clone().context("cannot keep the iterator over tasks")?;
+        let reader = UsageReader { program, ended: RingBuf::try_from(ended)?, untold };
+        if let Some(wanted) = self.stats.double_word(0, offset_of!(Stats, usage_wanted)) {
+            wanted.store(1, Ordering::Relaxed);
+        }
+        Ok(Some(reader))
+    }
+}
+
+impl Untold {
+    fn of(members: &Members) -> Self {
+        let has = |all: &[&str]| all.iter().all(|member| members.has(member));
+        Self {
+            wait: !has(&["TASK_RUN_DELAY"]),
+            blocked_time: !has(&["TASK_DELAYS", "DELAYS_BLOCK_IO"]),
+            disk: !has(&["TASK_READ_BYTES", "TASK_WRITE_BYTES", "SIGNAL_READ_BYTES", "SIGNAL_WRITE_BYTES"]),
+            memory: !has(&["MM_ANON_PAGES", "MM_FILE_PAGES", "MM_SHMEM_PAGES", "MM_SWAP_PAGES"])
+                && !has(&["MM_OLD_ANON_PAGES", "MM_OLD_FILE_PAGES", "MM_OLD_SHMEM_PAGES", "MM_OLD_SWAP_PAGES"]),
+            ended: false,
+        }
+    }
+}
+
+impl UsageReader {
+    /// What the kernel does not tell.
+    pub const fn untold(&self) -> Untold {
+        self.untold
+    }
+
+    /// Takes what is known of processes that ended.
+    pub fn take_ended(&mut self, mut each: impl FnMut(ProcessUsage)) {
+        while let Some(item) = self.ended.next() {
+            if item.len() == size_of::<ProcessUsage>() {
+                each(bytemuck::pod_read_unaligned(&item));
+            }
+        }
+    }
+
+    /// All processes of this pid namespace, in one pass.
+    ///
+    /// # Errors
+    ///
+    /// If the iterator cannot be started or read, for lack of descriptors or memory. The next pass asks again.
+    pub fn read(&self) -> anyhow::Result<Vec<ProcessReading>> {
+        let mut file = bpf_syscall::iterate(&self.program)?;
+        let mut pass = Pass::default();
+        let mut buffer = vec![0; READ_BYTES];
+        loop {
+            match file.read(&mut buffer)? {
+                0 => return Ok(pass.finish()),
+                bytes => pass.take(&buffer[..bytes]),
+            }
+        }
+    }
+}
+
+/// Adds the tasks of each process up, in whatever order they come.
+#[derive(Default)]
+struct Pass {
+    /// The begin of a record whose rest comes with the next bytes.
+    rest: Vec<u8>,
+    processes: Vec<ProcessUsage>,
+    tasks: Vec<TaskUsage>,
+}
+
+impl Pass {
+    fn take(&mut self, bytes: &[u8]) {
+        self.rest.extend_from_slice(bytes);
+        let mut at = 0;
+        while let Some(task) = record::<TaskUsage>(&self.rest, at) {
+            let mut end = at + size_of::<TaskUsage>();
+            if task.tgid == task.pid {
+                let Some(process) = record::<ProcessUsage>(&self.rest, end) else { break };
+                self.processes.push(process);
+                end += size_of::<ProcessUsage>();
+            }
+            self.tasks.push(task);
+            at = end;
+        }
+        self.rest.drain(..at);
+    }
+
+    fn finish(mut self) -> Vec<ProcessReading> {
+        self.processes.sort_unstable_by_key(|process| process.key.tgid);
+        let reading = |process| ProcessReading { process, runnable: 0, blocked: 0 };
+        let mut readings: Vec<ProcessReading> = self.processes.into_iter().map(reading).collect();
+        for task in &self.tasks {
+            // One whose process was not there yet, or not any more.
+            let Ok(at) = readings.binary_search_by_key(&task.tgid, |reading| reading.process.key.tgid) else {
+                continue;
+            };
+            let reading = &mut readings[at];
+            reading.process.used.add(&task.used);
+            // The reading itself makes no load.
+            reading.runnable += u32::from(task.state == TASK_RUNNING && task.is_reader == 0);
+            reading.blocked += u32::from(task.is_blocked());
+        }
+        readings
+    }
+}
+
+fn record<T: bytemuck::Pod>(bytes: &[u8], at: usize) -> Option<T> {
+    bytes.get(at..at + size_of::<T>()).map(bytemuck::pod_read_unaligned)
+}
+
+#[cfg(test)]
+mod tests {
+    use nettop_common::{OwnerKey, Used};
+
+    use super::*;
+
+    fn task(tgid: u32, pid: u32, state: u32) -> TaskUsage {
+        TaskUsage { tgid, pid, state, is_reader: 0, used: Used { cpu_ns: u64::from(pid), ..Used::default() } }
+    }
+
+    #[test]
+    fn tasks_are_added_to_their_process_wherever_reads_end_and_in_any_order() {
+        let key = |tgid| OwnerKey { tgid, ..OwnerKey::default() };
+        let used = Used { cpu_ns: 1000, ..Used::default() };
+        let process = |tgid| ProcessUsage { key: key(tgid), used, ..ProcessUsage::default() };
+        let mut bytes = Vec::new();
+        // Pids begin anew at times: a thread may come before the first one.
+        bytes.extend(bytemuck::bytes_of(&task(50, 3, TASK_RUNNING)));
+        bytes.extend(bytemuck::bytes_of(&TaskUsage { is_reader: 1, ..task(20, 20, TASK_RUNNING) }));
+        bytes.extend(bytemuck::bytes_of(&process(20)));
+        bytes.extend(bytemuck::bytes_of(&task(50, 50, 2)));
+        bytes.extend(bytemuck::bytes_of(&process(50)));
+        // Idle kernel threads wait uninterruptibly, too.
+        bytes.extend(bytemuck::bytes_of(&task(50, 51, 0x402)));
+        bytes.extend(bytemuck::bytes_of(&task(50, 52, 0x102)));
+        bytes.extend(bytemuck::bytes_of(&task(60, 61, TASK_RUNNING)));
+        for size in [1, 7, 96, bytes.len()] {
+            let mut pass = Pass::default();
+            bytes.chunks(size).for_each(|bytes| pass.take(bytes));
+            let readings = pass.finish();
+            let seen =
+                readings.iter().map(|all| (all.process.key.tgid, all.process.used.cpu_ns, all.runnable, all.blocked));
+            assert_eq!(seen.collect::<Vec<_>>(), [(20, 1020, 0, 0), (50, 1000 + 3 + 50 + 51 + 52, 1, 2)], "{size}");
+        }
+    }
+}
