@@ -38,6 +38,7 @@ pub struct HistoryConfig {
     pub size_mb: u32,
     pub keep_days: [u32; 3],
     pub arguments: bool,
+    pub resources: bool,
 }
 
 /// Keys that a running daemon takes over; others wait for its next start.
@@ -89,6 +90,7 @@ impl Config {
                 size_mb: history.size_mb.unwrap_or(defaults::HISTORY_SIZE_MB),
                 keep_days: history.keep_days.unwrap_or(defaults::HISTORY_KEEP.days),
                 arguments: history.arguments.unwrap_or(defaults::HISTORY_ARGUMENTS),
+                resources: history.resources.unwrap_or(defaults::HISTORY_RESOURCES),
             },
         }
     }

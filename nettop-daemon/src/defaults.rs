@@ -32,6 +32,7 @@ pub const HISTORY_KEEP: Keep = Keep::DEFAULT;
 /// Whether arguments of processes are recorded.
 pub const HISTORY_ARGUMENTS: bool = false;
 /// Rows of an answer from it.
+pub const HISTORY_RESOURCES: bool = true;
 pub const HISTORY_TOP_ROWS: usize = 20;
 
 /// Help for a flag without a value of its own where it is absent.

@@ -6,4 +6,6 @@ mod document;
 mod pressure;
 pub mod recorder;
 pub mod replay;
+mod resources;
 pub mod slot;
+mod usage;

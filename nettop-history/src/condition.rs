@@ -11,8 +11,8 @@ pub struct Condition {
     pub(crate) sql: String,
 }
 
-/// Names for people, and the columns.
-const FIELDS: [(&str, &str); 10] = [
+/// Names for people, and the columns; of the last five those of the host's own counters.
+const FIELDS: [(&str, &str); 15] = [
     ("load", "load1"),
     ("load5", "load5"),
     ("load15", "load15"),
@@ -23,7 +23,19 @@ const FIELDS: [(&str, &str); 10] = [
     ("io_full", "io_full"),
     ("late", "late_ms"),
     ("lost", "lost"),
+    // Where usage was not recorded, these are null, and no condition holds.
+    (
+        "cpu_busy",
+        "100.0 * (user_ms + system_ms + irq_ms) / nullif(user_ms + system_ms + irq_ms + iowait_ms + idle_ms + steal_ms, 0)",
+    ),
+    ("mem_free", "100.0 * (memory_total_kib - memory_used_kib) / nullif(memory_total_kib, 0)"),
+    ("swap_used", "100.0 * swap_used_kib / nullif(swap_total_kib, 0)"),
+    ("disk", "(disk_read_bytes + disk_write_bytes) / 1.024 / nullif(usage_ms, 0)"),
+    ("oom_kills", "oom_kills"),
 ];
+
+/// Shares, which may be given as `5%`.
+const PERCENTAGES: [&str; 8] = ["cpu", "memory", "memory_full", "io", "io_full", "cpu_busy", "mem_free", "swap_used"];
 
 /// More than anybody types. Each is checked for every moment, and SQLite refuses a thousand.
 const MAX_TERMS: usize = 16;
@@ -55,6 +67,7 @@ fn term(text: &str) -> Result<String, String> {
         FIELDS.iter().find(|(known, _)| *known == name).ok_or_else(|| format!("'{name}' is none of {}", known()))?;
     let operator = ["<=", ">=", "<", ">", "="].into_iter().find(|operator| rest.starts_with(operator)).unwrap_or("=");
     let number = rest[operator.len()..].trim();
+    let number = number.strip_suffix('%').filter(|_| PERCENTAGES.contains(&name)).unwrap_or(number);
     let number: f64 = number.parse().map_err(|_| format!("'{number}' is not a number"))?;
     if !number.is_finite() {
         return Err(format!("'{number}' is not a number"));
@@ -71,9 +84,19 @@ mod tests {
         let sql = |text: &str| Condition::from_str(text).map(|condition| condition.sql);
         assert_eq!(sql("load > 4").unwrap(), "load1 > 4");
         assert_eq!(sql("io>=12.5 and memory_full<1").unwrap(), "io_some >= 12.5 AND memory_full < 1");
-        for bad in
-            ["", "load", "load > x", "load > inf", "1 > 1", "load > 4; DROP TABLE boot", "ts > 4", "load > 4 and"]
-        {
+        assert!(sql("mem_free < 5%").unwrap().ends_with(" < 5"));
+        for bad in [
+            "",
+            "load",
+            "load > x",
+            "load > inf",
+            "1 > 1",
+            "load > 4; DROP TABLE boot",
+            "ts > 4",
+            "load > 4 and",
+            "load > 4%",
+            "mem_free < %",
+        ] {
             assert!(sql(bad).is_err(), "{bad}");
         }
         assert!(sql(&["load > 4"; MAX_TERMS].join(" and ")).is_ok());

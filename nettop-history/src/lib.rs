@@ -19,6 +19,7 @@ mod schema;
 mod slot;
 mod store;
 mod trouble;
+mod usage;
 mod writer;
 
 pub use condition::Condition;
@@ -33,6 +34,7 @@ pub use slot::{
 };
 pub use store::{Origin, Store};
 pub use trouble::Trouble;
+pub use usage::{HostUsage, Usage, keep_leaders, untold};
 pub use writer::Writer;
 
 #[cfg(test)]

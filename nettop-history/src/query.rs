@@ -1,6 +1,7 @@
 //! Questions to the file: who moved how much in a period, and what the answer is made of.
 
 mod boots;
+mod columns;
 mod coverage;
 mod names;
 mod reader;
@@ -18,6 +19,7 @@ use crate::{
     condition::Condition,
     plan::{HOUR_S, Part, Resolution, plan},
     slot::{Counters, Who},
+    usage::{HostUsage, Usage},
 };
 
 /// What comes first.
@@ -30,6 +32,10 @@ pub enum Order {
     Peak,
     Drops,
     Retransmits,
+    Cpu,
+    Memory,
+    Disk,
+    Load,
 }
 
 /// A question for a period.
@@ -70,9 +76,12 @@ pub struct Answer {
     pub late_ms: u64,
     pub clock_step_ms: i64,
     pub load_peak: Option<f64>,
+    /// Of the selected moments; if what processes used was recorded.
+    pub host: Option<HostUsage>,
     pub rows: Vec<AnswerRow>,
     /// What rows beyond the top had.
     pub others: Counters,
+    pub others_usage: Usage,
     pub others_number: usize,
 }
 
@@ -87,6 +96,7 @@ pub struct AnswerRow {
     pub name: String,
     pub processes: usize,
     pub counters: Counters,
+    pub usage: Usage,
     /// The most that one process moved through one device in 10 s.
     pub tx_peak_bytes: u64,
     pub rx_peak_bytes: u64,
@@ -94,7 +104,7 @@ pub struct AnswerRow {
     pub retransmits: u64,
     /// Of a device.
     pub rest: Option<Rest>,
-    /// Bytes by part of the period.
+    /// Bytes by part of the period, or what the order is by.
     pub sparkline: Vec<u64>,
 }
 
@@ -159,6 +169,6 @@ fn coarsest(question: &Question) -> Resolution {
 fn selection(question: &Question, suffix: &str) -> String {
     let condition = question.when.as_ref().map(|condition| &condition.sql);
     condition
-        .map(|sql| format!("AND ts IN (SELECT ts FROM tick_{suffix} WHERE ts >= ?1 AND ts < ?2 AND {sql})"))
+        .map(|sql| format!("AND ts IN (SELECT ts FROM tick_{suffix} LEFT JOIN host_{suffix} USING (ts) WHERE ts >= ?1 AND ts < ?2 AND {sql})"))
         .unwrap_or_default()
 }

@@ -163,7 +163,9 @@ fn forget(connection: &Connection, now: i64) -> rusqlite::Result<bool> {
           SELECT process FROM sample_10s, open WHERE sample_10s.ts >= open.ts
           UNION SELECT process FROM sample_1m, open WHERE sample_1m.ts >= open.ts
           UNION SELECT process FROM drop_10s, open WHERE drop_10s.ts >= open.ts
-          UNION SELECT process FROM drop_1m, open WHERE drop_1m.ts >= open.ts)";
+          UNION SELECT process FROM drop_1m, open WHERE drop_1m.ts >= open.ts
+          UNION SELECT process FROM usage_10s, open WHERE usage_10s.ts >= open.ts
+          UNION SELECT process FROM usage_1m, open WHERE usage_1m.ts >= open.ts)";
     let mut forgotten = connection.prepare_cached(query)?.execute([oldest])?;
     if forgotten > 0 {
         forgotten +=

@@ -2,7 +2,10 @@
 
 use rusqlite::{Connection, params};
 
-use crate::plan::Resolution;
+use crate::{
+    plan::Resolution,
+    usage::{HostUsage, Usage},
+};
 
 /// A family of three tables, and how its columns are combined.
 pub struct Measure {
@@ -74,7 +77,13 @@ pub const TICK: Measure = Measure {
     peaks: &[],
 };
 
-pub const MEASURES: [&Measure; 4] = [&SAMPLE, &DROP, &DEVICE, &TICK];
+pub const USAGE: Measure =
+    Measure { name: "usage", keys: &["process"], sums: Usage::SUMS, highest: Usage::HIGHEST, peaks: &[] };
+
+pub const HOST: Measure =
+    Measure { name: "host", keys: &[], sums: HostUsage::SUMS, highest: HostUsage::HIGHEST, peaks: &[] };
+
+pub const MEASURES: [&Measure; 6] = [&SAMPLE, &DROP, &DEVICE, &TICK, &USAGE, &HOST];
 
 impl Measure {
     /// The table of a resolution.
@@ -209,7 +218,8 @@ fn touch(connection: &Connection, hour: i64) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
             "UPDATE process SET last = ?1 WHERE last < ?1 AND id IN
-             (SELECT process FROM sample_1h WHERE ts = ?1 UNION SELECT process FROM drop_1h WHERE ts = ?1)",
+             (SELECT process FROM sample_1h WHERE ts = ?1 UNION SELECT process FROM drop_1h WHERE ts = ?1
+              UNION SELECT process FROM usage_1h WHERE ts = ?1)",
         )?
         .execute([hour])?;
     Ok(())

@@ -53,8 +53,29 @@ macro_rules! ticks {
     };
 }
 
+/// Tables of what processes and the host used, in one resolution. `$kind` is `TABLE`, or `TEMP TABLE` for a reader.
+macro_rules! usage_tables {
+    ($kind:literal, $suffix:literal) => {
+        concat!(
+            "CREATE ", $kind, " usage_", $suffix, "(ts INTEGER NOT NULL, process INTEGER NOT NULL, user_us INTEGER NOT NULL,
+             system_us INTEGER NOT NULL, wait_us INTEGER NOT NULL, block_io_us INTEGER NOT NULL, runnable_ms INTEGER NOT NULL,
+             blocked_ms INTEGER NOT NULL, rss_kib_s INTEGER NOT NULL, swap_kib_s INTEGER NOT NULL, read_bytes INTEGER NOT NULL,
+             write_bytes INTEGER NOT NULL, cancelled_write_bytes INTEGER NOT NULL, major_faults INTEGER NOT NULL,
+             voluntary_switches INTEGER NOT NULL, involuntary_switches INTEGER NOT NULL, oom_kills INTEGER NOT NULL,
+             ended INTEGER NOT NULL, rss_peak_kib INTEGER NOT NULL, threads INTEGER NOT NULL, PRIMARY KEY(ts, process))
+             STRICT, WITHOUT ROWID;
+             CREATE ", $kind, " host_", $suffix, "(ts INTEGER PRIMARY KEY, usage_ms INTEGER NOT NULL, user_ms INTEGER NOT NULL,
+             system_ms INTEGER NOT NULL, irq_ms INTEGER NOT NULL, iowait_ms INTEGER NOT NULL, idle_ms INTEGER NOT NULL,
+             steal_ms INTEGER NOT NULL, disk_read_bytes INTEGER NOT NULL, disk_write_bytes INTEGER NOT NULL,
+             swap_in_bytes INTEGER NOT NULL, swap_out_bytes INTEGER NOT NULL, oom_kills INTEGER NOT NULL,
+             memory_total_kib INTEGER NOT NULL, memory_used_kib INTEGER NOT NULL, swap_total_kib INTEGER NOT NULL,
+             swap_used_kib INTEGER NOT NULL, untold INTEGER NOT NULL) STRICT;"
+        )
+    };
+}
+
 /// Each makes the next version from the one before.
-pub const STEPS: [&str; 10] = [
+pub const STEPS: [&str; 11] = [
     // The columns of the three resolutions differ in what a sum does not hold: peaks.
     "CREATE TABLE boot(id INTEGER PRIMARY KEY, boot_id TEXT NOT NULL UNIQUE, first_seen INTEGER NOT NULL,
          host TEXT NOT NULL, kernel TEXT NOT NULL) STRICT;
@@ -166,10 +187,12 @@ pub const STEPS: [&str; 10] = [
     // Of processes of which something of this is known.
     "CREATE TABLE login(process INTEGER PRIMARY KEY REFERENCES process(id), login_uid INTEGER, session INTEGER,
          session_start_time_ns INTEGER, session_comm TEXT, arguments TEXT) STRICT;",
+    // What processes used besides the network, and the host's own counters of that.
+    concat!(usage_tables!("TABLE", "10s"), usage_tables!("TABLE", "1m"), usage_tables!("TABLE", "1h")),
 ];
 
 /// What a reader adds to a file of an older version, by the version it came with: temporary tables go before the file's.
-const READER_ADDITIONS: [&str; 9] = [
+const READER_ADDITIONS: [&str; 10] = [
     "CREATE TEMP TABLE loss(ts INTEGER, cause TEXT, count INTEGER);",
     concat!(
         "CREATE TEMP TABLE gap AS SELECT * FROM (",
@@ -192,6 +215,7 @@ const READER_ADDITIONS: [&str; 9] = [
      CREATE TEMP VIEW device_1h AS SELECT *, 0 AS tx_undecided, 0 AS rx_undecided FROM main.device_1h;",
     "CREATE TEMP TABLE login(process INTEGER PRIMARY KEY, login_uid INTEGER, session INTEGER, session_start_time_ns INTEGER,
          session_comm TEXT, arguments TEXT);",
+    concat!(usage_tables!("TEMP TABLE", "10s"), usage_tables!("TEMP TABLE", "1m"), usage_tables!("TEMP TABLE", "1h")),
 ];
 
 /// The version that this program writes.
@@ -232,6 +256,27 @@ CREATE VIEW devices AS SELECT datetime(s.ts, 'unixepoch', 'localtime') AS time, 
 DROP VIEW IF EXISTS ticks;
 CREATE VIEW ticks AS SELECT datetime(ts, 'unixepoch', 'localtime') AS time, ts, measured_ms, readings, late_ms, clock_step_ms, lost,
     load1, load5, load15, cpu_some, memory_some, memory_full, io_some, io_full FROM tick_10s;
+DROP VIEW IF EXISTS resources;
+CREATE VIEW resources AS SELECT datetime(u.ts, 'unixepoch', 'localtime') AS time, u.ts, b.host, p.pid, p.uid, g.comm, g.exe, g.unit,
+    g.container, u.user_us, u.system_us, round((u.user_us + u.system_us) / 10.0 / nullif(h.usage_ms, 0), 2) AS cpu_percent, u.wait_us,
+    u.block_io_us, round(1.0 * u.runnable_ms / nullif(h.usage_ms, 0), 2) AS runnable,
+    round(1.0 * u.blocked_ms / nullif(h.usage_ms, 0), 2) AS blocked, u.rss_kib_s * 1000 / nullif(h.usage_ms, 0) AS rss_kib,
+    u.rss_peak_kib, u.swap_kib_s * 1000 / nullif(h.usage_ms, 0) AS swap_kib, u.read_bytes, u.write_bytes, u.cancelled_write_bytes,
+    u.major_faults, u.voluntary_switches, u.involuntary_switches, u.threads, u.oom_kills, u.ended, b.boot_id, p.start_time_ns,
+    g.cgroup, a.comm AS parent, a.starter, c.name AS container_name, c.pod
+    FROM usage_10s u JOIN host_10s h ON h.ts = u.ts JOIN process p ON p.id = u.process JOIN program g ON g.id = p.program
+    JOIN boot b ON b.id = p.boot LEFT JOIN ancestor a ON a.id = p.parent LEFT JOIN container c ON c.id = g.container;
+DROP VIEW IF EXISTS host;
+CREATE VIEW host AS SELECT datetime(ts, 'unixepoch', 'localtime') AS time, * FROM host_10s;
+DROP VIEW IF EXISTS savetop;
+CREATE VIEW savetop AS SELECT
+    (SELECT b.host FROM usage_10s u JOIN process p ON p.id = u.process JOIN boot b ON b.id = p.boot WHERE u.ts = t.ts LIMIT 1)
+        AS HostName,
+    datetime(t.ts, 'unixepoch', 'localtime') AS DateAndTime, t.load1 AS Load,
+    (SELECT group_concat(line, char(10)) FROM
+         (SELECT printf('%7d %-16s %6.1f %7d', pid, comm, cpu_percent, rss_kib / 1024) AS line FROM resources r
+          WHERE r.ts = t.ts ORDER BY cpu_percent DESC)) AS TopProcesses
+    FROM tick_10s t JOIN host_10s h ON h.ts = t.ts;
 DROP VIEW IF EXISTS gaps;
 CREATE VIEW gaps AS SELECT datetime(from_ms / 1000, 'unixepoch', 'localtime') AS from_time,
     datetime(to_ms / 1000, 'unixepoch', 'localtime') AS to_time, (to_ms - from_ms) / 1000.0 AS seconds, from_ms, to_ms FROM gap;";

@@ -4,8 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 
 use nettop_model::ContainerNames;
 
+use crate::usage::{HostUsage, Usage, keep_leaders};
+
 /// Length of a slot, and the finest resolution there is. Slots begin at multiples of it.
 pub const SLOT_S: i64 = 10;
+
+/// Of what processes used, this many of each measure stay in a slot with too many.
+const LEADERS_PER_RANK: usize = 16;
 
 /// Name for the sum of rows beyond the cap.
 pub const OTHER: &str = "[other]";
@@ -148,6 +153,10 @@ pub struct Slot {
     pub samples: HashMap<Who, Counters>,
     pub devices: HashMap<Device, DeviceBalance>,
     pub drops: HashMap<(DropKind, Who), Dropped>,
+    /// Of processes; their device is none.
+    pub usage: HashMap<Who, Usage>,
+    /// If usage was read.
+    pub host: Option<HostUsage>,
     /// By id, whether they have rows or not. The latest names count for all that a container ever did.
     pub containers: HashMap<String, ContainerNames>,
     /// The writer's number for the slot, rising: it finds the slot by it.
@@ -205,16 +214,24 @@ impl DeviceBalance {
     }
 }
 
+impl Who {
+    /// Those that are not told apart.
+    #[must_use]
+    pub fn other() -> Self {
+        Self { comm: OTHER.into(), ..Self::default() }
+    }
+}
+
 impl Slot {
-    /// Of processes, devices and drops.
+    /// Of processes, devices, drops and usage.
     pub(crate) fn rows(&self) -> u64 {
-        (self.samples.len() + self.devices.len() + self.drops.len()) as u64
+        (self.samples.len() + self.devices.len() + self.drops.len() + self.usage.len()) as u64
     }
 
     /// Keeps the `most` busiest rows of processes and of drops. The others are added up per device as `[other]`, so that
     /// sums stay the same.
     pub fn cap(&mut self, most: usize) {
-        let other = |who: &Who| Who { comm: OTHER.into(), device: who.device.clone(), ..Who::default() };
+        let other = |who: &Who| Who { device: who.device.clone(), ..Who::other() };
         if self.samples.len() > most {
             let mut rows: Vec<(Who, Counters)> = self.samples.drain().collect();
             rows.sort_by_key(|(_, counters)| std::cmp::Reverse(counters.bytes()));
@@ -222,6 +239,13 @@ impl Slot {
                 let who = if index < most { who } else { other(&who) };
                 self.samples.entry(who).or_default().add(&counters);
             }
+        }
+        if self.usage.len() > most.min(LEADERS_PER_RANK * 5) {
+            let rows = self.usage.drain().collect();
+            let kept = keep_leaders(rows, LEADERS_PER_RANK, |who, usage| {
+                self.usage.entry(other(&who)).or_default().add(&usage);
+            });
+            self.usage.extend(kept);
         }
         if self.drops.len() > most {
             let mut rows: Vec<_> = self.drops.drain().collect();

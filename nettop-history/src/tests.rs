@@ -5,6 +5,7 @@ mod recorded;
 mod room;
 mod sums;
 mod troubles;
+mod usage;
 mod versions;
 
 use std::path::{Path, PathBuf};

@@ -14,7 +14,7 @@ use aya::{
     Ebpf,
     maps::{Map, MapData},
 };
-use nettop_common::{Owner, owner};
+use nettop_common::{Owner, Stats, owner};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -162,6 +162,10 @@ impl Kernel {
         if programs.has_recovery_probes() {
             // Their links were made later, and went with the other daemon.
             programs.attach_recovery();
+        }
+        // Until somebody reads it again.
+        if let Some(wanted) = programs.stats.double_word(0, offset_of!(Stats, usage_wanted)) {
+            wanted.store(0, Ordering::Relaxed);
         }
         // The other daemon had the records of these.
         let used = usize::try_from(programs.stats.read(0).map_or(0, |stats| stats.next_owner))?;

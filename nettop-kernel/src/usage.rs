@@ -14,6 +14,9 @@ pub(super) const PROGRAM: &str = "usage";
 /// As much as the kernel gives at a time (`bpf_seq_read`).
 const READ_BYTES: usize = 32 << 10;
 
+/// Most processes of a reading.
+pub const MAX_PROCESSES: usize = 65_536;
+
 /// A process now: its ended and its running threads together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProcessReading {
@@ -21,6 +24,14 @@ pub struct ProcessReading {
     /// Threads in the run queue or on a CPU, and those that wait uninterruptibly, as the load average counts them.
     pub runnable: u32,
     pub blocked: u32,
+}
+
+/// All of them, by pid.
+#[derive(Debug, Default)]
+pub struct Reading {
+    pub processes: Vec<ProcessReading>,
+    /// Processes, and threads of processes that came later, for which there was no room.
+    pub unread: u64,
 }
 
 /// What this kernel does not tell of processes. It is 0 in readings.
@@ -95,7 +106,7 @@ impl UsageReader {
     /// # Errors
     ///
     /// If the iterator cannot be started or read, for lack of descriptors or memory. The next pass asks again.
-    pub fn read(&self) -> anyhow::Result<Vec<ProcessReading>> {
+    pub fn read(&self) -> anyhow::Result<Reading> {
         let mut file = bpf_syscall::iterate(&self.program)?;
         let mut pass = Pass::default();
         let mut buffer = vec![0; READ_BYTES];
@@ -113,8 +124,10 @@ impl UsageReader {
 struct Pass {
     /// The begin of a record whose rest comes with the next bytes.
     rest: Vec<u8>,
-    processes: Vec<ProcessUsage>,
-    tasks: Vec<TaskUsage>,
+    processes: Vec<ProcessReading>,
+    /// Those that came before their process: pids begin anew at times.
+    early: Vec<TaskUsage>,
+    unread: u64,
 }
 
 impl Pass {
@@ -125,31 +138,47 @@ impl Pass {
             let mut end = at + size_of::<TaskUsage>();
             if task.tgid == task.pid {
                 let Some(process) = record::<ProcessUsage>(&self.rest, end) else { break };
-                self.processes.push(process);
+                let mut reading = ProcessReading { process, runnable: 0, blocked: 0 };
+                reading.add(&task);
+                push(&mut self.processes, reading, &mut self.unread);
                 end += size_of::<ProcessUsage>();
+            } else if !add_task(&mut self.processes, &task) {
+                push(&mut self.early, task, &mut self.unread);
             }
-            self.tasks.push(task);
             at = end;
         }
         self.rest.drain(..at);
     }
 
-    fn finish(mut self) -> Vec<ProcessReading> {
-        self.processes.sort_unstable_by_key(|process| process.key.tgid);
-        let reading = |process| ProcessReading { process, runnable: 0, blocked: 0 };
-        let mut readings: Vec<ProcessReading> = self.processes.into_iter().map(reading).collect();
-        for task in &self.tasks {
-            // One whose process was not there yet, or not any more.
-            let Ok(at) = readings.binary_search_by_key(&task.tgid, |reading| reading.process.key.tgid) else {
-                continue;
-            };
-            let reading = &mut readings[at];
-            reading.process.used.add(&task.used);
-            // The reading itself makes no load.
-            reading.runnable += u32::from(task.state == TASK_RUNNING && task.is_reader == 0);
-            reading.blocked += u32::from(task.is_blocked());
+    fn finish(mut self) -> Reading {
+        self.processes.sort_unstable_by_key(|reading| reading.process.key.tgid);
+        for task in &self.early {
+            // Or the process was not there yet, or not any more.
+            add_task(&mut self.processes, task);
         }
-        readings
+        Reading { processes: self.processes, unread: self.unread }
+    }
+}
+
+/// Adds a task to its process; false if that is not found. Most come in the order of pids.
+fn add_task(processes: &mut [ProcessReading], task: &TaskUsage) -> bool {
+    match processes.binary_search_by_key(&task.tgid, |reading| reading.process.key.tgid) {
+        Ok(at) => processes[at].add(task),
+        Err(_) => return false,
+    }
+    true
+}
+
+fn push<T>(all: &mut Vec<T>, one: T, unread: &mut u64) {
+    if all.len() < MAX_PROCESSES { all.push(one) } else { *unread += 1 }
+}
+
+impl ProcessReading {
+    fn add(&mut self, task: &TaskUsage) {
+        self.process.used.add(&task.used);
+        // The reading itself makes no load.
+        self.runnable += u32::from(task.state == TASK_RUNNING && task.is_reader == 0);
+        self.blocked += u32::from(task.is_blocked());
     }
 }
 
@@ -189,6 +218,7 @@ mod tests {
             let readings = pass.finish();
             let seen =
                 readings.iter().map(|all| (all.process.key.tgid, all.process.used.cpu_ns, all.runnable, all.blocked));
+            assert_eq!(reading.unread, 0);
             assert_eq!(seen.collect::<Vec<_>>(), [(20, 1020, 0, 0), (50, 1000 + 3 + 50 + 51 + 52, 1, 2)], "{size}");
         }
     }

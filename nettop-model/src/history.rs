@@ -71,6 +71,9 @@ pub struct Quality {
     pub clock_step_ms: i64,
     /// Highest load average of a minute.
     pub load_peak: Option<f64>,
+    /// Null where what processes use was not recorded.
+    #[serde(default)]
+    pub host: Option<Host>,
 }
 
 /// A part of the period that is kept in slots of one length.
@@ -140,7 +143,11 @@ pub struct Row {
     /// The difference, whichever is more, while it was not known how the device counts.
     #[serde(default)]
     pub undecided_bytes: Option<u64>,
-    /// Bytes by equal parts of the period; null where nothing was measured.
+    /// What its processes used besides the network; null where that was not recorded, and by device.
+    #[serde(default)]
+    pub resources: Option<Resources>,
+    /// By equal parts of the period what the order is by: bytes, CPU time in µs, memory in KiB times s, or threads in the
+    /// load average times ms; null where nothing was measured.
     pub sparkline: Vec<Option<u64>>,
 }
 
@@ -150,4 +157,69 @@ pub struct Others {
     /// Of rows.
     pub number: usize,
     pub sum: Traffic,
+    #[serde(default)]
+    pub resources: Option<Resources>,
+}
+
+/// What processes used. Counts are sums over the period, `mean` is over the time in which it was measured; null is what the
+/// kernel does not tell.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq)]
+pub struct Resources {
+    /// Time on a CPU.
+    pub user_us: u64,
+    pub system_us: u64,
+    /// Of one CPU.
+    pub cpu_percent: f64,
+    /// Time in which threads were runnable and waited for a CPU.
+    pub wait_us: Option<u64>,
+    /// Time in which threads waited for block I/O, if `kernel.task_delayacct` is on.
+    pub block_io_us: Option<u64>,
+    /// Threads in the run queue or on a CPU, seen once each interval.
+    pub runnable_mean: f64,
+    /// Threads that waited uninterruptibly, likewise. Both together are what the load average counts.
+    pub blocked_mean: f64,
+    /// Resident memory; shared pages are in each process.
+    pub rss_mean_bytes: Option<u64>,
+    /// The most that one process had in its life.
+    pub rss_peak_bytes: Option<u64>,
+    pub swap_mean_bytes: Option<u64>,
+    /// From and to storage.
+    pub read_bytes: Option<u64>,
+    pub write_bytes: Option<u64>,
+    /// Of what was written, what was deleted before it reached the storage.
+    pub cancelled_write_bytes: Option<u64>,
+    pub major_faults: u64,
+    pub voluntary_switches: u64,
+    pub involuntary_switches: u64,
+    /// The most of one process.
+    pub threads: u64,
+    /// Processes that the kernel ended to free memory.
+    pub oom_kills: u64,
+    /// Processes that ended.
+    pub ended: u64,
+}
+
+/// The host in the selected moments, by its own counters.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq)]
+pub struct Host {
+    /// How long it was measured what processes use.
+    pub usage_ms: u64,
+    /// All CPUs together, by kind.
+    pub user_ms: u64,
+    pub system_ms: u64,
+    pub irq_ms: u64,
+    pub iowait_ms: u64,
+    pub idle_ms: u64,
+    pub steal_ms: u64,
+    /// Of block devices, those on others not counted again.
+    pub disk_read_bytes: u64,
+    pub disk_write_bytes: u64,
+    pub swap_in_bytes: u64,
+    pub swap_out_bytes: u64,
+    pub oom_kills: u64,
+    /// At most; used is what is not available.
+    pub memory_bytes: u64,
+    pub memory_used_bytes: u64,
+    pub swap_bytes: u64,
+    pub swap_used_bytes: u64,
 }

@@ -284,13 +284,16 @@ pub struct Loss {
     pub forwarded_full: u64,
     /// Events of TCP for which the table of drops had no room, or that the kernel did not let nettopd see.
     pub tcp_uncounted: u64,
+    /// Processes that ended, and for which there was no room: what they used since their last reading is in no row.
+    #[serde(default)]
+    pub usage_lost: u64,
     /// Hooks that this kernel lacks or refused.
     pub hooks_missing: u64,
 }
 
 impl Loss {
     /// Counters by name.
-    pub const fn entries(&self) -> [(&'static str, u64); 18] {
+    pub const fn entries(&self) -> [(&'static str, u64); 19] {
         // Each field has to be named here.
         let Self {
             rows_full,
@@ -310,6 +313,7 @@ impl Loss {
             processes_unrecorded,
             forwarded_full,
             tcp_uncounted,
+            usage_lost,
             hooks_missing,
         } = *self;
         [
@@ -330,6 +334,7 @@ impl Loss {
             ("processes_unrecorded", processes_unrecorded),
             ("forwarded_full", forwarded_full),
             ("tcp_uncounted", tcp_uncounted),
+            ("usage_lost", usage_lost),
             ("hooks_missing", hooks_missing),
         ]
     }

@@ -111,10 +111,15 @@ impl Service {
             names_timeout: Duration::ZERO,
             since,
         };
-        let sampler = Sampler::start(kernel, programs, view, true)?;
+        let mut sampler = Sampler::start(kernel, programs, view, true)?;
         let mut history = of_service(&config);
         if let Some(history) = &mut history {
             history.start(sampler.hooks_missing(), sampler.losses_before());
+            if history.wants_usage()
+                && let Some(usage) = sampler.take_usage(kernel)
+            {
+                history.read_usage(usage);
+            }
         }
         let period = period(&config);
         Ok(Self {
@@ -191,6 +196,9 @@ impl Service {
     }
 
     fn sample(&mut self) -> anyhow::Result<Snapshot> {
+        if let Some(history) = &mut self.history {
+            history.end_interval();
+        }
         let mut snapshot = self.sampler.sample(0)?;
         if let Some(history) = &mut self.history {
             history.record(&mut snapshot);

@@ -104,10 +104,16 @@ fn measure(global: &Global, reports: &Reports) -> anyhow::Result<()> {
         // Nobody waits for another report.
         let is_only = timing.count == Some(1);
         let timeout = if is_only { users::DOCUMENT_TIMEOUT } else { users::INTERVAL_TIMEOUT };
-        let mut sampler = start(global, reports, filter, timeout, history.as_ref())?;
+        let (kernel, mut sampler) = start(global, reports, filter, timeout, history.as_ref())?;
         if let Some(history) = &mut history {
             history.start(sampler.hooks_missing(), sampler.losses_before());
+            if history.wants_usage()
+                && let Some(usage) = sampler.take_usage(&kernel)
+            {
+                history.read_usage(usage);
+            }
         }
+        drop(kernel);
         let mut sink = Sink::new(reports.output);
         let period = Duration::from_secs_f64(timing.interval_s());
         let mut ticks = interval_at(Instant::now() + period, period);
@@ -125,6 +131,9 @@ fn measure(global: &Global, reports: &Reports) -> anyhow::Result<()> {
                     // A second signal ends it without the last report.
                     let_signals_end()?;
                     sink.repeat_all();
+                }
+                if let Some(history) = &mut history {
+                    history.end_interval();
                 }
                 let mut snapshot = sampler.sample(sink.skipped)?;
                 if let Some(history) = &mut history {
@@ -163,7 +172,7 @@ fn start(
     filter: Filter,
     timeout: Duration,
     history: Option<&Recorder>,
-) -> anyhow::Result<Sampler> {
+) -> anyhow::Result<(Kernel, Sampler)> {
     let kernel = Kernel::examine(global.forced())?;
     let mut programs = kernel.start(reports.limits, None)?;
     if global.recovery_probe {
@@ -180,7 +189,8 @@ fn start(
         names_timeout: timeout,
         since: clock::now(),
     };
-    Sampler::start(&kernel, programs, view, reports.output.shows_drops() || history.is_some())
+    let sampler = Sampler::start(&kernel, programs, view, reports.output.shows_drops() || history.is_some())?;
+    Ok((kernel, sampler))
 }
 
 fn filter(reports: &Reports) -> anyhow::Result<Filter> {

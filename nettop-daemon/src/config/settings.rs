@@ -109,6 +109,9 @@ pub struct HistorySettings {
     /// Record the arguments of processes as well: they may hold secrets
     #[arg(long = "history-arguments", num_args = 0, default_missing_value = "true")]
     pub arguments: Option<bool>,
+    /// Do not record what processes use: CPU, memory, disk and load
+    #[arg(long = "no-history-resources", num_args = 0, default_missing_value = "false")]
+    pub resources: Option<bool>,
 }
 
 /// The least severe that is logged.
@@ -149,6 +152,7 @@ impl Settings {
                 size_mb: history.size_mb.or(history_below.size_mb),
                 keep_days: history.keep_days.or(history_below.keep_days),
                 arguments: history.arguments.or(history_below.arguments),
+                resources: history.resources.or(history_below.resources),
             },
         }
     }

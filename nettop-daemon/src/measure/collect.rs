@@ -246,6 +246,7 @@ impl Collector {
             processes_unrecorded: reading.stats.processes_lost,
             forwarded_full: reading.stats.forwarded_full,
             tcp_uncounted: drops.events_uncounted,
+            usage_lost: reading.stats.usage_lost,
             hooks_missing: self.hooks_missing(),
         }
     }

@@ -8,6 +8,7 @@ use nettop_kernel::{
     drops::{Drops, Reasons},
     ledger::{DeviceKey, Ledger, Presence},
     state::HookState,
+    usage::UsageReader,
 };
 use nettop_model::{Snapshot, snapshot::HookReport};
 
@@ -107,6 +108,14 @@ impl Sampler {
     /// Hooks that this kernel lacks or refused.
     pub fn hooks_missing(&self) -> u64 {
         self.collector.hooks_missing()
+    }
+
+    /// The reader of what processes use, once; none if this kernel lacks what it reads.
+    pub fn take_usage(&mut self, kernel: &Kernel) -> Option<UsageReader> {
+        self.ledger.programs().take_usage(kernel).unwrap_or_else(|error| {
+            tracing::warn!("what processes use cannot be read: {error:#}");
+            None
+        })
     }
 
     /// What was lost before it began.

@@ -34,6 +34,9 @@ pub struct RecordArgs {
     /// Record the arguments of processes as well: they may hold secrets
     #[arg(long)]
     pub history_arguments: bool,
+    /// Do not record what processes use: CPU, memory, disk and load
+    #[arg(long)]
+    pub no_history_resources: bool,
 }
 
 /// `nettopd history`.
@@ -145,6 +148,14 @@ pub enum OrderArg {
     Peak,
     Drops,
     Retrans,
+    /// Time on a CPU
+    Cpu,
+    /// Resident memory
+    Mem,
+    /// Bytes from and to storage
+    Disk,
+    /// Threads in the load average
+    Load,
 }
 
 impl Value for OrderArg {
@@ -167,6 +178,10 @@ impl OrderArg {
             Self::Peak => Order::Peak,
             Self::Drops => Order::Drops,
             Self::Retrans => Order::Retransmits,
+            Self::Cpu => Order::Cpu,
+            Self::Mem => Order::Memory,
+            Self::Disk => Order::Disk,
+            Self::Load => Order::Load,
         }
     }
 }

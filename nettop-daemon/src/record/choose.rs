@@ -26,7 +26,14 @@ use crate::{
 ///
 /// [`Usage`] if a file is named and only a part would be recorded.
 pub fn recorder(reports: &Reports, filter: &Filter) -> anyhow::Result<Option<Recorder>> {
-    let Some(RecordArgs { history, no_history, history_size, history_keep, history_arguments }) = &reports.record
+    let Some(RecordArgs {
+        history,
+        no_history,
+        history_size,
+        history_keep,
+        history_arguments,
+        no_history_resources,
+    }) = &reports.record
     else {
         tracing::info!("no history is recorded");
         return Ok(None);
@@ -58,19 +65,19 @@ pub fn recorder(reports: &Reports, filter: &Filter) -> anyhow::Result<Option<Rec
     let limits = Limits { keep: *history_keep, size_bytes: u64::from(*history_size) << 20, ..Limits::default() };
     let period = Duration::from_secs_f64(timing.interval_s());
     let recorder = Recorder::new(path, limits, period, "/proc", Moment::now());
-    Ok(Some(recorder.with_arguments(*history_arguments)))
+    Ok(Some(recorder.with_arguments(*history_arguments).with_resources(!no_history_resources)))
 }
 
 /// The recorder of the service, if it is to have one.
 pub fn of_service(config: &Config) -> Option<Recorder> {
-    let HistoryConfig { enabled, file, arguments, .. } = &config.history;
+    let HistoryConfig { enabled, file, arguments, resources, .. } = &config.history;
     if !enabled || file == Path::new(defaults::HISTORY_FILE) && !is_own(file) {
         tracing::info!("no history is recorded");
         return None;
     }
     let period = Duration::from_secs_f64(config.interval);
     let recorder = Recorder::new(file.clone(), limits(config), period, "/proc", Moment::now());
-    Some(recorder.with_arguments(*arguments))
+    Some(recorder.with_arguments(*arguments).with_resources(*resources))
 }
 
 /// Whether the folder of the default file is there, and ours.

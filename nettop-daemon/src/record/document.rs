@@ -1,13 +1,14 @@
 //! The document `nettop.history/1`.
 
 use jiff::Timestamp;
-use nettop_history::{Ancestor, Answer, AnswerRow, Boot, Counters, Part};
+use nettop_history::{Ancestor, Answer, AnswerRow, Boot, Counters, Part, Usage};
 use nettop_model::{
     By, Login, Session,
-    history::{Document, Gap, LastBoot, Others, Quality, Resolution, Row, SCHEMA},
+    history::{Document, Gap, LastBoot, Others, Quality, Resolution, Resources, Row, SCHEMA},
     snapshot::{Amount, Parent, Traffic},
 };
 
+use super::resources::{host, resources};
 use crate::{
     identity::users::{self, Users},
     query::history::HistoryQuery,
@@ -44,9 +45,14 @@ pub fn document(query: &HistoryQuery, answer: &Answer, boot: Option<&Boot>) -> D
             late_ms: answer.late_ms,
             clock_step_ms: answer.clock_step_ms,
             load_peak: answer.load_peak,
+            host: answer.host.as_ref().map(host),
         },
         rows: answer.rows.iter().map(|row| of_row(query.by, row, answer, &mut users)).collect(),
-        others: Others { number: answer.others_number, sum: traffic(&answer.others) },
+        others: Others {
+            number: answer.others_number,
+            sum: traffic(&answer.others),
+            resources: used(query.by, &answer.others_usage, answer),
+        },
     }
 }
 
@@ -84,11 +90,16 @@ fn of_row(by: By, row: &AnswerRow, answer: &Answer, users: &mut Option<Users>) -
         unattributed_bytes: row.rest.map(|rest| rest.unattributed_bytes),
         pending_bytes: row.rest.map(|rest| rest.pending_bytes),
         undecided_bytes: row.rest.map(|rest| rest.undecided_bytes),
+        resources: used(by, &row.usage, answer),
         sparkline: (0..)
             .zip(&row.sparkline)
             .map(|(at, bytes)| is_measured(at, row, answer).then_some(*bytes))
             .collect(),
     }
+}
+
+fn used(by: By, usage: &Usage, answer: &Answer) -> Option<Resources> {
+    answer.host.as_ref().filter(|_| by != By::Device).map(|host| resources(usage, host))
 }
 
 fn parent(ancestor: &Ancestor) -> Parent {

@@ -7,10 +7,10 @@ use std::{
 };
 
 use nettop_history::{Keep, Limits, Origin, SLOT_S, Slot, Writer};
-use nettop_kernel::boot;
+use nettop_kernel::{boot, usage::UsageReader};
 use nettop_model::Snapshot;
 
-use super::{pressure::Pressure, slot};
+use super::{pressure::Pressure, slot, usage::UsageThread};
 use crate::{
     config::{Config, HistoryConfig},
     identity::host,
@@ -26,6 +26,8 @@ const CLOCK_LEAP_MS: i64 = 1000;
 /// Between the sampler and the writer.
 pub struct Recorder {
     writer: Option<Writer>,
+    usage: Option<UsageThread>,
+    with_resources: bool,
     path: PathBuf,
     limits: Limits,
     /// Whether arguments of processes are recorded: they may hold secrets.
@@ -62,6 +64,8 @@ impl Recorder {
     pub(super) fn new(path: PathBuf, limits: Limits, period: Duration, proc: &str, now: Moment) -> Self {
         Self {
             writer: None,
+            usage: None,
+            with_resources: false,
             path,
             limits,
             with_arguments: false,
@@ -95,6 +99,27 @@ impl Recorder {
             hooks_missing,
         };
         self.writer = Some(Writer::start(self.path.clone(), self.limits, origin));
+    }
+
+    /// Whether it records what processes use, given a reader of that.
+    pub(super) fn with_resources(self, with_resources: bool) -> Self {
+        Self { with_resources, ..self }
+    }
+
+    pub const fn wants_usage(&self) -> bool {
+        self.with_resources
+    }
+
+    /// Records what processes use as well.
+    pub fn read_usage(&mut self, reader: UsageReader) {
+        self.usage = UsageThread::start(reader);
+    }
+
+    /// Has the interval of what processes use end now, next to the reading that follows.
+    pub fn end_interval(&mut self) {
+        if let Some(usage) = &mut self.usage {
+            usage.ask();
+        }
     }
 
     /// Goes on with another interval, and other limits of the file.
@@ -138,7 +163,10 @@ impl Recorder {
 
     /// Hands over what is left and waits for the file, but not long.
     pub fn finish(mut self) {
-        let last = std::mem::take(&mut self.slot);
+        let mut last = std::mem::take(&mut self.slot);
+        if let Some(usage) = self.usage.take().filter(|_| last.tick.readings > 0) {
+            usage.finish(&mut last);
+        }
         if last.tick.readings > 0 {
             self.put(last);
         }
@@ -161,6 +189,9 @@ impl Recorder {
         self.tick(snapshot.interval_ms, now);
         self.losses(snapshot);
         slot::add(&mut self.slot, snapshot, self.with_arguments);
+        if let Some(usage) = &mut self.usage {
+            usage.add_to(&mut self.slot);
+        }
         (over).filter(|over| over.tick.readings > 0)
     }
 

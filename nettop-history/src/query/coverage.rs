@@ -3,16 +3,17 @@
 use rusqlite::params;
 
 use super::{Answer, Question, Reader};
-use crate::{gaps, plan::Resolution};
+use crate::{gaps, plan::Resolution, usage::HostUsage};
 
 impl Reader {
     pub(super) fn read_ticks(&self, question: &Question, answer: &mut Answer) -> rusqlite::Result<()> {
         answer.gaps = self.gaps(answer.from, answer.to)?;
         let condition = question.when.as_ref().map_or("1", |condition| condition.sql.as_str());
         for part in &answer.parts {
+            let (suffix, host) = (part.resolution.suffix(), HostUsage::columns());
             let query = format!(
-                "SELECT measured_ms, late_ms, clock_step_ms, load1, {condition}, namespaces_unread FROM tick_{} WHERE ts >= ?1 AND ts < ?2 ORDER BY ts",
-                part.resolution.suffix()
+                "SELECT measured_ms, late_ms, clock_step_ms, load1, {condition}, namespaces_unread, usage_ms IS NOT NULL, {host}
+                 FROM tick_{suffix} LEFT JOIN host_{suffix} USING (ts) WHERE ts >= ?1 AND ts < ?2 ORDER BY ts",
             );
             let mut statement = self.connection.prepare(&query)?;
             let mut ticks = statement.query(params![part.from, part.to])?;
@@ -27,6 +28,9 @@ impl Reader {
                 answer.namespaces_unread = answer.namespaces_unread.max(unread.map(i64::cast_unsigned));
                 if tick.get::<_, Option<bool>>(4)?.unwrap_or(false) {
                     answer.selected_ms += measured_ms.cast_unsigned();
+                    if tick.get(6)? {
+                        answer.host.get_or_insert_default().add(&HostUsage::read(tick, 7)?);
+                    }
                 }
             }
         }

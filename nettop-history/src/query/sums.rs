@@ -4,58 +4,21 @@
 use nettop_model::By;
 use rusqlite::{Row, params};
 
-use super::{Answer, AnswerRow, Order, Question, Reader, Rest, names, select, selection};
+use super::{
+    Answer, AnswerRow, Question, Reader, Rest,
+    columns::{self, ALL, NETWORK},
+    names, select, selection,
+};
 use crate::{
     plan::Part,
     slot::{Counters, OTHER},
+    usage::Usage,
 };
-
-/// What is added up, in the order of [`TABLES`].
-const SUMS: [&str; 12] = [
-    "tx_bytes",
-    "rx_bytes",
-    "tx_packets",
-    "rx_packets",
-    "tx_app_bytes",
-    "rx_app_bytes",
-    "drops",
-    "retransmits",
-    "tx_unattributed",
-    "rx_unattributed",
-    "tx_undecided",
-    "rx_undecided",
-];
-
-/// `moved`: by number of a process or device. `shown`: the first of those. `member`: the numbers they are made of. `twin`:
-/// the same process as a lower number.
-macro_rules! tables {
-    ($($name:literal, $keys:literal;)*) => {
-        concat!($("CREATE TEMP TABLE ", $name, "(", $keys, ", tx_bytes INTEGER, rx_bytes INTEGER, tx_packets INTEGER,
-             rx_packets INTEGER, tx_app_bytes INTEGER, rx_app_bytes INTEGER, drops INTEGER, retransmits INTEGER,
-             tx_unattributed INTEGER, rx_unattributed INTEGER, tx_undecided INTEGER, rx_undecided INTEGER, tx_peak INTEGER, rx_peak INTEGER);",)*
-            "CREATE INDEX temp.shown_keys ON shown(key4, key1, key2, key3, key0);
-             CREATE TEMP TABLE member(number INTEGER PRIMARY KEY, shown INTEGER NOT NULL);
-             CREATE TEMP TABLE twin(number INTEGER PRIMARY KEY, first INTEGER NOT NULL);")
-    };
-}
-const TABLES: &str = tables! {
-    "moved", "number INTEGER PRIMARY KEY";
-    "shown", "id INTEGER PRIMARY KEY, key0, key1, key2, key3, key4";
-};
-
-/// Adds to a row that exists.
-const ADD_ON_CONFLICT: &str = "ON CONFLICT(number) DO UPDATE SET tx_bytes = tx_bytes + excluded.tx_bytes, rx_bytes = rx_bytes + excluded.rx_bytes,
-     tx_packets = tx_packets + excluded.tx_packets, rx_packets = rx_packets + excluded.rx_packets,
-     tx_app_bytes = tx_app_bytes + excluded.tx_app_bytes, rx_app_bytes = rx_app_bytes + excluded.rx_app_bytes,
-     drops = drops + excluded.drops, retransmits = retransmits + excluded.retransmits,
-     tx_unattributed = tx_unattributed + excluded.tx_unattributed, rx_unattributed = rx_unattributed + excluded.rx_unattributed,
-     tx_undecided = tx_undecided + excluded.tx_undecided, rx_undecided = rx_undecided + excluded.rx_undecided,
-     tx_peak = max(tx_peak, excluded.tx_peak), rx_peak = max(rx_peak, excluded.rx_peak)";
 
 impl Reader {
     /// Fills the answer's rows, and what is beyond them. Temporary tables end with the transaction.
     pub(super) fn sums(&self, question: &Question, answer: &mut Answer) -> rusqlite::Result<()> {
-        self.connection.execute_batch(TABLES)?;
+        self.connection.execute_batch(&columns::tables())?;
         select::note(&self.connection, question)?;
         for part in &answer.parts {
             self.add_moved(question, part)?;
@@ -70,16 +33,16 @@ impl Reader {
     fn add_moved(&self, question: &Question, part: &Part) -> rusqlite::Result<()> {
         let (suffix, peaks) = (part.resolution.suffix(), part.resolution.peaks());
         let selection = selection(question, suffix) + select::condition(question);
-        let sums = match question.by {
-            By::Device => {
-                "0, 0, 0, 0, sum(tx_unattributed), sum(rx_unattributed), sum(tx_undecided), sum(rx_undecided)"
-            }
-            _ => "sum(tx_app_bytes), sum(rx_app_bytes), 0, 0, 0, 0, 0, 0",
+        let more: &[&str] = match question.by {
+            By::Device => &["tx_unattributed", "rx_unattributed", "tx_undecided", "rx_undecided"],
+            _ => &["tx_app_bytes", "rx_app_bytes"],
         };
+        let sums = [&["tx_bytes", "rx_bytes", "tx_packets", "rx_packets"], more].concat();
+        let (columns, sums, conflict) = (sums.join(", "), sums_of(&sums), columns::add_on_conflict());
         let (table, number) = (table(question.by), numbered(question.by));
         let query = format!(
-            "INSERT INTO moved SELECT {number}, sum(tx_bytes), sum(rx_bytes), sum(tx_packets), sum(rx_packets), {sums}, max({}),
-                 max({}) FROM {table}_{suffix} WHERE ts >= ?1 AND ts < ?2 {selection} GROUP BY {number} {ADD_ON_CONFLICT}",
+            "INSERT INTO moved(number, {columns}, tx_peak, rx_peak) SELECT {number}, {sums}, max({}), max({})
+             FROM {table}_{suffix} WHERE ts >= ?1 AND ts < ?2 {selection} GROUP BY {number} {conflict}",
             peaks[0], peaks[1]
         );
         self.connection.execute(&query, params![part.from, part.to])?;
@@ -87,9 +50,19 @@ impl Reader {
             return Ok(());
         }
         let query = format!(
-            "INSERT INTO moved SELECT s.process, 0, 0, 0, 0, 0, 0, coalesce(sum(s.packets) FILTER (WHERE k.class NOT IN ('tcp', 'capture')), 0),
-                 coalesce(sum(s.packets) FILTER (WHERE k.class = 'tcp' AND k.reason = 'retransmit'), 0), 0, 0, 0, 0, 0, 0
-             FROM drop_{suffix} s JOIN drop_kind k ON k.id = s.kind WHERE ts >= ?1 AND ts < ?2 {selection} GROUP BY s.process {ADD_ON_CONFLICT}"
+            "INSERT INTO moved(number, drops, retransmits)
+             SELECT s.process, coalesce(sum(s.packets) FILTER (WHERE k.class NOT IN ('tcp', 'capture')), 0),
+                 coalesce(sum(s.packets) FILTER (WHERE k.class = 'tcp' AND k.reason = 'retransmit'), 0)
+             FROM drop_{suffix} s JOIN drop_kind k ON k.id = s.kind WHERE ts >= ?1 AND ts < ?2 {selection} GROUP BY s.process {conflict}"
+        );
+        self.connection.execute(&query, params![part.from, part.to])?;
+        let highest: Vec<String> = Usage::HIGHEST.iter().map(|column| format!("max({column})")).collect();
+        let query = format!(
+            "INSERT INTO moved(number, {}) SELECT process, {}, {} FROM usage_{suffix}
+             WHERE ts >= ?1 AND ts < ?2 {selection} GROUP BY process {conflict}",
+            Usage::columns(),
+            sums_of(Usage::SUMS),
+            highest.join(", ")
         );
         self.connection.execute(&query, params![part.from, part.to])?;
         Ok(())
@@ -100,18 +73,15 @@ impl Reader {
         let keys = keys(question.by);
         let named: Vec<String> = keys.iter().enumerate().map(|(at, key)| format!("{key} AS key{at}")).collect();
         let (named, of_boot) = (named.join(", "), of_boot(question));
-        let sums = SUMS.map(|column| format!("sum({column}) AS {column}")).join(", ");
-        let sums = format!("{sums}, max(tx_peak) AS tx_peak, max(rx_peak) AS rx_peak");
-        // Not those with only TCP's events at the end of a connection.
-        const ALL: &str =
-            "tx_bytes + rx_bytes + tx_packets + rx_packets + tx_app_bytes + rx_app_bytes + drops + retransmits";
+        let sums = columns::aggregates();
         let by_parent = if question.by == By::Parent { ", p.parent" } else { "" };
         let query = match question.by {
             By::Process => {
                 self.fold_twins(&keys)?;
-                let (columns, joins) = (SUMS.join(", "), joins(question.by));
+                let columns = [columns::sums(), columns::highest()].concat().join(", ");
+                let joins = joins(question.by);
                 format!(
-                    "CREATE TEMP VIEW grouped AS SELECT {named}, {columns}, tx_peak, rx_peak
+                    "CREATE TEMP VIEW grouped AS SELECT {named}, {columns}
                      FROM moved m {joins} WHERE {of_boot} AND {ALL} > 0"
                 )
             }
@@ -153,39 +123,39 @@ impl Reader {
                 _ => first = Some((number, key)),
             }
         }
-        let columns = SUMS.map(|column| format!("m.{column}")).join(", ");
+        let columns = [columns::sums(), columns::highest()].concat();
+        let columns: Vec<String> = columns.iter().map(|column| format!("m.{column}")).collect();
         self.connection.execute_batch(&format!(
-            "INSERT INTO moved SELECT t.first, {columns}, m.tx_peak, m.rx_peak
-                 FROM twin t CROSS JOIN moved m ON m.number = t.number WHERE true {ADD_ON_CONFLICT};
-             DELETE FROM moved WHERE number IN (SELECT number FROM twin)"
+            "INSERT INTO moved SELECT t.first, {} FROM twin t CROSS JOIN moved m ON m.number = t.number WHERE true {};
+             DELETE FROM moved WHERE number IN (SELECT number FROM twin)",
+            columns.join(", "),
+            columns::add_on_conflict()
         ))
     }
 
     /// The first rows, and the sum of the others.
     fn choose(&self, question: &Question, answer: &mut Answer) -> rusqlite::Result<()> {
-        let first = match question.order {
-            Order::Bytes => "tx_bytes + rx_bytes",
-            Order::TxBytes => "tx_bytes",
-            Order::RxBytes => "rx_bytes",
-            Order::Packets => "tx_packets + rx_packets",
-            Order::Peak => "tx_peak + rx_peak",
-            Order::Drops => "drops",
-            Order::Retransmits => "retransmits",
-        };
+        let first = columns::ranked_by(question.order);
         let query = format!(
             "INSERT INTO shown SELECT NULL, * FROM grouped
-             ORDER BY {first} DESC, tx_bytes + rx_bytes DESC, key1, key4 LIMIT ?1"
+             ORDER BY {first} DESC, tx_bytes + rx_bytes DESC, user_us + system_us DESC, key1, key4 LIMIT ?1"
         );
         self.connection.execute(&query, [i64::try_from(question.top).unwrap_or(i64::MAX)])?;
+        // Usage follows what is of the network.
+        const USAGE: usize = NETWORK.len() + 2;
+        let (network, usage) = (NETWORK.join(", "), Usage::columns());
         let mut statement =
-            self.connection.prepare(&format!("SELECT {}, tx_peak, rx_peak FROM shown ORDER BY id", SUMS.join(", ")))?;
+            self.connection.prepare(&format!("SELECT {network}, tx_peak, rx_peak, {usage} FROM shown ORDER BY id"))?;
         let mut found = statement.query([])?;
-        let mut shown = Counters::default();
+        let (mut shown, mut shown_usage) = (Counters::default(), Usage::default());
         while let Some(row) = found.next()? {
             let counters = counters(row)?;
             shown.add(&counters);
+            let usage = Usage::read(row, USAGE)?;
+            shown_usage.add(&usage);
             answer.rows.push(AnswerRow {
                 counters,
+                usage,
                 drops: number(row, 6)?,
                 retransmits: number(row, 7)?,
                 rest: if question.by == By::Device {
@@ -199,11 +169,17 @@ impl Reader {
                 ..AnswerRow::default()
             });
         }
-        let sums = SUMS.map(|column| format!("coalesce(sum({column}), 0)")).join(", ");
-        let query = format!("SELECT {sums}, count(*) FROM grouped");
-        let (all, groups) =
-            self.connection.query_row(&query, [], |row| Ok((counters(row)?, number(row, SUMS.len())?)))?;
+        let query = format!("SELECT count(*), {} FROM grouped", columns::aggregates());
+        const FIRST: usize = 1;
+        let (groups, all) = self.connection.query_row(&query, [], |row| {
+            // Without a group they are null.
+            let is_none = number(row, 0)? == 0;
+            Ok((number(row, 0)?, if is_none { Counters::default() } else { counters_from(row, FIRST)? }))
+        })?;
+        let query = format!("SELECT {} FROM (SELECT {} FROM grouped)", Usage::columns(), columns::aggregates());
+        let all_usage = self.connection.query_row(&query, [], |row| Usage::read(row, 0))?;
         answer.others = all.without(&shown);
+        answer.others_usage = all_usage.without(&shown_usage);
         answer.others_number = usize::try_from(groups).unwrap_or(usize::MAX).saturating_sub(answer.rows.len());
         Ok(())
     }
@@ -240,13 +216,17 @@ impl Reader {
 
     /// Bytes by part of the period.
     fn draw(&self, question: &Question, answer: &mut Answer) -> rusqlite::Result<()> {
-        let (table, number_of) = (table(question.by), numbered(question.by));
+        let (mut table, number_of) = (table(question.by), numbered(question.by));
+        let mut drawn = "tx_bytes + rx_bytes";
+        if columns::is_of_usage(question.order) && question.by != By::Device {
+            (table, drawn) = ("usage", columns::ranked_by(question.order));
+        }
         let columns = i64::try_from(question.columns.max(1)).unwrap_or(1);
         let length = (answer.to - answer.from).max(1);
         for part in answer.parts.clone() {
             let suffix = part.resolution.suffix();
             let query = format!(
-                "SELECT b.shown, (s.ts - ?3) * ?4 / ?5, s.tx_bytes + s.rx_bytes
+                "SELECT b.shown, (s.ts - ?3) * ?4 / ?5, {drawn}
                  FROM {table}_{suffix} s CROSS JOIN member b ON b.number = s.{number_of}
                  WHERE s.ts >= ?1 AND s.ts < ?2 {}",
                 selection(question, suffix) + select::condition(question)
@@ -275,14 +255,24 @@ fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
 }
 
 fn counters(row: &Row<'_>) -> rusqlite::Result<Counters> {
+    counters_from(row, 0)
+}
+
+/// The same, of which the first column is this one.
+fn counters_from(row: &Row<'_>, at: usize) -> rusqlite::Result<Counters> {
     Ok(Counters {
-        tx_bytes: number(row, 0)?,
-        rx_bytes: number(row, 1)?,
-        tx_packets: number(row, 2)?,
-        rx_packets: number(row, 3)?,
-        tx_app_bytes: number(row, 4)?,
-        rx_app_bytes: number(row, 5)?,
+        tx_bytes: number(row, at)?,
+        rx_bytes: number(row, at + 1)?,
+        tx_packets: number(row, at + 2)?,
+        rx_packets: number(row, at + 3)?,
+        tx_app_bytes: number(row, at + 4)?,
+        rx_app_bytes: number(row, at + 5)?,
     })
+}
+
+/// The sum of each column.
+fn sums_of(columns: &[&str]) -> String {
+    columns.iter().map(|column| format!("sum({column})")).collect::<Vec<_>>().join(", ")
 }
 
 const fn table(by: By) -> &'static str {

@@ -1,11 +1,11 @@
 //! A slot becomes rows.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, params, params_from_iter};
 
 use crate::{
     names::Names,
     plan::Resolution,
-    rollup::{self, DEVICE, DROP, SAMPLE, TICK},
+    rollup::{self, DEVICE, DROP, HOST, SAMPLE, TICK, USAGE},
     slot::Slot,
 };
 
@@ -87,6 +87,18 @@ pub fn insert(connection: &Connection, names: &mut Names, slot: &Slot) -> rusqli
     for ((kind, who), dropped) in &slot.drops {
         let (kind, process) = (names.kind(connection, kind)?, names.process(connection, who, ts)?);
         statement.execute(params![ts, kind, process, dropped.packets.cast_signed(), dropped.bytes.cast_signed()])?;
+    }
+    let mut usage = Vec::with_capacity(slot.usage.len());
+    for (who, used) in &slot.usage {
+        usage.push((names.process(connection, who, ts)?, used));
+    }
+    usage.sort_unstable_by_key(|(process, _)| *process);
+    let mut statement = connection.prepare_cached(&USAGE.insert())?;
+    for (process, used) in usage {
+        statement.execute(params_from_iter([ts, process].into_iter().chain(used.values())))?;
+    }
+    if let Some(host) = &slot.host {
+        connection.prepare_cached(&HOST.insert())?.execute(params_from_iter([ts].into_iter().chain(host.values())))?;
     }
     for (id, container) in &slot.containers {
         names.container(connection, id, container)?;

@@ -26,6 +26,7 @@ mod history;
 mod history_crashes;
 mod history_daemon;
 mod history_troubles;
+mod hogs;
 mod layers;
 mod limits;
 mod log;

@@ -1,7 +1,7 @@
 //! The answer as CSV.
 
 use nettop_model::{
-    history::{Document, Row},
+    history::{Document, Resources, Row},
     snapshot::Traffic,
 };
 use serde::Serialize;
@@ -47,6 +47,25 @@ struct Line<'a> {
     unattributed_bytes: Option<u64>,
     pending_bytes: Option<u64>,
     undecided_bytes: Option<u64>,
+    user_us: Option<u64>,
+    system_us: Option<u64>,
+    cpu_percent: Option<f64>,
+    wait_us: Option<u64>,
+    block_io_us: Option<u64>,
+    runnable_mean: Option<f64>,
+    blocked_mean: Option<f64>,
+    rss_mean_bytes: Option<u64>,
+    rss_peak_bytes: Option<u64>,
+    swap_mean_bytes: Option<u64>,
+    read_bytes: Option<u64>,
+    write_bytes: Option<u64>,
+    cancelled_write_bytes: Option<u64>,
+    major_faults: Option<u64>,
+    voluntary_switches: Option<u64>,
+    involuntary_switches: Option<u64>,
+    threads: Option<u64>,
+    oom_kills: Option<u64>,
+    ended: Option<u64>,
 }
 
 /// A line for each row; those beyond the top are one, without a name.
@@ -56,7 +75,8 @@ struct Line<'a> {
 /// If it cannot be encoded.
 pub fn csv(document: &Document) -> anyhow::Result<Vec<u8>> {
     let rows = document.rows.iter().map(|row| of_row(document, row));
-    let others = (document.others.number > 0).then(|| of_sum(document, &document.others.sum));
+    let others = (document.others.number > 0)
+        .then(|| of_sum(document, &document.others.sum, document.others.resources.as_ref()));
     records(rows.chain(others), true)
 }
 
@@ -92,12 +112,13 @@ fn of_row<'a>(document: &'a Document, row: &'a Row) -> Line<'a> {
         unattributed_bytes: row.unattributed_bytes,
         pending_bytes: row.pending_bytes,
         undecided_bytes: row.undecided_bytes,
-        ..of_sum(document, &row.sum)
+        ..of_sum(document, &row.sum, row.resources.as_ref())
     }
 }
 
-fn of_sum<'a>(document: &'a Document, sum: &Traffic) -> Line<'a> {
+fn of_sum<'a>(document: &'a Document, sum: &Traffic, resources: Option<&Resources>) -> Line<'a> {
     let Traffic { tx, rx } = sum;
+    let used = |count: fn(&Resources) -> u64| resources.map(count);
     Line {
         from: &document.from,
         to: &document.to,
@@ -107,6 +128,25 @@ fn of_sum<'a>(document: &'a Document, sum: &Traffic) -> Line<'a> {
         rx_packets: rx.packets,
         tx_app_bytes: tx.app_bytes,
         rx_app_bytes: rx.app_bytes,
+        user_us: used(|used| used.user_us),
+        system_us: used(|used| used.system_us),
+        cpu_percent: resources.map(|used| used.cpu_percent),
+        wait_us: resources.and_then(|used| used.wait_us),
+        block_io_us: resources.and_then(|used| used.block_io_us),
+        runnable_mean: resources.map(|used| used.runnable_mean),
+        blocked_mean: resources.map(|used| used.blocked_mean),
+        rss_mean_bytes: resources.and_then(|used| used.rss_mean_bytes),
+        rss_peak_bytes: resources.and_then(|used| used.rss_peak_bytes),
+        swap_mean_bytes: resources.and_then(|used| used.swap_mean_bytes),
+        read_bytes: resources.and_then(|used| used.read_bytes),
+        write_bytes: resources.and_then(|used| used.write_bytes),
+        cancelled_write_bytes: resources.and_then(|used| used.cancelled_write_bytes),
+        major_faults: used(|used| used.major_faults),
+        voluntary_switches: used(|used| used.voluntary_switches),
+        involuntary_switches: used(|used| used.involuntary_switches),
+        threads: used(|used| used.threads),
+        oom_kills: used(|used| used.oom_kills),
+        ended: used(|used| used.ended),
         ..Line::default()
     }
 }

@@ -6,13 +6,13 @@ use jiff::Timestamp;
 use nettop_history::local_time;
 use nettop_model::{
     By, ProcessNames,
-    history::{Document, Others, Quality, Row},
+    history::{Document, Host, Others, Quality, Resources, Row},
     snapshot::Traffic,
 };
 use unicode_width::UnicodeWidthStr as _;
 
 use crate::{
-    query::history::HistoryArgs,
+    query::history::{HistoryArgs, OrderArg},
     render::{ancestry::ancestry, table::KIB},
 };
 
@@ -45,8 +45,22 @@ fn write(text: &mut String, args: &HistoryArgs, document: &Document) -> std::fmt
     let is_process = args.query.by == By::Process;
     let columns = document.rows.first().map_or(0, |row| row.sparkline.len());
     let users = document.rows.iter().map(user).map(|user| user.width()).max().unwrap_or(0).max(8);
+    let shows_resources = shows_resources(args, document);
     if is_process {
         write!(text, "{:>7} {:<users$} ", "PID", "USER")?;
+    }
+    let heading = if is_process { "COMMAND".into() } else { args.query.by.name().to_uppercase() };
+    if shows_resources {
+        let columns = columns.min(MAX_TREND);
+        write!(
+            text,
+            "{:>6} {:>7} {:>9} {:>6} {:>9} {:>9} ",
+            "CPU%", "MEM_MB", "DISK_KB", "LOAD", "XMIT_KB", "RECV_KB"
+        )?;
+        writeln!(text, "{:<columns$} {heading}", "TREND")?;
+        write_used(text, document, is_process, users)?;
+        writeln!(text)?;
+        return write_quality(text, args, &document.quality);
     }
     let (transmit, receive) = ("XMIT_KB", "RECV_KB");
     write!(text, "{transmit:>9} {receive:>9} {:>9} {:>9} {:>9} ", "XMIT_PK", "RECV_PK", "PEAK_KB/S")?;
@@ -55,7 +69,6 @@ fn write(text: &mut String, args: &HistoryArgs, document: &Document) -> std::fmt
     } else {
         write!(text, "{:>6} {:>7} ", "DROPS", "RETRANS")?;
     }
-    let heading = if is_process { "COMMAND".into() } else { args.query.by.name().to_uppercase() };
     writeln!(text, "{:<columns$} {heading}", "TREND")?;
     for row in &document.rows {
         if is_process {
@@ -81,7 +94,7 @@ fn write(text: &mut String, args: &HistoryArgs, document: &Document) -> std::fmt
             _ => writeln!(text)?,
         }
     }
-    let Others { number, sum } = &document.others;
+    let Others { number, sum, .. } = &document.others;
     if *number > 0 {
         let kib = (sum.tx.bytes + sum.rx.bytes) / KIB;
         writeln!(text, "{number} more moved {kib} KB")?;
@@ -102,6 +115,49 @@ fn names(row: &Row) -> ProcessNames {
         login: Arc::new(row.login.clone()),
         arguments: row.arguments.clone().map(Into::into),
     }
+}
+
+/// A trend in the table of resources is not wider, so that a line has 100 columns.
+const MAX_TREND: usize = 12;
+
+/// Those, unless the order is by a column of the other table, or they were not recorded.
+fn shows_resources(args: &HistoryArgs, document: &Document) -> bool {
+    let is_of_traffic =
+        matches!(args.query.sort, OrderArg::Packets | OrderArg::Peak | OrderArg::Drops | OrderArg::Retrans);
+    !is_of_traffic && document.rows.iter().any(|row| row.resources.is_some())
+}
+
+fn write_used(text: &mut String, document: &Document, is_process: bool, users: usize) -> std::fmt::Result {
+    for row in &document.rows {
+        if is_process {
+            let pid = row.pid.unwrap_or(0);
+            write!(text, "{pid:>7} {:<users$} ", user(row))?;
+        }
+        let trend = sparkline(&narrowed(&row.sparkline));
+        let unit = row.unit.as_ref().filter(|_| is_process).map_or_else(String::new, |unit| format!(" ({unit})"));
+        writeln!(text, "{} {trend} {}{unit}", amounts(row.resources.as_ref(), &row.sum), row.name)?;
+    }
+    let Others { number, sum, resources } = &document.others;
+    if *number > 0 {
+        let before = if is_process { 7 + 1 + users + 1 } else { 0 };
+        writeln!(text, "{:before$}{} {number} more", "", amounts(resources.as_ref(), sum))?;
+    }
+    Ok(())
+}
+
+fn amounts(used: Option<&Resources>, sum: &Traffic) -> String {
+    let cpu = used.map(|used| format!("{:.1}", used.cpu_percent));
+    let load = used.map(|used| format!("{:.2}", used.runnable_mean + used.blocked_mean));
+    let memory = used.and_then(|used| used.rss_mean_bytes).map(|bytes| (bytes / KIB / KIB).to_string());
+    let disk = used.and_then(|used| Some((used.read_bytes? + used.write_bytes?) / KIB)).map(|kib| kib.to_string());
+    let [cpu, memory, disk, load] = [cpu, memory, disk, load].map(|amount| amount.unwrap_or_else(|| "-".into()));
+    format!("{cpu:>6} {memory:>7} {disk:>9} {load:>6} {:>9} {:>9}", sum.tx.bytes / KIB, sum.rx.bytes / KIB)
+}
+
+/// Fewer parts, of which each has all of some.
+fn narrowed(parts: &[Option<u64>]) -> Vec<Option<u64>> {
+    let number = parts.len().div_ceil(MAX_TREND).max(1);
+    parts.chunks(number).map(|some| some.iter().flatten().copied().reduce(u64::saturating_add)).collect()
 }
 
 fn user(row: &Row) -> String {
@@ -134,7 +190,34 @@ fn write_quality(text: &mut String, args: &HistoryArgs, quality: &Quality) -> st
     if let Some(load) = quality.load_peak {
         writeln!(text, "load: {load:.2} at most; readings up to {} ms late", quality.late_ms)?;
     }
+    if let Some(host) = &quality.host {
+        writeln!(text, "{}", of_host(host))?;
+    }
     Ok(())
+}
+
+/// In one line.
+fn of_host(host: &Host) -> String {
+    let Host { user_ms, system_ms, irq_ms, iowait_ms, idle_ms, steal_ms, .. } = *host;
+    let all_ms = (user_ms + system_ms + irq_ms + iowait_ms + idle_ms + steal_ms).max(1);
+    let percent = |ms: u64| ms * 100 / all_ms;
+    let mib = |bytes: u64| bytes / KIB / KIB;
+    let mut line = format!(
+        "host: CPU {} % user, {} % system, {} % interrupts, {} % waiting for I/O; memory {} of {} MB used at most, swap {} MB; disk {} KB read, {} KB written",
+        percent(user_ms),
+        percent(system_ms),
+        percent(irq_ms),
+        percent(iowait_ms),
+        mib(host.memory_used_bytes),
+        mib(host.memory_bytes),
+        mib(host.swap_used_bytes),
+        host.disk_read_bytes / KIB,
+        host.disk_write_bytes / KIB
+    );
+    if host.oom_kills > 0 {
+        line += &format!("; {} processes ended to free memory", host.oom_kills);
+    }
+    line
 }
 
 /// A bar for each part, against the highest; `?` where nothing was measured.
@@ -156,6 +239,16 @@ fn sparkline(parts: &[Option<u64>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_trend_is_narrowed_without_losing_anything() {
+        let wide: Vec<Option<u64>> = (0..24).map(Some).chain([None, None, None]).collect();
+        let narrow = narrowed(&wide);
+        assert_eq!(narrow.len(), 9);
+        assert_eq!((narrow[0], narrow[8]), (Some(3), None));
+        assert_eq!(narrow.iter().flatten().sum::<u64>(), 23 * 12);
+        assert_eq!(narrowed(&wide[..6]), wide[..6]);
+    }
 
     #[test]
     fn a_sparkline_distinguishes_zero_from_not_measured() {

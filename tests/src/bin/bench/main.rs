@@ -9,6 +9,7 @@ mod monitors;
 mod scale;
 mod sockets;
 mod traffic;
+mod usage;
 
 use anyhow::Context as _;
 use nix::{
@@ -45,6 +46,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wants("history") {
         history::run()?;
+    }
+    if wants("usage") {
+        usage::run(&nettopd)?;
     }
     Ok(())
 }

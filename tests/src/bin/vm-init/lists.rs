@@ -1,7 +1,7 @@
 //! Which scenarios a guest runs, and which share a nettopd there.
 
 /// Scenarios in which nothing depends on the back end: the first machine of a kernel runs them for all.
-const ONCE: [&str; 25] = [
+const ONCE: [&str; 26] = [
     "check::",
     "connections::a_connection_older",
     "connections::conversations_of_udp",
@@ -11,6 +11,7 @@ const ONCE: [&str; 25] = [
     "drop_places::",
     "drops::",
     "forwarded::",
+    "hogs::",
     "meters::",
     "names::",
     "packets::",
@@ -36,13 +37,14 @@ const OF_CALLS: [&str; 1] = ["trace::"];
 /// Scenarios of who uses a socket and what calls move: a back end runs them even if it did on an older kernel.
 const OF_USE: [&str; 5] = ["connections::", "layers::", "owners::", "paths::", "reconnect::"];
 /// Scenarios of what differs between kernels: functions, reasons, structs.
-const OF_KERNEL: [&str; 11] = [
+const OF_KERNEL: [&str; 12] = [
     "check::",
     "deferred::",
     "drop_places::",
     "drops::",
     "forwarded::",
     "frames::",
+    "hogs::",
     "names::",
     "senders::",
     "socketless::",

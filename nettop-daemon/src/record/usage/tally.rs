@@ -1,0 +1,170 @@
+//! What each process used since the last reading. Counters of a process only grow; a pid that is used again is another
+//! process by its start.
+
+use std::collections::HashMap;
+
+use nettop_common::{OwnerKey, ProcessUsage, Used};
+use nettop_history::Usage;
+use nettop_kernel::usage::{MAX_PROCESSES, ProcessReading};
+
+/// By pid and start.
+type Key = (u32, u64);
+
+/// The differences.
+pub struct Tally {
+    /// What was counted already, and in which pass the process was seen.
+    bases: HashMap<Key, Base>,
+    pass: u64,
+    /// Since boot. Whatever began before has a base, or is not counted.
+    begun_ns: u64,
+    interval: HashMap<Key, Entry>,
+    unread: u64,
+}
+
+struct Base {
+    used: Used,
+    pass: u64,
+}
+
+/// A process, as it was seen last.
+#[derive(Clone, Copy)]
+pub struct Entry {
+    pub process: ProcessUsage,
+    pub usage: Usage,
+}
+
+/// What is left of it after an interval.
+pub struct Interval {
+    pub entries: Vec<Entry>,
+    /// Processes for which there was no room.
+    pub unread: u64,
+}
+
+impl Tally {
+    /// Begins with the processes that are there; `begun_ns` is a time since boot before they were read.
+    pub fn new(readings: &[ProcessReading], begun_ns: u64) -> Self {
+        let mut tally = Self { bases: HashMap::new(), pass: 0, begun_ns, interval: HashMap::new(), unread: 0 };
+        tally.add(readings, 0);
+        tally.take();
+        tally
+    }
+
+    /// Adds a pass over all processes, an interval after the last.
+    pub fn add(&mut self, readings: &[ProcessReading], interval_ms: u64) {
+        self.pass += 1;
+        for reading in readings {
+            let process = &reading.process;
+            let key = key_of(&process.key);
+            let Some(more) = self.advance(key, &process.used) else { continue };
+            let entry = self.entry(key, process);
+            entry.usage.add(&more);
+            let kib = process_kib(process.rss_pages);
+            entry.usage.add(&Usage {
+                runnable_ms: u64::from(reading.runnable) * interval_ms,
+                blocked_ms: u64::from(reading.blocked) * interval_ms,
+                rss_kib_s: kib * interval_ms / 1000,
+                swap_kib_s: process_kib(process.swap_pages) * interval_ms / 1000,
+                rss_peak_kib: kib.max(process_kib(process.peak_pages)),
+                threads: process.threads.into(),
+                ..Usage::default()
+            });
+        }
+        // Its end may be reported after the pass that misses it.
+        let pass = self.pass;
+        self.bases.retain(|_, base| base.pass + 1 >= pass);
+        if self.bases.capacity() > 4 * self.bases.len() + 1024 {
+            self.bases.shrink_to(2 * self.bases.len());
+        }
+    }
+
+    /// Adds a process that ended.
+    pub fn add_ended(&mut self, process: &ProcessUsage) {
+        let key = key_of(&process.key);
+        let Some(mut more) = self.advance(key, &process.used) else { return };
+        self.bases.remove(&key);
+        more.oom_kills = u64::from(process.is_oom_victim != 0);
+        more.ended = 1;
+        more.rss_peak_kib = process_kib(process.peak_pages);
+        self.entry(key, process).usage.add(&more);
+    }
+
+    /// What was added since it was taken last.
+    pub fn take(&mut self) -> Interval {
+        let entries = std::mem::take(&mut self.interval).into_values().collect();
+        Interval { entries, unread: std::mem::take(&mut self.unread) }
+    }
+
+    fn entry(&mut self, key: Key, process: &ProcessUsage) -> &mut Entry {
+        let entry = self.interval.entry(key).or_insert(Entry { process: *process, usage: Usage::default() });
+        entry.process = *process;
+        entry
+    }
+
+    /// What is new of a process; none if there is no room for it.
+    fn advance(&mut self, key: Key, now: &Used) -> Option<Usage> {
+        let is_known = self.bases.contains_key(&key);
+        if !is_known && (self.bases.len() >= MAX_PROCESSES || self.interval.len() >= 2 * MAX_PROCESSES) {
+            self.unread += 1;
+            return None;
+        }
+        // What an older process used before nobody has seen.
+        let before = if key.1 >= self.begun_ns { Used::default() } else { *now };
+        let pass = self.pass;
+        let base = self.bases.entry(key).or_insert(Base { used: before, pass });
+        base.pass = pass;
+        Some(base.advance(now))
+    }
+}
+
+impl Base {
+    /// A thread that ends during a pass may be missed, or be seen twice: what is counted already is not counted again.
+    fn advance(&mut self, now: &Used) -> Usage {
+        let base = &mut self.used;
+        let grow = |base: &mut u64, now: u64| {
+            let more = now.saturating_sub(*base);
+            *base = now.max(*base);
+            more
+        };
+        let cpu_us = {
+            let before_us = base.cpu_ns / 1000;
+            grow(&mut base.cpu_ns, now.cpu_ns);
+            base.cpu_ns / 1000 - before_us
+        };
+        let (user_ns, system_ns) = (grow(&mut base.user_ns, now.user_ns), grow(&mut base.system_ns, now.system_ns));
+        let system_us =
+            share(cpu_us, system_ns, user_ns).or_else(|| share(cpu_us, base.system_ns, base.user_ns)).unwrap_or(0);
+        // Of these the kernel has no sum: those of threads that end are gone.
+        let fall = |base: &mut u64, now: u64| now.saturating_sub(std::mem::replace(base, now)) / 1000;
+        Usage {
+            user_us: cpu_us - system_us,
+            system_us,
+            wait_us: fall(&mut base.wait_ns, now.wait_ns),
+            block_io_us: fall(&mut base.blocked_ns, now.blocked_ns),
+            read_bytes: grow(&mut base.read_bytes, now.read_bytes),
+            write_bytes: grow(&mut base.write_bytes, now.write_bytes),
+            cancelled_write_bytes: grow(&mut base.cancelled_write_bytes, now.cancelled_write_bytes),
+            major_faults: grow(&mut base.major_faults, now.major_faults),
+            voluntary_switches: grow(&mut base.voluntary_switches, now.voluntary_switches),
+            involuntary_switches: grow(&mut base.involuntary_switches, now.involuntary_switches),
+            ..Usage::default()
+        }
+    }
+}
+
+/// Exact time split as ticks are, like `cputime_adjust`; none without ticks.
+fn share(cpu_us: u64, part_ns: u64, rest_ns: u64) -> Option<u64> {
+    let all = u128::from(part_ns) + u128::from(rest_ns);
+    (all > 0).then(|| u64::try_from(u128::from(cpu_us) * u128::from(part_ns) / all).unwrap_or(cpu_us))
+}
+
+const fn key_of(key: &OwnerKey) -> Key {
+    (key.tgid, key.start_time_ns)
+}
+
+/// Sums over CPUs that are not exact may be below zero for a moment (`percpu_counter`).
+fn process_kib(pages: u64) -> u64 {
+    u64::try_from(pages.cast_signed()).unwrap_or(0).saturating_mul(procfs::page_size() / 1024)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,168 @@
+//! What processes used adds up at every resolution, by whatever it is asked.
+
+use rusqlite::Connection;
+
+use super::{file, folder, open, question, slot, who};
+use crate::{By, HostUsage, Order, Question, Reader, Resolution, Slot, Usage, Who, slot::Device};
+
+/// The begin of an hour.
+const BEGIN: i64 = 1_795_003_200;
+
+/// What a process used in a slot.
+fn usage(number: u32, ts: i64) -> Usage {
+    let amount = u64::from(number) * 1000 + ts.cast_unsigned() % 977;
+    Usage {
+        user_us: 20_000 + amount,
+        system_us: amount / 3,
+        wait_us: amount / 7,
+        runnable_ms: 5000 * u64::from(number % 3),
+        blocked_ms: 5000 * u64::from(number % 2),
+        rss_kib_s: 40_960 * u64::from(20 - number),
+        read_bytes: amount * 4096,
+        write_bytes: amount * 512,
+        rss_peak_kib: 5000 + amount,
+        threads: u64::from(number),
+        ..Usage::default()
+    }
+}
+
+/// A slot in which these used something, and one of them talked.
+fn busy(ts: i64, numbers: &[u32]) -> Slot {
+    let mut slot = slot(ts, &[(numbers[0], 100)]);
+    let mut host = HostUsage { usage_ms: 10_000, idle_ms: 10_000, memory_total_kib: 1000, ..HostUsage::default() };
+    for number in numbers {
+        let used = usage(*number, ts);
+        // Some while later it is loaded.
+        host.user_ms = if ts >= BEGIN + 3600 { 90_000 } else { 1000 };
+        host.memory_used_kib = 900;
+        slot.usage.insert(Who { device: Device::default(), ..who(*number) }, used);
+    }
+    slot.host = Some(host);
+    slot
+}
+
+fn all(answer: &crate::Answer) -> Usage {
+    let mut sum = answer.others_usage;
+    (sum.rss_peak_kib, sum.threads) = (0, 0);
+    answer.rows.iter().for_each(|row| sum.add(&row.usage));
+    sum
+}
+
+#[test]
+fn usage_is_the_same_at_every_resolution_and_by_everything() {
+    let folder = folder();
+    let path = file(&folder);
+    let mut store = open(&path);
+    let mut given = Usage::default();
+    let slots: Vec<i64> = (0..3 * 360).step_by(7).map(|number| BEGIN + number * 10).collect();
+    for ts in &slots {
+        let numbers: Vec<u32> = (1..12).filter(|number| !(ts / 10 + i64::from(*number)).rem_euclid(3).eq(&0)).collect();
+        numbers.iter().for_each(|number| given.add(&usage(*number, *ts)));
+        store.write(&[busy(*ts, &numbers)]).unwrap();
+    }
+    store.finish(BEGIN + 3 * 3600).unwrap();
+    let connection = Connection::open(&path).unwrap();
+    for resolution in Resolution::ALL {
+        for column in ["user_us", "rss_kib_s", "read_bytes", "blocked_ms"] {
+            let number = |from: &str| -> i64 {
+                let query = format!("SELECT sum({column}), max(rss_peak_kib) FROM {from}_{}", resolution.suffix());
+                connection.query_row(&query, [], |row| row.get(0)).unwrap()
+            };
+            let given = match column {
+                "user_us" => given.user_us,
+                "rss_kib_s" => given.rss_kib_s,
+                "read_bytes" => given.read_bytes,
+                _ => given.blocked_ms,
+            };
+            assert_eq!(number("usage"), given.cast_signed(), "{column} {}", resolution.suffix());
+        }
+    }
+    let reader = Reader::open(&path).unwrap();
+    let end = BEGIN + 3 * 3600;
+    for by in [By::Process, By::Program, By::Unit, By::User, By::Parent, By::Container] {
+        let answer = reader.answer(&Question { by, order: Order::Cpu, ..question(BEGIN, end) }).unwrap();
+        assert_eq!(all(&answer), given, "{by:?}");
+        assert_eq!(answer.host.unwrap().usage_ms, slots.len() as u64 * 10_000);
+        let drawn: u64 = answer.rows.iter().flat_map(|row| &row.sparkline).sum();
+        assert_eq!(drawn, given.cpu_us(), "the order is drawn");
+    }
+    let by_device = reader.answer(&Question { by: By::Device, ..question(BEGIN, end) }).unwrap();
+    assert_eq!(all(&by_device), Usage::default());
+}
+
+#[test]
+fn the_order_and_the_condition_are_of_what_was_used() {
+    let folder = folder();
+    let path = file(&folder);
+    let mut store = open(&path);
+    for ts in [BEGIN, BEGIN + 3600] {
+        store.write(&[busy(ts, &[1, 5, 6, 11])]).unwrap();
+    }
+    store.finish(BEGIN + 3610).unwrap();
+    let reader = Reader::open(&path).unwrap();
+    let asked = question(BEGIN, BEGIN + 3610);
+    let order = |order| {
+        let answer = reader.answer(&Question { order, top: 2, ..asked.clone() }).unwrap();
+        assert_eq!(answer.others_number, 2);
+        assert_eq!(
+            all(&answer).cpu_us(),
+            2 * [1, 5, 6, 11].map(|number| usage(number, BEGIN).cpu_us()).iter().sum::<u64>()
+        );
+        answer.rows.iter().map(|row| row.who.pid - 100).collect::<Vec<_>>()
+    };
+    // Both times are the same to `usage`, or nearly.
+    assert_eq!(order(Order::Cpu), [11, 6]);
+    assert_eq!(order(Order::Memory), [1, 5]);
+    assert_eq!(order(Order::Disk), [11, 6]);
+    assert_eq!(order(Order::Load), [11, 5]);
+    assert_eq!(order(Order::Bytes)[0], 1, "it talked");
+    let selected = |when: &str| {
+        let when = Some(when.parse().unwrap());
+        let answer = reader.answer(&Question { when, order: Order::Cpu, ..asked.clone() }).unwrap();
+        (answer.selected_ms, answer.host.map_or(0, |host| host.user_ms), answer.rows.len())
+    };
+    assert_eq!(selected("cpu_busy > 80%"), (10_000, 90_000, 4));
+    assert_eq!(selected("cpu_busy < 20 and mem_free < 11%"), (10_000, 1000, 4));
+    assert_eq!(selected("mem_free > 10%"), (0, 0, 0));
+    assert_eq!(selected("swap_used > 0"), (0, 0, 0), "there is none");
+}
+
+#[test]
+fn a_process_that_only_used_something_keeps_its_names() {
+    let folder = folder();
+    let path = file(&folder);
+    let limits = crate::Limits { keep: crate::Keep { days: [1, 1, 3] }, ..crate::Limits::default() };
+    let mut store = crate::Store::open(&path, limits, &super::origin(), 0).unwrap();
+    for hour in 0..24 * 6 {
+        let mut slot = busy(BEGIN + hour * 3600, &[1, 2]);
+        slot.tick.measured_ms = 3_600_000;
+        slot.samples.clear();
+        slot.drops.clear();
+        store.write(&[slot]).unwrap();
+    }
+    let connection = Connection::open(&path).unwrap();
+    let number = |query: &str| connection.query_row(query, [], |row| row.get::<_, i64>(0)).unwrap();
+    assert!(number("SELECT count(*) FROM usage_1h") < 24 * 5 * 2, "hours are deleted");
+    assert_eq!(number("SELECT count(*) FROM usage_1h WHERE process NOT IN (SELECT id FROM process)"), 0);
+    assert_eq!(number("SELECT count(*) FROM host_10s WHERE ts NOT IN (SELECT ts FROM tick_10s)"), 0);
+    assert_eq!(number("SELECT count(DISTINCT pid) FROM resources"), 2);
+}
+
+#[test]
+fn a_line_of_text_has_the_processes_of_a_moment() {
+    let folder = folder();
+    let path = file(&folder);
+    let mut store = open(&path);
+    let mut slot = busy(BEGIN, &[1, 11]);
+    slot.tick.load = Some([1.5, 1.0, 0.5]);
+    store.write(&[slot]).unwrap();
+    let connection = Connection::open(&path).unwrap();
+    // As those who kept such a table asked it.
+    let of_then = "SELECT TopProcesses FROM savetop WHERE DateAndTime = datetime(?1, 'unixepoch', 'localtime')";
+    let top: String = connection.query_row(of_then, [BEGIN], |row| row.get(0)).unwrap();
+    let lines: Vec<Vec<&str>> = top.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!((lines.len(), lines[0][0], lines[0][1]), (2, "111", "talker1"), "{top}");
+    let loaded = "SELECT COUNT(TopProcesses), max(HostName) FROM savetop WHERE Load > 1.4";
+    let found: (i64, String) = connection.query_row(loaded, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    assert_eq!(found, (1, "host".into()));
+}

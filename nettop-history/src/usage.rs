@@ -1,0 +1,211 @@
+//! What is recorded of a slot besides the network: what processes used, and the host's own counters. What is a state, and not
+//! a count, is recorded as its product with time, so that it adds up over processes, slots and resolutions alike.
+
+/// A struct of sums and highest values, with their columns.
+macro_rules! columns {
+    (
+        $(#[$of:meta])* $name:ident
+        sums: { $($(#[$about:meta])* $sum:ident,)* }
+        highest: { $($(#[$about_highest:meta])* $highest:ident,)* }
+    ) => {
+        $(#[$of])*
+        #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+        pub struct $name {
+            $($(#[$about])* pub $sum: u64,)*
+            $($(#[$about_highest])* pub $highest: u64,)*
+        }
+
+        impl $name {
+            pub(crate) const SUMS: &'static [&'static str] = &[$(stringify!($sum)),*];
+            pub(crate) const HIGHEST: &'static [&'static str] = &[$(stringify!($highest)),*];
+
+            /// Adds more of the same: counts grow, and the highest stays.
+            pub fn add(&mut self, more: &Self) {
+                $(self.$sum += more.$sum;)*
+                $(self.$highest = self.$highest.max(more.$highest);)*
+            }
+
+            /// What is left of the counts without the others.
+            #[must_use]
+            pub fn without(&self, others: &Self) -> Self {
+                Self { $($sum: self.$sum.saturating_sub(others.$sum),)* $($highest: self.$highest,)* }
+            }
+
+            /// All of them, for a query.
+            pub(crate) fn columns() -> String {
+                [Self::SUMS, Self::HIGHEST].concat().join(", ")
+            }
+
+            /// In the order of the columns.
+            pub(crate) fn values(&self) -> Vec<i64> {
+                vec![$(self.$sum.cast_signed(),)* $(self.$highest.cast_signed(),)*]
+            }
+
+            /// From the columns, of which the first is this one.
+            pub(crate) fn read(row: &rusqlite::Row<'_>, mut at: usize) -> rusqlite::Result<Self> {
+                let mut next = || {
+                    at += 1;
+                    row.get::<_, Option<i64>>(at - 1).map(|value| value.unwrap_or(0).cast_unsigned())
+                };
+                Ok(Self { $($sum: next()?,)* $($highest: next()?,)* })
+            }
+        }
+    };
+}
+
+columns! {
+    /// What one process used.
+    Usage
+    sums: {
+        /// On a CPU.
+        user_us,
+        system_us,
+        /// Its threads, each, runnable and waiting for a CPU.
+        wait_us,
+        /// Waiting for block I/O, where the kernel accounts delays.
+        block_io_us,
+        /// Threads in the run queue or on a CPU at a reading, times the interval.
+        runnable_ms,
+        /// Threads that waited uninterruptibly, likewise.
+        blocked_ms,
+        /// Resident memory, and what is in swap, at a reading, times the interval.
+        rss_kib_s,
+        swap_kib_s,
+        /// From and to storage.
+        read_bytes,
+        write_bytes,
+        cancelled_write_bytes,
+        major_faults,
+        voluntary_switches,
+        involuntary_switches,
+        /// Whether the kernel ended it to free memory.
+        oom_kills,
+        ended,
+    }
+    highest: {
+        rss_peak_kib,
+        threads,
+    }
+}
+
+columns! {
+    /// What the host as a whole did, by its own counters.
+    HostUsage
+    sums: {
+        /// Sum of the intervals between readings of what processes used.
+        usage_ms,
+        /// All CPUs together, by kind.
+        user_ms,
+        system_ms,
+        irq_ms,
+        iowait_ms,
+        idle_ms,
+        steal_ms,
+        /// Of block devices, those on others not counted again.
+        disk_read_bytes,
+        disk_write_bytes,
+        swap_in_bytes,
+        swap_out_bytes,
+        oom_kills,
+    }
+    highest: {
+        memory_total_kib,
+        memory_used_kib,
+        swap_total_kib,
+        swap_used_kib,
+        /// What the kernel does not tell of processes: bits of [`untold`].
+        untold,
+    }
+}
+
+/// Bits of [`HostUsage::untold`].
+pub mod untold {
+    pub const WAIT: u64 = 1;
+    pub const BLOCK_IO: u64 = 2;
+    pub const DISK: u64 = 4;
+    pub const MEMORY: u64 = 8;
+    pub const ENDED: u64 = 16;
+}
+
+impl Usage {
+    pub const fn cpu_us(&self) -> u64 {
+        self.user_us + self.system_us
+    }
+
+    pub const fn disk_bytes(&self) -> u64 {
+        self.read_bytes + self.write_bytes
+    }
+
+    /// In the load average.
+    pub const fn load_ms(&self) -> u64 {
+        self.runnable_ms + self.blocked_ms
+    }
+
+    /// Amounts by which leaders are found: of CPU, memory, disk, load, and time that threads waited for a CPU.
+    pub const fn ranks(&self) -> [u64; 5] {
+        [self.cpu_us(), self.rss_kib_s, self.disk_bytes(), self.load_ms(), self.wait_us]
+    }
+}
+
+/// Less than this leads in nothing, as most of what commands of a moment use: 10 ms of CPU, 1 MiB for 10 s, 64 KiB, any load,
+/// and 10 ms of waiting.
+const LEAST: [u64; 5] = [10_000, 10 << 10, 64 << 10, 1, 10_000];
+
+/// Keeps those that lead in any of the ranks, `most` in each, and whoever the kernel ended. The others go to `other`.
+pub fn keep_leaders<K>(rows: Vec<(K, Usage)>, most: usize, mut other: impl FnMut(K, Usage)) -> Vec<(K, Usage)> {
+    let mut is_kept: Vec<bool> = rows.iter().map(|(_, usage)| usage.oom_kills > 0).collect();
+    // More of them than lead in a rank is a storm.
+    if is_kept.iter().filter(|is_kept| **is_kept).count() > most {
+        is_kept.fill(false);
+    }
+    for (rank, least) in LEAST.into_iter().enumerate() {
+        let mut order: Vec<usize> = (0..rows.len()).filter(|at| rows[*at].1.ranks()[rank] >= least).collect();
+        if order.len() > most {
+            order.select_nth_unstable_by_key(most, |at| std::cmp::Reverse(rows[*at].1.ranks()[rank]));
+        }
+        order.into_iter().take(most).for_each(|at| is_kept[at] = true);
+    }
+    let mut kept = Vec::new();
+    for ((key, usage), is_kept) in rows.into_iter().zip(is_kept) {
+        if is_kept {
+            kept.push((key, usage));
+        } else {
+            other(key, usage);
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_leads_in_any_measure_stays_and_the_rest_is_added_up() {
+        let mut rows: Vec<(u32, Usage)> = Vec::new();
+        for number in 0..100 {
+            let amount = u64::from(number) + 1;
+            let usage = Usage { user_us: 20_000 + amount, rss_kib_s: 20_000 - amount, ..Usage::default() };
+            rows.push((number, usage));
+        }
+        rows.push((200, Usage { write_bytes: 70_000, ..Usage::default() }));
+        rows.push((201, Usage { blocked_ms: 5, ..Usage::default() }));
+        rows.push((202, Usage { wait_us: 10_000, ..Usage::default() }));
+        rows.push((203, Usage { oom_kills: 1, ..Usage::default() }));
+        rows.push((204, Usage { user_us: 9999, read_bytes: 65_535, ..Usage::default() }));
+        let (mut sum, mut number) = (Usage::default(), 0);
+        let all = rows.iter().fold(Usage::default(), |mut all, (_, usage)| {
+            all.add(usage);
+            all
+        });
+        let kept = keep_leaders(rows, 2, |_, usage| {
+            sum.add(&usage);
+            number += 1;
+        });
+        let who: Vec<u32> = kept.iter().map(|(who, _)| *who).collect();
+        assert_eq!(who, [0, 1, 98, 99, 200, 201, 202, 203]);
+        assert_eq!(number, 97);
+        kept.iter().for_each(|(_, usage)| sum.add(usage));
+        assert_eq!(sum, all);
+    }
+}

@@ -1,0 +1,376 @@
+//! What the history says that processes used, against what they know of themselves.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Stdio},
+    time::Duration,
+};
+
+use nettop_model::history::{Document, Resources, Row};
+use nettop_tests::{
+    MemoryCgroup, Moved, Parent, Process,
+    history::{Mount, image},
+    nettopd_command, run_nettopd, set_name, skip,
+};
+use nix::{
+    sys::{
+        resource::{Usage, UsageWho, getrusage},
+        signal::{Signal, kill},
+        wait::waitpid,
+    },
+    unistd::{ForkResult, Pid, fork},
+};
+
+use crate::schemas::assert_fits;
+
+const MIB: u64 = 1 << 20;
+const INTERVAL_MS: u64 = 500;
+
+/// A nettopd that records every half second.
+struct Recording {
+    child: Child,
+    reports: BufReader<std::process::ChildStdout>,
+    path: PathBuf,
+}
+
+impl Recording {
+    /// Starts it; whoever begins from now on is counted whole.
+    fn start(folder: &Path, args: &[&str]) -> Self {
+        let path = folder.join("history.db");
+        let mut command = nettopd_command();
+        command.arg("--history").arg(&path).args(args).args(["--format", "ndjson", "0.5"]);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let reports = BufReader::new(child.stdout.take().unwrap());
+        let mut recording = Self { child, reports, path };
+        recording.wait_for_reports(2);
+        recording
+    }
+
+    fn wait_for_reports(&mut self, number: usize) {
+        for _ in 0..number {
+            let mut line = String::new();
+            assert!(self.reports.read_line(&mut line).unwrap() > 0, "nettopd has ended");
+        }
+    }
+
+    /// Ends it. The file has everything then.
+    fn finish(mut self) -> PathBuf {
+        // One may wait to be read, and what is read in the next is recorded with the one after it.
+        self.wait_for_reports(4);
+        kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM).unwrap();
+        self.reports.read_to_string(&mut String::new()).unwrap();
+        assert!(self.child.wait().unwrap().success());
+        self.path
+    }
+}
+
+fn ask(path: &Path, args: &[&str]) -> Document {
+    let common = ["history", "--history", path.to_str().unwrap(), "--top", "10000", "--format", "json"];
+    let output = run_nettopd(&[&common, args].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let document = serde_json::from_slice(&output.stdout).unwrap();
+    assert_fits(include_str!("../../../docs/history.schema.json"), document, "/quality/host");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn row(document: &Document, pid: u32) -> &Row {
+    let found = document.rows.iter().find(|row| row.pid == Some(pid));
+    found.unwrap_or_else(|| panic!("no row of {pid} in {:#?}", document.rows))
+}
+
+fn used(row: &Row) -> Resources {
+    row.resources.expect("it was recorded what processes use")
+}
+
+fn cpu_us(usage: &Usage) -> u64 {
+    let us = |time: nix::sys::time::TimeVal| (time.tv_sec() * 1_000_000 + time.tv_usec()).cast_unsigned();
+    us(usage.user_time()) + us(usage.system_time())
+}
+
+fn own_cpu_us() -> u64 {
+    cpu_us(&getrusage(UsageWho::RUSAGE_SELF).unwrap())
+}
+
+/// Computes until the calling thread has used so much.
+fn burn(us: u64) {
+    let so_far = || cpu_us(&getrusage(UsageWho::RUSAGE_THREAD).unwrap());
+    let begun = so_far();
+    while so_far() - begun < us {
+        std::hint::black_box((0..10_000_u64).sum::<u64>());
+    }
+}
+
+/// Forks a process that does this, and waits for its end.
+fn run_child(work: impl FnOnce()) {
+    // SAFETY: this process has one thread; the child ends without returning.
+    match unsafe { fork() }.unwrap() {
+        ForkResult::Parent { child } => drop(waitpid(child, None).unwrap()),
+        ForkResult::Child => {
+            work();
+            // SAFETY: ends the child without exit handlers.
+            unsafe { libc::_exit(0) }
+        }
+    }
+}
+
+/// A process that begins when it is told to, and reports a number at its end.
+fn worker(name: &'static [u8], work: impl FnOnce(&Parent) -> u64) -> Process {
+    let process = Process::start(None, |parent| {
+        set_name(name);
+        parent.signal_ready();
+        parent.wait_for_parent();
+        let number = work(parent);
+        parent.send_number(number);
+        Moved::default()
+    });
+    process.wait_until_ready();
+    process
+}
+
+/// Within so many percent, or an absolute amount.
+fn assert_near(what: &str, seen: u64, truth: u64, percent: u64, least: u64) {
+    let allowed = (truth * percent / 100).max(least);
+    assert!(seen.abs_diff(truth) <= allowed, "{what}: {seen} is not {truth}, within {allowed}");
+}
+
+#[test]
+fn cpu_time_is_what_processes_know_of_themselves_however_short_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut recording = Recording::start(folder.path(), &[]);
+    // One with two threads, of which one ends early.
+    let burner = worker(b"burner", |_| {
+        std::thread::scope(|scope| {
+            scope.spawn(|| burn(300_000));
+            burn(1_200_000);
+        });
+        own_cpu_us()
+    });
+    // Each lives for a moment between two readings.
+    const SHORT: u64 = 12;
+    let parent = worker(b"forker", |_| {
+        for _ in 0..SHORT {
+            run_child(|| {
+                set_name(b"short");
+                burn(60_000);
+            });
+        }
+        cpu_us(&getrusage(UsageWho::RUSAGE_CHILDREN).unwrap())
+    });
+    burner.go();
+    let burnt_us = burner.wait_until_ready();
+    recording.wait_for_reports(1);
+    parent.go();
+    let short_us = parent.wait_until_ready();
+    let (burner_pid, parent_pid) = (burner.pid(), parent.pid());
+    drop((burner.finish(), parent.finish()));
+    let path = recording.finish();
+
+    let document = ask(&path, &["--sort", "cpu"]);
+    let burner = row(&document, burner_pid);
+    assert_eq!(burner.comm.as_deref(), Some("burner"));
+    let burner = used(burner);
+    assert_near("burner", burner.user_us + burner.system_us, burnt_us, 2, 5000);
+    assert!(burner.user_us > burner.system_us && burner.threads == 2 && burner.ended == 1, "{burner:?}");
+    let short: Vec<&Row> = document.rows.iter().filter(|row| row.comm.as_deref() == Some("short")).collect();
+    assert_eq!(short.len() as u64, SHORT, "each has a row");
+    let all_us: u64 = short.iter().map(|row| used(row).user_us + used(row).system_us).sum();
+    assert_near("short ones", all_us, short_us, 2, 5000);
+    for row in short {
+        assert_eq!(row.parents.first().map(|parent| parent.pid), Some(parent_pid), "{row:?}");
+    }
+    // The order is by what was asked for.
+    let order = |row: &Row| used(row).user_us + used(row).system_us;
+    assert!(document.rows.is_sorted_by_key(|row| std::cmp::Reverse(order(row))));
+    adds_up(&path, &document);
+    is_readable(&path);
+}
+
+/// Rows and what the host says of itself; groups; conditions.
+fn adds_up(path: &Path, document: &Document) {
+    let sum = |document: &Document| {
+        let rows = document.rows.iter().filter_map(|row| row.resources);
+        rows.map(|used| used.user_us + used.system_us).sum::<u64>()
+    };
+    let all_us = sum(document);
+    let host = document.quality.host.expect("the host is recorded");
+    // Interrupts are in the time of whom they interrupt, unless the kernel accounts them apart.
+    let host_us = (host.user_ms + host.system_ms + host.irq_ms) * 1000;
+    assert_near("the host", all_us, host_us, 15, 300_000);
+    for by in ["program", "user", "unit", "parent", "container"] {
+        assert_eq!(sum(&ask(path, &["--by", by])), all_us, "{by}");
+    }
+    let fewer = ask(path, &["--top", "1", "--sort", "cpu"]);
+    let others = fewer.others.resources.expect("others as well");
+    assert_eq!(sum(&fewer) + others.user_us + others.system_us, all_us);
+    assert!(ask(path, &["--when", "cpu_busy > 101%"]).rows.is_empty());
+    assert_eq!(sum(&ask(path, &["--when", "cpu_busy >= 0 and mem_free > 0%"])), all_us);
+}
+
+/// For people and for programs.
+fn is_readable(path: &Path) {
+    let show = |args: &[&str]| {
+        let output = run_nettopd(&[&["history", "--history", path.to_str().unwrap()], args].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let table = show(&["--sort", "cpu", "-c", "burner"]);
+    let lines: Vec<&str> = table.lines().collect();
+    let columns: Vec<&str> = lines[1].split_whitespace().collect();
+    let expected = ["PID", "USER", "CPU%", "MEM_MB", "DISK_KB", "LOAD", "XMIT_KB", "RECV_KB", "TREND", "COMMAND"];
+    assert_eq!(columns, expected, "{table}");
+    assert!(lines[2].ends_with("burner") && lines[2].chars().count() <= 100, "{table}");
+    assert!(show(&["--sort", "drops"]).lines().nth(1).unwrap().contains("RETRANS"));
+    let csv = show(&["--format", "csv", "-c", "burner"]);
+    let head: Vec<&str> = csv.lines().next().unwrap().split(',').collect();
+    let values: Vec<&str> = csv.lines().nth(1).unwrap().split(',').collect();
+    let at = head.iter().position(|column| *column == "user_us").unwrap();
+    assert!(values[at].parse::<u64>().unwrap() > 1_000_000, "{csv}");
+}
+
+#[test]
+fn memory_and_disk_are_what_processes_know_of_themselves() {
+    const KEPT: u64 = 64 * MIB;
+    const WRITTEN: u64 = 8 * MIB;
+    let folder = tempfile::tempdir().unwrap();
+    image(&folder.path().join("image"), 64 * MIB, &[]);
+    let disk = Mount::new(folder.path().join("disk"), &["-o", "loop", folder.path().join("image").to_str().unwrap()]);
+    let mut recording = Recording::start(folder.path(), &[]);
+    let keeper = worker(b"keeper", |parent| {
+        let kept = vec![1_u8; KEPT as usize];
+        std::hint::black_box(&kept);
+        parent.signal_ready();
+        parent.wait_for_parent();
+        0
+    });
+    let file = disk.folder.join("file");
+    let writer = worker(b"writer", |_| {
+        let mut to = fs::File::create(&file).unwrap();
+        to.write_all(&vec![7; WRITTEN as usize]).unwrap();
+        to.sync_all().unwrap();
+        drop(to);
+        read_directly(&file);
+        let io = fs::read_to_string("/proc/self/io").unwrap();
+        let number = |name: &str| -> u64 {
+            let line = io.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim().parse().unwrap()
+        };
+        // Both in one: neither reaches 4 GiB.
+        number("read_bytes:") << 32 | number("write_bytes:")
+    });
+    keeper.go();
+    keeper.wait_until_ready();
+    writer.go();
+    let moved = writer.wait_until_ready();
+    let (keeper_pid, writer_pid) = (keeper.pid(), writer.pid());
+    writer.finish();
+    recording.wait_for_reports(4);
+    keeper.go();
+    keeper.wait_until_ready();
+    keeper.finish();
+    let path = recording.finish();
+
+    let document = ask(&path, &["--sort", "disk"]);
+    let writer = used(row(&document, writer_pid));
+    assert_eq!((writer.read_bytes, writer.write_bytes), (Some(moved >> 32), Some(moved & 0xffff_ffff)));
+    assert!(writer.read_bytes >= Some(WRITTEN) && writer.write_bytes >= Some(WRITTEN), "{writer:?}");
+    let host = document.quality.host.unwrap();
+    assert!(host.disk_read_bytes >= WRITTEN && host.disk_write_bytes >= WRITTEN, "{host:?}");
+    let keeper = used(row(&document, keeper_pid));
+    let peak = keeper.rss_peak_bytes.unwrap();
+    assert!((KEPT..KEPT + 32 * MIB).contains(&peak), "{keeper:?}");
+    // Each reading in which it had that much counts for an interval.
+    let mean_ms = keeper.rss_mean_bytes.unwrap() * host.usage_ms / KEPT;
+    assert!(mean_ms >= 3 * INTERVAL_MS, "{keeper:?} {host:?}");
+    drop(disk);
+}
+
+/// Past the page cache, in pieces that any device takes.
+fn read_directly(file: &Path) {
+    #[repr(align(4096))]
+    struct Aligned([u8; 65_536]);
+    let mut from = fs::File::options().read(true).custom_flags(libc::O_DIRECT).open(file).unwrap();
+    let mut piece = Aligned([0; 65_536]);
+    while from.read(&mut piece.0).unwrap() > 0 {}
+}
+
+#[test]
+fn who_waits_uninterruptibly_is_in_the_load() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut recording = Recording::start(folder.path(), &[]);
+    // `vfork` waits so until the child ends (`wait_for_vfork_done`).
+    let waiter = worker(b"waiter", |_| {
+        // SAFETY: without CLONE_VM the child has memory of its own, and it ends without returning.
+        let child = unsafe { libc::syscall(libc::SYS_clone, libc::CLONE_VFORK | libc::SIGCHLD, 0, 0, 0, 0) };
+        if child == 0 {
+            std::thread::sleep(Duration::from_secs(4));
+            // SAFETY: ends the child.
+            unsafe { libc::_exit(0) }
+        }
+        0
+    });
+    waiter.go();
+    waiter.wait_until_ready();
+    let pid = waiter.pid();
+    waiter.finish();
+    let path = recording.finish();
+    let document = ask(&path, &["--sort", "load"]);
+    let usage_ms = document.quality.host.unwrap().usage_ms;
+    let waiter = used(row(&document, pid));
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some seconds")]
+    let blocked_ms = (waiter.blocked_mean * usage_ms as f64) as u64;
+    // It is seen once each interval, of which the first and the last may have it or not.
+    assert_near("waiting", blocked_ms, 4000, 0, 2 * INTERVAL_MS + usage_ms / 100);
+    assert!(waiter.runnable_mean < 0.2, "{waiter:?}");
+}
+
+#[test]
+fn whom_the_kernel_ends_for_memory_is_named() {
+    let Some(cgroup) = MemoryCgroup::new(48 * MIB) else {
+        return skip("a hierarchy with a memory controller");
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let recording = Recording::start(folder.path(), &[]);
+    let before = oom_kills();
+    let leak = worker(b"leaking", |parent| {
+        run_child(|| {
+            set_name(b"leaker");
+            let _ = fs::write("/proc/self/oom_score_adj", "1000");
+            cgroup.enter(|| {
+                let mut all = Vec::new();
+                loop {
+                    all.push(vec![1_u8; 1 << 20]);
+                    std::hint::black_box(&all);
+                }
+            })
+        });
+        let _ = parent;
+        0
+    });
+    leak.go();
+    leak.wait_until_ready();
+    leak.finish();
+    assert!(oom_kills() > before, "nobody was ended");
+    let path = recording.finish();
+    let document = ask(&path, &[]);
+    let ended: Vec<&Row> = document.rows.iter().filter(|row| used(row).oom_kills > 0).collect();
+    assert!(ended.iter().any(|row| row.comm.as_deref() == Some("leaker")), "{ended:?}");
+    assert!(document.quality.host.unwrap().oom_kills > 0);
+}
+
+fn oom_kills() -> u64 {
+    let text = fs::read_to_string("/proc/vmstat").unwrap();
+    text.lines().find_map(|line| line.strip_prefix("oom_kill ")).unwrap().parse().unwrap()
+}
+
+#[test]
+fn without_resources_nothing_of_them_is_recorded() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = Recording::start(folder.path(), &["--no-history-resources"]).finish();
+    let output = run_nettopd(&["history", "--history", path.to_str().unwrap(), "--format", "json"]);
+    let document: Document = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document.quality.host, None);
+    assert!(document.rows.iter().all(|row| row.resources.is_none()));
+}
