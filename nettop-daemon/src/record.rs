@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod choose;
 mod document;
+mod hogs;
 mod pressure;
 pub mod recorder;
 pub mod replay;

@@ -62,7 +62,7 @@ macro_rules! usage_tables {
              blocked_ms INTEGER NOT NULL, rss_kib_s INTEGER NOT NULL, swap_kib_s INTEGER NOT NULL, read_bytes INTEGER NOT NULL,
              write_bytes INTEGER NOT NULL, cancelled_write_bytes INTEGER NOT NULL, major_faults INTEGER NOT NULL,
              voluntary_switches INTEGER NOT NULL, involuntary_switches INTEGER NOT NULL, oom_kills INTEGER NOT NULL,
-             ended INTEGER NOT NULL, rss_peak_kib INTEGER NOT NULL, threads INTEGER NOT NULL, PRIMARY KEY(ts, process))
+             rss_peak_kib INTEGER NOT NULL, threads INTEGER NOT NULL, PRIMARY KEY(ts, process))
              STRICT, WITHOUT ROWID;
              CREATE ", $kind, " host_", $suffix, "(ts INTEGER PRIMARY KEY, usage_ms INTEGER NOT NULL, user_ms INTEGER NOT NULL,
              system_ms INTEGER NOT NULL, irq_ms INTEGER NOT NULL, iowait_ms INTEGER NOT NULL, idle_ms INTEGER NOT NULL,
@@ -262,7 +262,7 @@ CREATE VIEW resources AS SELECT datetime(u.ts, 'unixepoch', 'localtime') AS time
     u.block_io_us, round(1.0 * u.runnable_ms / nullif(h.usage_ms, 0), 2) AS runnable,
     round(1.0 * u.blocked_ms / nullif(h.usage_ms, 0), 2) AS blocked, u.rss_kib_s * 1000 / nullif(h.usage_ms, 0) AS rss_kib,
     u.rss_peak_kib, u.swap_kib_s * 1000 / nullif(h.usage_ms, 0) AS swap_kib, u.read_bytes, u.write_bytes, u.cancelled_write_bytes,
-    u.major_faults, u.voluntary_switches, u.involuntary_switches, u.threads, u.oom_kills, u.ended, b.boot_id, p.start_time_ns,
+    u.major_faults, u.voluntary_switches, u.involuntary_switches, u.threads, u.oom_kills, b.boot_id, p.start_time_ns,
     g.cgroup, a.comm AS parent, a.starter, c.name AS container_name, c.pod
     FROM usage_10s u JOIN host_10s h ON h.ts = u.ts JOIN process p ON p.id = u.process JOIN program g ON g.id = p.program
     JOIN boot b ON b.id = p.boot LEFT JOIN ancestor a ON a.id = p.parent LEFT JOIN container c ON c.id = g.container;

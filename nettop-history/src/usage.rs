@@ -80,7 +80,6 @@ columns! {
         involuntary_switches,
         /// Whether the kernel ended it to free memory.
         oom_kills,
-        ended,
     }
     highest: {
         rss_peak_kib,

@@ -215,9 +215,11 @@ mod tests {
         for size in [1, 7, 96, bytes.len()] {
             let mut pass = Pass::default();
             bytes.chunks(size).for_each(|bytes| pass.take(bytes));
-            let readings = pass.finish();
-            let seen =
-                readings.iter().map(|all| (all.process.key.tgid, all.process.used.cpu_ns, all.runnable, all.blocked));
+            let reading = pass.finish();
+            let seen = reading
+                .processes
+                .iter()
+                .map(|all| (all.process.key.tgid, all.process.used.cpu_ns, all.runnable, all.blocked));
             assert_eq!(reading.unread, 0);
             assert_eq!(seen.collect::<Vec<_>>(), [(20, 1020, 0, 0), (50, 1000 + 3 + 50 + 51 + 52, 1, 2)], "{size}");
         }

@@ -34,6 +34,22 @@ pub struct Document {
     pub rows: Vec<Row>,
     /// The rows beyond `--top`.
     pub others: Others,
+    /// Only with `--hogs`: the worst of each measure.
+    #[serde(default)]
+    pub hogs: Option<Vec<Hog>>,
+}
+
+/// Who had most of a measure.
+#[derive(Serialize, Deserialize, JsonSchema, Debug)]
+pub struct Hog {
+    /// `cpu`, `mem`, `disk`, `load` or `bytes`.
+    pub measure: Word,
+    /// When it had half of its highest for the first time, as far as the sparkline shows.
+    pub since: Option<String>,
+    /// For people.
+    pub sentence: String,
+    /// Its sparkline is of the measure.
+    pub row: Row,
 }
 
 /// The boot before this one, with which the period ends.
@@ -93,7 +109,7 @@ pub struct Gap {
 }
 
 /// What is null is not known, not the same in all that the row adds up, or not of this kind of row.
-#[derive(Serialize, Deserialize, JsonSchema, Debug)]
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Default, Debug)]
 pub struct Row {
     /// Of what the row stands for: program, unit, user, device …
     pub name: String,
@@ -163,7 +179,7 @@ pub struct Others {
 
 /// What processes used. Counts are sums over the period, `mean` is over the time in which it was measured; null is what the
 /// kernel does not tell.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq)]
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Default, Debug, PartialEq)]
 pub struct Resources {
     /// Time on a CPU.
     pub user_us: u64,
@@ -195,8 +211,6 @@ pub struct Resources {
     pub threads: u64,
     /// Processes that the kernel ended to free memory.
     pub oom_kills: u64,
-    /// Processes that ended.
-    pub ended: u64,
 }
 
 /// The host in the selected moments, by its own counters.

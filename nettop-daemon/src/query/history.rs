@@ -75,6 +75,9 @@ pub struct HistoryQuery {
     /// What comes first
     #[arg(short, long, value_name = "COLUMN", value_enum, default_value_t)]
     pub sort: OrderArg,
+    /// Instead of a table, the worst of each measure: CPU, memory, disk, load and bytes
+    #[arg(long)]
+    pub hogs: bool,
     /// Rows to show; the others are added up
     #[arg(long, value_name = "N", default_value_t = defaults::HISTORY_TOP_ROWS)]
     pub top: usize,
@@ -103,6 +106,7 @@ impl Default for HistoryQuery {
             last_boot: false,
             by: By::default(),
             sort: OrderArg::default(),
+            hogs: false,
             top: defaults::HISTORY_TOP_ROWS,
             when: None,
             command: Vec::new(),
@@ -117,7 +121,7 @@ impl Query for HistoryQuery {
         &[("at", &AT_EXCLUDES), ("last_boot", &LAST_BOOT_EXCLUDES)];
 
     fn parameters(&mut self) -> Parameters<'_> {
-        let Self { at, from, to, last_boot, by, sort, top, when, command, names, numeric } = self;
+        let Self { at, from, to, last_boot, by, sort, hogs, top, when, command, names, numeric } = self;
         let mut parameters: Parameters<'_> = vec![
             ("at", at),
             ("from", from),
@@ -127,6 +131,7 @@ impl Query for HistoryQuery {
             ("by", by),
             ("sort", sort),
             ("last_boot", last_boot),
+            ("hogs", hogs),
             ("numeric", numeric),
             ("command", command),
         ];

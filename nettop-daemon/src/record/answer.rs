@@ -6,8 +6,8 @@ use anyhow::Context as _;
 use nettop_history::{Boot, HOUR_S, MINUTE_S, Question, Reader, SLOT_S, moment, unix_now_s};
 use nettop_model::{By, Names, history::Document};
 
-use super::document::document;
 pub use super::document::utc;
+use super::{document::document, hogs::hogs};
 use crate::{error::Usage, query::history::HistoryQuery};
 
 /// What `--last-boot` shows.
@@ -38,7 +38,11 @@ pub fn answer(query: &HistoryQuery, reader: &Reader) -> anyhow::Result<Document>
         columns: SPARKLINE_COLUMNS,
     };
     let answer = reader.answer(&question)?;
-    Ok(document(query, &answer, boot.as_ref()))
+    let mut document = document(query, &answer, boot.as_ref());
+    if query.hogs {
+        document.hogs = Some(hogs(query, reader, &question)?);
+    }
+    Ok(document)
 }
 
 /// # Errors

@@ -53,6 +53,7 @@ pub fn document(query: &HistoryQuery, answer: &Answer, boot: Option<&Boot>) -> D
             sum: traffic(&answer.others),
             resources: used(query.by, &answer.others_usage, answer),
         },
+        hogs: None,
     }
 }
 

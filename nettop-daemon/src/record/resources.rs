@@ -28,7 +28,6 @@ pub fn resources(usage: &Usage, host: &HostUsage) -> Resources {
         involuntary_switches: usage.involuntary_switches,
         threads: usage.threads,
         oom_kills: usage.oom_kills,
-        ended: usage.ended,
     }
 }
 

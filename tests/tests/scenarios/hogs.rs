@@ -90,16 +90,14 @@ fn cpu_us(usage: &Usage) -> u64 {
     us(usage.user_time()) + us(usage.system_time())
 }
 
-fn own_cpu_us() -> u64 {
-    cpu_us(&getrusage(UsageWho::RUSAGE_SELF).unwrap())
-}
-
 /// Computes until the calling thread has used so much.
 fn burn(us: u64) {
     let so_far = || cpu_us(&getrusage(UsageWho::RUSAGE_THREAD).unwrap());
     let begun = so_far();
     while so_far() - begun < us {
-        std::hint::black_box((0..10_000_u64).sum::<u64>());
+        for number in 0..100_000_u64 {
+            std::hint::black_box(number);
+        }
     }
 }
 
@@ -143,21 +141,24 @@ fn cpu_time_is_what_processes_know_of_themselves_however_short_they_are() {
     // One with two threads, of which one ends early.
     let burner = worker(b"burner", |_| {
         std::thread::scope(|scope| {
-            scope.spawn(|| burn(300_000));
+            scope.spawn(|| burn(900_000));
             burn(1_200_000);
         });
-        own_cpu_us()
+        cpu_us(&getrusage(UsageWho::RUSAGE_SELF).unwrap())
     });
     // Each lives for a moment between two readings.
     const SHORT: u64 = 12;
-    let parent = worker(b"forker", |_| {
+    let parent = worker(b"forker", |parent| {
         for _ in 0..SHORT {
             run_child(|| {
                 set_name(b"short");
                 burn(60_000);
             });
         }
-        cpu_us(&getrusage(UsageWho::RUSAGE_CHILDREN).unwrap())
+        parent.send_number(cpu_us(&getrusage(UsageWho::RUSAGE_CHILDREN).unwrap()));
+        // It is there when its children are named.
+        parent.wait_for_parent();
+        0
     });
     burner.go();
     let burnt_us = burner.wait_until_ready();
@@ -165,7 +166,11 @@ fn cpu_time_is_what_processes_know_of_themselves_however_short_they_are() {
     parent.go();
     let short_us = parent.wait_until_ready();
     let (burner_pid, parent_pid) = (burner.pid(), parent.pid());
-    drop((burner.finish(), parent.finish()));
+    burner.finish();
+    recording.wait_for_reports(3);
+    parent.go();
+    parent.wait_until_ready();
+    parent.finish();
     let path = recording.finish();
 
     let document = ask(&path, &["--sort", "cpu"]);
@@ -173,7 +178,7 @@ fn cpu_time_is_what_processes_know_of_themselves_however_short_they_are() {
     assert_eq!(burner.comm.as_deref(), Some("burner"));
     let burner = used(burner);
     assert_near("burner", burner.user_us + burner.system_us, burnt_us, 2, 5000);
-    assert!(burner.user_us > burner.system_us && burner.threads == 2 && burner.ended == 1, "{burner:?}");
+    assert!(burner.user_us > 10 * burner.system_us && burner.threads == 2, "{burner:?}");
     let short: Vec<&Row> = document.rows.iter().filter(|row| row.comm.as_deref() == Some("short")).collect();
     assert_eq!(short.len() as u64, SHORT, "each has a row");
     let all_us: u64 = short.iter().map(|row| used(row).user_us + used(row).system_us).sum();
@@ -211,6 +216,9 @@ fn adds_up(path: &Path, document: &Document) {
 
 /// For people and for programs.
 fn is_readable(path: &Path) {
+    let hogs = ask(path, &["--hogs", "-c", "burner"]).hogs.expect("it was asked for");
+    let cpu = hogs.iter().find(|hog| hog.measure == "cpu").expect("it computed");
+    assert!(cpu.sentence.starts_with("burner used ") && cpu.since.is_some(), "{cpu:?}");
     let show = |args: &[&str]| {
         let output = run_nettopd(&[&["history", "--history", path.to_str().unwrap()], args].concat());
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -223,6 +231,7 @@ fn is_readable(path: &Path) {
     assert_eq!(columns, expected, "{table}");
     assert!(lines[2].ends_with("burner") && lines[2].chars().count() <= 100, "{table}");
     assert!(show(&["--sort", "drops"]).lines().nth(1).unwrap().contains("RETRANS"));
+    assert!(show(&["--hogs", "-c", "burner"]).contains("burner used "));
     let csv = show(&["--format", "csv", "-c", "burner"]);
     let head: Vec<&str> = csv.lines().next().unwrap().split(',').collect();
     let values: Vec<&str> = csv.lines().nth(1).unwrap().split(',').collect();
@@ -243,7 +252,7 @@ fn memory_and_disk_are_what_processes_know_of_themselves() {
         std::hint::black_box(&kept);
         parent.signal_ready();
         parent.wait_for_parent();
-        0
+        number_in("/proc/self/status", "VmHWM:") * 1024
     });
     let file = disk.folder.join("file");
     let writer = worker(b"writer", |_| {
@@ -252,13 +261,8 @@ fn memory_and_disk_are_what_processes_know_of_themselves() {
         to.sync_all().unwrap();
         drop(to);
         read_directly(&file);
-        let io = fs::read_to_string("/proc/self/io").unwrap();
-        let number = |name: &str| -> u64 {
-            let line = io.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-            line.trim().parse().unwrap()
-        };
         // Both in one: neither reaches 4 GiB.
-        number("read_bytes:") << 32 | number("write_bytes:")
+        number_in("/proc/self/io", "read_bytes:") << 32 | number_in("/proc/self/io", "write_bytes:")
     });
     keeper.go();
     keeper.wait_until_ready();
@@ -268,7 +272,7 @@ fn memory_and_disk_are_what_processes_know_of_themselves() {
     writer.finish();
     recording.wait_for_reports(4);
     keeper.go();
-    keeper.wait_until_ready();
+    let most = keeper.wait_until_ready();
     keeper.finish();
     let path = recording.finish();
 
@@ -279,12 +283,20 @@ fn memory_and_disk_are_what_processes_know_of_themselves() {
     let host = document.quality.host.unwrap();
     assert!(host.disk_read_bytes >= WRITTEN && host.disk_write_bytes >= WRITTEN, "{host:?}");
     let keeper = used(row(&document, keeper_pid));
-    let peak = keeper.rss_peak_bytes.unwrap();
-    assert!((KEPT..KEPT + 32 * MIB).contains(&peak), "{keeper:?}");
+    assert!(most > KEPT);
+    // Of each of three sums the kernel may keep 32 pages back, or more of many CPUs, for each CPU.
+    assert_near("most memory", keeper.rss_peak_bytes.unwrap(), most, 2, 3 * MIB);
     // Each reading in which it had that much counts for an interval.
     let mean_ms = keeper.rss_mean_bytes.unwrap() * host.usage_ms / KEPT;
     assert!(mean_ms >= 3 * INTERVAL_MS, "{keeper:?} {host:?}");
     drop(disk);
+}
+
+/// The number behind a name.
+fn number_in(file: &str, name: &str) -> u64 {
+    let text = fs::read_to_string(file).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap()
 }
 
 /// Past the page cache, in pieces that any device takes.
@@ -299,7 +311,7 @@ fn read_directly(file: &Path) {
 #[test]
 fn who_waits_uninterruptibly_is_in_the_load() {
     let folder = tempfile::tempdir().unwrap();
-    let mut recording = Recording::start(folder.path(), &[]);
+    let recording = Recording::start(folder.path(), &[]);
     // `vfork` waits so until the child ends (`wait_for_vfork_done`).
     let waiter = worker(b"waiter", |_| {
         // SAFETY: without CLONE_VM the child has memory of its own, and it ends without returning.
@@ -361,8 +373,7 @@ fn whom_the_kernel_ends_for_memory_is_named() {
 }
 
 fn oom_kills() -> u64 {
-    let text = fs::read_to_string("/proc/vmstat").unwrap();
-    text.lines().find_map(|line| line.strip_prefix("oom_kill ")).unwrap().parse().unwrap()
+    number_in("/proc/vmstat", "oom_kill ")
 }
 
 #[test]

@@ -83,7 +83,6 @@ impl Tally {
         let Some(mut more) = self.advance(key, &process.used) else { return };
         self.bases.remove(&key);
         more.oom_kills = u64::from(process.is_oom_victim != 0);
-        more.ended = 1;
         more.rss_peak_kib = process_kib(process.peak_pages);
         self.entry(key, process).usage.add(&more);
     }

@@ -65,7 +65,6 @@ struct Line<'a> {
     involuntary_switches: Option<u64>,
     threads: Option<u64>,
     oom_kills: Option<u64>,
-    ended: Option<u64>,
 }
 
 /// A line for each row; those beyond the top are one, without a name.
@@ -146,7 +145,6 @@ fn of_sum<'a>(document: &'a Document, sum: &Traffic, resources: Option<&Resource
         involuntary_switches: used(|used| used.involuntary_switches),
         threads: used(|used| used.threads),
         oom_kills: used(|used| used.oom_kills),
-        ended: used(|used| used.ended),
         ..Line::default()
     }
 }

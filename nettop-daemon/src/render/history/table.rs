@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use nettop_history::local_time;
 use nettop_model::{
     By, ProcessNames,
-    history::{Document, Host, Others, Quality, Resources, Row},
+    history::{Document, Hog, Host, Others, Quality, Resources, Row},
     snapshot::Traffic,
 };
 use unicode_width::UnicodeWidthStr as _;
@@ -42,6 +42,13 @@ fn write(text: &mut String, args: &HistoryArgs, document: &Document) -> std::fmt
         )?;
     }
     writeln!(text, "{} to {}, by {}", local(&document.from), local(&document.to), args.query.by.name())?;
+    if let Some(hogs) = &document.hogs {
+        for Hog { measure, sentence, row, .. } in hogs {
+            writeln!(text, "{measure:<6} {} {sentence}", sparkline(&row.sparkline))?;
+        }
+        writeln!(text)?;
+        return write_quality(text, args, &document.quality);
+    }
     let is_process = args.query.by == By::Process;
     let columns = document.rows.first().map_or(0, |row| row.sparkline.len());
     let users = document.rows.iter().map(user).map(|user| user.width()).max().unwrap_or(0).max(8);

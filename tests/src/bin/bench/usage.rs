@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
+    path::PathBuf,
     process::{Child, Command, Stdio},
 };
 
@@ -39,9 +40,9 @@ fn millis(ns: u64) -> f64 {
 
 /// CPU time of the thread that reads, in an interval.
 fn ns_per_interval(nettopd: &str) -> anyhow::Result<u64> {
-    let folder = tempfile::tempdir()?;
+    let folder = Folder::new()?;
     let mut command = Command::new(nettopd);
-    command.arg("--history").arg(folder.path().join("history.db")).args(["--format", "ndjson", "-n", "0.5"]);
+    command.arg("--history").arg(folder.0.join("history.db")).args(["--format", "ndjson", "-n", "0.5"]);
     let mut nettopd = Running(command.stdout(Stdio::piped()).spawn()?);
     let mut reports = BufReader::new(nettopd.0.stdout.take().context("nettopd has no output")?);
     let mut wait = |number: u64| -> anyhow::Result<()> {
@@ -65,6 +66,23 @@ fn cpu_ns(pid: u32) -> anyhow::Result<u64> {
         }
     }
     anyhow::bail!("nettopd has no thread that reads usage")
+}
+
+/// Removed when dropped.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> anyhow::Result<Self> {
+        let path = std::env::temp_dir().join(format!("nettopd-bench-{}", std::process::id()));
+        fs::create_dir(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }
 
 struct Running(Child);

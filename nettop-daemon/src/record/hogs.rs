@@ -1,0 +1,149 @@
+//! The worst of each measure in a period, and a sentence about each.
+
+use nettop_history::{Order, Question, Reader, local_time};
+use nettop_model::{
+    By,
+    history::{Document, Hog, Resources, Row},
+};
+
+use super::document::document;
+use crate::{error::Usage, query::history::HistoryQuery};
+
+/// By name.
+const MEASURES: [(&str, Order); 5] = [
+    ("cpu", Order::Cpu),
+    ("mem", Order::Memory),
+    ("disk", Order::Disk),
+    ("load", Order::Load),
+    ("bytes", Order::Bytes),
+];
+const MIB: u64 = 1 << 20;
+const KIB: u64 = 1 << 10;
+/// What is not told apart is nobody; so are the kernel's own packets.
+const NOBODY: [&str; 3] = ["[other]", "[kernel]", "-"];
+
+/// Asks for each measure. One that nobody used is left out.
+///
+/// # Errors
+///
+/// [`Usage`] if they are to be devices, else if the file cannot be read.
+pub fn hogs(query: &HistoryQuery, reader: &Reader, question: &Question) -> anyhow::Result<Vec<Hog>> {
+    if question.by == By::Device {
+        return Err(Usage::new("devices use nothing but the network: leave out --hogs, or --by device").into());
+    }
+    let mut hogs = Vec::new();
+    for (measure, order) in MEASURES {
+        // Some of the first may be nobody.
+        let top = 1 + NOBODY.len();
+        let answer = reader.answer(&Question { order, top, ..question.clone() })?;
+        let document = document(query, &answer, None);
+        let all: f64 =
+            document.rows.iter().map(|row| amount(measure, row)).sum::<f64>() + of_others(measure, &document);
+        let first = document.rows.iter().find(|row| !NOBODY.contains(&row.name.as_str()));
+        if let Some(row) = first.filter(|row| amount(measure, row) > 0.0) {
+            let since_ts = since(row, answer.from, answer.to);
+            let since = since_ts.and_then(local_time);
+            let sentence = sentence(measure, row, all, since.as_deref());
+            hogs.push(Hog {
+                measure: measure.into(),
+                since: since_ts.map(super::document::utc),
+                sentence,
+                row: row.clone(),
+            });
+        }
+    }
+    Ok(hogs)
+}
+
+/// How much of a measure a row has.
+fn amount(measure: &str, row: &Row) -> f64 {
+    if measure == "bytes" { float(row.sum.tx.bytes + row.sum.rx.bytes) } else { used(measure, row.resources.as_ref()) }
+}
+
+fn of_others(measure: &str, document: &Document) -> f64 {
+    let others = &document.others;
+    match measure {
+        "bytes" => float(others.sum.tx.bytes + others.sum.rx.bytes),
+        _ => used(measure, others.resources.as_ref()),
+    }
+}
+
+fn used(measure: &str, resources: Option<&Resources>) -> f64 {
+    let Some(used) = resources else { return 0.0 };
+    match measure {
+        "cpu" => float(used.user_us + used.system_us),
+        "mem" => float(used.rss_mean_bytes.unwrap_or(0)),
+        "disk" => float(used.read_bytes.unwrap_or(0) + used.write_bytes.unwrap_or(0)),
+        _ => used.runnable_mean + used.blocked_mean,
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
+const fn float(number: u64) -> f64 {
+    number as f64
+}
+
+/// When it had half of the highest part for the first time.
+fn since(row: &Row, from: i64, to: i64) -> Option<i64> {
+    let highest = row.sparkline.iter().flatten().max().copied()?;
+    let at = row.sparkline.iter().position(|part| part.is_some_and(|part| part >= highest.div_ceil(2)))?;
+    let (at, parts) = (i64::try_from(at).ok()?, i64::try_from(row.sparkline.len()).ok()?);
+    Some(from + (to - from) * at / parts)
+}
+
+fn sentence(measure: &str, row: &Row, all: f64, since: Option<&str>) -> String {
+    let unit = row.unit.as_ref().filter(|unit| **unit != row.name);
+    let name = unit.map_or_else(|| row.name.clone(), |unit| format!("{} ({unit})", row.name));
+    let share = amount(measure, row) / all * 100.0;
+    let since = since.map_or_else(String::new, |since| format!(", from {since}"));
+    let Some(used) = row.resources.filter(|_| measure != "bytes") else {
+        let kib = (row.sum.tx.bytes + row.sum.rx.bytes) / KIB;
+        return format!("{name} moved {kib} KB, {share:.0} % of all{since}");
+    };
+    let mib = |bytes: Option<u64>| bytes.unwrap_or(0) / MIB;
+    let kib = |bytes: Option<u64>| bytes.unwrap_or(0) / KIB;
+    match measure {
+        "cpu" => format!("{name} used {:.0} % of a CPU, {share:.0} % of what all used{since}", used.cpu_percent),
+        "mem" => {
+            let end = if used.oom_kills > 0 { "; the kernel ended it to free memory" } else { "" };
+            let (mean, peak) = (mib(used.rss_mean_bytes), mib(used.rss_peak_bytes));
+            format!("{name} had {mean} MB resident, {peak} MB at most{since}{end}")
+        }
+        "disk" => {
+            let (read, written) = (kib(used.read_bytes), kib(used.write_bytes));
+            format!("{name} read {read} KB and wrote {written} KB, {share:.0} % of what all did{since}")
+        }
+        _ => {
+            let load = used.runnable_mean + used.blocked_mean;
+            let blocked = used.blocked_mean;
+            format!(
+                "{name} had {load:.1} of {all:.1} threads in the load, {blocked:.1} in uninterruptible waits{since}"
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hog_begins_where_it_had_half_of_its_most() {
+        let row = |parts: &[Option<u64>]| Row { sparkline: parts.to_vec(), ..Row::default() };
+        assert_eq!(since(&row(&[Some(0), None, Some(4), Some(9), Some(8)]), 1000, 1050), Some(1030));
+        assert_eq!(since(&row(&[None, None]), 0, 20), None);
+        assert_eq!(since(&row(&[]), 0, 20), None);
+    }
+
+    #[test]
+    fn a_sentence_has_the_amount_the_share_and_the_time() {
+        let used = Resources { blocked_mean: 38.0, runnable_mean: 0.5, cpu_percent: 12.4, ..Resources::default() };
+        let row =
+            Row { name: "nfsd".into(), unit: Some("nfs.service".into()), resources: Some(used), ..Row::default() };
+        assert_eq!(
+            sentence("load", &row, 41.0, Some("22:08:10")),
+            "nfsd (nfs.service) had 38.5 of 41.0 threads in the load, 38.0 in uninterruptible waits, from 22:08:10"
+        );
+        assert!(sentence("cpu", &row, 1.0, None).starts_with("nfsd (nfs.service) used 12 % of a CPU, 0 %"));
+    }
+}
