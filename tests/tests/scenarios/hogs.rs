@@ -5,7 +5,9 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
+    sync::mpsc::{Receiver, channel},
+    thread,
     time::Duration,
 };
 
@@ -32,7 +34,7 @@ const INTERVAL_MS: u64 = 500;
 /// A nettopd that records every half second.
 struct Recording {
     child: Child,
-    reports: BufReader<std::process::ChildStdout>,
+    reports: Receiver<()>,
     path: PathBuf,
 }
 
@@ -43,16 +45,19 @@ impl Recording {
         let mut command = nettopd_command();
         command.arg("--history").arg(&path).args(args).args(["--format", "ndjson", "0.5"]);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let reports = BufReader::new(child.stdout.take().unwrap());
-        let mut recording = Self { child, reports, path };
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let (send, reports) = channel();
+        thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|_| send.send(())));
+        let recording = Self { child, reports, path };
         recording.wait_for_reports(2);
         recording
     }
 
-    fn wait_for_reports(&mut self, number: usize) {
+    /// That many from now on.
+    fn wait_for_reports(&self, number: usize) {
+        while self.reports.try_recv().is_ok() {}
         for _ in 0..number {
-            let mut line = String::new();
-            assert!(self.reports.read_line(&mut line).unwrap() > 0, "nettopd has ended");
+            self.reports.recv().expect("nettopd has ended");
         }
     }
 
@@ -61,15 +66,15 @@ impl Recording {
         // One may wait to be read, and what is read in the next is recorded with the one after it.
         self.wait_for_reports(4);
         kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM).unwrap();
-        self.reports.read_to_string(&mut String::new()).unwrap();
         assert!(self.child.wait().unwrap().success());
         self.path
     }
 }
 
 fn ask(path: &Path, args: &[&str]) -> Document {
-    let common = ["history", "--history", path.to_str().unwrap(), "--top", "10000", "--format", "json"];
-    let output = run_nettopd(&[&common, args].concat());
+    let common = ["history", "--history", path.to_str().unwrap(), "--format", "json"];
+    let all: &[&str] = if args.contains(&"--top") { &[] } else { &["--top", "10000"] };
+    let output = run_nettopd(&[&common, all, args].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let document = serde_json::from_slice(&output.stdout).unwrap();
     assert_fits(include_str!("../../../docs/history.schema.json"), document, "/quality/host");
@@ -137,10 +142,10 @@ fn assert_near(what: &str, seen: u64, truth: u64, percent: u64, least: u64) {
 #[test]
 fn cpu_time_is_what_processes_know_of_themselves_however_short_they_are() {
     let folder = tempfile::tempdir().unwrap();
-    let mut recording = Recording::start(folder.path(), &[]);
+    let recording = Recording::start(folder.path(), &[]);
     // One with two threads, of which one ends early.
     let burner = worker(b"burner", |_| {
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             scope.spawn(|| burn(900_000));
             burn(1_200_000);
         });
@@ -203,7 +208,10 @@ fn adds_up(path: &Path, document: &Document) {
     let host = document.quality.host.expect("the host is recorded");
     // Interrupts are in the time of whom they interrupt, unless the kernel accounts them apart.
     let host_us = (host.user_ms + host.system_ms + host.irq_ms) * 1000;
-    assert_near("the host", all_us, host_us, 15, 300_000);
+    // An emulated machine loses ticks, in which the host counts.
+    if std::env::var_os("NETTOP_VM").is_none() {
+        assert_near("the host", all_us, host_us, 15, 300_000);
+    }
     for by in ["program", "user", "unit", "parent", "container"] {
         assert_eq!(sum(&ask(path, &["--by", by])), all_us, "{by}");
     }
@@ -240,13 +248,10 @@ fn is_readable(path: &Path) {
 }
 
 #[test]
-fn memory_and_disk_are_what_processes_know_of_themselves() {
+fn memory_is_what_a_process_knows_of_itself() {
     const KEPT: u64 = 64 * MIB;
-    const WRITTEN: u64 = 8 * MIB;
     let folder = tempfile::tempdir().unwrap();
-    image(&folder.path().join("image"), 64 * MIB, &[]);
-    let disk = Mount::new(folder.path().join("disk"), &["-o", "loop", folder.path().join("image").to_str().unwrap()]);
-    let mut recording = Recording::start(folder.path(), &[]);
+    let recording = Recording::start(folder.path(), &[]);
     let keeper = worker(b"keeper", |parent| {
         let kept = vec![1_u8; KEPT as usize];
         std::hint::black_box(&kept);
@@ -254,6 +259,35 @@ fn memory_and_disk_are_what_processes_know_of_themselves() {
         parent.wait_for_parent();
         number_in("/proc/self/status", "VmHWM:") * 1024
     });
+    keeper.go();
+    keeper.wait_until_ready();
+    recording.wait_for_reports(4);
+    keeper.go();
+    let most = keeper.wait_until_ready();
+    let pid = keeper.pid();
+    keeper.finish();
+    let path = recording.finish();
+    let document = ask(&path, &["--sort", "mem"]);
+    let keeper = used(row(&document, pid));
+    assert!(most > KEPT);
+    // Of each of three sums the kernel may keep 32 pages back, or more of many CPUs, for each CPU.
+    assert_near("most memory", keeper.rss_peak_bytes.unwrap(), most, 2, 3 * MIB);
+    // Each reading in which it had that much counts for an interval.
+    let usage_ms = document.quality.host.unwrap().usage_ms;
+    let mean_ms = keeper.rss_mean_bytes.unwrap() * usage_ms / KEPT;
+    assert!(mean_ms >= 3 * INTERVAL_MS, "{keeper:?} in {usage_ms} ms");
+}
+
+#[test]
+fn bytes_of_disks_are_what_a_process_knows_of_itself() {
+    const WRITTEN: u64 = 8 * MIB;
+    if Command::new("mkfs.ext4").arg("-V").output().is_err() {
+        return skip("mkfs.ext4");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    image(&folder.path().join("image"), 64 * MIB, &[]);
+    let disk = Mount::new(folder.path().join("disk"), &["-o", "loop", folder.path().join("image").to_str().unwrap()]);
+    let recording = Recording::start(folder.path(), &[]);
     let file = disk.folder.join("file");
     let writer = worker(b"writer", |_| {
         let mut to = fs::File::create(&file).unwrap();
@@ -264,31 +298,18 @@ fn memory_and_disk_are_what_processes_know_of_themselves() {
         // Both in one: neither reaches 4 GiB.
         number_in("/proc/self/io", "read_bytes:") << 32 | number_in("/proc/self/io", "write_bytes:")
     });
-    keeper.go();
-    keeper.wait_until_ready();
     writer.go();
     let moved = writer.wait_until_ready();
-    let (keeper_pid, writer_pid) = (keeper.pid(), writer.pid());
+    let pid = writer.pid();
     writer.finish();
-    recording.wait_for_reports(4);
-    keeper.go();
-    let most = keeper.wait_until_ready();
-    keeper.finish();
     let path = recording.finish();
 
     let document = ask(&path, &["--sort", "disk"]);
-    let writer = used(row(&document, writer_pid));
+    let writer = used(row(&document, pid));
     assert_eq!((writer.read_bytes, writer.write_bytes), (Some(moved >> 32), Some(moved & 0xffff_ffff)));
     assert!(writer.read_bytes >= Some(WRITTEN) && writer.write_bytes >= Some(WRITTEN), "{writer:?}");
     let host = document.quality.host.unwrap();
     assert!(host.disk_read_bytes >= WRITTEN && host.disk_write_bytes >= WRITTEN, "{host:?}");
-    let keeper = used(row(&document, keeper_pid));
-    assert!(most > KEPT);
-    // Of each of three sums the kernel may keep 32 pages back, or more of many CPUs, for each CPU.
-    assert_near("most memory", keeper.rss_peak_bytes.unwrap(), most, 2, 3 * MIB);
-    // Each reading in which it had that much counts for an interval.
-    let mean_ms = keeper.rss_mean_bytes.unwrap() * host.usage_ms / KEPT;
-    assert!(mean_ms >= 3 * INTERVAL_MS, "{keeper:?} {host:?}");
     drop(disk);
 }
 
@@ -317,7 +338,7 @@ fn who_waits_uninterruptibly_is_in_the_load() {
         // SAFETY: without CLONE_VM the child has memory of its own, and it ends without returning.
         let child = unsafe { libc::syscall(libc::SYS_clone, libc::CLONE_VFORK | libc::SIGCHLD, 0, 0, 0, 0) };
         if child == 0 {
-            std::thread::sleep(Duration::from_secs(4));
+            thread::sleep(Duration::from_secs(4));
             // SAFETY: ends the child.
             unsafe { libc::_exit(0) }
         }
@@ -346,7 +367,7 @@ fn whom_the_kernel_ends_for_memory_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let recording = Recording::start(folder.path(), &[]);
     let before = oom_kills();
-    let leak = worker(b"leaking", |parent| {
+    let leak = worker(b"leaking", |_| {
         run_child(|| {
             set_name(b"leaker");
             let _ = fs::write("/proc/self/oom_score_adj", "1000");
@@ -356,9 +377,8 @@ fn whom_the_kernel_ends_for_memory_is_named() {
                     all.push(vec![1_u8; 1 << 20]);
                     std::hint::black_box(&all);
                 }
-            })
+            });
         });
-        let _ = parent;
         0
     });
     leak.go();
