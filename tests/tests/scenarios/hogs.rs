@@ -1,5 +1,7 @@
 //! What the history says that processes used, against what they know of themselves.
 
+mod off;
+
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -394,14 +396,4 @@ fn whom_the_kernel_ends_for_memory_is_named() {
 
 fn oom_kills() -> u64 {
     number_in("/proc/vmstat", "oom_kill ")
-}
-
-#[test]
-fn without_resources_nothing_of_them_is_recorded() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = Recording::start(folder.path(), &["--no-history-resources"]).finish();
-    let output = run_nettopd(&["history", "--history", path.to_str().unwrap(), "--format", "json"]);
-    let document: Document = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(document.quality.host, None);
-    assert!(document.rows.iter().all(|row| row.resources.is_none()));
 }

@@ -1,3 +1,5 @@
+//! Differences of made-up readings.
+
 use super::*;
 
 const BEGUN_NS: u64 = 1_000_000;
