@@ -26,7 +26,7 @@ pub struct Used {
     pub cancelled_write_bytes: u64,
 }
 
-/// A task. Behind that of a process's first task comes a [`ProcessUsage`].
+/// A task. Behind one with `is_leader` comes a [`ProcessUsage`].
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Pod, Zeroable)]
 pub struct TaskUsage {
@@ -34,8 +34,11 @@ pub struct TaskUsage {
     pub pid: u32,
     /// `task_struct.__state`.
     pub state: u32,
-    /// 1 for the task that reads.
-    pub is_reader: u32,
+    /// 1 for a task of the process that reads.
+    pub is_reader: u16,
+    /// 1 for the first task of its process: behind it comes the process. A pid does not tell: `de_thread` changes that and
+    /// `group_leader` one after the other.
+    pub is_leader: u16,
     pub used: Used,
 }
 

@@ -14,7 +14,7 @@ use aya::{
     Ebpf,
     maps::{Map, MapData},
 };
-use nettop_common::{Owner, Stats, owner};
+use nettop_common::{Owner, owner};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -26,6 +26,7 @@ use super::{
     programs::{Parts, Programs},
     recursion_misses::Misses,
     state::{HookState, Link, LoadState},
+    usage,
 };
 
 /// Maps that the daemon reads.
@@ -164,9 +165,7 @@ impl Kernel {
             programs.attach_recovery();
         }
         // Until somebody reads it again.
-        if let Some(wanted) = programs.stats.double_word(0, offset_of!(Stats, usage_wanted)) {
-            wanted.store(0, Ordering::Relaxed);
-        }
+        usage::want(&programs.stats, false);
         // The other daemon had the records of these.
         let used = usize::try_from(programs.stats.read(0).map_or(0, |stats| stats.next_owner))?;
         for slot in (owner::FIRST as usize..programs.owners.len()).take(used) {

@@ -24,6 +24,8 @@ pub struct Mapping<T> {
 
 // SAFETY: the mapping is process-wide memory; all access goes through volatile or atomic operations.
 unsafe impl<T: Send> Send for Mapping<T> {}
+// SAFETY: the same.
+unsafe impl<T: Sync> Sync for Mapping<T> {}
 
 impl<T: Pod> Mapping<T> {
     /// Maps an array map of `len` values that was made with `BPF_F_MMAPABLE`.

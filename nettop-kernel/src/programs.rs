@@ -1,6 +1,10 @@
 //! The running kernel side: its maps, and what holds it.
 
-use std::{mem::offset_of, os::fd::OwnedFd, sync::atomic::Ordering};
+use std::{
+    mem::offset_of,
+    os::fd::OwnedFd,
+    sync::{Arc, atomic::Ordering},
+};
 
 use anyhow::Context as _;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, Queue};
@@ -23,7 +27,8 @@ use super::{
 pub struct Programs {
     pub(super) rows: Mapping<Row>,
     pub(super) owners: Mapping<Owner>,
-    pub(super) stats: Mapping<Stats>,
+    /// The reader of usage has it as well.
+    pub(super) stats: Arc<Mapping<Stats>>,
     pub(super) shares: Mapping<Share>,
     pub(super) row_index: HashMap<MapData, [u32; size_of::<RowKey>() / 4], u32>,
     pub(super) owner_index: HashMap<MapData, [u64; 2], u32>,
@@ -78,7 +83,7 @@ impl Programs {
         Ok(Self {
             rows: mapped(take("ROWS")?, "ROWS", limits.row_entries())?,
             owners: mapped(take("OWNERS")?, "OWNERS", limits.owner_entries())?,
-            stats: mapped(take("STATS")?, "STATS", 1)?,
+            stats: Arc::new(mapped(take("STATS")?, "STATS", 1)?),
             shares: mapped(take("SHARES")?, "SHARES", share::SHARE_COUNT)?,
             row_index: HashMap::try_from(take("ROW_INDEX")?)?,
             owner_index: HashMap::try_from(take("OWNER_INDEX")?)?,

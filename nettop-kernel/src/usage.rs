@@ -1,13 +1,18 @@
 //! Reads what all processes used: the iterator over tasks, and the ring of processes that ended. It holds descriptors of its
 //! own, so that another thread than the sampler's may read.
 
-use std::{io::Read as _, mem::offset_of, os::fd::OwnedFd, sync::atomic::Ordering};
+use std::{
+    io::Read as _,
+    mem::offset_of,
+    os::fd::OwnedFd,
+    sync::{Arc, atomic::Ordering},
+};
 
 use anyhow::Context as _;
 use aya::maps::{MapData, RingBuf};
 use nettop_common::{ProcessUsage, Stats, TaskUsage, usage::TASK_RUNNING};
 
-use super::{bpf_syscall, kernel::Kernel, members::Members, programs::Programs};
+use super::{bpf_syscall, kernel::Kernel, mapping::Mapping, members::Members, programs::Programs};
 
 /// The iterator.
 pub(super) const PROGRAM: &str = "usage";
@@ -49,6 +54,7 @@ pub struct UsageReader {
     program: OwnedFd,
     ended: RingBuf<MapData>,
     untold: Untold,
+    stats: Arc<Mapping<Stats>>,
 }
 
 impl Programs {
@@ -64,11 +70,22 @@ impl Programs {
         let has = |name: &str| self.hooks.iter().any(|hook| hook.purpose == name && hook.attached);
         let untold = Untold { ended: !has("usage at exit"), ..Untold::of(&kernel.members) };
         let program = program.try_clone().context("cannot keep the iterator over tasks")?;
-        let reader = UsageReader { program, ended: RingBuf::try_from(ended)?, untold };
-        if let Some(wanted) = self.stats.double_word(0, offset_of!(Stats, usage_wanted)) {
-            wanted.store(1, Ordering::Relaxed);
-        }
+        let reader = UsageReader { program, ended: RingBuf::try_from(ended)?, untold, stats: Arc::clone(&self.stats) };
+        want(&self.stats, true);
         Ok(Some(reader))
+    }
+}
+
+/// Has the programs send what ended processes used, or not: a ring that nobody empties would fill, and count as loss.
+pub(super) fn want(stats: &Mapping<Stats>, is_wanted: bool) {
+    if let Some(wanted) = stats.double_word(0, offset_of!(Stats, usage_wanted)) {
+        wanted.store(is_wanted.into(), Ordering::Relaxed);
+    }
+}
+
+impl Drop for UsageReader {
+    fn drop(&mut self) {
+        want(&self.stats, false);
     }
 }
 
@@ -136,7 +153,7 @@ impl Pass {
         let mut at = 0;
         while let Some(task) = record::<TaskUsage>(&self.rest, at) {
             let mut end = at + size_of::<TaskUsage>();
-            if task.tgid == task.pid {
+            if task.is_leader != 0 {
                 let Some(process) = record::<ProcessUsage>(&self.rest, end) else { break };
                 let mut reading = ProcessReading { process, runnable: 0, blocked: 0 };
                 reading.add(&task);
@@ -176,7 +193,7 @@ fn push<T>(all: &mut Vec<T>, one: T, unread: &mut u64) {
 impl ProcessReading {
     fn add(&mut self, task: &TaskUsage) {
         self.process.used.add(&task.used);
-        // The reading itself makes no load.
+        // Whoever reads runs while it does: the reading itself makes no load.
         self.runnable += u32::from(task.state == TASK_RUNNING && task.is_reader == 0);
         self.blocked += u32::from(task.is_blocked());
     }
@@ -193,7 +210,15 @@ mod tests {
     use super::*;
 
     fn task(tgid: u32, pid: u32, state: u32) -> TaskUsage {
-        TaskUsage { tgid, pid, state, is_reader: 0, used: Used { cpu_ns: u64::from(pid), ..Used::default() } }
+        let is_leader = u16::from(tgid == pid);
+        TaskUsage {
+            tgid,
+            pid,
+            state,
+            is_reader: 0,
+            is_leader,
+            used: Used { cpu_ns: u64::from(pid), ..Used::default() },
+        }
     }
 
     #[test]
@@ -212,6 +237,10 @@ mod tests {
         bytes.extend(bytemuck::bytes_of(&task(50, 51, 0x402)));
         bytes.extend(bytemuck::bytes_of(&task(50, 52, 0x102)));
         bytes.extend(bytemuck::bytes_of(&task(60, 61, TASK_RUNNING)));
+        // In the midst of `de_thread`: who has the pid is not the first task, or not yet.
+        bytes.extend(bytemuck::bytes_of(&TaskUsage { is_leader: 0, ..task(70, 70, TASK_RUNNING) }));
+        bytes.extend(bytemuck::bytes_of(&TaskUsage { is_leader: 1, ..task(70, 71, TASK_RUNNING) }));
+        bytes.extend(bytemuck::bytes_of(&process(70)));
         for size in [1, 7, 96, bytes.len()] {
             let mut pass = Pass::default();
             bytes.chunks(size).for_each(|bytes| pass.take(bytes));
@@ -221,7 +250,8 @@ mod tests {
                 .iter()
                 .map(|all| (all.process.key.tgid, all.process.used.cpu_ns, all.runnable, all.blocked));
             assert_eq!(reading.unread, 0);
-            assert_eq!(seen.collect::<Vec<_>>(), [(20, 1020, 0, 0), (50, 1000 + 3 + 50 + 51 + 52, 1, 2)], "{size}");
+            let expected = [(20, 1020, 0, 0), (50, 1000 + 3 + 50 + 51 + 52, 1, 2), (70, 1000 + 70 + 71, 2, 0)];
+            assert_eq!(seen.collect::<Vec<_>>(), expected, "{size}");
         }
     }
 }

@@ -25,7 +25,7 @@ pub fn usage(ctx: *const Tasks) -> i32 {
     let mut usage = TaskUsage::zeroed();
     fill_task(&mut usage, task);
     write(seq, &usage);
-    if probe::<u64>(task, &kernel::TASK_GROUP_LEADER) == task {
+    if usage.is_leader != 0 {
         let mut usage = ProcessUsage::zeroed();
         fill_process(&mut usage, task);
         write(seq, &usage);
@@ -70,7 +70,8 @@ fn fill_task(usage: &mut TaskUsage, task: u64) {
     usage.tgid = probe(task, &kernel::TASK_TGID);
     usage.pid = probe(task, &kernel::TASK_PID);
     usage.state = probe(task, &kernel::TASK_STATE);
-    usage.is_reader = u32::from(task == task::current_address());
+    usage.is_reader = u16::from(usage.tgid == probe(task::current_address(), &kernel::TASK_TGID));
+    usage.is_leader = u16::from(probe::<u64>(task, &kernel::TASK_GROUP_LEADER) == task);
     let used = &mut usage.used;
     used.cpu_ns = probe(task, &kernel::TASK_CPU_TIME);
     used.user_ns = probe(task, &kernel::TASK_USER_TIME);
