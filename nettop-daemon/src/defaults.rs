@@ -31,8 +31,9 @@ pub const HISTORY_SIZE_MB: u32 = nettop_history::Limits::DEFAULT_SIZE_MB;
 pub const HISTORY_KEEP: Keep = Keep::DEFAULT;
 /// Whether arguments of processes are recorded.
 pub const HISTORY_ARGUMENTS: bool = false;
-/// Rows of an answer from it.
+/// Whether what processes use is recorded.
 pub const HISTORY_RESOURCES: bool = true;
+/// Rows of an answer from it.
 pub const HISTORY_TOP_ROWS: usize = 20;
 
 /// Help for a flag without a value of its own where it is absent.

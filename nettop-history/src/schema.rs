@@ -69,7 +69,8 @@ macro_rules! usage_tables {
              steal_ms INTEGER NOT NULL, disk_read_bytes INTEGER NOT NULL, disk_write_bytes INTEGER NOT NULL,
              swap_in_bytes INTEGER NOT NULL, swap_out_bytes INTEGER NOT NULL, oom_kills INTEGER NOT NULL,
              memory_total_kib INTEGER NOT NULL, memory_used_kib INTEGER NOT NULL, swap_total_kib INTEGER NOT NULL,
-             swap_used_kib INTEGER NOT NULL, untold INTEGER NOT NULL) STRICT;"
+             swap_used_kib INTEGER NOT NULL, untold_wait INTEGER NOT NULL, untold_block_io INTEGER NOT NULL,
+             untold_disk INTEGER NOT NULL, untold_memory INTEGER NOT NULL, untold_ended INTEGER NOT NULL) STRICT;"
         )
     };
 }

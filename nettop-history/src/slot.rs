@@ -4,13 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use nettop_model::ContainerNames;
 
-use crate::usage::{HostUsage, Usage, keep_leaders};
+use crate::usage::{HostUsage, LEADERS_PER_RANK, Usage, keep_leaders};
 
 /// Length of a slot, and the finest resolution there is. Slots begin at multiples of it.
 pub const SLOT_S: i64 = 10;
-
-/// Of what processes used, this many of each measure stay in a slot with too many.
-const LEADERS_PER_RANK: usize = 16;
 
 /// Name for the sum of rows beyond the cap.
 pub const OTHER: &str = "[other]";
@@ -241,11 +238,14 @@ impl Slot {
             }
         }
         if self.usage.len() > most.min(LEADERS_PER_RANK * 5) {
+            // What is others already leads in nothing.
+            let mut others = self.usage.remove(&Who::other()).unwrap_or_default();
             let rows = self.usage.drain().collect();
-            let kept = keep_leaders(rows, LEADERS_PER_RANK, |who, usage| {
-                self.usage.entry(other(&who)).or_default().add(&usage);
-            });
+            let kept = keep_leaders(rows, LEADERS_PER_RANK, |_, usage| others.add(&usage));
             self.usage.extend(kept);
+            if others != Usage::default() {
+                self.usage.entry(Who::other()).or_default().add(&others);
+            }
         }
         if self.drops.len() > most {
             let mut rows: Vec<_> = self.drops.drain().collect();

@@ -112,18 +112,14 @@ columns! {
         memory_used_kib,
         swap_total_kib,
         swap_used_kib,
-        /// What the kernel does not tell of processes: bits of [`untold`].
-        untold,
+        /// 1 where the kernel does not tell this of processes: time waiting for a CPU and for block I/O, bytes of storage,
+        /// memory, and what was used until the end.
+        untold_wait,
+        untold_block_io,
+        untold_disk,
+        untold_memory,
+        untold_ended,
     }
-}
-
-/// Bits of [`HostUsage::untold`].
-pub mod untold {
-    pub const WAIT: u64 = 1;
-    pub const BLOCK_IO: u64 = 2;
-    pub const DISK: u64 = 4;
-    pub const MEMORY: u64 = 8;
-    pub const ENDED: u64 = 16;
 }
 
 impl Usage {
@@ -150,13 +146,15 @@ impl Usage {
 /// and 10 ms of waiting.
 const LEAST: [u64; 5] = [10_000, 10 << 10, 64 << 10, 1, 10_000];
 
-/// Keeps those that lead in any of the ranks, `most` in each, and whoever the kernel ended. The others go to `other`.
+/// Processes that are named of an interval or a slot, of each measure.
+pub const LEADERS_PER_RANK: usize = 16;
+
+/// Keeps those that lead in any of the ranks, `most` in each, and the first `most` that the kernel ended. The others go to
+/// `other`.
 pub fn keep_leaders<K>(rows: Vec<(K, Usage)>, most: usize, mut other: impl FnMut(K, Usage)) -> Vec<(K, Usage)> {
-    let mut is_kept: Vec<bool> = rows.iter().map(|(_, usage)| usage.oom_kills > 0).collect();
-    // More of them than lead in a rank is a storm.
-    if is_kept.iter().filter(|is_kept| **is_kept).count() > most {
-        is_kept.fill(false);
-    }
+    let mut is_kept = vec![false; rows.len()];
+    let ended = (0..rows.len()).filter(|at| rows[*at].1.oom_kills > 0).take(most);
+    ended.for_each(|at| is_kept[at] = true);
     for (rank, least) in LEAST.into_iter().enumerate() {
         let mut order: Vec<usize> = (0..rows.len()).filter(|at| rows[*at].1.ranks()[rank] >= least).collect();
         if order.len() > most {
@@ -190,8 +188,8 @@ mod tests {
         rows.push((200, Usage { write_bytes: 70_000, ..Usage::default() }));
         rows.push((201, Usage { blocked_ms: 5, ..Usage::default() }));
         rows.push((202, Usage { wait_us: 10_000, ..Usage::default() }));
-        rows.push((203, Usage { oom_kills: 1, ..Usage::default() }));
-        rows.push((204, Usage { user_us: 9999, read_bytes: 65_535, ..Usage::default() }));
+        rows.extend((203..206).map(|number| (number, Usage { oom_kills: 1, ..Usage::default() })));
+        rows.push((206, Usage { user_us: 9999, read_bytes: 65_535, ..Usage::default() }));
         let (mut sum, mut number) = (Usage::default(), 0);
         let all = rows.iter().fold(Usage::default(), |mut all, (_, usage)| {
             all.add(usage);
@@ -202,8 +200,8 @@ mod tests {
             number += 1;
         });
         let who: Vec<u32> = kept.iter().map(|(who, _)| *who).collect();
-        assert_eq!(who, [0, 1, 98, 99, 200, 201, 202, 203]);
-        assert_eq!(number, 97);
+        assert_eq!(who, [0, 1, 98, 99, 200, 201, 202, 203, 204], "of those ended, no more than lead");
+        assert_eq!(number, 98);
         kept.iter().for_each(|(_, usage)| sum.add(usage));
         assert_eq!(sum, all);
     }

@@ -210,7 +210,7 @@ pub struct Resources {
     /// The most of one process.
     pub threads: u64,
     /// Processes that the kernel ended to free memory.
-    pub oom_kills: u64,
+    pub oom_kills: Option<u64>,
 }
 
 /// The host in the selected moments, by its own counters.

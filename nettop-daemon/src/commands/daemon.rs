@@ -115,11 +115,7 @@ impl Service {
         let mut history = of_service(&config);
         if let Some(history) = &mut history {
             history.start(sampler.hooks_missing(), sampler.losses_before());
-            if history.wants_usage()
-                && let Some(usage) = sampler.take_usage(kernel)
-            {
-                history.read_usage(usage);
-            }
+            history.read_usage(|| sampler.take_usage(kernel));
         }
         let period = period(&config);
         Ok(Self {

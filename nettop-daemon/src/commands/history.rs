@@ -16,6 +16,7 @@ use crate::{
     client, defaults,
     error::{NotPermitted, Usage},
     query::{
+        format::Format,
         global::Global,
         history::{HistoryArgs, HistoryQuery},
     },
@@ -30,6 +31,9 @@ use crate::{
 ///
 /// [`Usage`] for an invalid or future time, [`NotPermitted`], else if the file cannot be read.
 pub fn run(global: &Global, args: &HistoryArgs) -> anyhow::Result<()> {
+    if args.query.hogs && matches!(args.format, Format::Csv) {
+        return Err(Usage::new("--hogs has no columns: ask for --format table or json, or leave out --hogs").into());
+    }
     let is_the_daemons = args.history.as_os_str() == defaults::HISTORY_FILE && !global.has_own_hooks();
     let socket = client::socket(global).filter(|_| is_the_daemons);
     let target = client::target::history(&in_utc(&args.query)?);

@@ -107,11 +107,7 @@ fn measure(global: &Global, reports: &Reports) -> anyhow::Result<()> {
         let (kernel, mut sampler) = start(global, reports, filter, timeout, history.as_ref())?;
         if let Some(history) = &mut history {
             history.start(sampler.hooks_missing(), sampler.losses_before());
-            if history.wants_usage()
-                && let Some(usage) = sampler.take_usage(&kernel)
-            {
-                history.read_usage(usage);
-            }
+            history.read_usage(|| sampler.take_usage(&kernel));
         }
         drop(kernel);
         let mut sink = Sink::new(reports.output);

@@ -112,10 +112,14 @@ impl Sampler {
 
     /// The reader of what processes use, once; none if this kernel lacks what it reads.
     pub fn take_usage(&mut self, kernel: &Kernel) -> Option<UsageReader> {
-        self.ledger.programs().take_usage(kernel).unwrap_or_else(|error| {
-            tracing::warn!("what processes use cannot be read: {error:#}");
-            None
-        })
+        match self.ledger.programs().take_usage(kernel) {
+            Ok(None) => {
+                tracing::warn!("what processes use is not recorded: this kernel does not offer it, see 'nettopd check'")
+            }
+            Err(error) => tracing::warn!("what processes use is not recorded: {error:#}"),
+            Ok(reader) => return reader,
+        }
+        None
     }
 
     /// What was lost before it began.

@@ -26,14 +26,8 @@ use crate::{
 ///
 /// [`Usage`] if a file is named and only a part would be recorded.
 pub fn recorder(reports: &Reports, filter: &Filter) -> anyhow::Result<Option<Recorder>> {
-    let Some(RecordArgs {
-        history,
-        no_history,
-        history_size,
-        history_keep,
-        history_arguments,
-        no_history_resources,
-    }) = &reports.record
+    let Some(RecordArgs { history, no_history, history_size, history_keep, history_arguments, no_history_resources }) =
+        &reports.record
     else {
         tracing::info!("no history is recorded");
         return Ok(None);

@@ -19,7 +19,7 @@ const MEASURES: [(&str, Order); 5] = [
 ];
 const MIB: u64 = 1 << 20;
 const KIB: u64 = 1 << 10;
-/// What is not told apart is nobody; so are the kernel's own packets.
+/// What is not told apart is nobody; so are the kernel's own packets. They have no pid, but any process may have such a name.
 const NOBODY: [&str; 3] = ["[other]", "[kernel]", "-"];
 
 /// Asks for each measure. One that nobody used is left out.
@@ -39,7 +39,7 @@ pub fn hogs(query: &HistoryQuery, reader: &Reader, question: &Question) -> anyho
         let document = document(query, &answer, None);
         let all: f64 =
             document.rows.iter().map(|row| amount(measure, row)).sum::<f64>() + of_others(measure, &document);
-        let first = document.rows.iter().find(|row| !NOBODY.contains(&row.name.as_str()));
+        let first = document.rows.iter().find(|row| !is_nobody(question.by, row));
         if let Some(row) = first.filter(|row| amount(measure, row) > 0.0) {
             let since_ts = since(row, answer.from, answer.to);
             let since = since_ts.and_then(local_time);
@@ -53,6 +53,13 @@ pub fn hogs(query: &HistoryQuery, reader: &Reader, question: &Question) -> anyho
         }
     }
     Ok(hogs)
+}
+
+fn is_nobody(by: By, row: &Row) -> bool {
+    match by {
+        By::Process => row.pid.unwrap_or(0) == 0,
+        _ => NOBODY.contains(&row.name.as_str()),
+    }
 }
 
 /// How much of a measure a row has.
@@ -105,7 +112,7 @@ fn sentence(measure: &str, row: &Row, all: f64, since: Option<&str>) -> String {
     match measure {
         "cpu" => format!("{name} used {:.0} % of a CPU, {share:.0} % of what all used{since}", used.cpu_percent),
         "mem" => {
-            let end = if used.oom_kills > 0 { "; the kernel ended it to free memory" } else { "" };
+            let end = if used.oom_kills > Some(0) { "; the kernel ended it to free memory" } else { "" };
             let (mean, peak) = (mib(used.rss_mean_bytes), mib(used.rss_peak_bytes));
             format!("{name} had {mean} MB resident, {peak} MB at most{since}{end}")
         }
@@ -133,6 +140,16 @@ mod tests {
         assert_eq!(since(&row(&[Some(0), None, Some(4), Some(9), Some(8)]), 1000, 1050), Some(1030));
         assert_eq!(since(&row(&[None, None]), 0, 20), None);
         assert_eq!(since(&row(&[]), 0, 20), None);
+    }
+
+    #[test]
+    fn no_process_hides_behind_a_name() {
+        let row = |pid, name: &str| Row { pid, name: name.into(), ..Row::default() };
+        for name in NOBODY {
+            assert!(!is_nobody(By::Process, &row(Some(7), name)), "{name}");
+            assert!(is_nobody(By::Process, &row(Some(0), name)) && is_nobody(By::Unit, &row(None, name)), "{name}");
+        }
+        assert!(!is_nobody(By::Unit, &row(None, "cron.service")));
     }
 
     #[test]

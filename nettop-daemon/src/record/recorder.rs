@@ -106,13 +106,9 @@ impl Recorder {
         Self { with_resources, ..self }
     }
 
-    pub const fn wants_usage(&self) -> bool {
-        self.with_resources
-    }
-
-    /// Records what processes use as well.
-    pub fn read_usage(&mut self, reader: UsageReader) {
-        self.usage = UsageThread::start(reader);
+    /// Records what processes use as well, if it is to, and there is a reader of that.
+    pub fn read_usage(&mut self, reader: impl FnOnce() -> Option<UsageReader>) {
+        self.usage = self.with_resources.then(reader).flatten().and_then(UsageThread::start);
     }
 
     /// Has the interval of what processes use end now, next to the reading that follows.
@@ -164,10 +160,15 @@ impl Recorder {
     /// Hands over what is left and waits for the file, but not long.
     pub fn finish(mut self) {
         let mut last = std::mem::take(&mut self.slot);
-        if let Some(usage) = self.usage.take().filter(|_| last.tick.readings > 0) {
+        if last.tick.readings == 0 {
+            // What was read last is recorded already, and what is added to that has its time.
+            let ts = slot_of(self.last.wall_ms);
+            last = Slot { ts, begin_ms: self.last.wall_ms, end_ms: self.last.wall_ms, ..Slot::default() };
+        }
+        if let Some(usage) = self.usage.take().filter(|_| self.has_begun) {
             usage.finish(&mut last);
         }
-        if last.tick.readings > 0 {
+        if last.tick.readings > 0 || last.host.is_some() || !last.losses.is_empty() {
             self.put(last);
         }
         if let Some(writer) = self.writer {

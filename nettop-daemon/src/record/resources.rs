@@ -1,11 +1,11 @@
 //! What processes and the host used, as the document has it.
 
-use nettop_history::{HostUsage, Usage, untold};
+use nettop_history::{HostUsage, Usage};
 use nettop_model::history::{Host, Resources};
 
 /// Of a row, with the host in the same time.
 pub fn resources(usage: &Usage, host: &HostUsage) -> Resources {
-    let told = |bit: u64, value: u64| (host.untold & bit == 0).then_some(value);
+    let told = |untold: u64, value: u64| (untold == 0).then_some(value);
     let usage_ms = host.usage_ms.max(1);
     let mean_bytes = |kib_s: u64| u64::try_from(u128::from(kib_s) * 1024 * 1000 / u128::from(usage_ms)).unwrap_or(0);
     Resources {
@@ -13,21 +13,21 @@ pub fn resources(usage: &Usage, host: &HostUsage) -> Resources {
         system_us: usage.system_us,
         // A percent of a millisecond is ten microseconds.
         cpu_percent: ratio(usage.cpu_us(), usage_ms * 10),
-        wait_us: told(untold::WAIT, usage.wait_us),
-        block_io_us: told(untold::BLOCK_IO, usage.block_io_us),
+        wait_us: told(host.untold_wait, usage.wait_us),
+        block_io_us: told(host.untold_block_io, usage.block_io_us),
         runnable_mean: ratio(usage.runnable_ms, usage_ms),
         blocked_mean: ratio(usage.blocked_ms, usage_ms),
-        rss_mean_bytes: told(untold::MEMORY, mean_bytes(usage.rss_kib_s)),
-        rss_peak_bytes: told(untold::MEMORY, usage.rss_peak_kib * 1024),
-        swap_mean_bytes: told(untold::MEMORY, mean_bytes(usage.swap_kib_s)),
-        read_bytes: told(untold::DISK, usage.read_bytes),
-        write_bytes: told(untold::DISK, usage.write_bytes),
-        cancelled_write_bytes: told(untold::DISK, usage.cancelled_write_bytes),
+        rss_mean_bytes: told(host.untold_memory, mean_bytes(usage.rss_kib_s)),
+        rss_peak_bytes: told(host.untold_memory, usage.rss_peak_kib * 1024),
+        swap_mean_bytes: told(host.untold_memory, mean_bytes(usage.swap_kib_s)),
+        read_bytes: told(host.untold_disk, usage.read_bytes),
+        write_bytes: told(host.untold_disk, usage.write_bytes),
+        cancelled_write_bytes: told(host.untold_disk, usage.cancelled_write_bytes),
         major_faults: usage.major_faults,
         voluntary_switches: usage.voluntary_switches,
         involuntary_switches: usage.involuntary_switches,
         threads: usage.threads,
-        oom_kills: usage.oom_kills,
+        oom_kills: told(host.untold_ended, usage.oom_kills),
     }
 }
 
@@ -72,10 +72,12 @@ mod tests {
             rss_kib_s: 10 * 2048,
             ..Usage::default()
         };
-        let host = HostUsage { usage_ms: 10_000, untold: untold::BLOCK_IO | untold::DISK, ..HostUsage::default() };
+        let host =
+            HostUsage { usage_ms: 10_000, untold_block_io: 1, untold_disk: 1, untold_ended: 1, ..HostUsage::default() };
         let shown = resources(&usage, &host);
         assert!((shown.cpu_percent - 50.0).abs() < 0.001 && (shown.blocked_mean - 1.5).abs() < 0.001);
         assert_eq!((shown.rss_mean_bytes, shown.wait_us), (Some(2048 * 1024), Some(0)));
         assert_eq!((shown.block_io_us, shown.read_bytes, shown.cancelled_write_bytes), (None, None, None));
+        assert_eq!(shown.oom_kills, None);
     }
 }

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nettop_history::{HostUsage, Slot, Usage, Who, keep_leaders, untold};
+use nettop_history::{HostUsage, LEADERS_PER_RANK, Slot, Usage, Who, keep_leaders};
 use nettop_kernel::{
     boot,
     usage::{ProcessReading, Reading, Untold, UsageReader},
@@ -25,20 +25,24 @@ use self::{
     tally::{Entry, Tally},
 };
 
-/// Processes that are named, of each measure.
-const LEADERS_PER_RANK: usize = 16;
 /// Between two looks at processes that ended: the ring has room for some thousand.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long an end waits for the last reading.
 const LAST_TIMEOUT: Duration = Duration::from_secs(1);
-/// Cause of loss for processes that were too many.
+/// Cause of loss for processes that were too many, or ended too late.
 const UNREAD: &str = "usage_unread";
+/// Cause of loss for intervals that an end did not wait for.
+const UNFINISHED: &str = "usage_unfinished";
+
+/// Questions that wait; one more is that question.
+const MAX_WAITING: usize = 1;
 
 /// The end that measures.
 pub struct UsageThread {
     ask: SyncSender<()>,
-    answers: Receiver<Interval>,
-    asked: bool,
+    /// One for each question; none if the pass failed.
+    answers: Receiver<Option<Interval>>,
+    unanswered: usize,
 }
 
 struct Interval {
@@ -51,14 +55,11 @@ struct Interval {
 impl UsageThread {
     /// Starts the thread, which reads what is there already.
     pub fn start(reader: UsageReader) -> Option<Self> {
-        let ((ask, asked), (tell, answers)) = (sync_channel(1), channel());
-        let started = thread::Builder::new().name("nettopd-usage".into()).spawn(move || {
-            if let Err(error) = run(reader, &asked, &tell) {
-                tracing::warn!("what processes use is not recorded: {error:#}");
-            }
-        });
+        let ((ask, asked), (tell, answers)) = (sync_channel(MAX_WAITING), channel());
+        // If it cannot be started, the reader goes with it, and the kernel side sends no more.
+        let started = thread::Builder::new().name("nettopd-usage".into()).spawn(move || run(reader, &asked, &tell));
         match started {
-            Ok(_) => Some(Self { ask, answers, asked: false }),
+            Ok(_) => Some(Self { ask, answers, unanswered: 0 }),
             Err(error) => {
                 tracing::warn!("what processes use is not recorded: no thread can be started ({error})");
                 None
@@ -69,23 +70,32 @@ impl UsageThread {
     /// Has an interval end now. It takes its time; meanwhile nobody waits.
     pub fn ask(&mut self) {
         // If the last question still waits, that will do.
-        self.asked |= self.ask.try_send(()).is_ok();
+        self.unanswered += usize::from(self.ask.try_send(()).is_ok());
     }
 
     /// Adds what was read by now.
     pub fn add_to(&mut self, slot: &mut Slot) {
         while let Ok(interval) = self.answers.try_recv() {
-            self.asked = false;
-            interval.add_to(slot);
+            self.take(interval, slot);
         }
     }
 
-    /// Adds the last interval, for which an end waits a little.
+    /// Adds the last intervals, for which an end waits a little: those that do not come are a loss.
     pub fn finish(mut self, slot: &mut Slot) {
-        self.add_to(slot);
-        if self.asked
-            && let Ok(interval) = self.answers.recv_timeout(LAST_TIMEOUT)
+        let begun = Instant::now();
+        while self.unanswered > 0
+            && let Ok(interval) = self.answers.recv_timeout(LAST_TIMEOUT.saturating_sub(begun.elapsed()))
         {
+            self.take(interval, slot);
+        }
+        if self.unanswered > 0 {
+            *slot.losses.entry(UNFINISHED).or_default() += self.unanswered as u64;
+        }
+    }
+
+    fn take(&mut self, interval: Option<Interval>, slot: &mut Slot) {
+        self.unanswered = self.unanswered.saturating_sub(1);
+        if let Some(interval) = interval {
             interval.add_to(slot);
         }
     }
@@ -104,33 +114,91 @@ impl Interval {
     }
 }
 
-fn run(mut reader: UsageReader, asked: &Receiver<()>, tell: &Sender<Interval>) -> anyhow::Result<()> {
-    let untold = bits(reader.untold());
-    let (mut host, mut names) = (Host::new("/proc"), Names::new());
-    let mut last = Instant::now();
-    let begun_ns = u64::try_from(boot::elapsed().as_nanos()).unwrap_or(u64::MAX);
-    let mut tally = Tally::new(&reader.read()?.processes, begun_ns);
+/// Ends when nobody can ask any more.
+fn run(reader: UsageReader, asked: &Receiver<()>, tell: &Sender<Option<Interval>>) {
+    let mut measured = Measured::new(reader);
     loop {
-        match asked.recv_timeout(LOOK_INTERVAL) {
-            Err(RecvTimeoutError::Disconnected) => return Ok(()),
-            Err(RecvTimeoutError::Timeout) => reader.take_ended(|process| tally.add_ended(&process)),
-            Ok(()) => {
-                let now = Instant::now();
-                let Reading { processes, unread } = reader.read()?;
-                // After the pass: of what it missed the end is known.
-                reader.take_ended(|process| tally.add_ended(&process));
-                let usage_ms = u64::try_from(now.duration_since(last).as_millis()).unwrap_or(u64::MAX);
-                last = now;
-                tally.add(&processes, usage_ms);
-                let host = HostUsage { usage_ms, untold, ..host.read() };
-                let mut interval = interval(&mut tally, &mut names, &processes, host);
-                interval.unread += unread;
-                if tell.send(interval).is_err() {
-                    return Ok(());
-                }
+        let answer = match asked.recv_timeout(LOOK_INTERVAL) {
+            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => {
+                measured.take_ended();
+                continue;
             }
+            Ok(()) => measured.interval(),
+        };
+        if tell.send(answer).is_err() {
+            return;
         }
     }
+}
+
+/// What the thread has.
+struct Measured {
+    reader: UsageReader,
+    host: Host,
+    names: Names,
+    /// None until a pass succeeds.
+    tally: Option<Tally>,
+    /// The begin of the last pass that did.
+    last: Instant,
+    is_failing: bool,
+}
+
+impl Measured {
+    /// Reads what is there already.
+    fn new(reader: UsageReader) -> Self {
+        let (host, names, last) = (Host::new("/proc"), Names::new(), Instant::now());
+        let mut measured = Self { reader, host, names, tally: None, last, is_failing: false };
+        measured.interval();
+        measured
+    }
+
+    /// Empties the ring, which has room for some thousand.
+    fn take_ended(&mut self) {
+        let Self { reader, tally, .. } = self;
+        reader.take_ended(|process| {
+            if let Some(tally) = tally {
+                tally.add_ended(&process);
+            }
+        });
+    }
+
+    /// The interval that ends now; none after the first pass, and after one that failed: the next has what was meanwhile.
+    fn interval(&mut self) -> Option<Interval> {
+        self.take_ended();
+        let (begin, begin_ns) = (Instant::now(), boot_ns());
+        let read = self.reader.read();
+        if let Err(error) = &read
+            && !self.is_failing
+        {
+            tracing::warn!("what processes use cannot be read, and is tried again: {error:#}");
+        }
+        self.is_failing = read.is_err();
+        let Some(Reading { processes, unread }) = read.ok() else {
+            self.take_ended();
+            return None;
+        };
+        let usage_ms = u64::try_from(begin.duration_since(self.last).as_millis()).unwrap_or(u64::MAX);
+        self.last = begin;
+        let Some(tally) = &mut self.tally else {
+            self.tally = Some(Tally::new(&processes, begin_ns));
+            self.take_ended();
+            // What the host did before nobody was asked about.
+            self.host.read();
+            return None;
+        };
+        // Before those that ended meanwhile: what was read of them is older than their end.
+        tally.add(&processes, begin_ns, usage_ms);
+        self.take_ended();
+        let host = HostUsage { usage_ms, ..told(self.reader.untold(), self.host.read()) };
+        let mut interval = interval(self.tally.as_mut()?, &mut self.names, &processes, host);
+        interval.unread += unread;
+        Some(interval)
+    }
+}
+
+fn boot_ns() -> u64 {
+    u64::try_from(boot::elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The leaders with their names, and the sum of all others.
@@ -148,19 +216,68 @@ fn interval(tally: &mut Tally, names: &mut Names, readings: &[ProcessReading], h
     Interval { host, rows, containers: std::mem::take(&mut names.containers), unread: taken.unread }
 }
 
-/// As the history has it.
-fn bits(of: Untold) -> u64 {
-    let bits = [
-        (of.wait, untold::WAIT),
-        (of.blocked_time || !accounts_delays(), untold::BLOCK_IO),
-        (of.disk, untold::DISK),
-        (of.memory, untold::MEMORY),
-        (of.ended, untold::ENDED),
-    ];
-    bits.into_iter().filter(|(is_untold, _)| *is_untold).map(|(_, bit)| bit).sum()
+/// With what the kernel does not tell of processes.
+fn told(of: Untold, host: HostUsage) -> HostUsage {
+    HostUsage {
+        untold_wait: of.wait.into(),
+        untold_block_io: (of.blocked_time || !accounts_delays()).into(),
+        untold_disk: of.disk.into(),
+        untold_memory: of.memory.into(),
+        untold_ended: of.ended.into(),
+        ..host
+    }
 }
 
 /// Whether the kernel counts how long tasks wait for I/O: off by default since 5.14.
 fn accounts_delays() -> bool {
     std::fs::read_to_string("/proc/sys/kernel/task_delayacct").is_ok_and(|text| text.trim() == "1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A thread that answers what it is given, and what it was asked.
+    fn thread() -> (UsageThread, Receiver<()>, Sender<Option<Interval>>) {
+        let ((ask, asked), (tell, answers)) = (sync_channel(MAX_WAITING), channel());
+        (UsageThread { ask, answers, unanswered: 0 }, asked, tell)
+    }
+
+    fn interval(unread: u64) -> Interval {
+        Interval {
+            host: HostUsage { usage_ms: 1000, ..HostUsage::default() },
+            rows: Vec::new(),
+            containers: HashMap::new(),
+            unread,
+        }
+    }
+
+    #[test]
+    fn an_end_waits_for_every_question() {
+        let (mut usage, asked, tell) = thread();
+        usage.ask();
+        asked.recv().unwrap();
+        // The second is asked while the first is answered.
+        usage.ask();
+        let mut slot = Slot::default();
+        tell.send(Some(interval(0))).unwrap();
+        usage.add_to(&mut slot);
+        tell.send(Some(interval(3))).unwrap();
+        usage.finish(&mut slot);
+        assert_eq!((slot.host.unwrap().usage_ms, slot.losses[UNREAD]), (2000, 3));
+        assert!(!slot.losses.contains_key(UNFINISHED));
+    }
+
+    #[test]
+    fn what_does_not_come_is_a_loss_and_what_failed_is_not_waited_for() {
+        let (mut usage, asked, tell) = thread();
+        usage.ask();
+        asked.recv().unwrap();
+        usage.ask();
+        tell.send(None).unwrap();
+        drop(tell);
+        let mut slot = Slot::default();
+        usage.finish(&mut slot);
+        assert_eq!((slot.host, slot.losses.get(UNFINISHED)), (None, Some(&1)));
+    }
 }

@@ -163,3 +163,40 @@ fn a_line_of_text_has_the_processes_of_a_moment() {
     let found: (i64, String) = connection.query_row(loaded, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
     assert_eq!(found, (1, "host".into()));
 }
+
+#[test]
+fn usage_that_does_not_fit_in_a_slot_is_added_to_the_others() {
+    let mut capped = slot(BEGIN, &[]);
+    let mut given = Usage::default();
+    for number in 0..100 {
+        let used = Usage { user_us: 20_000 + u64::from(number), ..Usage::default() };
+        given.add(&used);
+        capped.usage.insert(Who { device: Device::default(), ..who(number) }, used);
+    }
+    // As each interval has one.
+    let others = Usage { user_us: 900_000, read_bytes: 1 << 20, ..Usage::default() };
+    given.add(&others);
+    capped.usage.insert(Who::other(), others);
+    capped.cap(512);
+    let mut sum = Usage::default();
+    capped.usage.values().for_each(|used| sum.add(used));
+    assert_eq!(sum, given);
+    assert_eq!(capped.usage.len(), 17, "those that lead, and the others");
+    assert!(capped.usage.keys().any(|who| who.pid == 199), "the busiest stay");
+}
+
+#[test]
+fn what_any_slot_does_not_tell_is_untold_of_all() {
+    let folder = folder();
+    let path = file(&folder);
+    let mut store = open(&path);
+    for (number, untold_block_io) in (0_i64..).zip([1, 0]) {
+        let mut slot = busy(BEGIN + number * 10, &[1]);
+        let host = slot.host.as_mut().unwrap();
+        (host.untold_block_io, host.untold_ended) = (untold_block_io, 1 - untold_block_io);
+        store.write(&[slot]).unwrap();
+    }
+    store.finish(BEGIN + 3600).unwrap();
+    let host = Reader::open(&path).unwrap().answer(&question(BEGIN, BEGIN + 20)).unwrap().host.unwrap();
+    assert_eq!((host.untold_block_io, host.untold_ended, host.untold_wait), (1, 1, 0));
+}

@@ -24,7 +24,8 @@ fn a_file_of_an_older_version_is_brought_up_to_date() {
         }
         connection
             .execute_batch(&format!(
-                "PRAGMA application_id = {}; PRAGMA user_version = {version}; ATTACH '{}' AS new;",
+                // Tables are filled in any order.
+                "PRAGMA foreign_keys = OFF; PRAGMA application_id = {}; PRAGMA user_version = {version}; ATTACH '{}' AS new;",
                 schema::APPLICATION_ID,
                 path.display()
             ))

@@ -389,7 +389,7 @@ fn whom_the_kernel_ends_for_memory_is_named() {
     assert!(oom_kills() > before, "nobody was ended");
     let path = recording.finish();
     let document = ask(&path, &[]);
-    let ended: Vec<&Row> = document.rows.iter().filter(|row| used(row).oom_kills > 0).collect();
+    let ended: Vec<&Row> = document.rows.iter().filter(|row| used(row).oom_kills > Some(0)).collect();
     assert!(ended.iter().any(|row| row.comm.as_deref() == Some("leaker")), "{ended:?}");
     assert!(document.quality.host.unwrap().oom_kills > 0);
 }

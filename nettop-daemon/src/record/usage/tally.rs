@@ -1,7 +1,7 @@
 //! What each process used since the last reading. Counters of a process only grow; a pid that is used again is another
 //! process by its start.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use nettop_common::{OwnerKey, ProcessUsage, Used};
 use nettop_history::Usage;
@@ -10,12 +10,20 @@ use nettop_kernel::usage::{MAX_PROCESSES, ProcessReading};
 /// By pid and start.
 type Key = (u32, u64);
 
+/// The end of a process may come so long after the last pass that saw it: `call_rcu` waits for 10 s where it is lazy
+/// (`CONFIG_RCU_LAZY`), and longer on a busy machine.
+const KEEP_NS: u64 = 15_000_000_000;
+/// Passes of which bases are kept in any case.
+const MIN_PASSES: usize = 2;
+
 /// The differences.
 pub struct Tally {
-    /// What was counted already, and in which pass the process was seen.
+    /// What was counted already.
     bases: HashMap<Key, Base>,
-    pass: u64,
-    /// Since boot. Whatever began before has a base, or is not counted.
+    /// Begins of the passes of which all bases are kept, since boot. Whoever began before the first of them has a base, or
+    /// had one, and is not counted.
+    begins: VecDeque<u64>,
+    /// The very first.
     begun_ns: u64,
     interval: HashMap<Key, Entry>,
     unread: u64,
@@ -23,7 +31,10 @@ pub struct Tally {
 
 struct Base {
     used: Used,
-    pass: u64,
+    /// The begin of the last pass that saw it.
+    seen_ns: u64,
+    /// As it was seen last: that of a process that ended may be gone.
+    parent: Key,
 }
 
 /// A process, as it was seen last.
@@ -36,26 +47,27 @@ pub struct Entry {
 /// What is left of it after an interval.
 pub struct Interval {
     pub entries: Vec<Entry>,
-    /// Processes for which there was no room.
+    /// Processes for which there was no room, or of which it is not known any more what was counted already.
     pub unread: u64,
 }
 
 impl Tally {
     /// Begins with the processes that are there; `begun_ns` is a time since boot before they were read.
     pub fn new(readings: &[ProcessReading], begun_ns: u64) -> Self {
-        let mut tally = Self { bases: HashMap::new(), pass: 0, begun_ns, interval: HashMap::new(), unread: 0 };
-        tally.add(readings, 0);
+        let (bases, begins, interval) = (HashMap::new(), [begun_ns].into(), HashMap::new());
+        let mut tally = Self { bases, begins, begun_ns, interval, unread: 0 };
+        tally.add(readings, begun_ns, 0);
         tally.take();
         tally
     }
 
-    /// Adds a pass over all processes, an interval after the last.
-    pub fn add(&mut self, readings: &[ProcessReading], interval_ms: u64) {
-        self.pass += 1;
+    /// Adds a pass over all processes, which began at `begin_ns` since boot, an interval after the last. Those that ended
+    /// before it were added already, those that ended since come after it.
+    pub fn add(&mut self, readings: &[ProcessReading], begin_ns: u64, interval_ms: u64) {
         for reading in readings {
             let process = &reading.process;
             let key = key_of(&process.key);
-            let Some(more) = self.advance(key, &process.used) else { continue };
+            let Some(more) = self.advance(process, begin_ns) else { continue };
             let entry = self.entry(key, process);
             entry.usage.add(&more);
             let kib = process_kib(process.rss_pages);
@@ -70,8 +82,15 @@ impl Tally {
             });
         }
         // Its end may be reported after the pass that misses it.
-        let pass = self.pass;
-        self.bases.retain(|_, base| base.pass + 1 >= pass);
+        if self.begins.back() != Some(&begin_ns) {
+            self.begins.push_back(begin_ns);
+        }
+        let is_tight = self.bases.len() > MAX_PROCESSES / 2;
+        while self.begins.len() > MIN_PASSES && (is_tight || self.begins[1].saturating_add(KEEP_NS) < begin_ns) {
+            self.begins.pop_front();
+        }
+        let oldest_ns = self.begins[0];
+        self.bases.retain(|_, base| base.seen_ns >= oldest_ns);
         if self.bases.capacity() > 4 * self.bases.len() + 1024 {
             self.bases.shrink_to(2 * self.bases.len());
         }
@@ -80,11 +99,19 @@ impl Tally {
     /// Adds a process that ended.
     pub fn add_ended(&mut self, process: &ProcessUsage) {
         let key = key_of(&process.key);
-        let Some(mut more) = self.advance(key, &process.used) else { return };
-        self.bases.remove(&key);
+        let mut process = *process;
+        let more = match self.bases.get_mut(&key) {
+            Some(base) => {
+                (process.parent_tgid, process.parent_start_time_ns) = base.parent;
+                Some(base.advance(&process.used))
+            }
+            // It needs no base: no pass that begins after its end sees it.
+            None => self.first(&process).map(|mut base| base.advance(&process.used)),
+        };
+        let Some(mut more) = more else { return };
         more.oom_kills = u64::from(process.is_oom_victim != 0);
         more.rss_peak_kib = process_kib(process.peak_pages);
-        self.entry(key, process).usage.add(&more);
+        self.entry(key, &process).usage.add(&more);
     }
 
     /// What was added since it was taken last.
@@ -99,23 +126,41 @@ impl Tally {
         entry
     }
 
-    /// What is new of a process; none if there is no room for it.
-    fn advance(&mut self, key: Key, now: &Used) -> Option<Usage> {
-        let is_known = self.bases.contains_key(&key);
-        if !is_known && (self.bases.len() >= MAX_PROCESSES || self.interval.len() >= 2 * MAX_PROCESSES) {
-            self.unread += 1;
-            return None;
+    /// What is new of a process that a pass saw; none if there is no room for it.
+    fn advance(&mut self, process: &ProcessUsage, seen_ns: u64) -> Option<Usage> {
+        let key = key_of(&process.key);
+        if !self.bases.contains_key(&key) {
+            if self.bases.len() >= MAX_PROCESSES {
+                self.unread += 1;
+                return None;
+            }
+            // One of which nothing is known any more counts from now on.
+            let base = self.first(process).unwrap_or_else(|| Base::of(process, process.used));
+            self.bases.insert(key, base);
         }
-        // What an older process used before nobody has seen.
-        let before = if key.1 >= self.begun_ns { Used::default() } else { *now };
-        let pass = self.pass;
-        let base = self.bases.entry(key).or_insert(Base { used: before, pass });
-        base.pass = pass;
-        Some(base.advance(now))
+        let base = self.bases.get_mut(&key)?;
+        (base.seen_ns, base.parent) = (seen_ns, (process.parent_tgid, process.parent_start_time_ns));
+        Some(base.advance(&process.used))
+    }
+
+    /// The base of a process that has none: nothing, if it began since the oldest pass of which bases are kept.
+    fn first(&mut self, process: &ProcessUsage) -> Option<Base> {
+        let has_room = self.interval.len() < 2 * MAX_PROCESSES;
+        if has_room && process.key.start_time_ns >= self.begins[0] {
+            return Some(Base::of(process, Used::default()));
+        }
+        // What an older process used before the first pass nobody has seen.
+        let is_from_before = process.key.start_time_ns < self.begun_ns && self.begins[0] == self.begun_ns;
+        self.unread += u64::from(!is_from_before);
+        None
     }
 }
 
 impl Base {
+    const fn of(process: &ProcessUsage, used: Used) -> Self {
+        Self { used, seen_ns: 0, parent: (process.parent_tgid, process.parent_start_time_ns) }
+    }
+
     /// A thread that ends during a pass may be missed, or be seen twice: what is counted already is not counted again.
     fn advance(&mut self, now: &Used) -> Usage {
         let base = &mut self.used;
@@ -132,7 +177,7 @@ impl Base {
         let (user_ns, system_ns) = (grow(&mut base.user_ns, now.user_ns), grow(&mut base.system_ns, now.system_ns));
         let system_us =
             share(cpu_us, system_ns, user_ns).or_else(|| share(cpu_us, base.system_ns, base.user_ns)).unwrap_or(0);
-        // Of these the kernel has no sum: those of threads that end are gone.
+        // Of these the kernel has no sum. When a thread ends, what it had falls away, and hides what others got meanwhile.
         let fall = |base: &mut u64, now: u64| now.saturating_sub(std::mem::replace(base, now)) / 1000;
         Usage {
             user_us: cpu_us - system_us,

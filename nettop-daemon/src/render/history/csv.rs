@@ -144,7 +144,7 @@ fn of_sum<'a>(document: &'a Document, sum: &Traffic, resources: Option<&Resource
         voluntary_switches: used(|used| used.voluntary_switches),
         involuntary_switches: used(|used| used.involuntary_switches),
         threads: used(|used| used.threads),
-        oom_kills: used(|used| used.oom_kills),
+        oom_kills: resources.and_then(|used| used.oom_kills),
         ..Line::default()
     }
 }
