@@ -9,7 +9,7 @@ use nettop_model::{
     history::{Document, Hog, Host, Others, Quality, Resources, Row},
     snapshot::Traffic,
 };
-use unicode_width::UnicodeWidthStr as _;
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use crate::{
     query::history::{HistoryArgs, OrderArg},
@@ -65,7 +65,7 @@ fn write(text: &mut String, args: &HistoryArgs, document: &Document) -> std::fmt
             "CPU%", "MEM_MB", "DISK_KB", "LOAD", "XMIT_KB", "RECV_KB"
         )?;
         writeln!(text, "{:<columns$} {heading}", "TREND")?;
-        write_used(text, document, is_process, users)?;
+        write_used(text, args, document, users)?;
         writeln!(text)?;
         return write_quality(text, args, &document.quality);
     }
@@ -127,6 +127,25 @@ fn names(row: &Row) -> ProcessNames {
 /// A trend in the table of resources is not wider, so that a line has 100 columns.
 const MAX_TREND: usize = 12;
 
+/// Of a line of that table, unless a name alone is too long.
+const MAX_WIDTH: usize = 100;
+/// A unit of which less is left is left out.
+const MIN_UNIT: usize = 4;
+
+/// As much of a unit as there is room for, with an ellipsis if that is not all.
+fn cut(unit: &str, room: usize) -> Option<String> {
+    if unit.width() <= room {
+        return Some(unit.into());
+    }
+    let mut width = 1;
+    let fits = |letter: &char| {
+        width += letter.width().unwrap_or(0);
+        width <= room
+    };
+    let kept: String = unit.chars().take_while(fits).collect();
+    (room >= MIN_UNIT).then(|| kept + "…")
+}
+
 /// Those, unless the order is by a column of the other table, or they were not recorded.
 fn shows_resources(args: &HistoryArgs, document: &Document) -> bool {
     let is_of_traffic =
@@ -134,15 +153,23 @@ fn shows_resources(args: &HistoryArgs, document: &Document) -> bool {
     !is_of_traffic && document.rows.iter().any(|row| row.resources.is_some())
 }
 
-fn write_used(text: &mut String, document: &Document, is_process: bool, users: usize) -> std::fmt::Result {
+fn write_used(text: &mut String, args: &HistoryArgs, document: &Document, users: usize) -> std::fmt::Result {
+    let is_process = args.query.by == By::Process;
     for row in &document.rows {
         if is_process {
             let pid = row.pid.unwrap_or(0);
             write!(text, "{pid:>7} {:<users$} ", user(row))?;
         }
         let trend = sparkline(&narrowed(&row.sparkline));
-        let unit = row.unit.as_ref().filter(|_| is_process).map_or_else(String::new, |unit| format!(" ({unit})"));
-        writeln!(text, "{} {trend} {}{unit}", amounts(row.resources.as_ref(), &row.sum), row.name)?;
+        let before = format!("{} {trend} ", amounts(row.resources.as_ref(), &row.sum));
+        if is_process && args.ancestry {
+            writeln!(text, "{before}{}", ancestry(&row.name, &names(row)))?;
+            continue;
+        }
+        let used = before.width() + row.name.width() + if is_process { 7 + 1 + users + 1 } else { 0 };
+        let unit = row.unit.as_deref().filter(|_| is_process);
+        let unit = unit.and_then(|unit| cut(unit, MAX_WIDTH.saturating_sub(used + " ()".len())));
+        writeln!(text, "{before}{}{}", row.name, unit.map_or_else(String::new, |unit| format!(" ({unit})")))?;
     }
     let Others { number, sum, resources } = &document.others;
     if *number > 0 {
@@ -246,6 +273,14 @@ fn sparkline(parts: &[Option<u64>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_unit_takes_the_room_that_is_left() {
+        assert_eq!(cut("backup.service", 14).as_deref(), Some("backup.service"));
+        assert_eq!(cut("backup.service", 8).as_deref(), Some("backup.…"));
+        assert_eq!((cut("backup.service", 3), cut("a", 0), cut("é", 1).as_deref()), (None, None, Some("é")));
+        assert_eq!(cut("服務服務", 6).as_deref(), Some("服務…"), "letters of two columns");
+    }
 
     #[test]
     fn a_trend_is_narrowed_without_losing_anything() {
