@@ -100,7 +100,7 @@ columns! {
         iowait_ms,
         idle_ms,
         steal_ms,
-        /// Of block devices, those on others not counted again.
+        /// Of block devices; those of loop devices twice, and what goes over the network not at all.
         disk_read_bytes,
         disk_write_bytes,
         swap_in_bytes,

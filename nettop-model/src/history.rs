@@ -225,7 +225,7 @@ pub struct Host {
     pub iowait_ms: u64,
     pub idle_ms: u64,
     pub steal_ms: u64,
-    /// Of block devices, those on others not counted again.
+    /// Of block devices; those of loop devices twice, and what goes over the network not at all.
     pub disk_read_bytes: u64,
     pub disk_write_bytes: u64,
     pub swap_in_bytes: u64,
