@@ -114,7 +114,9 @@ impl Sampler {
     pub fn take_usage(&mut self, kernel: &Kernel) -> Option<UsageReader> {
         match self.ledger.programs().take_usage(kernel) {
             Ok(None) => {
-                tracing::warn!("what processes use is not recorded: this kernel does not offer it, see 'nettopd check'")
+                tracing::warn!(
+                    "what processes use is not recorded: this kernel does not offer it, see 'nettopd check'"
+                );
             }
             Err(error) => tracing::warn!("what processes use is not recorded: {error:#}"),
             Ok(reader) => return reader,
