@@ -138,6 +138,7 @@ mod tests {
     fn a_hog_begins_where_it_had_half_of_its_most() {
         let row = |parts: &[Option<u64>]| Row { sparkline: parts.to_vec(), ..Row::default() };
         assert_eq!(since(&row(&[Some(0), None, Some(4), Some(9), Some(8)]), 1000, 1050), Some(1030));
+        assert_eq!(since(&row(&[Some(4), Some(5), Some(9)]), 1000, 1030), Some(1010), "half, rounded up");
         assert_eq!(since(&row(&[None, None]), 0, 20), None);
         assert_eq!(since(&row(&[]), 0, 20), None);
     }
@@ -154,13 +155,14 @@ mod tests {
 
     #[test]
     fn a_sentence_has_the_amount_the_share_and_the_time() {
-        let used = Resources { blocked_mean: 38.0, runnable_mean: 0.5, cpu_percent: 12.4, ..Resources::default() };
+        let used =
+            Resources { blocked_mean: 38.0, runnable_mean: 0.5, cpu_percent: 12.4, user_us: 3, ..Resources::default() };
         let row =
             Row { name: "nfsd".into(), unit: Some("nfs.service".into()), resources: Some(used), ..Row::default() };
         assert_eq!(
             sentence("load", &row, 41.0, Some("22:08:10")),
             "nfsd (nfs.service) had 38.5 of 41.0 threads in the load, 38.0 in uninterruptible waits, from 22:08:10"
         );
-        assert!(sentence("cpu", &row, 1.0, None).starts_with("nfsd (nfs.service) used 12 % of a CPU, 0 %"));
+        assert_eq!(sentence("cpu", &row, 4.0, None), "nfsd (nfs.service) used 12 % of a CPU, 75 % of what all used");
     }
 }
