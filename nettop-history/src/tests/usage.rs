@@ -200,3 +200,26 @@ fn what_any_slot_does_not_tell_is_untold_of_all() {
     let host = Reader::open(&path).unwrap().answer(&question(BEGIN, BEGIN + 20)).unwrap().host.unwrap();
     assert_eq!((host.untold_block_io, host.untold_ended, host.untold_wait), (1, 1, 0));
 }
+
+#[test]
+fn a_process_that_uses_something_again_is_not_forgotten() {
+    let folder = folder();
+    let path = file(&folder);
+    let limits = crate::Limits { keep: crate::Keep { days: [1, 1, 2] }, ..crate::Limits::default() };
+    let mut store = crate::Store::open(&path, limits, &super::origin(), BEGIN).unwrap();
+    let again = BEGIN + 50 * 3600;
+    for hour in 0..=50 {
+        let ts = BEGIN + hour * 3600;
+        let mut slot = busy(ts, &[if ts == BEGIN || ts == again { 1 } else { 2 }]);
+        slot.tick.measured_ms = 3_600_000;
+        slot.samples.clear();
+        slot.drops.clear();
+        store.write(&[slot]).unwrap();
+    }
+    let connection = Connection::open(&path).unwrap();
+    let number = |query: &str| connection.query_row(query, [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(number(&format!("SELECT count(*) FROM usage_1h WHERE ts <= {BEGIN}")), 0, "its other rows are given up");
+    assert_eq!(number("SELECT count(*) FROM usage_10s WHERE process NOT IN (SELECT id FROM process)"), 0);
+    let answer = Reader::open(&path).unwrap().answer(&question(again, again + 10)).unwrap();
+    assert_eq!(answer.rows[0].usage, usage(1, again));
+}
