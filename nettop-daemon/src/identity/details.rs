@@ -99,8 +99,9 @@ impl Details {
     }
 }
 
-/// Most bytes of a path, escaped: each process has its own, and a hostile one is four times as long as its bytes.
-const MAX_PATH_BYTES: usize = 1536;
+/// Most bytes of a path, escaped: more than the record has of one. Each process has its own, and a hostile one is four times
+/// as long as its bytes.
+const MAX_PATH_BYTES: usize = 2560;
 
 /// Escaped. Of one that is too long then the end is left, behind `...`, as of one that is too long for the record.
 fn path_of_bytes(path: &[u8]) -> String {
@@ -143,7 +144,7 @@ mod tests {
     #[test]
     fn a_hostile_path_takes_no_more_room_than_a_long_one() {
         assert_eq!(path_of_bytes(b"/usr/bin/curl"), "/usr/bin/curl");
-        let long = [&b"/\xff".repeat(500)[..], b"/", &b"\xff".repeat(255)].concat();
+        let long = [&b"/\xff".repeat(700)[..], b"/", &b"\xff".repeat(255)].concat();
         let text = path_of_bytes(&long);
         assert!(text.len() <= MAX_PATH_BYTES + MORE.len(), "{}", text.len());
         assert!(text.starts_with(".../\\xff/") && text.ends_with(&"\\xff".repeat(255)), "{text}");
