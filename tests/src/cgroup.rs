@@ -3,7 +3,12 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
+
+/// Ten thousand processes that were killed take some seconds on two busy CPUs.
+const MAX_ENDING_TIME: Duration = Duration::from_secs(120);
 
 /// Where cgroup2 is mounted, alone or beside others.
 pub fn cgroup2() -> PathBuf {
@@ -52,7 +57,8 @@ impl Drop for Cgroup {
     }
 }
 
-/// A group in which no more than so many processes can be, of whichever version the machine has; removed when dropped.
+/// A group in which no more than so many processes can be, of whichever version the machine has. When dropped, it is
+/// removed as soon as all of them have ended.
 pub struct PidsLimit(PathBuf);
 
 /// # Panics
@@ -85,6 +91,10 @@ impl PidsLimit {
 
 impl Drop for PidsLimit {
     fn drop(&mut self) {
-        let _ = fs::remove_dir(&self.0);
+        let begin = Instant::now();
+        // A crowd that was killed takes seconds to end. It would have its part of the next scenario's tables.
+        while fs::remove_dir(&self.0).is_err() && begin.elapsed() < MAX_ENDING_TIME {
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 }

@@ -9,8 +9,9 @@ use std::{
 };
 
 use nettop_tests::{
-    MemoryCgroup, Moved, Namespace, Nettopd, Process, amount, assert_app, become_nobody, device, directions, ports,
-    skip,
+    MemoryCgroup, Moved, Namespace, Nettopd, Process, amount, assert_app, become_nobody,
+    cgroup::{PidsLimit, limit_pids},
+    device, directions, ports, skip,
 };
 use nix::{
     sched::{CloneFlags, unshare},
@@ -50,9 +51,10 @@ fn children<T>(number: u64, work: impl Fn(u64) -> std::io::Result<T>) {
     }
 }
 
-/// Has a user make processes that each send from ten sockets and keep them.
-fn crowd(namespace: &Namespace, processes: u64) -> Process {
-    Process::start(Some(namespace), move |parent| {
+/// Has a user make processes that each send from ten sockets and keep them, until it is dropped: before their group.
+fn crowd(namespace: &Namespace, group: &PidsLimit, processes: u64) -> Process {
+    Process::start(Some(namespace), |parent| {
+        group.enter();
         setuid(Uid::from_raw(SOMEBODY)).unwrap();
         children(processes, |number| {
             // An address of its own: one has too few ports for all.
@@ -77,7 +79,9 @@ fn subordinate_users_have_one_share_and_leave_room_to_others() {
     let nettopd = Nettopd::start(&["--rows", "64"]);
     let alone = Namespace::new();
     let _sink = alone.enter(|| UdpSocket::bind("127.0.0.1:7000").unwrap());
+    let group = limit_pids(u64::from(NUMBER) + 1);
     let crowd = Process::start(Some(&alone), |parent| {
+        group.enter();
         become_nobody();
         parent.send_number(u64::from(unshare(CloneFlags::CLONE_NEWUSER).is_ok()));
         parent.wait_for_parent();
@@ -138,7 +142,8 @@ fn a_crowd_of_processes_and_sockets_costs_others_nothing() {
         moved
     });
     bystander.wait_until_ready();
-    let crowd = crowd(&alone, processes);
+    let group = limit_pids(processes + 1);
+    let crowd = crowd(&alone, &group, processes);
     crowd.wait_until_ready();
     bystander.go();
     bystander.wait_until_ready();

@@ -159,7 +159,7 @@ fn segments_sent_again_are_their_senders_and_what_was_lost_the_receivers() {
     // What the device would not take counts for TCP all the same.
     let again = snmp(&a, "Tcp", "RetransSegs") - netstat(&a, "TcpExt", "TCPRetransFail");
     assert!(again > 0);
-    assert_eq!(tcp(&document, "retransmit", client), again, "{:#?}", document.tcp);
+    assert_eq!(tcp(&document, "retransmit", client), again, "{:#?} {:#?}", document.tcp, document.loss);
     let row = rows_of(&document, client)[0];
     assert_eq!((row.device.as_deref(), row.retransmits.total), (Some("v0"), again), "{row:#?}");
     let dropped = drops(&document, &b, "NETFILTER_DROP");
