@@ -1,6 +1,9 @@
 //! Names are kept once and numbered; the numbers of this boot's rows are remembered while they are used.
 
-use std::{collections::HashMap, hash::Hash};
+use std::{
+    collections::HashMap,
+    hash::{DefaultHasher, Hash, Hasher as _},
+};
 
 use nettop_model::ContainerNames;
 use rusqlite::{Connection, params};
@@ -19,8 +22,9 @@ pub struct Names {
     kinds: Table<DropKind>,
     processes: Table<Process>,
     ancestors: Table<Above>,
-    /// As they were noted last, by the process's number.
-    logins: Table<i64, Login>,
+    /// Hashes of what was noted last, by the process's number: of the texts most would be kept as often as there are
+    /// processes of a session.
+    logins: Table<i64, u64>,
     /// As they were noted last.
     containers: Table<String, ContainerNames>,
 }
@@ -196,7 +200,8 @@ impl Names {
 
     /// Notes how a process came to be. What is not known now may have been known before.
     fn login(&mut self, connection: &Connection, process: i64, login: &Login) -> rusqlite::Result<()> {
-        if *login == Login::default() || self.logins.get(&process) == Some(login) {
+        let hash = hash(login);
+        if *login == Login::default() || self.logins.get(&process) == Some(&hash) {
             return Ok(());
         }
         let Login { login_uid, session, session_start_time_ns, session_comm, arguments } = login;
@@ -211,7 +216,7 @@ impl Names {
                      arguments = coalesce(excluded.arguments, arguments)",
             )?
             .execute(params![process, login_uid, session, session_start_time_ns, session_comm, arguments])?;
-        self.logins.used.insert(process, login.clone());
+        self.logins.used.insert(process, hash);
         Ok(())
     }
 
@@ -294,6 +299,12 @@ impl Names {
             )
         })
     }
+}
+
+fn hash(login: &Login) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    login.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn insert(connection: &Connection, query: &str, values: &[&dyn rusqlite::ToSql]) -> rusqlite::Result<i64> {
