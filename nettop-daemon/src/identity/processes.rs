@@ -30,8 +30,8 @@ use crate::{
 const MAX_ENDED_ROUNDS: u64 = 120;
 /// Has no process: its entry is read again.
 const NO_COMM: [u8; 16] = [u8::MAX; 16];
-/// Above so many processes, only those of this round are kept.
-const MAX_PROCESSES: usize = 65_536;
+/// Above so many processes, only those of this round are kept. With program, cgroup and parents one takes 2 KB.
+const MAX_PROCESSES: usize = 16_384;
 
 struct Entry {
     details: Details,
