@@ -53,9 +53,8 @@ fn statistic(namespace: &Namespace, file: &str, protocol: &str, counter: &str) -
 
 /// Has nftables count and drop what passes a hook and matches.
 pub fn nft_drop(namespace: &Namespace, hook: &str, matches: &str) {
-    namespace.run("nft", "add table inet t");
-    namespace.run("nft", &format!("add chain inet t c {{ type filter hook {hook} priority 0 ; }}"));
-    namespace.run("nft", &format!("add rule inet t c {matches} counter drop"));
+    let chain = format!("add chain inet t c {{ type filter hook {hook} priority 0 ; }}");
+    namespace.run("nft", &format!("add table inet t ; {chain} ; add rule inet t c {matches} counter drop"));
 }
 
 /// One of each eight TCP packets with data to port 4000, by the number in its header: sent again, it has another.

@@ -60,9 +60,7 @@ pub use documents::{app, assert_app, assert_app_bytes, device, directions, owner
 pub use ending::FirstFin;
 pub use memory::MemoryCgroup;
 pub use moved::Moved;
-pub use namespace::{
-    Counters, Namespace, join, netns_cookie, netns_inode, retransmit_late, routed, rto_min, veth_pair,
-};
+pub use namespace::{Counters, Namespace, join, netns_cookie, netns_inode, routed, rto_min, set_up_lo, veth_pair};
 pub use nettopd::{Nettopd, nettopd_command, rss_kib, run_nettopd, without_daemon};
 pub use process::{Process, become_nobody, set_name, unshare_as_nobody};
 pub use sniffer::{Frames, Sniffer};

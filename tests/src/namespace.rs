@@ -2,10 +2,11 @@
 
 use std::{
     fs::{self, File},
+    io::Write as _,
     os::fd::AsRawFd as _,
     os::unix::{fs::MetadataExt as _, process::CommandExt as _},
     path::Path,
-    process::Command,
+    process::{Command, Stdio},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -19,23 +20,31 @@ pub fn rto_min() -> String {
     format!("{}s", amount(2, 6))
 }
 
-/// Lets TCP wait some seconds before it sends something again over the caller's lo, not 0.2: a busy machine acknowledges that
-/// late, and what is sent again to a connection in TIME_WAIT is answered past every hook.
-pub fn retransmit_late() {
+/// Brings up the caller's lo. Over it TCP waits some seconds before it sends something again, not 0.2: a busy machine
+/// acknowledges that late, and what is sent again to a connection in TIME_WAIT is answered past every hook.
+pub fn set_up_lo() {
     // Tail loss probes do not wait for `rto_min` before 6.11.
     fs::write("/proc/sys/net/ipv4/tcp_early_retrans", "0").unwrap();
     let rto_min = rto_min();
-    for args in [
-        format!(
-            "route change local 127.0.0.1 table local dev lo proto kernel scope host src 127.0.0.1 rto_min {rto_min}"
-        ),
-        // The kernel's own route of IPv6 cannot be changed.
-        "route del local ::1 table local dev lo".to_owned(),
-        format!("route add local ::1 table local dev lo metric 1 rto_min {rto_min}"),
-    ] {
-        let status = Command::new("ip").args(args.split_whitespace()).status().unwrap();
-        assert!(status.success(), "ip {args} failed");
-    }
+    ip_lines(
+        Command::new("ip"),
+        &[
+            "link set lo up",
+            &format!(
+                "route change local 127.0.0.1 table local dev lo proto kernel scope host src 127.0.0.1 rto_min {rto_min}"
+            ),
+            // The kernel's own route of IPv6 cannot be changed.
+            "route del local ::1 table local dev lo",
+            &format!("route add local ::1 table local dev lo metric 1 rto_min {rto_min}"),
+        ],
+    );
+}
+
+/// Runs several lines in one process, `ip` with what it needs to run inside: in an emulated machine each takes 0.1 s.
+fn ip_lines(mut ip: Command, lines: &[&str]) {
+    let mut child = ip.args(["-batch", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all((lines.join("\n") + "\n").as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success(), "ip failed: {lines:#?}");
 }
 
 /// A network namespace with its loopback device up.
@@ -76,8 +85,7 @@ impl Namespace {
         namespace.write("/proc/sys/net/ipv6/conf/default/accept_ra", "0");
         namespace.write("/proc/sys/net/ipv6/conf/default/addr_gen_mode", "1");
         namespace.write("/proc/sys/net/ipv6/conf/default/mldv2_unsolicited_report_interval", "10");
-        namespace.ip("link set lo up");
-        namespace.enter(retransmit_late);
+        namespace.enter(set_up_lo);
         namespace
     }
 
@@ -104,6 +112,11 @@ impl Namespace {
         assert!(self.try_ip(args), "ip {args} failed");
     }
 
+    /// Runs `ip` inside, once for all lines.
+    pub fn ip_lines(&self, lines: &[&str]) {
+        ip_lines(self.inside(Command::new("ip")), lines);
+    }
+
     /// Runs `ip` inside, for what the kernel may lack.
     pub fn try_ip(&self, args: &str) -> bool {
         let mut command = Command::new("ip");
@@ -127,13 +140,14 @@ impl Namespace {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// The same as [`retransmit_late`] over another device, once it is up.
+    /// The same as [`set_up_lo`] over another device, once it is up.
     pub fn retransmit_late_over(&self, device: &str) {
-        for family in ["-4", "-6"] {
-            for route in self.run("ip", &format!("{family} route show dev {device} proto kernel")).lines() {
-                self.ip(&format!("{family} route change {route} dev {device} proto kernel rto_min {}", rto_min()));
-            }
-        }
+        let shown =
+            ["-4", "-6"].map(|family| self.run("ip", &format!("{family} route show dev {device} proto kernel")));
+        let routes = shown.iter().flat_map(|shown| shown.lines());
+        let late = routes.map(|route| format!("route change {route} dev {device} proto kernel rto_min {}", rto_min()));
+        let late: Vec<String> = late.collect();
+        self.ip_lines(&late.iter().map(String::as_str).collect::<Vec<_>>());
     }
 
     /// A command that will run inside.
@@ -215,11 +229,13 @@ pub fn veth_pair() -> (Namespace, Namespace) {
 
 /// Joins two namespaces as [`veth_pair`] does.
 pub fn join(a: &Namespace, b: &Namespace) {
-    a.ip(&format!("link add v0 type veth peer name v1 netns {}", b.pid()));
-    for (namespace, device, host) in [(a, "v0", 1), (b, "v1", 2)] {
-        namespace.ip(&format!("addr add 10.0.0.{host}/24 dev {device}"));
-        namespace.ip(&format!("addr add fd00::{host}/64 dev {device} nodad"));
-        namespace.ip(&format!("link set {device} up"));
+    let pair = format!("link add v0 type veth peer name v1 netns {}", b.pid());
+    for (namespace, before, device, host) in [(a, Some(pair.as_str()), "v0", 1), (b, None, "v1", 2)] {
+        let addresses =
+            [format!("addr add 10.0.0.{host}/24 dev {device}"), format!("addr add fd00::{host}/64 dev {device} nodad")];
+        let [v4, v6] = addresses.each_ref().map(String::as_str);
+        let up = format!("link set {device} up");
+        namespace.ip_lines(&before.into_iter().chain([v4, v6, &up]).collect::<Vec<_>>());
     }
     for (namespace, device) in [(a, "v0"), (b, "v1")] {
         namespace.wait_until_up(device);
@@ -232,11 +248,12 @@ pub fn routed() -> (Namespace, Namespace, Namespace) {
     let (a, router, b) = (Namespace::new(), Namespace::new(), Namespace::new());
     for (number, (host, device)) in [(&a, "v0"), (&b, "v1")].into_iter().enumerate() {
         let network = format!("10.{}.0", number + 1);
-        router.ip(&format!("link add {device} type veth peer name v netns {}", host.pid()));
-        router.ip(&format!("addr add {network}.1/24 dev {device}"));
-        router.ip(&format!("link set {device} up"));
-        host.ip(&format!("addr add {network}.2/24 dev v"));
-        host.ip("link set v up");
+        router.ip_lines(&[
+            &format!("link add {device} type veth peer name v netns {}", host.pid()),
+            &format!("addr add {network}.1/24 dev {device}"),
+            &format!("link set {device} up"),
+        ]);
+        host.ip_lines(&[&format!("addr add {network}.2/24 dev v"), "link set v up"]);
         host.wait_until_up("v");
         host.ip(&format!("route add default via {network}.1 rto_min {}", rto_min()));
     }

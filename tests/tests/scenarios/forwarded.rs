@@ -24,8 +24,10 @@ fn joined() -> [Namespace; 3] {
     });
     let [a, router, b] = &hosts;
     for (host, name, number) in [(a, "v0", 1), (b, "v1", 2)] {
-        router.ip(&format!("link add {name} type veth peer name v netns {}", host.pid()));
-        router.ip(&format!("link set {name} address 02:00:00:00:0{number}:01 up"));
+        router.ip_lines(&[
+            &format!("link add {name} type veth peer name v netns {}", host.pid()),
+            &format!("link set {name} address 02:00:00:00:0{number}:01 up"),
+        ]);
         host.ip(&format!("link set v address 02:00:00:00:0{number}:02 up"));
         host.wait_until_up("v");
         router.wait_until_up(name);
@@ -38,17 +40,22 @@ fn joined() -> [Namespace; 3] {
 fn route(router: &Namespace, name: &str, host: &Namespace, host_device: &str, number: u8) {
     for (namespace, device, own, other) in [(router, name, 1, 2), (host, host_device, 2, 1)] {
         namespace.write(&format!("/proc/sys/net/ipv6/conf/{device}/disable_ipv6"), "0");
-        namespace.ip(&format!("link set {device} address 02:00:00:00:0{number}:0{own}"));
-        for (net, prefix) in [(format!("10.{number}.0."), 24), (format!("fd0{number}::"), 64)] {
-            namespace
-                .ip(&format!("addr add {net}{own}/{prefix} dev {device} {}", if prefix == 64 { "nodad" } else { "" }));
-            namespace.ip(&format!(
-                "neigh replace {net}{other} lladdr 02:00:00:00:0{number}:0{other} dev {device} nud permanent"
-            ));
-        }
+        namespace.ip_lines(&[
+            &format!("link set {device} address 02:00:00:00:0{number}:0{own}"),
+            &format!("addr add 10.{number}.0.{own}/24 dev {device}"),
+            &format!("addr add fd0{number}::{own}/64 dev {device} nodad"),
+            &format!(
+                "neigh replace 10.{number}.0.{other} lladdr 02:00:00:00:0{number}:0{other} dev {device} nud permanent"
+            ),
+            &format!(
+                "neigh replace fd0{number}::{other} lladdr 02:00:00:00:0{number}:0{other} dev {device} nud permanent"
+            ),
+        ]);
     }
-    host.ip(&format!("route add default via 10.{number}.0.1 rto_min {}", rto_min()));
-    host.ip(&format!("-6 route add default via fd0{number}::1 rto_min {}", rto_min()));
+    host.ip_lines(&[
+        &format!("route add default via 10.{number}.0.1 rto_min {}", rto_min()),
+        &format!("route add default via fd0{number}::1 rto_min {}", rto_min()),
+    ]);
     router.write("/proc/sys/net/ipv4/ip_forward", "1");
     router.write("/proc/sys/net/ipv6/conf/all/forwarding", "1");
 }

@@ -9,7 +9,7 @@ mod lists;
 mod reset;
 mod scenarios;
 
-use std::{fs, process::Command, time::Duration};
+use std::{fs, time::Duration};
 
 use anyhow::Context as _;
 use lists::{ALONE, HERE_ONLY, LONG, OF_THE_CARDS, OF_THE_DISK, SHARING, Scope, is_of, is_run_elsewhere, is_wanted};
@@ -54,8 +54,7 @@ fn run() -> anyhow::Result<()> {
     // Each namespace would have seven tunnels, which are made, read and listed again and again.
     let _ = fs::write("/proc/sys/net/core/fb_tunnels_only_for_init_net", "1");
     boot::load_modules()?;
-    Command::new("ip").args(["link", "set", "lo", "up"]).status().context("cannot run ip")?;
-    nettop_tests::retransmit_late();
+    nettop_tests::set_up_lo();
     println!("vm: note runs {}", release()?);
     if let Some(part) = words("reset=").next() {
         return reset::run(part);
