@@ -35,8 +35,9 @@ const FILES: [&str; 18] = [
 ];
 
 /// Files of scenarios that have nothing to do with back ends: they run in one machine of each kernel.
-const ONCE: [&str; 13] = [
+const ONCE: [&str; 14] = [
     "check",
+    "hogs",
     "sockets",
     "meters",
     "packets",

@@ -7,8 +7,8 @@ use super::{
     kernel::{Installed, Kernel, MATRIX},
 };
 
-/// A kernel's first machine runs twice as many scenarios as the others. Each guest costs a boot, which takes 5 s.
-const GUESTS_OF_THE_FIRST: usize = 2;
+/// Of a machine that runs many scenarios: one guest would still run when all others have ended. Each costs a boot of 5 s.
+const GUESTS_OF_A_LONG_ONE: usize = 2;
 
 /// A kernel and the back end that is forced in it; none where the kernel is refused.
 pub struct Machine {
@@ -109,9 +109,9 @@ impl Machine {
     /// Leaves to the oldest kernel what is the same there. The newest runs more than those in the middle.
     pub fn shorten(&mut self) {
         if self.backend.is_some() && !self.kernel.is_oldest() {
-            let scope = if self.kernel.is_newest() { "kernel" } else { "use" };
-            self.arguments.push(format!("scope={scope}"));
-            self.guests = 1;
+            let is_newest = self.kernel.is_newest();
+            self.arguments.push(format!("scope={}", if is_newest { "kernel" } else { "use" }));
+            self.guests = if is_newest { self.guests } else { 1 };
         }
     }
 }
@@ -126,7 +126,8 @@ impl Kernel {
             arguments.extend(backend.map(|backend| format!("backend={backend}")));
             arguments.extend(first.map(|first| format!("first={first}")));
             let log = folder.join(format!("{}.log", backend.unwrap_or("none")));
-            let guests = if is_first && backend.is_some() && filter.is_empty() { GUESTS_OF_THE_FIRST } else { 1 };
+            let is_long = (is_first || self.is_oldest()) && backend.is_some() && filter.is_empty();
+            let guests = if is_long { GUESTS_OF_A_LONG_ONE } else { 1 };
             Machine { backend, guests, ..Machine::new(self, image, initrd, log, arguments) }
         };
         if self.backends.is_empty() {

@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, reason = "the host reads the console")]
 
 mod boot;
+mod deal;
 mod disk;
 mod lists;
 mod reset;
@@ -12,6 +13,7 @@ mod scenarios;
 use std::{fs, time::Duration};
 
 use anyhow::Context as _;
+use deal::deal;
 use lists::{ALONE, HERE_ONLY, LONG, OF_THE_CARDS, OF_THE_DISK, SHARING, Scope, is_of, is_run_elsewhere, is_wanted};
 use nix::sys::reboot::{RebootMode, reboot};
 use scenarios::Scenarios;
@@ -70,13 +72,12 @@ fn run() -> anyhow::Result<()> {
         printed: "/tmp/printed".into(),
         limit: SCENARIO_TIMEOUT,
     };
-    let part = words("part=").next().map(parse_part).transpose()?;
-    let is_dealt = |number: usize| part.is_none_or(|(part, parts)| number % parts == part);
+    let part = words("part=").next().map_or(Ok([0, 1]), parse_part)?;
     if has("cards") {
         let is_mine = |test: &&String| is_of(test, &OF_THE_CARDS) && is_wanted(test, &filters);
         let all = scenarios.ignored()?;
-        let mine = all.iter().filter(is_mine).enumerate().filter(|(number, _)| is_dealt(*number));
-        scenarios.run_together(&mine.map(|(_, test)| test.as_str()).collect::<Vec<_>>())?;
+        let mine: Vec<&str> = all.iter().filter(is_mine).map(String::as_str).collect();
+        scenarios.run_together(&deal(&[], &mine, part).1)?;
         println!("vm: end");
         return Ok(());
     }
@@ -85,16 +86,16 @@ fn run() -> anyhow::Result<()> {
     let long = if has("long") { &[][..] } else { &LONG };
     let elsewhere = [&HERE_ONLY[..], long, &OF_THE_DISK, &OF_THE_CARDS].concat();
     let is_mine = |test: &&String| is_wanted(test, &filters) && !is_of(test, &elsewhere);
-    let mine =
-        all.iter().filter(is_mine).enumerate().filter(|(number, _)| is_dealt(*number)).map(|(_, test)| test.as_str());
+    let mine = all.iter().filter(is_mine).map(String::as_str);
     let (once, run): (Vec<&str>, Vec<&str>) = mine.partition(|test| is_run_elsewhere(test, backend, first, scope));
-    for test in once {
+    for test in deal(&[], &once, part).1 {
         println!("vm: test {test} once 0");
     }
     let (together, alone): (Vec<&str>, Vec<&str>) =
         run.into_iter().partition(|test| backend.is_some() && is_of(test, &SHARING) && !is_of(test, &ALONE));
+    let (together, alone) = deal(&together, &alone, part);
     // Documents report all that was: a new nettopd for each file keeps them short.
-    for file in together.chunk_by(|a, b| a.split("::").next() == b.split("::").next()) {
+    for file in together.chunk_by(|a, b| deal::file(a) == deal::file(b)) {
         scenarios.run_together(file)?;
     }
     for test in alone {
@@ -104,10 +105,10 @@ fn run() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Reads `0/2`: the first of two guests, to which scenarios are dealt out in turn.
-fn parse_part(part: &str) -> anyhow::Result<(usize, usize)> {
+/// Reads `0/2`: the first of two guests.
+fn parse_part(part: &str) -> anyhow::Result<[usize; 2]> {
     let (part, parts) = part.split_once('/').context("not a part")?;
-    Ok((part.parse()?, parts.parse()?))
+    Ok([part.parse()?, parts.parse()?])
 }
 
 fn release() -> anyhow::Result<String> {
