@@ -65,14 +65,14 @@ impl By {
     fn name_of(self, row: &RowReport) -> String {
         let name = match self {
             Self::Process => Some(&row.comm),
-            Self::Program => row.exe.as_ref().or(Some(&row.comm)),
-            Self::Unit => row.unit.as_ref(),
+            Self::Program => row.process.exe.as_ref().or(Some(&row.comm)),
+            Self::Unit => row.process.unit.as_ref(),
             Self::User => return row.user.clone().or(row.uid.map(|uid| uid.to_string())).unwrap_or_else(none),
             Self::Device => row.device.as_ref(),
-            Self::Container => row.names.container_name.as_ref().or(row.container.as_ref()),
-            Self::Script => row.script.as_ref(),
-            Self::Parent => starter(&row.parents).map(|parent| &parent.comm),
-            Self::Pod => row.names.pod.as_ref(),
+            Self::Container => row.process.names.container_name.as_ref().or(row.process.container.as_ref()),
+            Self::Script => row.process.script.as_ref(),
+            Self::Parent => starter(&row.process.parents).map(|parent| &parent.comm),
+            Self::Pod => row.process.names.pod.as_ref(),
         };
         name.cloned().unwrap_or_else(none)
     }
@@ -137,12 +137,14 @@ const fn add_count(sum: &mut Count, more: Count) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ProcessNames;
 
     fn row(pid: u32, device: &str, parents: &[&str], bytes: u64) -> RowReport {
         let parents = parents.iter().map(|comm| Parent { comm: (*comm).into(), ..Parent::default() }).collect();
         let amount = Amount { bytes, packets: 1, app_bytes: 0 };
         let interval = Traffic { tx: amount, rx: Amount::default() };
-        RowReport { pid, device: Some(device.into()), parents, interval, total: interval, ..RowReport::default() }
+        let process = ProcessNames { parents, ..ProcessNames::default() };
+        RowReport { pid, process, device: Some(device.into()), interval, total: interval, ..RowReport::default() }
     }
 
     fn groups(by: By) -> Vec<(String, Option<String>, u64, u64)> {

@@ -1,12 +1,10 @@
 //! Connections, as they are accepted, opened, closed, or fail: a line for each, `nettop.connections/1`.
 //! docs/connections.schema.json is generated from these types.
 
-use std::sync::Arc;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ContainerNames, Login, Word, snapshot::Parent};
+use crate::{ProcessNames, Word};
 
 /// Name and major version of the stream.
 pub const SCHEMA: &str = "nettop.connections/1";
@@ -21,25 +19,8 @@ pub struct Record {
     pub pid: Option<u32>,
     pub start_time_ns: Option<u64>,
     pub comm: Option<String>,
-    pub exe: Option<String>,
-    /// What an interpreter runs.
-    pub script: Option<String>,
-    /// Path in the cgroup2 hierarchy, or in the older one by which systemd manages units.
-    #[serde(default)]
-    pub cgroup: Option<String>,
-    pub unit: Option<String>,
-    /// Id of the container, or its name where it has no other (nspawn, LXC).
-    pub container: Option<String>,
     #[serde(flatten)]
-    pub names: Arc<ContainerNames>,
-    /// Those that started the process, the parent first.
-    pub parents: Vec<Parent>,
-    #[serde(flatten)]
-    pub login: Arc<Login>,
-    /// How the program was called. Only on request: it may hold secrets. The first 16, as far as they
-    /// are whole in 255 bytes; `...` if there are more.
-    #[serde(default, rename = "argv", skip_serializing_if = "Option::is_none")]
-    pub arguments: Option<Arc<[String]>>,
+    pub process: ProcessNames,
     pub uid: Option<u32>,
     pub user: Option<String>,
     /// tcp or udp

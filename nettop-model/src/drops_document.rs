@@ -70,7 +70,7 @@ impl<'a> DropsDocument<'a> {
             snapshot.rows.iter().map(|row| ((Some(row.pid), row.start_time_ns, row.uid), row)).collect();
         let process = |pid: Option<u32>, start_time_ns, uid| {
             let row = rows.get(&(pid, start_time_ns, uid)).filter(|_| pid != Some(0));
-            row.map_or_else(ProcessNames::default, |row| ProcessNames::from(*row))
+            row.map_or_else(ProcessNames::default, |row| row.process.clone())
         };
         Self {
             schema: SCHEMA.into(),

@@ -6,10 +6,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    ContainerNames, Login, Word,
-    snapshot::{Parent, Traffic},
-};
+use crate::{ProcessNames, Word, snapshot::Traffic};
 
 /// Name and major version of the document.
 pub const SCHEMA: &str = "nettop.history/1";
@@ -108,7 +105,8 @@ pub struct Gap {
     pub to: String,
 }
 
-/// What is null is not known, not the same in all that the row adds up, or not of this kind of row.
+/// What is null is not known, not the same in all that the row adds up, or not of this kind of row. `argv` only if arguments
+/// were recorded, which is off unless configured (`history.arguments`).
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Default, Debug)]
 pub struct Row {
     /// Of what the row stands for: program, unit, user, device …
@@ -120,26 +118,8 @@ pub struct Row {
     pub uid: Option<u32>,
     pub user: Option<String>,
     pub comm: Option<String>,
-    pub exe: Option<String>,
-    #[serde(default)]
-    pub script: Option<String>,
-    /// Path in the cgroup2 hierarchy, or in the older one by which systemd manages units.
-    #[serde(default)]
-    pub cgroup: Option<String>,
-    pub unit: Option<String>,
-    /// Its id, where all of the row have the same.
-    pub container: Option<String>,
     #[serde(flatten)]
-    pub names: ContainerNames,
-    /// Those that started it, the parent first, where all of the row have the same.
-    #[serde(default)]
-    pub parents: Vec<Parent>,
-    /// Where all of the row have the same.
-    #[serde(flatten)]
-    pub login: Login,
-    /// Where all of the row have the same. Only if they were recorded, which is off unless configured (`history.arguments`).
-    #[serde(default, rename = "argv", skip_serializing_if = "Option::is_none")]
-    pub arguments: Option<Vec<String>>,
+    pub process: ProcessNames,
     pub device: Option<String>,
     /// How many the row adds up.
     pub processes: Option<usize>,

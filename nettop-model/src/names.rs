@@ -31,10 +31,10 @@ impl<'a> Named<'a> {
     pub fn from_row(row: &'a RowReport) -> Self {
         Self {
             comm: &row.comm,
-            unit: row.unit.as_deref(),
-            container: row.container.as_deref(),
-            container_name: row.names.container_name.as_deref(),
-            pod: row.names.pod.as_deref(),
+            unit: row.process.unit.as_deref(),
+            container: row.process.container.as_deref(),
+            container_name: row.process.names.container_name.as_deref(),
+            pod: row.process.names.pod.as_deref(),
         }
     }
 }

@@ -2,8 +2,6 @@
 //!
 //! docs/snapshot.schema.json is generated from these types. Clients of the daemon read the document back into them.
 
-use std::sync::Arc;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +9,7 @@ pub use crate::amounts::{
     Amount, Count, DeviceBalance, DirectionBalance, DropAmount, DropAmounts, ForwardedAmount, Traffic,
 };
 use crate::{
-    ContainerNames, Login, Word,
+    ProcessNames, Word,
     drops::{DropReport, TcpReport},
 };
 
@@ -85,7 +83,8 @@ pub struct HookReport {
     pub reason: Option<String>,
 }
 
-/// What one process, as one user, moved through one device of one network namespace.
+/// What one process, as one user, moved through one device of one network namespace. `parents` are those of when the process
+/// made its first socket, or executed another program after that.
 #[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Default)]
 pub struct RowReport {
     /// 0 for the kernel and for overflow rows.
@@ -96,29 +95,10 @@ pub struct RowReport {
     pub start_time_ns: Option<u64>,
     /// Name of the thread-group leader, escaped.
     pub comm: String,
-    pub exe: Option<String>,
-    /// What an interpreter runs, as its first argument that is no option; null also where arguments could not be read.
-    #[serde(default)]
-    pub script: Option<String>,
     pub uid: Option<u32>,
     pub user: Option<String>,
-    pub cgroup: Option<String>,
-    /// systemd unit.
-    pub unit: Option<String>,
-    /// Id of the container, or its name where it has no other (nspawn, LXC).
-    pub container: Option<String>,
     #[serde(flatten)]
-    pub names: Arc<ContainerNames>,
-    /// Those that started it, the parent first, as they were when the process made its first socket, or executed another
-    /// program after that. Up to eight.
-    #[serde(default)]
-    pub parents: Arc<[Parent]>,
-    #[serde(flatten)]
-    pub login: Arc<Login>,
-    /// How the program was called. Only on request: it may hold secrets. The first 16, as far as they
-    /// are whole in 255 bytes; `...` if there are more.
-    #[serde(default, rename = "argv", skip_serializing_if = "Option::is_none")]
-    pub arguments: Option<Arc<[String]>>,
+    pub process: ProcessNames,
     /// Inode number of the network namespace.
     pub netns: u32,
     /// Low half of its cookie: another namespace may have got the inode number since.

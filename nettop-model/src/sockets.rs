@@ -1,11 +1,9 @@
 //! The document `nettop.sockets/1`. docs/sockets.schema.json is generated from these types.
 
-use std::sync::Arc;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ContainerNames, Login, Word, snapshot::Parent};
+use crate::{ProcessNames, Word};
 
 /// Name and major version of the document.
 pub const SCHEMA: &str = "nettop.sockets/1";
@@ -120,35 +118,15 @@ pub struct Amount {
     pub bytes: u64,
 }
 
-/// A process that holds a socket.
+/// A process that holds a socket, as it is now. Start times of `parents` are to a hundredth of a second.
 #[derive(Serialize, Deserialize, JsonSchema, PartialEq, Eq, Debug)]
 pub struct HolderReport {
     pub pid: u32,
     pub start_time_ns: u64,
     pub fd: u32,
     pub comm: String,
-    pub exe: Option<String>,
-    /// What an interpreter runs.
-    #[serde(default)]
-    pub script: Option<String>,
-    /// Path in the cgroup2 hierarchy, or in the older one by which systemd manages units.
-    #[serde(default)]
-    pub cgroup: Option<String>,
-    pub unit: Option<String>,
-    /// Id of the container, or its name where it has no other (nspawn, LXC).
-    pub container: Option<String>,
     #[serde(flatten)]
-    pub names: Arc<ContainerNames>,
-    /// Those that started it, the parent first, as they are now; their start times are to a hundredth of a second.
-    #[serde(default)]
-    pub parents: Vec<Parent>,
-    /// As it is now.
-    #[serde(flatten)]
-    pub login: Arc<Login>,
-    /// How the program was called. Only on request: it may hold secrets. The first 16, as far as they
-    /// are whole in 255 bytes; `...` if there are more.
-    #[serde(default, rename = "argv", skip_serializing_if = "Option::is_none")]
-    pub arguments: Option<Arc<[String]>>,
+    pub process: ProcessNames,
     /// Signs that the program is not what it seems.
     pub warnings: Vec<ProgramWarning>,
 }

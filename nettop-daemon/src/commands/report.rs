@@ -136,7 +136,7 @@ fn measure(global: &Global, reports: &Reports) -> anyhow::Result<()> {
                     history.record(&mut snapshot);
                 }
                 if !reports.output.shows_arguments() {
-                    snapshot.rows.iter_mut().for_each(|row| row.arguments = None);
+                    snapshot.rows.iter_mut().for_each(|row| row.process.arguments = None);
                 }
                 if !std::mem::replace(&mut has_reported, true) {
                     unmatched::in_report(&reports.selection, &snapshot);

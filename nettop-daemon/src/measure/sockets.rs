@@ -81,17 +81,17 @@ pub fn answer(query: &SocketsQuery, resolve: bool, uids: &[u32], mut listing: Li
     let mut document = document::document(&listing, &mut namer);
     if !query.arguments {
         let holders = document.sockets.iter_mut().flat_map(|socket| &mut socket.holders);
-        holders.for_each(|holder| holder.arguments = None);
+        holders.for_each(|holder| holder.process.arguments = None);
     }
     let names = query.names.with(&[]);
     if !names.is_empty() {
         let named = |holder: &HolderReport| {
             names.admits(&Named {
                 comm: &holder.comm,
-                unit: holder.unit.as_deref(),
-                container: holder.container.as_deref(),
-                container_name: holder.names.container_name.as_deref(),
-                pod: holder.names.pod.as_deref(),
+                unit: holder.process.unit.as_deref(),
+                container: holder.process.container.as_deref(),
+                container_name: holder.process.names.container_name.as_deref(),
+                pod: holder.process.names.pod.as_deref(),
             })
         };
         document.sockets.retain(|socket| socket.holders.iter().any(named));

@@ -1,9 +1,11 @@
 //! The document `nettop.history/1`.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use nettop_history::{Ancestor, Answer, AnswerRow, Boot, Counters, Part, Usage};
 use nettop_model::{
-    By, Login, Session,
+    By, Login, ProcessNames, Session,
     history::{Document, Gap, LastBoot, Others, Quality, Resolution, Resources, Row, SCHEMA},
     snapshot::{Amount, Parent, Traffic},
 };
@@ -72,15 +74,17 @@ fn of_row(by: By, row: &AnswerRow, answer: &Answer, users: &mut Option<Users>) -
         uid: who.uid,
         user,
         comm: is_process.then(|| who.comm.clone()),
-        exe: who.exe.clone(),
-        script: who.script.clone(),
-        cgroup: who.cgroup.clone(),
-        unit: who.unit.clone(),
-        container: who.container.clone(),
-        names: row.container.clone(),
-        parents: who.parents.iter().map(parent).collect(),
-        login: login(&who.login),
-        arguments: who.login.arguments.as_ref().map(|lines| lines.split('\n').map(ToOwned::to_owned).collect()),
+        process: ProcessNames {
+            exe: who.exe.clone(),
+            script: who.script.clone(),
+            cgroup: who.cgroup.clone(),
+            unit: who.unit.clone(),
+            container: who.container.clone(),
+            names: Arc::new(row.container.clone()),
+            parents: who.parents.iter().map(parent).collect(),
+            login: Arc::new(login(&who.login)),
+            arguments: who.login.arguments.as_ref().map(|lines| lines.split('\n').map(ToOwned::to_owned).collect()),
+        },
         device: who.device.name.clone(),
         processes: (by != By::Device).then_some(row.processes),
         sum: traffic(&row.counters),

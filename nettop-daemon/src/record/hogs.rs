@@ -99,7 +99,7 @@ fn since(row: &Row, from: i64, to: i64) -> Option<i64> {
 }
 
 fn sentence(measure: &str, row: &Row, all: f64, since: Option<&str>) -> String {
-    let unit = row.unit.as_ref().filter(|unit| **unit != row.name);
+    let unit = row.process.unit.as_ref().filter(|unit| **unit != row.name);
     let name = unit.map_or_else(|| row.name.clone(), |unit| format!("{} ({unit})", row.name));
     let share = amount(measure, row) / all * 100.0;
     let since = since.map_or_else(String::new, |since| format!(", from {since}"));
@@ -132,6 +132,8 @@ fn sentence(measure: &str, row: &Row, all: f64, since: Option<&str>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use nettop_model::ProcessNames;
+
     use super::*;
 
     #[test]
@@ -157,8 +159,8 @@ mod tests {
     fn a_sentence_has_the_amount_the_share_and_the_time() {
         let used =
             Resources { blocked_mean: 38.0, runnable_mean: 0.5, cpu_percent: 12.4, user_us: 3, ..Resources::default() };
-        let row =
-            Row { name: "nfsd".into(), unit: Some("nfs.service".into()), resources: Some(used), ..Row::default() };
+        let process = ProcessNames { unit: Some("nfs.service".into()), ..ProcessNames::default() };
+        let row = Row { name: "nfsd".into(), process, resources: Some(used), ..Row::default() };
         assert_eq!(
             sentence("load", &row, 41.0, Some("22:08:10")),
             "nfsd (nfs.service) had 38.5 of 41.0 threads in the load, 38.0 in uninterruptible waits, from 22:08:10"

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use nettop_history::{Counters, Device, DeviceBalance, DirectionBalance, DropKind, Dropped, Recorded, Who};
 use nettop_model::{
-    ContainerNames, Snapshot,
+    ContainerNames, ProcessNames, Snapshot,
     drops::{Class, DropReport, TcpReport},
     snapshot::{self, Amount, BasisReport, Count, DeviceReport, DropAmount, Loss, Parent, RowReport, Traffic},
 };
@@ -69,15 +69,18 @@ fn row(who: Who, names: ContainerNames, counters: &Counters, users: Option<&mut 
         pid: who.pid,
         start_time_ns: who.start_time_ns,
         comm: who.comm,
-        exe: who.exe,
-        script: who.script,
         uid: who.uid,
         user: who.uid.zip(users).and_then(|(uid, users)| users.name(uid)),
-        cgroup: who.cgroup,
-        unit: who.unit,
-        container: who.container,
-        names: Arc::new(names),
-        parents: parents.into(),
+        process: ProcessNames {
+            exe: who.exe,
+            script: who.script,
+            cgroup: who.cgroup,
+            unit: who.unit,
+            container: who.container,
+            names: Arc::new(names),
+            parents: parents.into(),
+            ..ProcessNames::default()
+        },
         netns: who.device.netns,
         netns_cookie: who.device.netns_cookie,
         ifindex: who.device.name.as_ref().map(|_| who.device.ifindex),

@@ -21,11 +21,11 @@ pub fn add(slot: &mut Slot, snapshot: &Snapshot, with_arguments: bool) {
     let mut seen = HashSet::new();
     for row in &snapshot.rows {
         // Of silent ones too: their names may be known only now.
-        if let Some(id) = &row.container
+        if let Some(id) = &row.process.container
             // Its processes share them.
-            && seen.insert(Arc::as_ptr(&row.names))
+            && seen.insert(Arc::as_ptr(&row.process.names))
         {
-            slot.containers.insert(id.clone(), ContainerNames::clone(&row.names));
+            slot.containers.insert(id.clone(), ContainerNames::clone(&row.process.names));
         }
         let process = (row.pid, row.start_time_ns);
         let is_mentioned = mentioned.contains(&process);
@@ -38,12 +38,12 @@ pub fn add(slot: &mut Slot, snapshot: &Snapshot, with_arguments: bool) {
             start_time_ns: row.start_time_ns,
             uid: row.uid,
             comm: row.comm.clone(),
-            exe: row.exe.clone(),
-            script: row.script.clone(),
-            unit: row.unit.clone(),
-            cgroup: row.cgroup.clone(),
-            container: row.container.clone(),
-            parents: row.parents.iter().map(ancestor).collect(),
+            exe: row.process.exe.clone(),
+            script: row.process.script.clone(),
+            unit: row.process.unit.clone(),
+            cgroup: row.process.cgroup.clone(),
+            container: row.process.container.clone(),
+            parents: row.process.parents.iter().map(ancestor).collect(),
             login: login(row, with_arguments),
             device: Device {
                 netns: row.netns,
@@ -86,14 +86,14 @@ fn ancestor(parent: &Parent) -> Ancestor {
 }
 
 fn login(row: &RowReport, with_arguments: bool) -> Login {
-    let session = row.login.session.as_ref();
+    let session = row.process.login.session.as_ref();
     Login {
-        login_uid: row.login.login_uid,
+        login_uid: row.process.login.login_uid,
         session: session.map(|leader| leader.pid),
         session_start_time_ns: session.and_then(|leader| leader.start_time_ns),
         session_comm: session.and_then(|leader| leader.comm.clone()),
         // No argument has a line end: they are escaped.
-        arguments: row.arguments.as_ref().filter(|_| with_arguments).map(|arguments| arguments.join("\n")),
+        arguments: row.process.arguments.as_ref().filter(|_| with_arguments).map(|arguments| arguments.join("\n")),
     }
 }
 
@@ -183,6 +183,8 @@ fn device(netns: Option<u32>, cookie: Option<u32>, ifindex: Option<u32>, name: O
 
 #[cfg(test)]
 mod tests {
+    use nettop_model::ProcessNames;
+
     use super::*;
 
     #[test]
@@ -193,10 +195,13 @@ mod tests {
             pid: 7,
             start_time_ns: Some(8),
             comm: "talker".into(),
-            exe: Some("/usr/bin/talker".into()),
-            arguments: Some(["talker".to_owned(), "--key=secret".to_owned()].into()),
+            process: ProcessNames {
+                exe: Some("/usr/bin/talker".into()),
+                unit: Some("talk.service".into()),
+                arguments: Some(["talker".to_owned(), "--key=secret".to_owned()].into()),
+                ..ProcessNames::default()
+            },
             uid: Some(0),
-            unit: Some("talk.service".into()),
             netns: 1,
             netns_cookie: 2,
             device: Some("eth0".into()),

@@ -8,11 +8,15 @@ use nettop_model::{
 };
 use serde::Serialize;
 
-pub use super::cells::{Arguments, Parents, Text, session};
+pub use super::cells::Text;
+use super::process_columns::ProcessColumns;
 use crate::sys::clock::now;
 
+/// Columns of whose and where it is, of its process, and of what was counted.
+type Line<'a> = (Subject<'a>, ProcessColumns<'a>, Counted<'a>);
+
 #[derive(Serialize, Default)]
-struct Line<'a> {
+struct Subject<'a> {
     time: &'a str,
     interval_ms: u64,
     record: &'a str,
@@ -25,22 +29,10 @@ struct Line<'a> {
     uid: Option<u32>,
     user: Text<'a>,
     comm: Text<'a>,
-    exe: Text<'a>,
-    script: Text<'a>,
-    parents: Parents<'a>,
-    cgroup: Text<'a>,
-    unit: Text<'a>,
-    container: Text<'a>,
-    container_name: Text<'a>,
-    image: Text<'a>,
-    runtime: Text<'a>,
-    pod: Text<'a>,
-    pod_container: Text<'a>,
-    workload: Text<'a>,
-    login_uid: Option<u32>,
-    session: Option<u32>,
-    session_comm: Text<'a>,
-    argv: Arguments<'a>,
+}
+
+#[derive(Serialize, Default)]
+struct Counted<'a> {
     name: Text<'a>,
     processes: Option<u64>,
     owner: &'a str,
@@ -79,18 +71,21 @@ struct Line<'a> {
 ///
 /// If the csv writer fails, which it does not in memory.
 pub(super) fn csv(snapshot: &Snapshot, with_header: bool) -> anyhow::Result<Vec<u8>> {
-    let line = |record| Line { time: &snapshot.time, interval_ms: snapshot.interval_ms, record, ..Line::default() };
-    let rows = snapshot.rows.iter().map(|row| of_row(row, line("row")));
-    let groups = snapshot.groups.iter().map(|group| of_group(group, line("group")));
-    let devices = snapshot.devices.iter().map(|device| of_device(device, line("device")));
+    let subject =
+        |record| Subject { time: &snapshot.time, interval_ms: snapshot.interval_ms, record, ..Subject::default() };
+    let rows = snapshot.rows.iter().map(|row| of_row(row, subject("row")));
+    let groups = snapshot.groups.iter().map(|group| of_group(group, subject("group")));
+    let devices = snapshot.devices.iter().map(|device| of_device(device, subject("device")));
     let loss = snapshot.loss.entries().into_iter();
-    let loss = loss.map(|(name, value)| Line { comm: Text(Some(name)), value: Some(value), ..line("loss") });
+    let loss = loss.map(|(name, value)| {
+        let subject = Subject { comm: Text(Some(name)), ..subject("loss") };
+        (subject, ProcessColumns::default(), Counted { value: Some(value), ..Counted::default() })
+    });
     records(rows.chain(groups).chain(devices).chain(loss), with_header)
 }
 
-fn of_row<'a>(row: &'a RowReport, line: Line<'a>) -> Line<'a> {
-    let (session, session_comm) = session(&row.login);
-    Line {
+fn of_row<'a>(row: &'a RowReport, subject: Subject<'a>) -> Line<'a> {
+    let subject = Subject {
         netns: Some(row.netns),
         netns_cookie: Some(row.netns_cookie),
         device: Text(row.device.as_deref()),
@@ -100,47 +95,31 @@ fn of_row<'a>(row: &'a RowReport, line: Line<'a>) -> Line<'a> {
         uid: row.uid,
         user: Text(row.user.as_deref()),
         comm: Text(Some(&row.comm)),
-        exe: Text(row.exe.as_deref()),
-        script: Text(row.script.as_deref()),
-        parents: Parents(&row.parents),
-        cgroup: Text(row.cgroup.as_deref()),
-        unit: Text(row.unit.as_deref()),
-        container: Text(row.container.as_deref()),
-        container_name: Text(row.names.container_name.as_deref()),
-        image: Text(row.names.image.as_deref()),
-        runtime: Text(row.names.runtime.as_deref()),
-        pod: Text(row.names.pod.as_deref()),
-        pod_container: Text(row.names.pod_container.as_deref()),
-        workload: Text(row.names.workload.as_deref()),
-        login_uid: row.login.login_uid,
-        session,
-        session_comm,
-        argv: Arguments(row.arguments.as_deref()),
-        owner: &row.owner,
-        ..counted(line, &row.interval, &row.total, [row.drops, row.retransmits])
-    }
+        ..subject
+    };
+    let counted = Counted { owner: &row.owner, ..counted(&row.interval, &row.total, [row.drops, row.retransmits]) };
+    (subject, ProcessColumns::from(&row.process), counted)
 }
 
-fn of_group<'a>(group: &'a GroupReport, line: Line<'a>) -> Line<'a> {
-    Line {
+fn of_group<'a>(group: &'a GroupReport, subject: Subject<'a>) -> Line<'a> {
+    let subject = Subject {
         netns: Some(group.netns),
         netns_cookie: Some(group.netns_cookie),
         device: Text(group.device.as_deref()),
         ifindex: group.ifindex,
+        ..subject
+    };
+    let counted = Counted {
         name: Text(Some(&group.name)),
         processes: Some(group.processes),
-        ..counted(line, &group.interval, &group.total, [group.drops, group.retransmits])
-    }
+        ..counted(&group.interval, &group.total, [group.drops, group.retransmits])
+    };
+    (subject, ProcessColumns::default(), counted)
 }
 
-const fn counted<'a>(
-    line: Line<'a>,
-    interval: &Traffic,
-    total: &Traffic,
-    [drops, retransmits]: [Count; 2],
-) -> Line<'a> {
+fn counted<'a>(interval: &Traffic, total: &Traffic, [drops, retransmits]: [Count; 2]) -> Counted<'a> {
     let (tx, rx) = (&interval.tx, &interval.rx);
-    Line {
+    Counted {
         tx_bytes: Some(tx.bytes),
         tx_packets: Some(tx.packets),
         tx_app_bytes: Some(tx.app_bytes),
@@ -153,19 +132,22 @@ const fn counted<'a>(
         retransmits: Some(retransmits.interval),
         total_drops: Some(drops.total),
         total_retransmits: Some(retransmits.total),
-        ..line
+        ..Counted::default()
     }
 }
 
-fn of_device<'a>(device: &'a DeviceReport, line: Line<'a>) -> Line<'a> {
+fn of_device<'a>(device: &'a DeviceReport, subject: Subject<'a>) -> Line<'a> {
     let (tx, rx) = (&device.interval.tx, &device.interval.rx);
     let of_tx = |bytes: u64| device.tx_basis.is_decided().then_some(bytes);
     let of_rx = |bytes: u64| device.rx_basis.is_decided().then_some(bytes);
-    Line {
+    let subject = Subject {
         netns: Some(device.netns),
         netns_cookie: Some(device.netns_cookie),
         device: Text(Some(&device.device)),
         ifindex: Some(device.ifindex),
+        ..subject
+    };
+    let counted = Counted {
         tx_bytes: Some(tx.bytes),
         tx_packets: Some(tx.packets),
         rx_bytes: Some(rx.bytes),
@@ -186,8 +168,9 @@ fn of_device<'a>(device: &'a DeviceReport, line: Line<'a>) -> Line<'a> {
         rx_unattributed_bytes: of_rx(rx.unattributed_bytes),
         total_tx_bytes: Some(device.total.tx.bytes),
         total_rx_bytes: Some(device.total.rx.bytes),
-        ..line
-    }
+        ..Counted::default()
+    };
+    (subject, ProcessColumns::default(), counted)
 }
 
 /// Lines whose columns are named as the members of their struct, below the header where that is wanted.
@@ -261,7 +244,7 @@ fn push(text: &mut String, encoded: anyhow::Result<Vec<u8>>) {
 mod tests {
     use nettop_model::snapshot::Parent;
 
-    use super::*;
+    use super::{super::cells::Parents, *};
 
     #[derive(Serialize, Default)]
     struct Line<'a> {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use nettop_model::{
-    ProcessNames, Snapshot,
+    Snapshot,
     snapshot::{BasisReport, Count, DeviceBalance, DeviceReport, DirectionBalance, GroupReport, RowReport, Traffic},
 };
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
@@ -51,7 +51,7 @@ fn write(text: &mut String, snapshot: &Snapshot, wanted: Columns) -> std::fmt::R
     let groups = snapshot.groups.iter();
     let groups = groups.filter(|group| is_wanted(&group.interval, group.drops.interval + group.retransmits.interval));
     let command = |row: &RowReport| match wanted.ancestry {
-        true => ancestry(&row.comm, &ProcessNames::from(row)),
+        true => ancestry(&row.comm, &row.process),
         false => row.comm.clone(),
     };
     let mut lines: Vec<(Cells, String)> = if wanted.tree {

@@ -33,7 +33,7 @@ pub fn lines<'a>(rows: impl Iterator<Item = &'a RowReport>) -> Vec<Line<'a>> {
     let mut order = Vec::new();
     for row in rows {
         let mut above = None;
-        for parent in row.parents.iter().rev() {
+        for parent in row.process.parents.iter().rev() {
             let id = (parent.pid, Some(parent.start_time_ns));
             add(&mut nodes, &mut order, id, above).ancestor.get_or_insert(parent);
             above = Some(id);
@@ -90,12 +90,14 @@ fn add<'n, 'a>(
 
 #[cfg(test)]
 mod tests {
+    use nettop_model::ProcessNames;
+
     use super::*;
 
     fn row(pid: u32, comm: &str, parents: &[(u32, &str)]) -> RowReport {
         let parent = |(pid, comm): &(u32, &str)| Parent { pid: *pid, comm: (*comm).into(), ..Parent::default() };
-        let parents = parents.iter().map(parent).collect();
-        RowReport { pid, start_time_ns: Some(0), comm: comm.into(), parents, ..RowReport::default() }
+        let process = ProcessNames { parents: parents.iter().map(parent).collect(), ..ProcessNames::default() };
+        RowReport { pid, start_time_ns: Some(0), comm: comm.into(), process, ..RowReport::default() }
     }
 
     fn shown(rows: &[RowReport]) -> Vec<String> {

@@ -107,7 +107,7 @@ impl Latest {
     /// The first, or the one that comes after `before`.
     pub fn new(before: Option<&Self>, mut snapshot: Snapshot) -> Self {
         let rows = snapshot.rows.iter_mut();
-        let arguments = rows.filter_map(|row| Some((process(row), row.arguments.take()?))).collect();
+        let arguments = rows.filter_map(|row| Some((process(row), row.process.arguments.take()?))).collect();
         Self {
             number: before.map_or(1, |before| before.number + 1),
             at: Instant::now(),
@@ -160,7 +160,7 @@ impl AnswerWorker {
             let work = move |draft: &mut Draft, _| {
                 let mut selected = select(&from.snapshot, &part.filter);
                 for row in selected.rows.iter_mut().filter(|_| part.with_arguments) {
-                    row.arguments = from.arguments.get(&process(row)).cloned();
+                    row.process.arguments = from.arguments.get(&process(row)).cloned();
                 }
                 group(&mut selected, part.by, Sort::Packets);
                 match extent {

@@ -147,7 +147,7 @@ fn each_path_has_its_document() {
 fn arguments_of_processes_are_in_no_answer_that_was_not_asked_for_them() {
     let fixture = Fixture::start(patient());
     let mut with_arguments = snapshot(2);
-    with_arguments.rows[1].arguments = Some(["curl".to_owned(), "--key=secret".to_owned()].into());
+    with_arguments.rows[1].process.arguments = Some(["curl".to_owned(), "--key=secret".to_owned()].into());
     fixture.publish_snapshot(with_arguments);
     for target in
         ["/v1/snapshot", "/v1/snapshot?user=0", "/v1/snapshot?by=user", "/v1/snapshot?arguments=0", "/v1/drops"]

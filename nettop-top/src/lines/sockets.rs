@@ -68,7 +68,9 @@ fn is_in_scope(input: &Input<'_>, socket: &SocketReport) -> bool {
         Kind::Process => {
             socket.holders.iter().any(|holder| process_key(holder.pid, Some(holder.start_time_ns)) == crumb.key)
         }
-        Kind::Program => socket.holders.iter().any(|holder| holder.exe.as_ref().unwrap_or(&holder.comm) == &crumb.key),
+        Kind::Program => {
+            socket.holders.iter().any(|holder| holder.process.exe.as_ref().unwrap_or(&holder.comm) == &crumb.key)
+        }
         Kind::Unit => socket.holders.iter().any(|holder| unit(holder) == crumb.key),
         // A socket is of no device unless it is bound to one.
         Kind::Device | Kind::Drops | Kind::Sockets => true,
@@ -77,9 +79,9 @@ fn is_in_scope(input: &Input<'_>, socket: &SocketReport) -> bool {
 
 /// As processes have it.
 fn unit(holder: &HolderReport) -> &str {
-    let names = &holder.names;
-    let container = names.pod.as_ref().or(names.container_name.as_ref()).or(holder.container.as_ref());
-    container.or(holder.unit.as_ref()).map_or("-", String::as_str)
+    let names = &holder.process.names;
+    let container = names.pod.as_ref().or(names.container_name.as_ref()).or(holder.process.container.as_ref());
+    container.or(holder.process.unit.as_ref()).map_or("-", String::as_str)
 }
 
 struct OfSocket<'a>(&'a SocketReport);
@@ -101,11 +103,11 @@ impl Subject for OfSocket<'_> {
 }
 
 fn of_holder(holder: &HolderReport, field: Field) -> Vec<Option<String>> {
-    let names = &holder.names;
+    let names = &holder.process.names;
     match field {
-        Field::Program => vec![Some(holder.comm.clone()), holder.exe.clone(), holder.script.clone()],
-        Field::Unit => vec![holder.unit.clone(), names.pod.clone(), names.container_name.clone()],
-        Field::Container => vec![holder.container.clone(), names.container_name.clone(), names.pod.clone()],
+        Field::Program => vec![Some(holder.comm.clone()), holder.process.exe.clone(), holder.process.script.clone()],
+        Field::Unit => vec![holder.process.unit.clone(), names.pod.clone(), names.container_name.clone()],
+        Field::Container => vec![holder.process.container.clone(), names.container_name.clone(), names.pod.clone()],
         Field::Pid => vec![Some(holder.pid.to_string())],
         _ => Vec::new(),
     }

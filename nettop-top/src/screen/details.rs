@@ -180,7 +180,7 @@ fn of_socket(state: &State, line: &Line) -> Vec<String> {
     let Some(socket) = socket else { return Vec::new() };
     let mut texts = vec![format!("{} {} {} - {}", socket.protocol, socket.state, socket.local, socket.remote)];
     for holder in &socket.holders {
-        let exe = holder.exe.as_deref().unwrap_or("-");
+        let exe = holder.process.exe.as_deref().unwrap_or("-");
         texts.push(format!("held by {} {} as descriptor {}: {exe}", holder.comm, holder.pid, holder.fd));
     }
     if let Some(tcp) = &socket.tcp {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use nettop_model::{
-    ContainerNames, Snapshot,
+    ContainerNames, ProcessNames, Snapshot,
     drops::{Class, DropReport, TcpReport},
     snapshot::{
         Amount, BasisReport, Count, DeviceBalance, DeviceReport, DirectionBalance, DropAmount, Parent, RowReport,
@@ -29,10 +29,13 @@ fn row(number: u64, pid: u32, comm: &str, exe: &str, unit: &str, moved: [u64; 2]
         pid,
         start_time_ns: Some(u64::from(pid) * 1_000_000_000),
         comm: comm.into(),
-        exe: Some(exe.into()).filter(|exe: &String| !exe.is_empty()),
         uid: (pid != 0).then_some(0),
         user: (pid != 0).then(|| "root".into()),
-        unit: Some(unit.into()).filter(|unit: &String| !unit.is_empty()),
+        process: ProcessNames {
+            exe: Some(exe.into()).filter(|exe: &String| !exe.is_empty()),
+            unit: Some(unit.into()).filter(|unit: &String| !unit.is_empty()),
+            ..ProcessNames::default()
+        },
         netns: 4_026_531_833,
         netns_cookie: 1,
         device: Some("eth0".into()),
@@ -63,15 +66,15 @@ fn rows(number: u64) -> Vec<RowReport> {
         row(number, 940, "postgres", "/usr/lib/postgresql/16/bin/postgres", "", [2_060_000, 4_900_000]),
         row(number, 0, "[kernel]", "", "", [205_000, 110_000]),
     ];
-    rows[0].parents = [parent(800, "nginx"), parent(1, "systemd")].into();
+    rows[0].process.parents = [parent(800, "nginx"), parent(1, "systemd")].into();
     rows[0].drops = Count { interval: 10, total: 10 * number };
-    rows[1].parents = [parent(800, "nginx"), parent(1, "systemd")].into();
-    rows[2].parents = [parent(27_200, "backup.sh"), parent(1, "systemd")].into();
+    rows[1].process.parents = [parent(800, "nginx"), parent(1, "systemd")].into();
+    rows[2].process.parents = [parent(27_200, "backup.sh"), parent(1, "systemd")].into();
     rows[2].retransmits = Count { interval: 211, total: 211 * number };
-    rows[3].container = Some("4f1c0ffee".into());
+    rows[3].process.container = Some("4f1c0ffee".into());
     let names =
         ContainerNames { container_name: Some("db".into()), image: Some("postgres:16".into()), ..Default::default() };
-    rows[3].names = Arc::new(names);
+    rows[3].process.names = Arc::new(names);
     if number == 4 {
         let mut curl = row(number, 3000, "curl", "/usr/bin/curl", "cron.service", [12_000, 88_000]);
         curl.total = curl.interval;
@@ -168,15 +171,7 @@ pub fn sockets() -> Document {
         start_time_ns: u64::from(pid) * 1_000_000_000,
         fd: 5,
         comm: comm.into(),
-        exe: Some(exe.into()),
-        script: None,
-        cgroup: None,
-        unit: None,
-        container: None,
-        names: Arc::default(),
-        parents: Vec::new(),
-        login: Arc::default(),
-        arguments: None,
+        process: ProcessNames { exe: Some(exe.into()), ..ProcessNames::default() },
         warnings: Vec::new(),
     };
     let socket = |state: &'static str, local: &str, remote: &str, ports: [u16; 2], holders| SocketReport {

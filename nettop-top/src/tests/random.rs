@@ -82,8 +82,8 @@ fn named(number: u64, name: &str) -> Measured {
     name.clone_into(&mut snapshot.host);
     for row in &mut snapshot.rows {
         name.clone_into(&mut row.comm);
-        row.exe = Some(format!("/{name}/{name}"));
-        row.unit = Some(name.to_owned());
+        row.process.exe = Some(format!("/{name}/{name}"));
+        row.process.unit = Some(name.to_owned());
         row.user = Some(name.to_owned());
     }
     for device in &mut snapshot.devices {

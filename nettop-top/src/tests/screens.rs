@@ -78,7 +78,7 @@ fn a_plain_terminal_gets_ascii() {
     assert!(lines.iter().all(|line| line.is_ascii()), "{}", lines.join("\n"));
     hold("ascii-140x40", &(lines.join("\n") + "\n"));
     let mut named = example::measured(6);
-    named.snapshot.rows[0].exe = Some("/usr/bin/größe".into());
+    named.snapshot.rows[0].process.exe = Some("/usr/bin/größe".into());
     update(&mut state, Event::Measured(Box::new(named)));
     assert!(shown(&state).iter().all(|line| line.is_ascii()) && shown(&state).join("").contains("gr??e"));
 }

@@ -91,7 +91,7 @@ fn an_answer_is_what_the_command_would_have_said() {
         let sockets::Document { mut sockets, .. } = document(&output);
         // A daemon without capabilities cannot see other users' program paths.
         for holder in sockets.iter_mut().flat_map(|socket| &mut socket.holders) {
-            holder.exe = None;
+            holder.process.exe = None;
         }
         sockets
     });

@@ -328,8 +328,8 @@ fn the_end_of_a_connection_has_the_names_that_its_beginning_had() {
             assert!(result.runs_skipped > 0, "{event}: {result:#?}");
             continue;
         };
-        assert_eq!(found.exe.as_deref(), exe.to_str(), "{event}");
-        assert_eq!(found.container.as_deref(), Some(id.as_str()), "{event}");
-        assert_eq!(found.unit, Some(format!("docker-{id}.scope")), "{event}");
+        assert_eq!(found.process.exe.as_deref(), exe.to_str(), "{event}");
+        assert_eq!(found.process.container.as_deref(), Some(id.as_str()), "{event}");
+        assert_eq!(found.process.unit, Some(format!("docker-{id}.scope")), "{event}");
     }
 }

@@ -79,13 +79,13 @@ fn row(document: &Snapshot, pid: u32) -> &RowReport {
 /// container, `container_name`, image, runtime, pod, `pod_container`, workload.
 fn names(row: &RowReport) -> [Option<&str>; 7] {
     [
-        row.container.as_deref(),
-        row.names.container_name.as_deref(),
-        row.names.image.as_deref(),
-        row.names.runtime.as_deref(),
-        row.names.pod.as_deref(),
-        row.names.pod_container.as_deref(),
-        row.names.workload.as_deref(),
+        row.process.container.as_deref(),
+        row.process.names.container_name.as_deref(),
+        row.process.names.image.as_deref(),
+        row.process.names.runtime.as_deref(),
+        row.process.names.pod.as_deref(),
+        row.process.names.pod_container.as_deref(),
+        row.process.names.workload.as_deref(),
     ]
 }
 
@@ -167,11 +167,11 @@ fn containers_have_the_names_that_their_runtimes_leave_on_disk() {
         let rows = asked(&[&["--by", "pod"], select].concat());
         let of_pod = rows.iter().find(|row| row.name == name).unwrap();
         assert_eq!((of_pod.processes, of_pod.sum.tx.app_bytes), (Some(2), 2), "{of_pod:#?}");
-        assert_eq!(of_pod.names.workload.as_deref(), Some("cart"));
+        assert_eq!(of_pod.process.names.workload.as_deref(), Some("cart"));
         assert!(rows.len() == 1 || select.is_empty(), "{rows:#?}");
     }
     let rows = asked(&["--container", "etl"]);
-    assert_eq!((rows.len(), rows[0].names.image.as_deref()), (1, Some("localhost/etl:1")), "{rows:#?}");
+    assert_eq!((rows.len(), rows[0].process.names.image.as_deref()), (1, Some("localhost/etl:1")), "{rows:#?}");
 }
 
 /// Shows who opened and closed a file.

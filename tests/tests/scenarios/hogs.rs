@@ -198,7 +198,7 @@ fn cpu_time_is_what_processes_know_of_themselves_however_short_they_are() {
     let all_us: u64 = short.iter().map(|row| used(row).user_us + used(row).system_us).sum();
     assert_near("short ones", all_us, short_us, 2, 5000);
     for row in short {
-        assert_eq!(row.parents.first().map(|parent| parent.pid), Some(parent_pid), "{row:?}");
+        assert_eq!(row.process.parents.first().map(|parent| parent.pid), Some(parent_pid), "{row:?}");
     }
     // The order is by what was asked for.
     let order = |row: &Row| used(row).user_us + used(row).system_us;

@@ -121,12 +121,12 @@ fn programs_of_milliseconds_have_program_script_unit_and_parents() {
 fn assert_recorded(document: &Snapshot, programs: &Programs, unit: &str, group: &str, shell: u32, pids: &[u32]) {
     for (number, pid) in pids.iter().enumerate() {
         let row = row(document, *pid);
-        assert_eq!((row.exe.as_deref(), row.script.as_deref()), expected(programs, number), "{row:#?}");
-        assert_eq!(row.unit.as_deref(), Some(unit), "{row:#?}");
-        assert_eq!(row.cgroup.as_deref(), Some(group), "{row:#?}");
-        let parents: Vec<u32> = row.parents.iter().map(|parent| parent.pid).collect();
+        assert_eq!((row.process.exe.as_deref(), row.process.script.as_deref()), expected(programs, number), "{row:#?}");
+        assert_eq!(row.process.unit.as_deref(), Some(unit), "{row:#?}");
+        assert_eq!(row.process.cgroup.as_deref(), Some(group), "{row:#?}");
+        let parents: Vec<u32> = row.process.parents.iter().map(|parent| parent.pid).collect();
         assert_eq!(parents[..2], [shell, std::process::id()], "{row:#?}");
-        assert_eq!(row.parents[0].comm, "bash", "{row:#?}");
+        assert_eq!(row.process.parents[0].comm, "bash", "{row:#?}");
     }
 }
 
@@ -141,9 +141,13 @@ fn connections_of_such_programs_have_the_same_names() {
     assert_eq!(stream.events.len(), pids.len());
     for (number, (event, pid)) in stream.events.iter().zip(pids).enumerate() {
         assert_eq!(event.pid, Some(pid), "{event:#?}");
-        assert_eq!((event.exe.as_deref(), event.script.as_deref()), expected(&programs, number), "{event:#?}");
-        assert_eq!(event.unit.as_deref(), group.path().file_name().unwrap().to_str(), "{event:#?}");
-        assert_eq!(event.parents[0].pid, shell, "{event:#?}");
+        assert_eq!(
+            (event.process.exe.as_deref(), event.process.script.as_deref()),
+            expected(&programs, number),
+            "{event:#?}"
+        );
+        assert_eq!(event.process.unit.as_deref(), group.path().file_name().unwrap().to_str(), "{event:#?}");
+        assert_eq!(event.process.parents[0].pid, shell, "{event:#?}");
     }
 }
 
@@ -190,7 +194,7 @@ fn paths_are_those_of_proc_and_escaped() {
     assert!(elsewhere.wait().unwrap().success());
 
     let document = nettopd.settled();
-    let exe = |pid: u32| row(&document, pid).exe.as_deref();
+    let exe = |pid: u32| row(&document, pid).process.exe.as_deref();
     let folder = folder.path().display();
     assert_eq!(exe(hostile), Some(format!("{folder}/a\\x1b[31m\\xff\\xe2\\x80\\xae b").as_str()));
     assert_eq!(exe(deleted), Some(format!("{folder}/deleted (deleted)").as_str()));
@@ -213,7 +217,8 @@ fn who_executes_another_program_is_both_in_the_history() {
     let mut shell = Command::new(&before);
     shell.args(["-c", &format!("{SEND}; read; exec {after} -c '{SEND}'")]).stdin(Stdio::piped());
     let mut shell = alone.inside(shell).spawn().unwrap();
-    let is_seen = || rows_of(&nettopd.settled(), shell.id()).iter().any(|row| row.exe.as_ref() == Some(&before));
+    let is_seen =
+        || rows_of(&nettopd.settled(), shell.id()).iter().any(|row| row.process.exe.as_ref() == Some(&before));
     wait_until("it has sent", is_seen);
     shell.stdin.take().unwrap().write_all(b"\n").unwrap();
     assert!(shell.wait().unwrap().success());
@@ -243,12 +248,12 @@ fn a_process_that_is_moved_has_its_new_unit() {
     });
     process.wait_until_ready();
     let pid = process.pid();
-    assert_eq!(row(&nettopd.settled(), pid).unit.as_ref(), Some(&first));
+    assert_eq!(row(&nettopd.settled(), pid).process.unit.as_ref(), Some(&first));
     fs::write(groups[1].path().join("cgroup.procs"), pid.to_string()).unwrap();
     drop(process);
     let document = nettopd.settled();
-    assert_eq!(row(&document, pid).unit.as_ref(), Some(&second));
-    assert_eq!(row(&document, pid).cgroup, Some(groups[1].name()));
+    assert_eq!(row(&document, pid).process.unit.as_ref(), Some(&second));
+    assert_eq!(row(&document, pid).process.cgroup, Some(groups[1].name()));
 }
 
 #[test]
@@ -278,7 +283,7 @@ fn more_processes_than_the_ring_holds_lose_names_and_no_bytes() {
     let rows: Vec<&RowReport> =
         document.rows.iter().filter(|row| row.netns == alone.inode() && row.total.tx.app_bytes > 0).collect();
     assert_eq!(rows.iter().map(|row| row.total.tx.app_bytes).sum::<u64>(), moved.sent);
-    let unnamed = rows.iter().filter(|row| row.exe.is_none()).count() as u64;
+    let unnamed = rows.iter().filter(|row| row.process.exe.is_none()).count() as u64;
     let lost = document.loss.processes_unrecorded;
     assert!(0 < unnamed && unnamed <= lost && lost <= PROCESSES - 1000, "{unnamed} unnamed, {lost} lost");
 }
@@ -325,8 +330,12 @@ fn who_is_older_than_nettopd_and_who_inherits_a_socket_have_script_and_parents()
     for (pid, parent) in [(older, std::process::id()), (worker, older)] {
         let row = row(&document, pid);
         let unit = group.path().file_name().unwrap().to_str();
-        assert_eq!((row.exe.as_deref(), row.script.as_deref()), (Some(BASH), Some(path.as_str())), "{row:#?}");
-        assert_eq!((row.unit.as_deref(), row.parents[0].pid), (unit, parent), "{row:#?}");
+        assert_eq!(
+            (row.process.exe.as_deref(), row.process.script.as_deref()),
+            (Some(BASH), Some(path.as_str())),
+            "{row:#?}"
+        );
+        assert_eq!((row.process.unit.as_deref(), row.process.parents[0].pid), (unit, parent), "{row:#?}");
     }
     assert_eq!(document.loss.processes_unrecorded, 0);
     drop(shell.stdin.take());

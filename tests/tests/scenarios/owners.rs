@@ -186,7 +186,7 @@ fn an_exec_renames_the_rows_of_its_process() {
     let document = nettopd.settled();
     let row = owner_row(&document, process.pid());
     assert_eq!(row.comm, "sleep");
-    let exe = row.exe.as_ref().unwrap();
+    let exe = row.process.exe.as_ref().unwrap();
     assert!(exe.ends_with("sleep") || exe.contains("coreutils"));
     assert_app_bytes(&document, app(&document, process.pid()).sent, 5);
 }

@@ -94,7 +94,7 @@ fn a_time_namespace_shifts_nothing() {
     let document: Document = serde_json::from_slice(&output.stdout).unwrap();
     let mut holders = document.sockets.iter().flat_map(|socket| &socket.holders);
     let holder = holders.find(|holder| holder.pid == pid).expect("it is not listed");
-    assert!(holder.exe.is_some(), "{holder:#?}");
+    assert!(holder.process.exe.is_some(), "{holder:#?}");
     // Since boot, as everywhere: this process began a moment ago.
     let uptime_s: f64 = fs::read_to_string("/proc/uptime").unwrap().split(' ').next().unwrap().parse().unwrap();
     let age_s = uptime_s - holder.start_time_ns as f64 / 1e9;
@@ -108,7 +108,7 @@ fn a_time_namespace_shifts_nothing() {
     let mut bytes = 0;
     for report in &reports {
         let row = report.rows.iter().find(|row| row.pid == pid).expect("it has no row");
-        assert!(!row.exited && row.exe.is_some(), "{row:#?}");
+        assert!(!row.exited && row.process.exe.is_some(), "{row:#?}");
         let begun: Timestamp = row.start_time.as_ref().unwrap().parse().unwrap();
         assert!((begun.as_second() - before.as_second()).abs() < 60, "{row:#?}");
         assert!(row.total.tx.bytes > bytes, "{row:#?}");

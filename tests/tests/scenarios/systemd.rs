@@ -65,7 +65,7 @@ fn of_container<'a>(machine: &Machine, id: &str, document: &'a mut Option<Snapsh
     machine.run("systemd-run", &["--scope", "--quiet", &format!("--unit={unit}"), "perl", "-e", send]);
     let report = machine.run("nettopd", &["--once", "--format", "json"]);
     *document = Some(serde_json::from_str(&report).unwrap());
-    document.as_ref()?.rows.iter().find(|row| row.container.as_deref() == Some(id))
+    document.as_ref()?.rows.iter().find(|row| row.process.container.as_deref() == Some(id))
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn names_of_containers_are_closed_to_it_until_a_drop_in_opens_them() {
     );
     machine.run("sh", &["-c", &line]);
     let mut document = None;
-    let mut name = || Some(of_container(&machine, ID, &mut document)?.names.container_name.clone());
+    let mut name = || Some(of_container(&machine, ID, &mut document)?.process.names.container_name.clone());
     assert!(eventually(Duration::from_secs(60), || name() == Some(None)), "the container is not seen");
     let is_closed =
         || machine.run("nettopd", &["status"]).contains("names    of containers in /var/lib/docker may not");

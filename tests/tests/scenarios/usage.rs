@@ -178,7 +178,7 @@ fn names_beside_the_pid_come_from_proc() {
     let document: Snapshot = serde_json::from_slice(&output.stdout).unwrap();
     let row = owner_row(&document, talker.pid());
     let exe = std::env::current_exe().unwrap();
-    assert_eq!(row.exe.as_deref(), exe.to_str());
+    assert_eq!(row.process.exe.as_deref(), exe.to_str());
     assert_eq!(row.owner, "user");
     assert_eq!(row.netns, alone.inode());
     assert_eq!(row.device.as_deref(), Some("lo"));
@@ -207,7 +207,7 @@ fn a_process_whose_main_thread_has_ended_keeps_its_path() {
     let output = run_nettopd(&["--once", "0.3"]);
     let document: Snapshot = serde_json::from_slice(&output.stdout).unwrap();
     let exe = std::env::current_exe().unwrap();
-    assert_eq!(owner_row(&document, headless.pid()).exe.as_deref(), exe.to_str());
+    assert_eq!(owner_row(&document, headless.pid()).process.exe.as_deref(), exe.to_str());
 }
 
 #[test]

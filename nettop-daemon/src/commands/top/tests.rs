@@ -2,7 +2,7 @@
 
 use nettop_history::{Keep, Limits, Origin, Reader, SLOT_S, Slot, Store, Tick};
 use nettop_model::{
-    Snapshot,
+    ProcessNames, Snapshot,
     drops::{Class, DropReport},
     snapshot::{Amount, Count, DeviceBalance, DeviceReport, DirectionBalance, DropAmount, Loss, RowReport, Traffic},
 };
@@ -31,10 +31,13 @@ fn snapshot(number: i64) -> Snapshot {
         pid,
         start_time_ns: (pid != 0).then_some(u64::from(pid) * 1000),
         comm: comm.into(),
-        exe: (pid != 0).then(|| format!("/usr/bin/{comm}")),
         uid: (pid != 0).then_some(0),
         user: (pid != 0).then(|| "root".into()),
-        unit: (pid != 0).then(|| format!("{comm}.service")),
+        process: ProcessNames {
+            exe: (pid != 0).then(|| format!("/usr/bin/{comm}")),
+            unit: (pid != 0).then(|| format!("{comm}.service")),
+            ..ProcessNames::default()
+        },
         netns: 1,
         netns_cookie: 2,
         device: Some("eth0".into()),

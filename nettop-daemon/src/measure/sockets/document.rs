@@ -128,15 +128,7 @@ fn holder_report(holder: &Holder, namer: &mut Namer<'_>) -> HolderReport {
         start_time_ns: holder.start_time_ns,
         fd: holder.fd,
         comm: escape_c(&holder.comm),
-        login: details.login,
-        arguments: details.arguments,
-        exe: details.exe,
-        script: details.script,
-        cgroup: details.cgroup,
-        unit: details.unit,
-        container: details.container,
-        names: details.names,
-        parents: details.parents.to_vec(),
+        process: details.into_names(true),
         warnings,
     }
 }

@@ -6,10 +6,11 @@ use serde::Serialize;
 
 use super::{Names, errno, name, outcome};
 use crate::{
-    identity::address::Address,
+    identity::{address::Address, details::Details},
     render::{
-        csv::{self, Arguments, Parents, Text, session},
+        csv::{self, Text},
         head::{push_head, push_json},
+        process_columns::ProcessColumns,
     },
     sys::{clock::Clock, escape::escape_c},
 };
@@ -17,7 +18,7 @@ use crate::{
 fn record(event: &ConnectionEvent, packets: [u64; 2], clock: &Clock, names: &mut Names) -> Record {
     let is_known = event.owner.tgid != 0;
     let details =
-        if is_known { names.processes.details_for_event(&event.owner, event.comm) } else { Default::default() };
+        if is_known { names.processes.details_for_event(&event.owner, event.comm) } else { Details::default() };
     let device = names.device(event);
     let is_closed = event.kind == kind::CLOSED;
     let is_tcp = u16::from(event.protocol) == IPPROTO_TCP;
@@ -29,15 +30,7 @@ fn record(event: &ConnectionEvent, packets: [u64; 2], clock: &Clock, names: &mut
         pid: is_known.then_some(event.owner.tgid),
         start_time_ns: is_known.then_some(event.owner.start_time_ns),
         comm: is_known.then(|| escape_c(&event.comm)),
-        exe: details.exe,
-        script: details.script,
-        cgroup: details.cgroup,
-        unit: details.unit,
-        container: details.container,
-        names: details.names,
-        parents: details.parents.to_vec(),
-        login: details.login,
-        arguments: details.arguments.filter(|_| names.ancestry),
+        process: details.into_names(names.ancestry),
         uid: is_known.then_some(event.owner.uid),
         user,
         protocol: if is_tcp { "tcp" } else { "udp" }.into(),
@@ -68,28 +61,18 @@ pub fn line(text: &mut String, event: &ConnectionEvent, packets: [u64; 2], clock
     push_json(text, &record(event, packets, clock, names));
 }
 
-/// Columns of an event's own.
+/// Columns of an event's own, around those of its process.
+pub type Columns<'a> = (OwnerColumns<'a>, ProcessColumns<'a>, ConnectionColumns<'a>);
+
 #[derive(Serialize, Default)]
-pub struct Columns<'a> {
+pub struct OwnerColumns<'a> {
     pid: Option<u32>,
     start_time_ns: Option<u64>,
     comm: Text<'a>,
-    exe: Text<'a>,
-    script: Text<'a>,
-    parents: Parents<'a>,
-    cgroup: Text<'a>,
-    unit: Text<'a>,
-    container: Text<'a>,
-    container_name: Text<'a>,
-    image: Text<'a>,
-    runtime: Text<'a>,
-    pod: Text<'a>,
-    pod_container: Text<'a>,
-    workload: Text<'a>,
-    login_uid: Option<u32>,
-    session: Option<u32>,
-    session_comm: Text<'a>,
-    argv: Arguments<'a>,
+}
+
+#[derive(Serialize, Default)]
+pub struct ConnectionColumns<'a> {
     uid: Option<u32>,
     user: Text<'a>,
     protocol: &'a str,
@@ -113,48 +96,32 @@ pub struct Columns<'a> {
 /// Appends one event.
 pub fn csv_line(text: &mut String, event: &ConnectionEvent, packets: [u64; 2], clock: &Clock, names: &mut Names) {
     let record = record(event, packets, clock, names);
-    let (session, session_comm) = session(&record.login);
     csv::push_event(
         text,
         [&record.time, &record.event],
-        Columns {
-            pid: record.pid,
-            start_time_ns: record.start_time_ns,
-            comm: Text(record.comm.as_deref()),
-            exe: Text(record.exe.as_deref()),
-            script: Text(record.script.as_deref()),
-            parents: Parents(&record.parents),
-            cgroup: Text(record.cgroup.as_deref()),
-            unit: Text(record.unit.as_deref()),
-            container: Text(record.container.as_deref()),
-            container_name: Text(record.names.container_name.as_deref()),
-            image: Text(record.names.image.as_deref()),
-            runtime: Text(record.names.runtime.as_deref()),
-            pod: Text(record.names.pod.as_deref()),
-            pod_container: Text(record.names.pod_container.as_deref()),
-            workload: Text(record.names.workload.as_deref()),
-            login_uid: record.login.login_uid,
-            session,
-            session_comm,
-            argv: Arguments(record.arguments.as_deref()),
-            uid: record.uid,
-            user: Text(record.user.as_deref()),
-            protocol: &record.protocol,
-            ip_version: Some(record.ip_version),
-            local: &record.local,
-            local_port: Some(record.local_port),
-            remote: &record.remote,
-            remote_port: Some(record.remote_port),
-            netns: Some(record.netns),
-            netns_cookie: Some(record.netns_cookie),
-            duration_us: record.duration_us,
-            sent_bytes: record.sent_bytes,
-            received_bytes: record.received_bytes,
-            sent_packets: record.sent_packets,
-            received_packets: record.received_packets,
-            retransmits: record.retransmits,
-            outcome: record.outcome.as_deref(),
-            error: record.error.as_deref(),
-        },
+        (
+            OwnerColumns { pid: record.pid, start_time_ns: record.start_time_ns, comm: Text(record.comm.as_deref()) },
+            ProcessColumns::from(&record.process),
+            ConnectionColumns {
+                uid: record.uid,
+                user: Text(record.user.as_deref()),
+                protocol: &record.protocol,
+                ip_version: Some(record.ip_version),
+                local: &record.local,
+                local_port: Some(record.local_port),
+                remote: &record.remote,
+                remote_port: Some(record.remote_port),
+                netns: Some(record.netns),
+                netns_cookie: Some(record.netns_cookie),
+                duration_us: record.duration_us,
+                sent_bytes: record.sent_bytes,
+                received_bytes: record.received_bytes,
+                sent_packets: record.sent_packets,
+                received_packets: record.received_packets,
+                retransmits: record.retransmits,
+                outcome: record.outcome.as_deref(),
+                error: record.error.as_deref(),
+            },
+        ),
     );
 }

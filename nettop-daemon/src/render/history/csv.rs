@@ -6,10 +6,16 @@ use nettop_model::{
 };
 use serde::Serialize;
 
-use crate::render::csv::{Arguments, Parents, Text, records, session};
+use crate::render::{
+    csv::{Text, records},
+    process_columns::ProcessColumns,
+};
+
+/// Columns of who it was, of its process, and of what it moved and used.
+type Line<'a> = (Who<'a>, ProcessColumns<'a>, Used<'a>);
 
 #[derive(Serialize, Default)]
-struct Line<'a> {
+struct Who<'a> {
     from: &'a str,
     to: &'a str,
     name: Text<'a>,
@@ -17,22 +23,10 @@ struct Line<'a> {
     start_time_ns: Option<u64>,
     uid: Option<u32>,
     user: Text<'a>,
-    exe: Text<'a>,
-    script: Text<'a>,
-    parents: Parents<'a>,
-    cgroup: Text<'a>,
-    unit: Text<'a>,
-    container: Text<'a>,
-    container_name: Text<'a>,
-    image: Text<'a>,
-    runtime: Text<'a>,
-    pod: Text<'a>,
-    pod_container: Text<'a>,
-    workload: Text<'a>,
-    login_uid: Option<u32>,
-    session: Option<u32>,
-    session_comm: Text<'a>,
-    argv: Arguments<'a>,
+}
+
+#[derive(Serialize, Default)]
+struct Used<'a> {
     device: Text<'a>,
     tx_bytes: u64,
     rx_bytes: u64,
@@ -74,35 +68,27 @@ struct Line<'a> {
 /// If it cannot be encoded.
 pub fn csv(document: &Document) -> anyhow::Result<Vec<u8>> {
     let rows = document.rows.iter().map(|row| of_row(document, row));
-    let others = (document.others.number > 0)
-        .then(|| of_sum(document, &document.others.sum, document.others.resources.as_ref()));
+    let others = (document.others.number > 0).then(|| {
+        let used = of_sum(&document.others.sum, document.others.resources.as_ref());
+        (of_period(document), ProcessColumns::default(), used)
+    });
     records(rows.chain(others), true)
 }
 
+fn of_period(document: &Document) -> Who<'_> {
+    Who { from: &document.from, to: &document.to, ..Who::default() }
+}
+
 fn of_row<'a>(document: &'a Document, row: &'a Row) -> Line<'a> {
-    let (session, session_comm) = session(&row.login);
-    Line {
+    let who = Who {
         name: Text(Some(&row.name)),
         pid: row.pid,
         start_time_ns: row.start_time_ns,
         uid: row.uid,
         user: Text(row.user.as_deref()),
-        exe: Text(row.exe.as_deref()),
-        script: Text(row.script.as_deref()),
-        parents: Parents(&row.parents),
-        cgroup: Text(row.cgroup.as_deref()),
-        unit: Text(row.unit.as_deref()),
-        container: Text(row.container.as_deref()),
-        container_name: Text(row.names.container_name.as_deref()),
-        image: Text(row.names.image.as_deref()),
-        runtime: Text(row.names.runtime.as_deref()),
-        pod: Text(row.names.pod.as_deref()),
-        pod_container: Text(row.names.pod_container.as_deref()),
-        workload: Text(row.names.workload.as_deref()),
-        login_uid: row.login.login_uid,
-        session,
-        session_comm,
-        argv: Arguments(row.arguments.as_deref()),
+        ..of_period(document)
+    };
+    let used = Used {
         device: Text(row.device.as_deref()),
         tx_peak_bytes: Some(row.tx_peak_bytes),
         rx_peak_bytes: Some(row.rx_peak_bytes),
@@ -111,16 +97,15 @@ fn of_row<'a>(document: &'a Document, row: &'a Row) -> Line<'a> {
         unattributed_bytes: row.unattributed_bytes,
         pending_bytes: row.pending_bytes,
         undecided_bytes: row.undecided_bytes,
-        ..of_sum(document, &row.sum, row.resources.as_ref())
-    }
+        ..of_sum(&row.sum, row.resources.as_ref())
+    };
+    (who, ProcessColumns::from(&row.process), used)
 }
 
-fn of_sum<'a>(document: &'a Document, sum: &Traffic, resources: Option<&Resources>) -> Line<'a> {
+fn of_sum<'a>(sum: &Traffic, resources: Option<&Resources>) -> Used<'a> {
     let Traffic { tx, rx } = sum;
     let used = |count: fn(&Resources) -> u64| resources.map(count);
-    Line {
-        from: &document.from,
-        to: &document.to,
+    Used {
         tx_bytes: tx.bytes,
         rx_bytes: rx.bytes,
         tx_packets: tx.packets,
@@ -145,6 +130,6 @@ fn of_sum<'a>(document: &'a Document, sum: &Traffic, resources: Option<&Resource
         involuntary_switches: used(|used| used.involuntary_switches),
         threads: used(|used| used.threads),
         oom_kills: resources.and_then(|used| used.oom_kills),
-        ..Line::default()
+        ..Used::default()
     }
 }

@@ -1,11 +1,11 @@
 //! The table for people.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use nettop_history::local_time;
 use nettop_model::{
-    By, ProcessNames,
+    By,
     history::{Document, Hog, Host, Others, Quality, Resources, Row},
     snapshot::Traffic,
 };
@@ -91,11 +91,11 @@ fn write(text: &mut String, args: &HistoryArgs, document: &Document) -> std::fmt
         }
         write!(text, "{} ", sparkline(&row.sparkline))?;
         if is_process && args.ancestry {
-            writeln!(text, "{}", ancestry(&row.name, &names(row)))?;
+            writeln!(text, "{}", ancestry(&row.name, &row.process))?;
             continue;
         }
         write!(text, "{}", row.name)?;
-        match (&row.unit, row.undecided_bytes) {
+        match (&row.process.unit, row.undecided_bytes) {
             (Some(unit), _) if is_process => writeln!(text, " ({unit})")?,
             (_, Some(bytes)) if bytes > 0 => writeln!(text, " ({} KB undecided)", bytes / KIB)?,
             _ => writeln!(text)?,
@@ -108,20 +108,6 @@ fn write(text: &mut String, args: &HistoryArgs, document: &Document) -> std::fmt
     }
     writeln!(text)?;
     write_quality(text, args, &document.quality)
-}
-
-fn names(row: &Row) -> ProcessNames {
-    ProcessNames {
-        exe: row.exe.clone(),
-        script: row.script.clone(),
-        cgroup: row.cgroup.clone(),
-        unit: row.unit.clone(),
-        container: row.container.clone(),
-        names: Arc::new(row.names.clone()),
-        parents: row.parents.clone().into(),
-        login: Arc::new(row.login.clone()),
-        arguments: row.arguments.clone().map(Into::into),
-    }
 }
 
 /// A trend in the table of resources is not wider, so that a line has 100 columns.
@@ -163,11 +149,11 @@ fn write_used(text: &mut String, args: &HistoryArgs, document: &Document, users:
         let trend = sparkline(&narrowed(&row.sparkline));
         let before = format!("{} {trend} ", amounts(row.resources.as_ref(), &row.sum));
         if is_process && args.ancestry {
-            writeln!(text, "{before}{}", ancestry(&row.name, &names(row)))?;
+            writeln!(text, "{before}{}", ancestry(&row.name, &row.process))?;
             continue;
         }
         let used = before.width() + row.name.width() + if is_process { 7 + 1 + users + 1 } else { 0 };
-        let unit = row.unit.as_deref().filter(|_| is_process);
+        let unit = row.process.unit.as_deref().filter(|_| is_process);
         let unit = unit.and_then(|unit| cut(unit, MAX_WIDTH.saturating_sub(used + " ()".len())));
         writeln!(text, "{before}{}{}", row.name, unit.map_or_else(String::new, |unit| format!(" ({unit})")))?;
     }

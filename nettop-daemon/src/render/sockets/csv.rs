@@ -3,7 +3,10 @@
 use nettop_model::sockets::{Document, HolderReport, SocketReport};
 use serde::Serialize;
 
-use crate::render::csv::{Arguments, Parents, Text, records, session};
+use crate::render::{
+    csv::{Text, records},
+    process_columns::ProcessColumns,
+};
 
 #[derive(Serialize, Default)]
 struct Line<'a> {
@@ -40,23 +43,10 @@ struct Line<'a> {
     rx_bytes: Option<u64>,
     pid: Option<u32>,
     comm: Text<'a>,
-    exe: Text<'a>,
-    script: Text<'a>,
-    parents: Parents<'a>,
-    cgroup: Text<'a>,
-    unit: Text<'a>,
-    container: Text<'a>,
-    container_name: Text<'a>,
-    image: Text<'a>,
-    runtime: Text<'a>,
-    pod: Text<'a>,
-    pod_container: Text<'a>,
-    workload: Text<'a>,
-    login_uid: Option<u32>,
-    session: Option<u32>,
-    session_comm: Text<'a>,
-    argv: Arguments<'a>,
 }
+
+/// Columns of a socket, and those of a process that holds it.
+type Columns<'a> = (Line<'a>, ProcessColumns<'a>);
 
 /// Every socket, once for each holder.
 ///
@@ -71,10 +61,9 @@ pub fn csv(document: &Document) -> anyhow::Result<Vec<u8>> {
     records(lines, true)
 }
 
-fn line<'a>(document: &'a Document, socket: &'a SocketReport, holder: Option<&'a HolderReport>) -> Line<'a> {
+fn line<'a>(document: &'a Document, socket: &'a SocketReport, holder: Option<&'a HolderReport>) -> Columns<'a> {
     let (tcp, moved) = (socket.tcp.as_ref(), socket.interval.as_ref());
-    let (session, session_comm) = holder.map(|holder| session(&holder.login)).unwrap_or_default();
-    Line {
+    let line = Line {
         time: &document.time,
         protocol: &socket.protocol,
         ip_version: socket.ip_version,
@@ -108,21 +97,6 @@ fn line<'a>(document: &'a Document, socket: &'a SocketReport, holder: Option<&'a
         rx_bytes: moved.map(|moved| moved.rx.bytes),
         pid: holder.map(|holder| holder.pid),
         comm: Text(holder.map(|holder| holder.comm.as_str())),
-        exe: Text(holder.and_then(|holder| holder.exe.as_deref())),
-        script: Text(holder.and_then(|holder| holder.script.as_deref())),
-        parents: Parents(holder.map_or(&[], |holder| &holder.parents)),
-        cgroup: Text(holder.and_then(|holder| holder.cgroup.as_deref())),
-        unit: Text(holder.and_then(|holder| holder.unit.as_deref())),
-        container: Text(holder.and_then(|holder| holder.container.as_deref())),
-        container_name: Text(holder.and_then(|holder| holder.names.container_name.as_deref())),
-        image: Text(holder.and_then(|holder| holder.names.image.as_deref())),
-        runtime: Text(holder.and_then(|holder| holder.names.runtime.as_deref())),
-        pod: Text(holder.and_then(|holder| holder.names.pod.as_deref())),
-        pod_container: Text(holder.and_then(|holder| holder.names.pod_container.as_deref())),
-        workload: Text(holder.and_then(|holder| holder.names.workload.as_deref())),
-        login_uid: holder.and_then(|holder| holder.login.login_uid),
-        session,
-        session_comm,
-        argv: Arguments(holder.and_then(|holder| holder.arguments.as_deref())),
-    }
+    };
+    (line, holder.map_or_else(ProcessColumns::default, |holder| ProcessColumns::from(&holder.process)))
 }

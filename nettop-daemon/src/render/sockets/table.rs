@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
-use nettop_model::sockets::{Document, HolderReport, SocketReport};
+use nettop_model::{
+    ProcessNames,
+    sockets::{Document, HolderReport, SocketReport},
+};
 use unicode_width::UnicodeWidthStr as _;
 
 use crate::render::ancestry::link;
@@ -180,7 +183,8 @@ fn write_details(text: &mut String, socket: &SocketReport) {
         );
     }
     for holder in &socket.holders {
-        let HolderReport { pid, fd, comm, exe, script, unit, container, names, parents, login, arguments, .. } = holder;
+        let HolderReport { pid, fd, comm, process, .. } = holder;
+        let ProcessNames { exe, script, unit, container, names, parents, login, arguments, .. } = process;
         let exe = exe.as_deref().unwrap_or("?");
         let _ = write!(text, "{:INDENT_COLUMNS$}{comm}({pid}) fd {fd}: {}", "", listed(exe));
         for (what, name) in [
@@ -217,7 +221,7 @@ fn write_notes(text: &mut String, document: &Document) {
     for holder in document.sockets.iter().flat_map(|socket| &socket.holders) {
         for warning in &holder.warnings {
             if warned.insert((holder.pid, warning.text())) {
-                let exe = holder.exe.as_deref().unwrap_or("?");
+                let exe = holder.process.exe.as_deref().unwrap_or("?");
                 let _ = writeln!(text, "warning: {}({}): {}: {exe}", holder.comm, holder.pid, warning.text());
             }
         }

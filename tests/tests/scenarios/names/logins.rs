@@ -65,16 +65,14 @@ fn a_process_of_milliseconds_has_login_and_session_and_on_request_its_arguments(
     let (leader, shell) = session(&alone, &command);
     for (document, command) in [(plain.settled(), None), (asked.settled(), Some(command.as_str()))] {
         let rows: Vec<&RowReport> = document.rows.iter().filter(|row| row.pid == shell).collect();
-        let process = ProcessNames::from(rows[0]);
-        assert_session(&process, leader);
-        assert_arguments(&process, command);
+        assert_session(&rows[0].process, leader);
+        assert_arguments(&rows[0].process, command);
     }
     let [asked, plain] = connections.map(Stream::stop);
     for (result, command) in [(plain, None), (asked, Some(command.as_str()))] {
-        let event = result.of("failed", shell).next().unwrap().clone();
-        let process = ProcessNames { login: event.login, arguments: event.arguments, ..ProcessNames::default() };
-        assert_session(&process, leader);
-        assert_arguments(&process, command);
+        let event = result.of("failed", shell).next().unwrap();
+        assert_session(&event.process, leader);
+        assert_arguments(&event.process, command);
     }
 }
 
@@ -88,14 +86,14 @@ fn of_many_arguments_the_first_are_known() {
     let mut shell = alone.inside(shell).spawn().unwrap();
     assert!(shell.wait().unwrap().success());
     let document = nettopd.settled();
-    let arguments = row(&document, shell.id()).arguments.clone().unwrap();
+    let arguments = row(&document, shell.id()).process.arguments.clone().unwrap();
     assert_eq!(arguments.to_vec(), [BASH, "-c", SEND, "first", "..."]);
     let mut shell = Command::new(BASH);
     shell.args(["-c", SEND]).args(["x"; 100]);
     let mut shell = alone.inside(shell).spawn().unwrap();
     assert!(shell.wait().unwrap().success());
     let document = nettopd.settled();
-    let arguments = row(&document, shell.id()).arguments.clone().unwrap();
+    let arguments = row(&document, shell.id()).process.arguments.clone().unwrap();
     assert_eq!((arguments.len(), arguments[15].as_str(), arguments[16].as_str()), (17, "x", "..."));
 }
 
@@ -115,7 +113,7 @@ fn a_session_whose_leader_has_ended_is_a_number() {
     let shell = String::from_utf8(leader.wait_with_output().unwrap().stdout).unwrap();
     let shell: u32 = shell.trim().parse().unwrap();
     fs::File::from(output).write_all(b"\n").unwrap();
-    let login = || nettopd.settled().rows.iter().find(|row| row.pid == shell).map(|row| row.login.clone());
+    let login = || nettopd.settled().rows.iter().find(|row| row.pid == shell).map(|row| row.process.login.clone());
     wait_until("it has sent", || login().is_some());
     let found = login().unwrap().session.clone().unwrap();
     assert_eq!((found.pid, found.start_time_ns, found.comm), (session, None, None));
@@ -135,10 +133,8 @@ fn the_history_has_them_and_arguments_only_if_it_is_told_to() {
         let asked = ["history", "--history", &file, "--from", "-1h", "--top", "1000", "--format", "json"];
         let answer: history::Document = serde_json::from_slice(&run_nettopd(&asked).stdout).unwrap();
         let row = answer.rows.iter().find(|row| row.pid == Some(shell)).unwrap();
-        let arguments = row.arguments.clone().map(Into::into);
-        let process = ProcessNames { login: row.login.clone().into(), arguments, ..ProcessNames::default() };
-        assert_session(&process, leader);
-        assert_arguments(&process, flag.map(|_| SEND));
+        assert_session(&row.process, leader);
+        assert_arguments(&row.process, flag.map(|_| SEND));
         let stored = fs::read(&file).unwrap().windows(7).any(|bytes| bytes == b"one two");
         assert_eq!(stored, flag.is_some());
         let table = run_nettopd(&["history", "--history", &file, "--from", "-1h", "-e"]).stdout;
@@ -168,7 +164,7 @@ fn a_relative_script_has_the_directory_in_which_it_was_started() {
     let pids = String::from_utf8(output.stdout).unwrap();
     let pids: Vec<u32> = pids.lines().map(|pid| pid.parse().unwrap()).collect();
     let document = nettopd.settled();
-    let scripts: Vec<_> = pids.iter().map(|pid| row(&document, *pid).script.as_deref()).collect();
+    let scripts: Vec<_> = pids.iter().map(|pid| row(&document, *pid).process.script.as_deref()).collect();
     let whole = script.to_str();
     // What was entered since says nothing about where it began.
     assert_eq!(scripts, [whole, whole, Some("./../moves"), whole]);

@@ -51,6 +51,6 @@ fn a_process_of_milliseconds_has_its_unit_of_cgroup_v1() {
     fs::remove_dir(group.parent().unwrap()).unwrap();
     let document = nettopd.settled();
     let row = row(&document, shell.id());
-    assert_eq!(row.unit.as_deref(), Some("old.service"), "{row:#?}");
-    assert_eq!(row.cgroup, Some(format!("/{slice}/old.service")), "{row:#?}");
+    assert_eq!(row.process.unit.as_deref(), Some("old.service"), "{row:#?}");
+    assert_eq!(row.process.cgroup, Some(format!("/{slice}/old.service")), "{row:#?}");
 }

@@ -84,7 +84,7 @@ fn programs_without_a_place_have_the_name_that_proc_gives_them() {
     }
     let document = nettopd.settled();
     for (path, pid) in all {
-        assert_eq!(row(&document, pid).exe.as_deref(), path.to_str(), "{path:?}");
+        assert_eq!(row(&document, pid).process.exe.as_deref(), path.to_str(), "{path:?}");
     }
 }
 
@@ -105,7 +105,7 @@ fn a_program_in_an_overlay_has_its_path_there() {
     };
     let document = nettopd.settled();
     assert_eq!(path.to_str(), Some(program.as_str()));
-    assert_eq!(row(&document, pid).exe.as_deref(), path.to_str());
+    assert_eq!(row(&document, pid).process.exe.as_deref(), path.to_str());
 }
 
 #[test]
@@ -147,15 +147,15 @@ fn a_long_path_is_whole_and_of_a_longer_one_the_end_and_the_rest_of_the_record_i
     let path = path.to_str().unwrap();
     assert!(path.len() > 850, "{}", path.len());
     let document = nettopd.settled();
-    assert_eq!(row(&document, whole.0).exe.as_deref(), Some(path));
-    let end = row(&document, cut.0).exe.as_deref().unwrap().strip_prefix("...").unwrap();
+    assert_eq!(row(&document, whole.0).process.exe.as_deref(), Some(path));
+    let end = row(&document, cut.0).process.exe.as_deref().unwrap().strip_prefix("...").unwrap();
     let longer = (0..50).fold(folder.path().to_owned(), |path, level| path.join(inner(level))).join("beta");
     assert!(end.len() > 1000 && longer.to_str().unwrap().ends_with(end), "{end}");
     for (pid, parent) in [whole, cut] {
         let row = row(&document, pid);
-        assert_eq!(row.cgroup.as_deref(), Some(last.name().as_str()));
-        assert_eq!(row.arguments.as_ref().unwrap()[1..], ["-c", SEND, &argument]);
-        assert_eq!(row.parents[0].pid, parent);
+        assert_eq!(row.process.cgroup.as_deref(), Some(last.name().as_str()));
+        assert_eq!(row.process.arguments.as_ref().unwrap()[1..], ["-c", SEND, &argument]);
+        assert_eq!(row.process.parents[0].pid, parent);
     }
     assert_eq!(document.loss.processes_unrecorded, 0);
     drop(groups);

@@ -115,7 +115,7 @@ fn assert_exact(document: &Snapshot, alone: &Namespace, sender: (u32, Moved), ot
 
 fn assert_counted(document: &Snapshot, alone: &Namespace) {
     let of = document.rows.iter().filter(|row| row.netns == alone.inode() && row.total.tx.app_bytes == 1);
-    let unnamed = of.filter(|row| row.exe.is_none()).count() as u64;
+    let unnamed = of.filter(|row| row.process.exe.is_none()).count() as u64;
     assert!(unnamed <= document.loss.processes_unrecorded, "{unnamed} unnamed: {:#?}", document.loss);
 }
 
