@@ -5,12 +5,13 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use crate::amounts::{
-    Amount, Count, DeviceBalance, DirectionBalance, DropAmount, DropAmounts, ForwardedAmount, Traffic,
-};
 use crate::{
-    ProcessNames, Word,
+    ProcessNames, Resources, ResourcesReport, Word,
     drops::{DropReport, TcpReport},
+};
+pub use crate::{
+    amounts::{Amount, Count, DeviceBalance, DirectionBalance, DropAmount, DropAmounts, ForwardedAmount, Traffic},
+    parent::Parent,
 };
 
 /// Name and major version of the document.
@@ -68,6 +69,9 @@ pub struct Snapshot {
     /// When the balance of devices began, RFC 3339: with nettopd itself, if it took over what another had counted.
     #[serde(default)]
     pub devices_since: Option<String>,
+    /// Only on request, and where it is measured: what processes used besides the network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourcesReport>,
     pub loss: Loss,
 }
 
@@ -118,16 +122,9 @@ pub struct RowReport {
     pub drops: Count,
     /// Its segments in `tcp`.
     pub retransmits: Count,
-}
-
-/// An ancestor of a process.
-#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Default, PartialEq, Eq)]
-pub struct Parent {
-    pub pid: u32,
-    pub start_time_ns: u64,
-    /// Name of the thread-group leader, escaped.
-    pub comm: String,
-    pub uid: u32,
+    /// What the process used besides the network, on each of its rows. Only on request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Arc<Resources>>,
 }
 
 /// What all rows of one name moved through one device of one network namespace.
@@ -146,6 +143,9 @@ pub struct GroupReport {
     pub total: Traffic,
     pub drops: Count,
     pub retransmits: Count,
+    /// What its processes on this device used besides the network. Only on request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
 }
 
 impl GroupReport {
