@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use nettop_model::{
-    ProcessNames, Resources, Snapshot,
+    Resources, Snapshot,
     snapshot::{BasisReport, Count, DeviceBalance, DeviceReport, DirectionBalance, GroupReport, RowReport, Traffic},
 };
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
