@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write as _,
     process::{Command, Stdio},
     time::Duration,
 };
@@ -21,6 +22,7 @@ pub fn run(part: &str) -> anyhow::Result<()> {
     if part == "ask" {
         // As anybody would type it.
         Command::new("nettopd").args(["history", "--last-boot"]).status().context("cannot run nettopd")?;
+        Command::new("nettopd").args(["history", "--last-boot", "--hogs"]).status().context("cannot run nettopd")?;
         println!("vm: end");
         return Ok(());
     }
@@ -39,10 +41,47 @@ pub fn run(part: &str) -> anyhow::Result<()> {
         let _ = run();
         Default::default()
     });
-    std::thread::sleep(Duration::from_secs(35));
+    std::thread::sleep(Duration::from_secs(15));
+    drop(runaway);
+    let hogs = [hog(b"burner", burn), hog(b"keeper", keep), hog(b"filler", fill)];
+    std::thread::sleep(Duration::from_secs(30));
     println!("vm: loaded");
     // The end comes from outside.
     std::thread::sleep(RESET_TIMEOUT);
-    drop(runaway);
+    drop(hogs);
     Ok(())
+}
+
+/// One that says no word.
+fn hog(name: &'static [u8], work: fn()) -> nettop_tests::Process {
+    nettop_tests::Process::start(None, move |_| {
+        nettop_tests::set_name(name);
+        work();
+        Default::default()
+    })
+}
+
+fn burn() {
+    for number in 0_u64.. {
+        std::hint::black_box(number);
+    }
+}
+
+/// A third of the memory.
+fn keep() {
+    let kept = vec![1_u8; 300 << 20];
+    std::hint::black_box(&kept);
+    std::thread::sleep(RESET_TIMEOUT);
+}
+
+/// Writes the same megabyte again and again, each time to the disk.
+fn fill() {
+    let write = || -> std::io::Result<()> {
+        let mut file = fs::File::create("/var/lib/nettopd/filler")?;
+        file.write_all(&vec![7; 1 << 20])?;
+        file.sync_all()
+    };
+    while write().is_ok() {
+        std::thread::sleep(Duration::from_millis(200));
+    }
 }
