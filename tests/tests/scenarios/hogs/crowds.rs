@@ -1,30 +1,14 @@
-//! Many at once: commands of a moment, a fork bomb, and threads that wait for a disk.
+//! Many at once: commands of a moment, and threads that wait for a disk.
 
-use std::{
-    fs,
-    io::Write as _,
-    os::fd::AsRawFd as _,
-    path::PathBuf,
-    process::Command,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{fs, io::Write as _, os::fd::AsRawFd as _, path::PathBuf, process::Command, thread, time::Instant};
 
 use nettop_model::history::{Document, Resources, Row};
 use nettop_tests::{
     amount,
-    cgroup::limit_pids,
     history::{Mount, image},
     set_name, skip, wait_until,
 };
-use nix::{
-    sys::{
-        resource::{UsageWho, getrusage},
-        signal::{SigHandler, Signal, signal},
-        wait::wait,
-    },
-    unistd::fork,
-};
+use nix::sys::resource::{UsageWho, getrusage};
 
 use super::{INTERVAL_MS, MIB, Recording, ask, assert_near, burn, cpu_us, run_child, used, worker};
 
@@ -69,49 +53,6 @@ fn state_ms(document: &Document, of: fn(&Resources) -> f64) -> u64 {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "minutes")]
     let ms = (mean * usage_ms as f64) as u64;
     ms
-}
-
-#[test]
-fn a_fork_bomb_is_named() {
-    const SECONDS: u64 = 3;
-    let most = amount(100, 40);
-    let limit = limit_pids(most);
-    let folder = tempfile::tempdir().unwrap();
-    let recording = Recording::start(folder.path(), &[]);
-    let bomb = worker(b"bomb", |_| {
-        // Its descendants are its own children in the end, and leave no zombies.
-        // SAFETY: numbers only.
-        unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
-        // SAFETY: ignoring has no handler.
-        unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }.unwrap();
-        limit.enter();
-        let (first, begun) = (std::process::id(), Instant::now());
-        while begun.elapsed() < Duration::from_secs(SECONDS) {
-            // SAFETY: this process has one thread; the child goes on with this loop.
-            if unsafe { fork() }.is_err() {
-                burn(1000);
-            }
-        }
-        if std::process::id() != first {
-            // SAFETY: ends the child without exit handlers.
-            unsafe { libc::_exit(0) }
-        }
-        while wait().is_ok() {}
-        0
-    });
-    bomb.go();
-    bomb.wait_until_ready();
-    recording.wait_for_reports(2);
-    bomb.finish();
-    limit.wait_until_empty();
-    let path = recording.finish();
-    let load = ask(&path, &["--hogs"]).hogs.unwrap().into_iter().find(|hog| hog.measure == "load").unwrap();
-    assert_eq!(load.row.comm.as_deref(), Some("bomb"), "{load:?}");
-    let document = ask(&path, &["--sort", "load", "-c", "bomb"]);
-    // Almost all the time there were as many as there may be. They are seen once each interval, which may be late.
-    let runnable_ms = state_ms(&document, |used| used.runnable_mean);
-    let longest_ms = INTERVAL_MS + document.quality.late_ms;
-    assert_near("runnable", runnable_ms, most * SECONDS * 1000, 10, most * 2 * longest_ms);
 }
 
 #[test]
