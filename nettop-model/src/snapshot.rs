@@ -2,6 +2,8 @@
 //!
 //! docs/snapshot.schema.json is generated from these types. Clients of the daemon read the document back into them.
 
+use std::sync::Arc;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

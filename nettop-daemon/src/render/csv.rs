@@ -120,10 +120,7 @@ fn of_group<'a>(group: &'a GroupReport, subject: Subject<'a>) -> Line<'a> {
     let counted = Counted {
         name: Text(Some(&group.name)),
         processes: Some(group.processes),
-        ..with_used(
-            counted(&group.interval, &group.total, [group.drops, group.retransmits]),
-            group.resources.as_ref(),
-        )
+        ..with_used(counted(&group.interval, &group.total, [group.drops, group.retransmits]), group.resources.as_ref())
     };
     (subject, ProcessColumns::default(), counted)
 }

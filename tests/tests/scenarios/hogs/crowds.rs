@@ -40,7 +40,7 @@ fn commands_of_a_moment_are_told_by_name_and_counted_to_the_last() {
     assert_near("ended", exits, number, 2, 0);
     assert_near("all of them", us, truth_us, 2, 5000);
     let crowd = document.rows.iter().find(|row| row.pid == Some(0)).expect("most are in one row");
-    assert_eq!(crowd.parents.first().map(|parent| parent.pid), Some(pid), "{crowd:?}");
+    assert_eq!(crowd.process.parents.first().map(|parent| parent.pid), Some(pid), "{crowd:?}");
     let hogs = ask(&path, &["--hogs", "-c", "compile"]).hogs.unwrap();
     let cpu = hogs.iter().find(|hog| hog.measure == "cpu").unwrap();
     assert!(cpu.sentence.starts_with("compile used "), "{cpu:?}");

@@ -75,7 +75,7 @@ fn how_a_process_ended_is_told() {
     assert_eq!(ending("failing"), (Some(3), None));
     assert_eq!(ending("crashing"), (None, Some(6)));
     assert_eq!(ending("late-thread"), (Some(7), None));
-    assert_eq!(named(&document, "crashing").parents[0].pid, pid);
+    assert_eq!(named(&document, "crashing").process.parents[0].pid, pid);
     let by_unit = ask(&path, &["--by", "unit"]);
     let sum = |of: fn(&nettop_model::history::Resources) -> Option<u64>| -> u64 {
         by_unit.rows.iter().map(|row| of(&used(row)).unwrap()).sum()
@@ -114,9 +114,9 @@ fn a_short_process_that_never_talks_has_its_program_and_its_script() {
     let row = super::row(&document, pid);
     assert_eq!(row.comm.as_deref(), Some("busy.sh"));
     let shell = fs::canonicalize("/bin/sh").unwrap();
-    assert_eq!(row.exe.as_deref(), shell.to_str());
-    assert_eq!(row.script.as_deref(), script.to_str());
-    assert_eq!(row.parents.first().map(|parent| parent.pid), Some(std::process::id()));
+    assert_eq!(row.process.exe.as_deref(), shell.to_str());
+    assert_eq!(row.process.script.as_deref(), script.to_str());
+    assert_eq!(row.process.parents.first().map(|parent| parent.pid), Some(std::process::id()));
     let by_script = ask(&path, &["--by", "script", "--sort", "cpu"]);
     let found = by_script.rows.iter().find(|row| Some(row.name.as_str()) == script.to_str());
     assert!(used(found.expect("scripts have rows")).user_us > 0);
