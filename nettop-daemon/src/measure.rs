@@ -5,8 +5,10 @@ mod balance;
 mod collect;
 mod drops;
 mod forwarded;
+mod peers;
 pub mod sampler;
 pub mod sockets;
+mod traffic;
 pub mod usage;
 
 pub use collect::View;

@@ -12,6 +12,7 @@ use crate::directions;
 
 mod balances;
 mod items;
+mod peers;
 mod stacks;
 #[cfg(test)]
 mod tests;
@@ -195,6 +196,9 @@ impl Invariants {
                 continue;
             }
             self.check_item(item, is_consecutive);
+        }
+        for found in peers::violations(document) {
+            self.violate(found);
         }
         self.check_drops(document, &seen);
         self.check_bystanders(document);

@@ -38,6 +38,7 @@ mod owners;
 mod package;
 mod packets;
 mod paths;
+mod peers;
 mod places;
 mod reconnect;
 mod retirement;

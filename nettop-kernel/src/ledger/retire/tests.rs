@@ -1,8 +1,13 @@
 //! When rows may go, and that nothing finds them after.
 
-use nettop_common::share;
+use bytemuck::Zeroable as _;
+use nettop_common::{Peer, share};
 
-use super::*;
+use super::{
+    give_back::{freed_owner, freed_row},
+    pressure::is_pressed,
+    *,
+};
 
 impl Retirement {
     /// Lets time pass.
@@ -11,7 +16,8 @@ impl Retirement {
     }
 }
 
-const KEY: RowKey = RowKey { owner: owner::KERNEL, netns: Netns { inode: 7, cookie: 7 }, ifindex: 2, family: 0 };
+const KEY: RowKey =
+    RowKey { owner: owner::KERNEL, netns: Netns { inode: 7, cookie: 7 }, ifindex: 2, family: 0, peer: Peer::NONE };
 
 #[test]
 fn no_reference_to_a_row_is_right_again_whenever_its_generation_was_read() {
