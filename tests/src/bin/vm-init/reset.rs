@@ -41,7 +41,8 @@ pub fn run(part: &str) -> anyhow::Result<()> {
         let _ = run();
         Default::default()
     });
-    std::thread::sleep(Duration::from_secs(15));
+    // An emulated machine takes 15 s until the first slot begins.
+    std::thread::sleep(Duration::from_secs(35));
     drop(runaway);
     let hogs = [hog(b"burner", burn), hog(b"keeper", keep), hog(b"filler", fill)];
     std::thread::sleep(Duration::from_secs(30));
