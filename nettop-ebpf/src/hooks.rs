@@ -1,5 +1,6 @@
 //! One file per hook family. An entry function names its hook and calls the ledger.
 
+mod answers;
 mod associations;
 mod bind;
 mod connections;

@@ -128,9 +128,7 @@ pub fn count(
             }
         }
     };
-    if tag.family != packet.family as u8 {
-        tag.family = packet.family as u8;
-    }
+    tags::note_family(tag, packet.family);
     if packet.gso_size != 0 {
         repeat(tag.netns, tags::net_of(tag), direction, packet);
     }
