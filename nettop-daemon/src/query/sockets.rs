@@ -1,5 +1,7 @@
 //! `nettopd sockets`: which are wanted, and how they are shown.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use super::{
@@ -9,6 +11,7 @@ use super::{
     report::seconds,
     selector::Selector,
 };
+use crate::defaults;
 
 /// `nettopd sockets`.
 #[derive(Args, Debug, Clone)]
@@ -24,6 +27,9 @@ pub struct SocketsArgs {
     /// Below each socket, what TCP knows of it, and files, scripts, units, containers, ancestors and arguments of its processes
     #[arg(short, long)]
     pub extended: bool,
+    #[arg(help = defaults::asn_help())]
+    #[arg(long = "asn", value_name = "FILE")]
+    pub asn: Vec<PathBuf>,
     #[arg(long, value_enum, default_value_t)]
     pub format: SocketsFormat,
 }
