@@ -38,6 +38,7 @@ mod owners;
 mod package;
 mod packets;
 mod paths;
+mod peer_names;
 mod peers;
 mod places;
 mod reconnect;
