@@ -6,7 +6,6 @@
 #![forbid(unsafe_code)]
 
 pub mod abi;
-pub mod answer;
 pub mod connection;
 pub mod drops;
 pub mod filter;
@@ -27,7 +26,6 @@ pub mod tag;
 pub mod trace;
 pub mod usage;
 
-pub use answer::{AnswerHead, AnswerRecord};
 pub use connection::{Association, AssociationKey, Connection, ConnectionEvent};
 pub use drops::{DropCount, DropEntry, DropKey, ProcessDrops, ProcessDropsKey};
 pub use filter::EventFilter;

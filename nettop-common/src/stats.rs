@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use crate::{DropCount, Flow};
 
 /// Fill of the tables, and what did not fit. Counters only grow, except those in use, `recovery_probe`,
-/// `has_udp_segments`, `call_registers_offset`, `usage_wanted` and `answers_wanted`.
+/// `has_udp_segments`, `call_registers_offset` and `usage_wanted`.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Pod, Zeroable)]
 pub struct Stats {
@@ -73,8 +73,4 @@ pub struct Stats {
     pub usage_wanted: u64,
     /// Processes that ended, and found no room in the ring of usage.
     pub usage_lost: u64,
-    /// Set by the daemon while it reads what name servers answer.
-    pub answers_wanted: u64,
-    /// Answers that found no room in their ring.
-    pub answers_lost: u64,
 }

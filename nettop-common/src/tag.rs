@@ -50,9 +50,6 @@ pub const RELEASED: u8 = 64;
 /// A packet socket that sends through a device above others: these carry the same frame again.
 pub const STACKED: u8 = 128;
 
-/// Its first packet came from a name server. In [`SocketTag::family`]: the flags have no bit left.
-pub const RESOLVES: u8 = 2;
-
 /// What nettopd knows of one socket.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
@@ -70,7 +67,7 @@ pub struct SocketTag {
     pub netns: Netns,
     pub attribution: u32,
     pub flags: u8,
-    /// [`crate::Family`] of the last packet, in the lowest bit, and [`RESOLVES`].
+    /// [`crate::Family`] of the last packet.
     pub family: u8,
     /// Where the socket was bound when noted, see [`crate::ports`]; 0 if it was not. A connection has its listener's.
     pub bound_port: u16,

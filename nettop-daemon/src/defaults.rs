@@ -1,6 +1,6 @@
 //! Defaults of flags and keys, which help takes from here.
 
-use std::{fmt::Display, path::PathBuf};
+use std::fmt::Display;
 
 use nettop_history::Keep;
 use nettop_kernel::Limits;
@@ -24,15 +24,6 @@ pub const LIMITS: Limits = Limits { rows: ROWS, peers: PEERS, drops: DROP_KINDS 
 pub const NUMERIC: bool = false;
 /// Whether names of containers are read.
 pub const CONTAINER_NAMES: bool = true;
-/// Whether answers of name servers are read.
-pub const DNS: bool = true;
-/// Where databases of networks are, if there are any.
-pub const ASN_FILES: [&str; 4] = [
-    "/usr/share/GeoIP/GeoLite2-ASN.mmdb",
-    "/usr/share/GeoIP/GeoLite2-Country.mmdb",
-    "/var/lib/GeoIP/GeoLite2-ASN.mmdb",
-    "/var/lib/GeoIP/GeoLite2-Country.mmdb",
-];
 /// Whether the daemon records.
 pub const HISTORY_ENABLED: bool = true;
 /// Where the packaged daemon listens.
@@ -51,17 +42,4 @@ pub const HISTORY_TOP_ROWS: usize = 20;
 /// Help for a flag without a value of its own where it is absent.
 pub fn help(what: &str, default: impl Display) -> String {
     format!("{what} [default: {default}]")
-}
-
-/// [`ASN_FILES`].
-pub fn asn_files() -> Vec<PathBuf> {
-    ASN_FILES.iter().map(PathBuf::from).collect()
-}
-
-/// Help for the flag that names others.
-pub fn asn_help() -> String {
-    help(
-        "Take networks of remote addresses from this database (MMDB); may be repeated",
-        "GeoLite2-ASN.mmdb and GeoLite2-Country.mmdb in /usr/share/GeoIP and /var/lib/GeoIP, where they are",
-    )
 }

@@ -1,8 +1,7 @@
-//! Names for what the kernel counts by number: processes, users, units, containers, namespaces, devices, addresses.
+//! Names for what the kernel counts by number: processes, users, units, containers, namespaces, devices.
 
 pub mod address;
 pub mod ancestors;
-pub mod asn;
 pub mod cgroup;
 pub mod containers;
 pub mod details;
@@ -13,9 +12,7 @@ pub mod host;
 pub mod hosts;
 pub mod lookups;
 pub mod namespaces;
-pub mod peer_names;
 pub mod processes;
-pub mod remotes;
 mod script;
 pub mod services;
 pub mod users;

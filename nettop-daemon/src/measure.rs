@@ -1,6 +1,5 @@
 //! From readings to documents: names beside numbers, and the balance of devices.
 
-pub mod answers;
 mod arrivals;
 mod balance;
 mod collect;

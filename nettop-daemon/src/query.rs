@@ -7,7 +7,6 @@ pub mod global;
 pub mod history;
 pub mod names;
 pub mod parameters;
-pub mod remotes;
 pub mod report;
 pub mod selector;
 pub mod sockets;

@@ -1,6 +1,5 @@
 //! One file per hook family. An entry function names its hook and calls the ledger.
 
-mod answers;
 mod associations;
 mod bind;
 mod connections;

@@ -128,7 +128,9 @@ pub fn count(
             }
         }
     };
-    tags::note_family(tag, packet.family);
+    if tag.family != packet.family as u8 {
+        tag.family = packet.family as u8;
+    }
     if packet.gso_size != 0 {
         repeat(tag.netns, tags::net_of(tag), direction, packet);
     }

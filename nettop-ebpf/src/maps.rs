@@ -128,10 +128,6 @@ pub struct Draft {
 #[map]
 pub static ENDED_USAGE: RingBuf = RingBuf::with_byte_size(4096, 0);
 
-/// Ring of what name servers sent, see `hooks/answers.rs`.
-#[map]
-pub static ANSWERS: RingBuf = RingBuf::with_byte_size(4096, 0);
-
 /// Ring of events; one page if none are reported.
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);

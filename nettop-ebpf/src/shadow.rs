@@ -89,7 +89,7 @@ pub fn after(context: *mut c_void, tag: &mut SocketTag, sk: *mut bpf_sock, known
         }
         shadow.tag.rows = tag.rows;
         shadow.tag.netns = tag.netns;
-        shadow.tag.family = tag.family & 1;
+        shadow.tag.family = tag.family;
         if shadow.end_writing(cookie) {
             return;
         }

@@ -3,11 +3,11 @@
 use core::{ffi::c_void, mem::offset_of};
 
 use nettop_common::{
-    Direction, Family, Netns, OwnerKey, Ref, SocketTag,
+    Direction, Netns, OwnerKey, Ref, SocketTag,
     abi::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP, SOCK_RAW},
     log::{Hook, What},
     owner,
-    tag::{BASELINE_KNOWN, CHILD, COPIES, LISTENING, RESOLVES, SHARES, attribution},
+    tag::{BASELINE_KNOWN, CHILD, COPIES, LISTENING, SHARES, attribution},
 };
 
 use crate::{
@@ -74,30 +74,10 @@ pub fn clear_flags(tag: &mut SocketTag, bits: u8) {
     and_word(flags(tag), !u32::from(bits));
 }
 
-/// Notes the family of a packet.
-#[inline(always)]
-pub fn note_family(tag: &mut SocketTag, family: Family) {
-    const FAMILY: u32 = 1 << 8;
-    if tag.family & 1 != family as u8 {
-        match family {
-            Family::V4 => and_word(flags(tag), !FAMILY),
-            Family::V6 => or_word(flags(tag), FAMILY),
-        }
-    }
-}
-
-/// Notes that a name server answers the socket.
-#[inline(always)]
-pub fn note_resolves(tag: &mut SocketTag) {
-    or_word(flags(tag), u32::from(RESOLVES) << 8);
-}
-
-/// The word with the flags in its lowest byte, and the family in the next: other CPUs may change other flags at the same
-/// time.
+/// The word with the flags in its lowest byte: other CPUs may change other flags at the same time.
 #[inline(always)]
 fn flags(tag: &mut SocketTag) -> *mut u32 {
     const { assert!(offset_of!(SocketTag, flags) % 4 == 0 && cfg!(target_endian = "little")) };
-    const { assert!(offset_of!(SocketTag, family) == offset_of!(SocketTag, flags) + 1) };
     (&raw mut tag.flags).cast()
 }
 

@@ -18,7 +18,6 @@ use nettop_common::{Owner, owner};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    answers,
     choose::Reason,
     hooks::{AFTER_SEEDING, BEFORE_SEEDING},
     kernel::Kernel,
@@ -31,7 +30,7 @@ use super::{
 };
 
 /// Maps that the daemon reads.
-const MAPS: [&str; 18] = [
+const MAPS: [&str; 17] = [
     "ROWS",
     "OWNERS",
     "STATS",
@@ -49,7 +48,6 @@ const MAPS: [&str; 18] = [
     "PROCESSES",
     "ENDED_USAGE",
     "EXECUTED",
-    "ANSWERS",
 ];
 
 /// The state of a purpose, for the next daemon.
@@ -170,7 +168,6 @@ impl Kernel {
         }
         // Until somebody reads it again.
         usage::want(&programs.stats, false);
-        answers::want(&programs.stats, false);
         // The other daemon had the records of these.
         let used = usize::try_from(programs.stats.read(0).map_or(0, |stats| stats.next_owner))?;
         for slot in (owner::FIRST as usize..programs.owners.len()).take(used) {

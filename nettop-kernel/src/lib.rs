@@ -5,8 +5,6 @@
 
 #[expect(unsafe_code, reason = "duplicating descriptors of links")]
 pub mod adopt;
-#[expect(unsafe_code, reason = "polling a ring's descriptor")]
-pub mod answers;
 pub mod attach;
 pub mod boot;
 #[expect(unsafe_code, reason = "system calls that no crate has")]

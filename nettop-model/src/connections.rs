@@ -1,12 +1,10 @@
 //! Connections, as they are accepted, opened, closed, or fail: a line for each, `nettop.connections/1`.
 //! docs/connections.schema.json is generated from these types.
 
-use std::sync::Arc;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Asn, ProcessNames, Word};
+use crate::{ProcessNames, Word};
 
 /// Name and major version of the stream.
 pub const SCHEMA: &str = "nettop.connections/1";
@@ -35,15 +33,6 @@ pub struct Record {
     /// As a number; an address of one link has its device, as `fe80::1%eth0`.
     pub remote: String,
     pub remote_port: u16,
-    /// By which a process of this machine found the remote address, escaped; null if none was seen, or if numbers are wanted.
-    #[serde(default)]
-    pub remote_name: Option<String>,
-    /// dns, if this process asked a name server for it; dns-other, if another one did.
-    #[serde(default)]
-    pub name_source: Option<Word>,
-    /// Whose network the remote address is in; null without a database that has it.
-    #[serde(default)]
-    pub asn: Option<Arc<Asn>>,
     /// Inode number of the network namespace.
     pub netns: u32,
     /// Low half of its cookie: another namespace may have got the inode number since.

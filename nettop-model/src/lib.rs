@@ -4,7 +4,6 @@
 #![forbid(unsafe_code)]
 
 mod amounts;
-mod asn;
 mod by;
 mod changes;
 pub mod check;
@@ -34,7 +33,6 @@ mod schemas;
 
 use std::borrow::Cow;
 
-pub use asn::Asn;
 pub use by::{By, NONE, group, passes_on, starter};
 pub use changes::Known;
 pub use container::ContainerNames;

@@ -279,10 +279,6 @@ pub struct Loss {
     /// Processes that ended, and for which there was no room: what they used since their last reading is in no row.
     #[serde(default)]
     pub usage_lost: u64,
-    /// Answers of name servers that found no room or could not be read whole, and names that were forgotten for others
-    /// before their time.
-    #[serde(default)]
-    pub names_lost: u64,
     /// Hooks that this kernel lacks or refused.
     pub hooks_missing: u64,
 }
@@ -311,7 +307,6 @@ impl Loss {
             forwarded_full,
             tcp_uncounted,
             usage_lost,
-            names_lost,
             hooks_missing,
         } = *self;
         [
@@ -334,7 +329,6 @@ impl Loss {
             ("forwarded_full", forwarded_full),
             ("tcp_uncounted", tcp_uncounted),
             ("usage_lost", usage_lost),
-            ("names_lost", names_lost),
             ("hooks_missing", hooks_missing),
         ]
     }

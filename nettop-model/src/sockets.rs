@@ -1,11 +1,9 @@
 //! The document `nettop.sockets/1`. docs/sockets.schema.json is generated from these types.
 
-use std::sync::Arc;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Asn, ProcessNames, Word};
+use crate::{ProcessNames, Word};
 
 /// Name and major version of the document.
 pub const SCHEMA: &str = "nettop.sockets/1";
@@ -59,15 +57,6 @@ pub struct SocketReport {
     pub remote_address: Option<String>,
     pub local_port: Option<u16>,
     pub remote_port: Option<u16>,
-    /// By which a process of this machine found the remote address, escaped; null if none was seen, or if numbers are wanted.
-    #[serde(default)]
-    pub remote_name: Option<String>,
-    /// dns, if a holder asked a name server for it; dns-other, if another process did.
-    #[serde(default)]
-    pub name_source: Option<Word>,
-    /// Whose network the remote address is in; null without a database that has it.
-    #[serde(default)]
-    pub asn: Option<Arc<Asn>>,
     pub netns: u32,
     pub netns_cookie: u32,
     /// That it is bound to.

@@ -45,10 +45,8 @@ pub fn run() -> anyhow::Result<()> {
 pub fn test_tools() -> anyhow::Result<()> {
     install(&[
         ("curl", "curl"),
-        ("dnsmasq", "dnsmasq-base"),
         ("ip", "iproute2"),
         ("lsof", "lsof"),
-        ("mmdblookup", "mmdb-bin"),
         ("nft", "nftables"),
         ("setpriv", "util-linux"),
         ("sqlite3", "sqlite3"),

@@ -4,7 +4,6 @@ use clap::Args;
 use nettop_common::{Association, ConnectionEvent, connection::kind};
 use nettop_kernel::{
     Kernel,
-    answers::Answers,
     event_ledger::EventLedger,
     events::{Associations, EventKind, EventSpec},
     netns,
@@ -15,25 +14,21 @@ use crate::{
     defaults,
     events::{self, Lines},
     identity::{
-        asn::Networks,
         device_names::DeviceNames,
-        peer_names::PeerNames,
         processes::Processes,
-        remotes::Remotes,
         users::{self, Users},
     },
     query::{
         events::{Filter, StreamArgs},
         format::StreamFormat,
         global::Global,
-        remotes::RemoteArgs,
         unmatched,
     },
     render::{
         connections::{GOES_ON, Names, record, text},
         csv, head,
     },
-    sys::{clock::Clock, stderr},
+    sys::clock::Clock,
 };
 
 /// What is shown of connections.
@@ -54,11 +49,9 @@ pub struct ConnectionsArgs {
     /// Also conversations of UDP: the first datagram each way, and after 30 s of silence what was sent and received
     #[arg(long)]
     pub udp: bool,
-    /// Do not look up user names, and show no names of remote addresses
+    /// Do not look up user names
     #[arg(short, long)]
     pub numeric: bool,
-    #[command(flatten)]
-    pub remotes: RemoteArgs,
     #[command(flatten)]
     pub stream: StreamArgs,
 }
@@ -96,9 +89,6 @@ pub fn run(global: &Global, args: &ConnectionsArgs) -> anyhow::Result<()> {
     let host = netns::current()?;
     let associations = args.udp.then(|| programs.take_associations()).transpose()?;
     let (ring, processes) = (programs.take_events()?, programs.take_processes()?);
-    let has_names = !args.numeric && !args.remotes.no_dns;
-    let answers = has_names.then(|| programs.take_answers()).transpose()?;
-    Networks::load(&args.remotes.asn_files());
     let log = Log {
         args: args.clone(),
         filter,
@@ -106,7 +96,6 @@ pub fn run(global: &Global, args: &ConnectionsArgs) -> anyhow::Result<()> {
         names: Names {
             users: (!args.numeric).then_some(Users::with_timeout(users::INTERVAL_TIMEOUT)),
             processes: Processes::new("/proc").with_timeout(users::INTERVAL_TIMEOUT),
-            remotes: Remotes::of_machine(has_names),
             host,
             devices: Some(DeviceNames::new(&[])?),
             ancestry: args.stream.ancestry,
@@ -114,7 +103,6 @@ pub fn run(global: &Global, args: &ConnectionsArgs) -> anyhow::Result<()> {
         hooks: programs.hook_kinds(&["connections", "accept", "udp"]),
         associations,
         processes,
-        answers,
     };
     events::run(ring, &mut EventLedger::new(programs), log, args.stream.count)?;
     Ok(())
@@ -130,8 +118,6 @@ struct Log {
     associations: Option<Associations>,
     /// Those that make sockets: each comes before its first event.
     processes: Records,
-    /// Of name servers: each comes before what was made of it.
-    answers: Option<Answers>,
 }
 
 impl Lines for Log {
@@ -159,13 +145,6 @@ impl Lines for Log {
 
     /// Ends conversations of UDP.
     fn tick(&mut self, at_end: bool, most: Option<u64>, text: &mut String) -> anyhow::Result<u64> {
-        self.learn_names();
-        if let Some(lost) = self.answers.as_ref().map(|answers| answers.lost() + PeerNames::of_machine().lost())
-            && at_end
-            && lost > 0
-        {
-            stderr::print(&format!("{lost} answers of name servers were lost: some names may be missing"));
-        }
         self.names.processes.forget_ended();
         if let Some(users) = &mut self.names.users {
             users.renew();
@@ -186,13 +165,6 @@ impl Lines for Log {
 }
 
 impl Log {
-    fn learn_names(&mut self) {
-        if let Some(answers) = &mut self.answers {
-            let names = PeerNames::of_machine();
-            answers.take(|answer| names.learn(&answer));
-        }
-    }
-
     fn selects(&mut self, event: &ConnectionEvent) -> bool {
         let ends = [(event.local, event.local_port), (event.remote, event.remote_port)];
         let Self { names: Names { processes, .. }, processes: records, .. } = self;
@@ -221,7 +193,6 @@ impl Log {
 
     fn write(&mut self, event: &ConnectionEvent, packets: [u64; 2], text: &mut String) {
         self.names.processes.learn(self.processes.take(), 0);
-        self.learn_names();
         match self.args.stream.format {
             StreamFormat::Text if self.args.only_accepted() => text::accepted(text, event, &mut self.names),
             StreamFormat::Text => text::line(text, event, packets, &self.clock, &mut self.names),

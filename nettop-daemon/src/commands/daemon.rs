@@ -23,13 +23,11 @@ use crate::{
     config::{Config, settings::DaemonArgs},
     error::Fault,
     identity::{
-        asn::Networks,
         containers::Containers,
-        peer_names::PeerNames,
         users::{self, Users},
     },
     measure::{
-        View, answers,
+        View,
         sampler::Sampler,
         usage::{REPORT_TIMEOUT, UsageThread},
     },
@@ -119,14 +117,7 @@ impl Service {
             names_timeout: Duration::ZERO,
             since,
         };
-        Networks::load(&config.asn);
         let mut sampler = Sampler::start(kernel, programs, view, true)?;
-        if config.dns {
-            match sampler.take_answers() {
-                Ok(answers) => answers::watch(answers, PeerNames::of_machine()),
-                Err(error) => tracing::warn!("remote addresses have no names: {error:#}"),
-            }
-        }
         let mut history = of_service(&config);
         if let Some(history) = &mut history {
             history.start(sampler.hooks_missing(), sampler.losses_before());

@@ -7,8 +7,7 @@ use nettop_model::sockets::Document;
 use nix::unistd::geteuid;
 
 use crate::{
-    client, defaults,
-    identity::asn::Networks,
+    client,
     measure::sockets::{
         self,
         list::{self, Listing, Selection},
@@ -30,7 +29,7 @@ use crate::{
 ///
 /// [`crate::error::Usage`] for an unknown user, [`nettop_kernel::Refusal`] for what the kernel lacks or forbids.
 pub fn run(global: &Global, args: &SocketsArgs) -> anyhow::Result<()> {
-    let is_the_daemons = args.interval.is_none() && !args.resolve && args.asn.is_empty() && !global.has_own_hooks();
+    let is_the_daemons = args.interval.is_none() && !args.resolve && !global.has_own_hooks();
     // Root finds out more by itself: a daemon without capabilities sees neither paths nor all tables.
     let socket = client::socket(global).filter(|_| is_the_daemons && !geteuid().is_root());
     let target = client::target::sockets(&query(args));
@@ -44,7 +43,6 @@ pub fn run(global: &Global, args: &SocketsArgs) -> anyhow::Result<()> {
 
 fn here(global: &Global, args: &SocketsArgs) -> anyhow::Result<Document> {
     let uids = uids(&args.query.user)?;
-    Networks::load(&if args.asn.is_empty() { defaults::asn_files() } else { args.asn.clone() });
     let kernel = Kernel::examine(global.forced())?;
     let iterators = kernel.iterators()?;
     let listing = match args.interval {

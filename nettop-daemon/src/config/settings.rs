@@ -75,12 +75,6 @@ pub struct Settings {
     /// Read no names of containers from the files of their runtimes
     #[arg(long = "no-container-names", num_args = 0, default_missing_value = "false")]
     pub container_names: Option<bool>,
-    /// Do not read what name servers answer: remote addresses have no names
-    #[arg(long = "no-dns", num_args = 0, default_missing_value = "false")]
-    pub dns: Option<bool>,
-    #[arg(help = defaults::asn_help())]
-    #[arg(long = "asn", value_name = "FILE")]
-    pub asn: Option<Vec<PathBuf>>,
     /// As a flag it is that of all commands.
     #[arg(skip)]
     pub backend: Option<BackendChoice>,
@@ -153,8 +147,6 @@ impl Settings {
             drop_kinds: self.drop_kinds.or(below.drop_kinds),
             numeric: self.numeric.or(below.numeric),
             container_names: self.container_names.or(below.container_names),
-            dns: self.dns.or(below.dns),
-            asn: self.asn.or(below.asn),
             backend: self.backend.or(below.backend),
             log_level: self.log_level.or(below.log_level),
             keep_capabilities: self.keep_capabilities.or(below.keep_capabilities),

@@ -20,7 +20,6 @@ use crate::{
         details::Details,
         devices::Devices,
         host::{host_name, kernel_release},
-        peer_names::PeerNames,
         processes::Processes,
         users::Users,
     },
@@ -275,7 +274,6 @@ impl Collector {
             forwarded_full: reading.stats.forwarded_full,
             tcp_uncounted: drops.events_uncounted,
             usage_lost: reading.stats.usage_lost,
-            names_lost: reading.stats.answers_lost + PeerNames::of_machine().lost(),
             hooks_missing: self.hooks_missing(),
         }
     }

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use nettop_common::{Netns, TaskNetns};
 use nettop_kernel::{
     Kernel, Programs,
-    answers::Answers,
     drops::{Drops, Reasons},
     ledger::{DeviceKey, Ledger, Presence},
     state::HookState,
@@ -128,15 +127,6 @@ impl Sampler {
             Ok(Some(reader)) => return UsageThread::start(reader),
         }
         None
-    }
-
-    /// The ring of what name servers answer, once.
-    ///
-    /// # Errors
-    ///
-    /// If it was taken before, or cannot be mapped.
-    pub fn take_answers(&mut self) -> anyhow::Result<Answers> {
-        self.ledger.programs().take_answers()
     }
 
     /// What was lost before it began.

@@ -1,7 +1,5 @@
 //! `nettopd sockets`: which are wanted, and how they are shown.
 
-use std::path::PathBuf;
-
 use clap::Args;
 
 use super::{
@@ -11,7 +9,6 @@ use super::{
     report::seconds,
     selector::Selector,
 };
-use crate::defaults;
 
 /// `nettopd sockets`.
 #[derive(Args, Debug, Clone)]
@@ -27,9 +24,6 @@ pub struct SocketsArgs {
     /// Below each socket, what TCP knows of it, and files, scripts, units, containers, ancestors and arguments of its processes
     #[arg(short, long)]
     pub extended: bool,
-    #[arg(help = defaults::asn_help())]
-    #[arg(long = "asn", value_name = "FILE")]
-    pub asn: Vec<PathBuf>,
     #[arg(long, value_enum, default_value_t)]
     pub format: SocketsFormat,
 }

@@ -11,20 +11,13 @@ use nettop_common::{
     connection::kind,
 };
 
-use crate::identity::{
-    address::Address,
-    device_names::DeviceNames,
-    processes::Processes,
-    remotes::{Remote, Remotes},
-    users::Users,
-};
+use crate::identity::{address::Address, device_names::DeviceNames, processes::Processes, users::Users};
 
 /// What numbers are called.
 pub struct Names {
     /// Without it numbers stay numbers.
     pub users: Option<Users>,
     pub processes: Processes,
-    pub remotes: Remotes,
     pub host: Netns,
     /// Of addresses that mean something on one link only.
     pub devices: Option<DeviceNames>,
@@ -33,11 +26,6 @@ pub struct Names {
 }
 
 impl Names {
-    /// What is known of the other end.
-    pub fn remote(&self, event: &ConnectionEvent) -> Remote {
-        self.remotes.of(std::iter::once((&event.owner).into()), event.remote)
-    }
-
     /// The device of a connection, if one of its addresses needs it.
     pub fn device(&mut self, event: &ConnectionEvent) -> Option<String> {
         let is_needed = [event.local, event.remote].into_iter().any(|end| Address::from(end).is_of_link());

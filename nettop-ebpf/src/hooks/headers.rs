@@ -71,7 +71,7 @@ pub fn word(ctx: &SkBuffContext, at: usize) -> u32 {
 
 /// Two of four bytes, read as a big-endian number.
 #[inline(always)]
-pub fn half(word: u32, which: usize) -> u16 {
+fn half(word: u32, which: usize) -> u16 {
     let bytes = word.to_ne_bytes();
     u16::from_be_bytes([bytes[which * 2], bytes[which * 2 + 1]])
 }

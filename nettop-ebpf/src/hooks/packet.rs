@@ -16,7 +16,7 @@ use nettop_common::{
 };
 
 use crate::{
-    hooks::{answers, copies, sender},
+    hooks::{copies, sender},
     kernel::{self, probe_if_there},
     ledger::{self, Packet},
     log,
@@ -43,10 +43,6 @@ fn count(ctx: &SkBuffContext, direction: Direction) {
     log::number_socket(ctx.as_ptr());
     let hook = if direction == Direction::Tx { Hook::PacketTx } else { Hook::PacketRx };
     let Some(tag) = SOCKETS.tag_if_full(sk, hook) else { return };
-    // First: later there is no room on the stack for another call.
-    if direction == Direction::Rx {
-        answers::note(ctx, tag);
-    }
     // SAFETY: a checked bpf_sock; the verifier rewrites the load. Only TCP has the state.
     let listens = unsafe { (*sk).state } == u32::from(TCP_LISTEN);
     let packet = packet(ctx, hook);

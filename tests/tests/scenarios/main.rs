@@ -38,7 +38,6 @@ mod owners;
 mod package;
 mod packets;
 mod paths;
-mod peer_names;
 mod peers;
 mod places;
 mod reconnect;

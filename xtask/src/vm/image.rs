@@ -16,8 +16,8 @@ use crate::command::{output, path};
 
 /// Programs that scenarios call, at the places where the guest's `PATH` has them.
 const PROGRAMS: &[&str] = &[
-    "bash", "cp", "dnsmasq", "ip", "lsof", "mount", "nft", "setpriv", "sh", "sleep", "ss", "strace", "tc", "tcpdump",
-    "umount", "unshare", "wg",
+    "bash", "cp", "ip", "lsof", "mount", "nft", "setpriv", "sh", "sleep", "ss", "strace", "tc", "tcpdump", "umount",
+    "unshare", "wg",
 ];
 const DIRECTORY_MODE: u32 = 0o040_755;
 const FILE_MODE: u32 = 0o100_755;

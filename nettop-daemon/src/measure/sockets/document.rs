@@ -20,9 +20,7 @@ use crate::{
         devices::Devices,
         host::{host_name, kernel_release},
         hosts::Hosts,
-        peer_names::{Process, Source},
         processes::Processes,
-        remotes::{Remote, Remotes},
         users::Users,
     },
     measure::sockets::{
@@ -46,7 +44,6 @@ pub struct Namer<'a> {
     pub services: HashMap<(u16, u16), String>,
     /// Of the own namespace: elsewhere the same address may be another host.
     pub hosts: Hosts,
-    pub remotes: Remotes,
     /// Where /proc is.
     pub proc: &'a Path,
     pub processes: Processes,
@@ -79,22 +76,18 @@ fn report(socket: &Socket, listing: &Listing, namer: &mut Namer<'_>) -> SocketRe
     let device = namer.devices.get((record.netns, record.ifindex));
     let program =
         namer.programs.get(&(record.protocol, record.local_port)).filter(|_| record.netns == namer.host).cloned();
-    let remote = if is_inet(record) { remote(socket, &namer.remotes) } else { Remote::default() };
     SocketReport {
         protocol: protocol(record),
         ip_version: is_inet(record).then(|| ip_version(record)),
         state: state(record).into(),
-        local: end(record, record.local, record.local_port, &Remote::default(), namer),
-        remote: end(record, record.remote, record.remote_port, &remote, namer),
+        local: end(record, record.local, record.local_port, namer),
+        remote: end(record, record.remote, record.remote_port, namer),
         local_address: is_inet(record)
             .then(|| Address::from(record.local).scoped(device.map(|device| device.name.as_str()))),
         remote_address: is_inet(record)
             .then(|| Address::from(record.remote).scoped(device.map(|device| device.name.as_str()))),
         local_port: has_ports(record).then_some(record.local_port),
         remote_port: has_ports(record).then_some(record.remote_port),
-        name_source: remote.name.as_ref().map(|name| name.source.name().into()),
-        remote_name: remote.name.map(|name| name.text.as_ref().into()),
-        asn: remote.asn,
         netns: record.netns.inode,
         netns_cookie: record.netns.cookie,
         device: device.map(|device| device.name.clone()),
@@ -122,13 +115,6 @@ fn report(socket: &Socket, listing: &Listing, namer: &mut Namer<'_>) -> SocketRe
         holders: socket.holders.iter().map(|holder| holder_report(holder, namer)).collect(),
         rpc_program: program,
     }
-}
-
-/// What its holders, or others, know of the other end.
-fn remote(socket: &Socket, remotes: &Remotes) -> Remote {
-    let holders = socket.holders.iter();
-    let processes = holders.map(|holder| Process { pid: holder.tgid, start_time_ns: holder.start_time_ns });
-    remotes.of(processes, socket.record.remote)
 }
 
 fn holder_report(holder: &Holder, namer: &mut Namer<'_>) -> HolderReport {
@@ -205,22 +191,16 @@ const fn state(record: &SocketRecord) -> &'static str {
     }
 }
 
-/// Address and port, as `10.0.0.1:80`, `[fd00::1]:80`, `*:80`, `host:http`, `~host:http` or `10.0.0.1`. A name that its own
-/// process asked for comes before that of the hosts file, one that others asked for after it.
-fn end(record: &SocketRecord, address: ports::Address, port: u16, of: &Remote, namer: &Namer<'_>) -> String {
+/// Address and port, as `10.0.0.1:80`, `[fd00::1]:80`, `*:80`, `host:http` or `10.0.0.1`.
+fn end(record: &SocketRecord, address: ports::Address, port: u16, namer: &Namer<'_>) -> String {
     if !is_inet(record) {
         return "*".into();
     }
     let is_any = address == [0; 4] && record.is_v6_only == 0;
     let number = Address::from(address);
-    let known = namer.hosts.name(number.0).filter(|_| record.netns == namer.host);
-    let asked = of.name.as_ref();
-    let name = match asked.filter(|name| name.source == Source::Dns || known.is_none()) {
-        Some(name) => Some(name.to_string()),
-        None => known.map(ToOwned::to_owned),
-    };
+    let name = namer.hosts.name(number.0).filter(|_| record.netns == namer.host);
     let device = namer.devices.get((record.netns, record.ifindex)).map(|device| device.name.as_str());
-    let shown = if is_any { "*".into() } else { name.unwrap_or_else(|| number.scoped(device)) };
+    let shown = if is_any { "*".into() } else { name.map_or_else(|| number.scoped(device), ToOwned::to_owned) };
     if !has_ports(record) {
         return shown;
     }

@@ -6,12 +6,7 @@ use nettop_common::{ConnectionEvent, Netns, OwnerKey, connection::kind, offsets:
 use super::{GOES_ON, Names, record, text};
 use crate::{
     golden::hold_output,
-    identity::{
-        address::Address,
-        peer_names::{PeerNames, Process},
-        processes::Processes,
-        remotes::Remotes,
-    },
+    identity::{address::Address, processes::Processes},
     render::csv::push_event_header,
     sys::clock::fixed,
 };
@@ -70,16 +65,7 @@ fn events() -> Vec<(ConnectionEvent, [u64; 2])> {
 }
 
 fn names() -> Names {
-    let asker = |pid| Process { pid, start_time_ns: 5 * SECOND_NS };
-    let asked = [(asker(5_000_001), "www.example.org", "10.0.0.66"), (asker(7), "evil\\x1b.example", "2001:db8::1")];
-    Names {
-        users: None,
-        processes: Processes::new("/nonexistent"),
-        remotes: Remotes { names: Some(PeerNames::of(&asked)), networks: None },
-        host: HOST,
-        devices: None,
-        ancestry: false,
-    }
+    Names { users: None, processes: Processes::new("/nonexistent"), host: HOST, devices: None, ancestry: false }
 }
 
 #[test]

@@ -20,7 +20,6 @@ fn record(event: &ConnectionEvent, packets: [u64; 2], clock: &Clock, names: &mut
     let details =
         if is_known { names.processes.details_for_event(&event.owner, event.comm) } else { Details::default() };
     let device = names.device(event);
-    let remote = names.remote(event);
     let is_closed = event.kind == kind::CLOSED;
     let is_tcp = u16::from(event.protocol) == IPPROTO_TCP;
     let lasts = event.kind != kind::ACCEPTED && event.begun_ns != 0;
@@ -40,9 +39,6 @@ fn record(event: &ConnectionEvent, packets: [u64; 2], clock: &Clock, names: &mut
         local_port: event.local_port,
         remote: Address::from(event.remote).scoped(device.as_deref()),
         remote_port: event.remote_port,
-        name_source: remote.name.as_ref().map(|name| name.source.name().into()),
-        remote_name: remote.name.map(|name| name.text.as_ref().into()),
-        asn: remote.asn,
         netns: event.netns.inode,
         netns_cookie: event.netns.cookie,
         duration_us: lasts.then(|| event.time_ns.saturating_sub(event.begun_ns) / 1000),
@@ -85,11 +81,6 @@ pub struct ConnectionColumns<'a> {
     local_port: Option<u16>,
     remote: &'a str,
     remote_port: Option<u16>,
-    remote_name: Text<'a>,
-    name_source: Option<&'a str>,
-    asn: Option<u32>,
-    as_organization: Text<'a>,
-    as_country: Text<'a>,
     netns: Option<u32>,
     netns_cookie: Option<u32>,
     duration_us: Option<u64>,
@@ -105,7 +96,6 @@ pub struct ConnectionColumns<'a> {
 /// Appends one event.
 pub fn csv_line(text: &mut String, event: &ConnectionEvent, packets: [u64; 2], clock: &Clock, names: &mut Names) {
     let record = record(event, packets, clock, names);
-    let asn = record.asn.as_deref();
     csv::push_event(
         text,
         [&record.time, &record.event],
@@ -121,11 +111,6 @@ pub fn csv_line(text: &mut String, event: &ConnectionEvent, packets: [u64; 2], c
                 local_port: Some(record.local_port),
                 remote: &record.remote,
                 remote_port: Some(record.remote_port),
-                remote_name: Text(record.remote_name.as_deref()),
-                name_source: record.name_source.as_deref(),
-                asn: asn.and_then(|asn| asn.number),
-                as_organization: Text(asn.and_then(|asn| asn.organization.as_deref())),
-                as_country: Text(asn.and_then(|asn| asn.country.as_deref())),
                 netns: Some(record.netns),
                 netns_cookie: Some(record.netns_cookie),
                 duration_us: record.duration_us,

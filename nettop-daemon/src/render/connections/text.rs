@@ -108,9 +108,6 @@ fn details(event: &ConnectionEvent, packets: [u64; 2], names: &Names) -> Vec<Str
     if event.retransmits != UNKNOWN && event.retransmits > 0 {
         parts.push(format!("retransmits {}", event.retransmits));
     }
-    if let Some(name) = names.remote(event).name {
-        parts.push(format!("name {name}"));
-    }
     if event.netns != names.host {
         parts.push(format!("netns {}", event.netns.inode));
     }

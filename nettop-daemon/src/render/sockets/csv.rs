@@ -20,11 +20,6 @@ struct Line<'a> {
     remote_address: Text<'a>,
     local_port: Option<u16>,
     remote_port: Option<u16>,
-    remote_name: Text<'a>,
-    name_source: &'a str,
-    asn: Option<u32>,
-    as_organization: Text<'a>,
-    as_country: Text<'a>,
     netns: u32,
     netns_cookie: u32,
     device: Text<'a>,
@@ -68,7 +63,6 @@ pub fn csv(document: &Document) -> anyhow::Result<Vec<u8>> {
 
 fn line<'a>(document: &'a Document, socket: &'a SocketReport, holder: Option<&'a HolderReport>) -> Columns<'a> {
     let (tcp, moved) = (socket.tcp.as_ref(), socket.interval.as_ref());
-    let asn = socket.asn.as_deref();
     let line = Line {
         time: &document.time,
         protocol: &socket.protocol,
@@ -80,11 +74,6 @@ fn line<'a>(document: &'a Document, socket: &'a SocketReport, holder: Option<&'a
         remote_address: Text(socket.remote_address.as_deref()),
         local_port: socket.local_port,
         remote_port: socket.remote_port,
-        remote_name: Text(socket.remote_name.as_deref()),
-        name_source: socket.name_source.as_deref().unwrap_or_default(),
-        asn: asn.and_then(|asn| asn.number),
-        as_organization: Text(asn.and_then(|asn| asn.organization.as_deref())),
-        as_country: Text(asn.and_then(|asn| asn.country.as_deref())),
         netns: socket.netns,
         netns_cookie: socket.netns_cookie,
         device: Text(socket.device.as_deref()),

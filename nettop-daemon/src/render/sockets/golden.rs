@@ -22,9 +22,7 @@ use crate::{
     identity::{
         devices::{Device, Devices},
         hosts::Hosts,
-        peer_names::{PeerNames, Process},
         processes::Processes,
-        remotes::Remotes,
     },
     measure::sockets::{
         document::{self, Namer},
@@ -154,18 +152,12 @@ fn document_of(listing: &Listing) -> Document {
     let devices = Devices::fixed(HOST, BTreeMap::from([((HOST, 2), device)]));
     let mut hosts = Hosts::from_file(b"10.0.0.66 evil\x1b[2J\xe2\x80\xae:22\n10.0.0.1 +plus\n");
     hosts.unanswered = 4;
-    let asker = |pid| Process { pid, start_time_ns: START_NS };
-    let asked = [
-        (asker(holder(1).tgid), "www.example.org", "2001:db8:1111:2222:3333:4444:5555:6666"),
-        (asker(7), "evil\\x1b.example", "10.0.0.66"),
-    ];
     let mut namer = Namer {
         host: HOST,
         devices: &devices,
         users: None,
         services: HashMap::from([((6, 80), "http".into())]),
         hosts,
-        remotes: Remotes { names: Some(PeerNames::of(&asked)), networks: None },
         proc: proc.path(),
         processes: Processes::new(proc.path()),
         programs: HashMap::from([((17, 53), escape(b"rpc\x07prog"))]),

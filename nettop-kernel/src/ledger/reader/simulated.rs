@@ -65,7 +65,6 @@ impl Maps {
             ("PROCESSES", ring, 0, 0, MIN_RING_BYTES, 0),
             ("ENDED_USAGE", ring, 0, 0, MIN_RING_BYTES, 0),
             ("EXECUTED", ring, 0, 0, MIN_RING_BYTES, 0),
-            ("ANSWERS", ring, 0, 0, MIN_RING_BYTES, 0),
         ];
         let made = maps.map(|(name, kind, key, value, entries, flags)| {
             let map = create_map(kind, bytes(key), bytes(value), entries, flags);

@@ -31,13 +31,13 @@ const ONCE: [&str; 26] = [
 ];
 /// Scenarios about packets and the size of tables. Tracepoints and trampolines have the same programs for those; under
 /// kprobes these keep shadows as well.
-const OF_PACKETS: [&str; 4] = ["bounds::", "devices::", "peer_names::", "shared::"];
+const OF_PACKETS: [&str; 3] = ["bounds::", "devices::", "shared::"];
 /// Scenarios of calls: under kprobes they come from system calls, as under tracepoints.
 const OF_CALLS: [&str; 1] = ["trace::"];
 /// Scenarios of who uses a socket and what calls move: a back end runs them even if it did on an older kernel.
 const OF_USE: [&str; 5] = ["connections::", "layers::", "owners::", "paths::", "reconnect::"];
 /// Scenarios of what differs between kernels: functions, reasons, structs.
-const OF_KERNEL: [&str; 13] = [
+const OF_KERNEL: [&str; 12] = [
     "check::",
     "deferred::",
     "drop_places::",
@@ -46,7 +46,6 @@ const OF_KERNEL: [&str; 13] = [
     "frames::",
     "hogs::",
     "names::",
-    "peer_names::",
     "senders::",
     "socketless::",
     "trace::",
@@ -57,7 +56,7 @@ const EVERYWHERE: [&str; 1] = ["troubles::a_listener_whose_maker_has_ended_is_it
 
 /// How nettopd is used, asked and installed, and what becomes of its history, is the same on every kernel. Others take too
 /// much for an emulated machine, want a disk, or compare what needs many intervals.
-pub const HERE_ONLY: [&str; 20] = [
+pub const HERE_ONLY: [&str; 17] = [
     "addresses::",
     "api::",
     "archive::",
@@ -72,9 +71,6 @@ pub const HERE_ONLY: [&str; 20] = [
     "names::storms",
     "output::",
     "package::",
-    "peer_names::networks",
-    "peer_names::nothing",
-    "peer_names::the_daemon",
     "retirement::devices_",
     "top::",
     "usage::",
