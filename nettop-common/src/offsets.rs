@@ -210,11 +210,10 @@ macro_rules! for_each_offset {
     };
 }
 
-/// Members of bits: (global, struct, member path). The global holds the bit's number.
+/// Members of one bit: (global, struct, member path). The global holds the bit's number.
 pub const BITS: &[(&str, &str, &str)] = &[
     ("SOCK_V6_ONLY_BIT", "sock", "__sk_common.skc_ipv6only"),
     ("SOCK_REUSE_BIT", "sock", "__sk_common.skc_reuse"),
-    ("SOCK_USERLOCKS_BIT", "sock", "sk_userlocks"),
     ("TCP_REPAIR_BIT", "tcp_sock", "repair"),
     ("PACKET_VNET_BIT", "packet_sock", "has_vnet_hdr"),
 ];

@@ -72,6 +72,5 @@ pub struct Owner {
     pub share: u32,
     /// [`UNRECORDED`], [`WITHOUT_ARGUMENTS`], [`RECORDED`], [`UNSENT`].
     pub recorded: u32,
-    /// Its rows with a peer.
-    pub peers: u32,
+    pub padding: u32,
 }

@@ -1,9 +1,6 @@
-//! The rows of the ledger: one per (owner, network namespace, device, IP version, peer), read by the daemon through a
-//! mapping. The rows without a peer hold what no row with one has, so all of them together are the owner's traffic.
+//! The rows of the ledger: one per (owner, network namespace, device, IP version), read by the daemon through a mapping.
 
 use bytemuck::{Pod, Zeroable};
-
-use crate::{Peer, Ref};
 
 /// Row for packets that found no room even in an overflow row of their device.
 pub const OVERFLOW: u32 = 0;
@@ -56,16 +53,9 @@ pub struct RowKey {
     pub ifindex: u32,
     /// [`crate::Family`].
     pub family: u32,
-    pub peer: Peer,
 }
 
 impl RowKey {
-    /// The row that a peer's row belongs to; itself, if it has no peer.
-    #[must_use]
-    pub const fn base(&self) -> Self {
-        Self { peer: Peer::NONE, ..*self }
-    }
-
     /// The device, by namespace and index.
     #[must_use]
     pub const fn place(&self) -> (Netns, u32) {
@@ -119,13 +109,6 @@ pub struct Row {
     pub share: u32,
     /// 1 if it is one of the [`RESERVED_ROWS`].
     pub is_reserved: u32,
-    pub padding: u32,
-    /// Of a peer's row: the owner's row on the device without a peer. It gets the counters when the peer's row goes.
-    pub base: Ref,
-    /// Of sockets that have one peer: how many met theirs.
-    pub connections: u64,
-    /// Segments of TCP that were sent again.
-    pub retransmits: u64,
     /// Indexed by [`crate::Direction`].
     pub flows: [Flow; 2],
     /// Dropped before the device saw it.

@@ -23,8 +23,7 @@ pub struct Share {
     pub pairs: u32,
     /// Kinds of drops.
     pub drops: u32,
-    /// Rows with a peer.
-    pub peers: u32,
+    pub padding: u32,
 }
 
 /// Index of a user by its number in the initial user namespace.

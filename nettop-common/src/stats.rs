@@ -16,8 +16,6 @@ pub struct Stats {
     pub rows_in_use: u64,
     pub reserved_rows_in_use: u64,
     pub owners_in_use: u64,
-    /// Rows with a peer; they are not in `rows_in_use`.
-    pub peers_in_use: u64,
     pub ports_in_use: u64,
     pub listeners_in_use: u64,
     pub pairs_in_use: u64,
@@ -25,8 +23,6 @@ pub struct Stats {
     /// Requests for a row beyond the limit of the table, or of the share.
     pub rows_full: u64,
     pub owners_full: u64,
-    /// Requests for a row with a peer beyond the limit of the table, of the share or of the owner.
-    pub peers_full: u64,
     /// Inserts that the index hash refused, except for "exists".
     pub index_full: u64,
     /// Sockets that got no storage.

@@ -6,23 +6,15 @@ use clap::builder::RangedI64ValueParser;
 
 /// Rows, and kinds of drops.
 pub const TABLE_SIZE: RangeInclusive<u32> = 64..=1_000_000;
-/// Rows of peers; 0: none.
-pub const PEERS: RangeInclusive<u32> = 0..=1_000_000;
 pub const HISTORY_SIZE_MB: RangeInclusive<u32> = 1..=1 << 20;
 
 pub const ROWS_HELP: &str = "Most rows for processes; what does not fit is counted in overflow rows";
-pub const PEERS_HELP: &str =
-    "Most rows for who processes talk to; what does not fit is counted without a peer; 0 to count no peers";
 pub const DROP_KINDS_HELP: &str = "Most kinds of drops that are counted each; what does not fit is counted as others";
 pub const HISTORY_SIZE_HELP: &str = "Most megabytes (MiB) that the history takes; its log comes on top";
 pub const HISTORY_KEEP_HELP: &str = "Days for which rows of 10 s, 1 min and 1 h are kept";
 
 pub fn table_size() -> RangedI64ValueParser<u32> {
     parser(&TABLE_SIZE)
-}
-
-pub fn peers() -> RangedI64ValueParser<u32> {
-    parser(&PEERS)
 }
 
 pub fn history_size_mb() -> RangedI64ValueParser<u32> {

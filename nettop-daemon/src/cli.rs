@@ -14,7 +14,7 @@ use crate::{
     query::{
         global::Global,
         history::HistoryArgs,
-        report::{DropsArgs, PeersArgs, ReportArgs},
+        report::{DropsArgs, ReportArgs},
         sockets::SocketsArgs,
         top::TopArgs,
     },
@@ -50,8 +50,6 @@ pub enum Command {
     Config(ConfigArgs),
     /// Show which packets the kernel drops: where, why, and whose
     Drops(DropsArgs),
-    /// Show who each process talks to, and how much
-    Peers(PeersArgs),
     /// Print connections as they are accepted, opened, closed, or come to nothing
     Connections(ConnectionsArgs),
     /// Print packets as they pass, headers only, with the process that each belongs to

@@ -20,7 +20,6 @@ pub struct Config {
     /// Seconds between readings.
     pub interval: f64,
     pub rows: u32,
-    pub peers: u32,
     pub drop_kinds: u32,
     pub numeric: bool,
     pub container_names: bool,
@@ -78,7 +77,6 @@ impl Config {
         Self {
             interval: settings.interval.unwrap_or(defaults::INTERVAL_S),
             rows: settings.rows.unwrap_or(defaults::ROWS),
-            peers: settings.peers.unwrap_or(defaults::PEERS),
             drop_kinds: settings.drop_kinds.unwrap_or(defaults::DROP_KINDS),
             numeric: settings.numeric.unwrap_or(defaults::NUMERIC),
             container_names: settings.container_names.unwrap_or(defaults::CONTAINER_NAMES),
@@ -99,7 +97,7 @@ impl Config {
 
     /// Sizes of tables.
     pub const fn limits(&self) -> Limits {
-        Limits { rows: self.rows, peers: self.peers, drops: self.drop_kinds }
+        Limits { rows: self.rows, drops: self.drop_kinds }
     }
 
     /// As a file.

@@ -15,11 +15,8 @@ pub const TOP_INTERVAL_S: f64 = 1.0;
 /// Of `--once`.
 pub const ONCE_INTERVAL_S: f64 = 1.0;
 pub const ROWS: u32 = 65_536;
-pub const PEERS: u32 = 16_384;
-/// Lines of `nettopd peers`.
-pub const PEERS_TOP_LINES: usize = 20;
 pub const DROP_KINDS: u32 = 8192;
-pub const LIMITS: Limits = Limits { rows: ROWS, peers: PEERS, drops: DROP_KINDS };
+pub const LIMITS: Limits = Limits { rows: ROWS, drops: DROP_KINDS };
 /// Whether names of users are not looked up.
 pub const NUMERIC: bool = false;
 /// Whether names of containers are read.

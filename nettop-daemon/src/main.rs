@@ -60,7 +60,6 @@ fn main() -> ExitCode {
     let done = match &command {
         None => report::run(&global, &Reports::from(&report)),
         Some(Command::Drops(args)) => report::run(&global, &Reports::from(args)),
-        Some(Command::Peers(args)) => report::run(&global, &Reports::from(args)),
         Some(Command::Connections(args)) => connections::run(&global, args),
         Some(Command::Packets(args)) => packets::run(&global, args),
         Some(Command::Trace(args)) => return trace::run(&global, args).unwrap_or_else(|error| fail(&error)),

@@ -5,10 +5,8 @@ mod balance;
 mod collect;
 mod drops;
 mod forwarded;
-mod peers;
 pub mod sampler;
 pub mod sockets;
-mod traffic;
 pub mod usage;
 
 pub use collect::View;

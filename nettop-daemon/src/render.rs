@@ -8,7 +8,6 @@ mod drops;
 pub mod head;
 pub mod history;
 pub mod packets;
-mod peers;
 mod process_columns;
 pub mod sink;
 pub mod sockets;

@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 
 use nettop_common::{
-    Direction, Family, Flow, Netns, Peer, Ref, Row, RowKey, SocketTag, Wire,
+    Direction, Family, Flow, Netns, Ref, Row, RowKey, SocketTag, Wire,
     abi::{ETHERNET_HEADER_BYTES, MIN_ETHERNET_PAYLOAD_BYTES},
     log::Hook,
     owner,
@@ -11,7 +11,7 @@ use nettop_common::{
     tag::{BASELINE_KNOWN, attribution},
 };
 
-use crate::{atomic::add, maps::stats, peers, rows, tags};
+use crate::{atomic::add, maps::stats, rows, tags};
 
 /// One skb on its way through a device.
 pub struct Packet {
@@ -65,7 +65,7 @@ impl Packet {
 }
 
 /// Counts a packet of a tagged socket for its sender, or for the socket's owner if that is [`Ref::NONE`]: several
-/// processes may send through one socket. `key` is of [`key`], and may have the packet's peer. Returns whether the row had to be looked up: for the first packet, another
+/// processes may send through one socket. Returns whether the row had to be looked up: for the first packet, another
 /// owner or another device.
 #[inline(always)]
 pub fn count(
@@ -75,7 +75,6 @@ pub fn count(
     listens: bool,
     direction: Direction,
     packet: &Packet,
-    mut key: RowKey,
 ) -> bool {
     // SAFETY: a field of a live value. Volatile: the compiler knows that there are two families, and would remove the
     // mask that the verifier requires.
@@ -90,14 +89,7 @@ pub fn count(
     }
     let is_there = |row: &Row| billed != Ref::NONE || row.key.netns == tag.netns;
     let row = match known {
-        Some(row)
-            if row.key.ifindex == packet.ifindex
-                && row.key.owner == billed.slot()
-                && is_there(row)
-                && peers::is_same(row, &key, || peers::is_connected(tag.address)) =>
-        {
-            row
-        }
+        Some(row) if row.key.ifindex == packet.ifindex && row.key.owner == billed.slot() && is_there(row) => row,
         _ => {
             was_known = false;
             tags::complete(tag, sk, listens, packet.hook);
@@ -105,19 +97,8 @@ pub fn count(
                 rows::log_retired(tag.rows[family][direction as usize], tag.address, packet.hook);
             }
             let billed = if sender == Ref::NONE { tags::owner(tag) } else { sender };
-            (key.owner, key.netns) = (billed.slot(), tag.netns);
-            if listens {
-                key.peer = Peer::NONE;
-            }
-            peers::complete(&mut key, tag.address, tag.flags);
-            match bind(tag, key, packet.hook) {
+            match bind(tag, billed, packet.ifindex, packet.family as u32, packet.hook) {
                 Some((row, reference)) => {
-                    if key.peer.is_some()
-                        && is_new_to(tag, &row.key.peer, family, direction)
-                        && peers::is_connected(tag.address)
-                    {
-                        add(&raw mut row.connections, 1);
-                    }
                     // A listener's row must not be inherited: its children would never come here and be recognized.
                     if !listens {
                         tag.rows[family][direction as usize] = reference;
@@ -159,9 +140,9 @@ fn repeat(netns: Netns, net: u64, direction: Direction, packet: &Packet) {
 #[inline(always)]
 pub fn count_segment(tag: &SocketTag, packet: &Packet, header_bytes: u32) {
     let (netns, ifindex, family) = (tag.netns, packet.ifindex, packet.family as u32);
-    let key = RowKey { owner: owner::UDP_SEGMENTED, netns, ifindex, family, peer: Peer::NONE };
+    let key = RowKey { owner: owner::UDP_SEGMENTED, netns, ifindex, family };
     if let Some((row, reference)) =
-        rows::find_or_make(key, tags::net_of(tag), tag.address, attribution::NONE, packet.hook)
+        rows::find_or_make(&key, tags::net_of(tag), tag.address, attribution::NONE, packet.hook)
         && reference != Ref::NONE
     {
         let flow = &mut row.flows[Direction::Rx as usize];
@@ -173,10 +154,9 @@ pub fn count_segment(tag: &SocketTag, packet: &Packet, header_bytes: u32) {
 #[inline(always)]
 fn repeated_row(netns: Netns, net: u64, direction: Direction, packet: &Packet) -> Option<&'static mut Row> {
     let owner = packet.repeated_owner(direction)?;
-    let (ifindex, family) = (packet.ifindex, packet.family as u32);
-    let key = RowKey { owner, netns, ifindex, family, peer: Peer::NONE };
+    let key = RowKey { owner, netns, ifindex: packet.ifindex, family: packet.family as u32 };
     // Overflow rows hold what moved.
-    let (row, reference) = rows::find_or_make(key, net, 0, attribution::NONE, packet.hook)?;
+    let (row, reference) = rows::find_or_make(&key, net, 0, attribution::NONE, packet.hook)?;
     (reference != Ref::NONE).then_some(row)
 }
 
@@ -185,9 +165,6 @@ pub struct Unsent {
     /// 0 of a fragment that is not the first.
     pub packets: u64,
     pub packet: Packet,
-    /// Addresses of its headers.
-    pub network: u64,
-    pub transport: u64,
 }
 
 /// Counts a dropped packet that its socket's row has as sent. If the socket has sent on another device since, or its
@@ -199,34 +176,11 @@ pub fn take_back(tag: &SocketTag, netns: Netns, unsent: &Unsent) {
     if row.key.ifindex != packet.ifindex || row.key.netns != netns {
         return;
     }
-    let row = sender_row(tag, row, unsent);
     add_unsent(row, unsent);
     if packet.gso_size != 0
         && let Some(row) = repeated_row(netns, tags::net_of(tag), Direction::Tx, packet)
     {
         add_unsent(row, unsent);
-    }
-}
-
-/// The row that has the packet as sent: the socket's last one, unless the socket has several peers.
-#[inline(always)]
-fn sender_row(tag: &SocketTag, row: &'static mut Row, unsent: &Unsent) -> &'static mut Row {
-    if !row.key.peer.is_some() || peers::is_connected(tag.address) {
-        return row;
-    }
-    let mut key = row.key;
-    peers::destination(&mut key, unsent.network, unsent.transport, unsent.packet.family);
-    if unsent.packets == 0 {
-        key.peer.port = row.key.peer.port;
-    }
-    if peers::is_same(row, &key, || false) {
-        return row;
-    }
-    peers::complete(&mut key, tag.address, tag.flags);
-    match rows::find(&key) {
-        Some(found) => found,
-        // What found no room, and what has left.
-        None => rows::rest(row),
     }
 }
 
@@ -245,12 +199,11 @@ fn add_unsent(row: &mut Row, unsent: &Unsent) {
 /// Counts a packet without a socket as the kernel's. `net` is the namespace's `struct net`.
 #[inline(always)]
 pub fn count_kernel(netns: Netns, net: u64, direction: Direction, packet: &Packet) {
-    let (ifindex, family) = (packet.ifindex, packet.family as u32);
-    let key = RowKey { owner: owner::KERNEL, netns, ifindex, family, peer: Peer::NONE };
+    let key = RowKey { owner: owner::KERNEL, netns, ifindex: packet.ifindex, family: packet.family as u32 };
     if packet.gso_size != 0 {
         repeat(netns, net, direction, packet);
     }
-    if let Some((row, _)) = rows::find_or_make(key, net, 0, attribution::NONE, packet.hook) {
+    if let Some((row, _)) = rows::find_or_make(&key, net, 0, attribution::NONE, packet.hook) {
         add_packet(&mut row.flows[direction as usize], packet);
     }
 }
@@ -259,10 +212,10 @@ pub fn count_kernel(netns: Netns, net: u64, direction: Direction, packet: &Packe
 #[inline(always)]
 pub fn count_copy(tag: &SocketTag, packet: &Packet) {
     let (netns, ifindex, family) = (tag.netns, packet.ifindex, packet.family as u32);
-    let key = RowKey { owner: owner::COPIES, netns, ifindex, family, peer: Peer::NONE };
+    let key = RowKey { owner: owner::COPIES, netns, ifindex, family };
     // Overflow rows hold what moved; a copy did not.
     if let Some((row, reference)) =
-        rows::find_or_make(key, tags::net_of(tag), tag.address, attribution::NONE, packet.hook)
+        rows::find_or_make(&key, tags::net_of(tag), tag.address, attribution::NONE, packet.hook)
         && reference != Ref::NONE
     {
         add_packet(&mut row.flows[Direction::Rx as usize], packet);
@@ -282,7 +235,7 @@ pub fn count_app_on(tag: &mut SocketTag, owner: Ref, direction: Direction, bytes
     let known = rows::at(tag.rows[family][direction as usize]);
     let row = match known {
         Some(row) if row.key.owner == owner.slot() => row,
-        Some(row) => match bind(tag, RowKey { owner: owner.slot(), ..row.key }, hook) {
+        Some(row) => match bind(tag, owner, row.key.ifindex, family as u32, hook) {
             Some((row, reference)) => {
                 tag.rows[family][direction as usize] = reference;
                 row
@@ -291,18 +244,13 @@ pub fn count_app_on(tag: &mut SocketTag, owner: Ref, direction: Direction, bytes
         },
         None => {
             rows::log_retired(tag.rows[family][direction as usize], tag.address, hook);
-            let mut key = key(otherwise, family as u32);
-            if let Some(row) = rows::at(tag.rows[family][1 - direction as usize]) {
-                (key.ifindex, key.peer) = (row.key.ifindex, row.key.peer);
-            }
-            (key.owner, key.netns) = (owner.slot(), tag.netns);
-            match bind(tag, key, hook) {
+            let ifindex = rows::at(tag.rows[family][1 - direction as usize]).map_or(otherwise, |row| row.key.ifindex);
+            match bind(tag, owner, ifindex, family as u32, hook) {
                 Some((row, _)) => row,
                 None => return,
             }
         }
     };
-    let row = peers::of_call(tag.address, direction, row);
     if row.attribution < tag.attribution {
         row.attribution = tag.attribution;
     }
@@ -353,24 +301,10 @@ pub fn skip_consumed(tag: &mut SocketTag, consumed: Consumed) {
     }
 }
 
-/// Whether a socket has had no row for a peer yet: it is new, or has left another.
 #[inline(always)]
-fn is_new_to(tag: &SocketTag, peer: &Peer, family: usize, direction: Direction) -> bool {
-    let had = tag.rows[family];
-    had == [Ref::NONE; 2]
-        || direction == Direction::Tx
-            && rows::at(had[Direction::Tx as usize]).is_some_and(|row| row.key.peer.is_some() && row.key.peer != *peer)
-}
-
-/// Of a row on a device: owner, namespace and peer are to be filled in.
-#[inline(always)]
-pub const fn key(ifindex: u32, family: u32) -> RowKey {
-    RowKey { owner: owner::KERNEL, netns: Netns { inode: 0, cookie: 0 }, ifindex, family, peer: Peer::NONE }
-}
-
-#[inline(always)]
-fn bind(tag: &SocketTag, key: RowKey, hook: Hook) -> Option<(&'static mut Row, Ref)> {
-    rows::find_or_make(key, tags::net_of(tag), tag.address, tag.attribution, hook)
+fn bind(tag: &SocketTag, owner: Ref, ifindex: u32, family: u32, hook: Hook) -> Option<(&'static mut Row, Ref)> {
+    let key = RowKey { owner: owner.slot(), netns: tag.netns, ifindex, family };
+    rows::find_or_make(&key, tags::net_of(tag), tag.address, tag.attribution, hook)
 }
 
 #[inline(always)]

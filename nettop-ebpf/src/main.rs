@@ -16,7 +16,6 @@ mod ledger;
 mod log;
 mod maps;
 mod owners;
-mod peers;
 mod ports;
 mod processes;
 mod recovery_probe;

@@ -20,9 +20,6 @@ use crate::atomic::add;
 /// Rows that processes may use; the table has [`nettop_common::row::RESERVED_ROWS`] more.
 #[unsafe(no_mangle)]
 pub static ROW_LIMIT: Global<u64> = Global::new(0);
-/// Rows with a peer, which the table has besides; 0 if none are made.
-#[unsafe(no_mangle)]
-pub static PEER_LIMIT: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 pub static OWNER_LIMIT: Global<u64> = Global::new(0);
 

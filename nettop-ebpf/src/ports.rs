@@ -1,8 +1,6 @@
 //! The tables of bound ports and of listeners. A port is noted at bind, at its socket's first packet, or by the
 //! iterator over open files. It is forgotten when the socket is closed.
 
-use core::hint::black_box;
-
 use aya_ebpf::Global;
 use nettop_common::{
     Listener, Netns, PortHolder, PortKey, Ref, SocketTag,
@@ -33,6 +31,7 @@ static REASON_TCP_CSUM: Global<u32> = Global::new(u32::MAX);
 static REASON_TCP_LISTEN_OVERFLOW: Global<u32> = Global::new(u32::MAX);
 
 const ANY: Address = [0; 4];
+const ANY_V4: Address = mapped(0);
 
 /// An IPv4 address as one of IPv6.
 pub const fn mapped(address: u32) -> Address {
@@ -138,7 +137,7 @@ fn record(tag: &mut SocketTag) -> bool {
 }
 
 #[inline(always)]
-pub fn local_address(sk: u64) -> Address {
+fn local_address(sk: u64) -> Address {
     if probe::<u16>(sk, &kernel::SOCK_FAMILY) == AF_INET6 {
         probe(sk, &kernel::SOCK_V6_RCV_SADDR)
     } else {
@@ -218,47 +217,27 @@ pub fn is_v6_only(sk: u64) -> bool {
 /// Holder of a local address and port.
 #[inline(always)]
 pub fn find(netns: Netns, transport: u8, address: Address, port: u16) -> Option<Ref> {
-    let owner = Ref(find_port_holder(&PortKey { netns, address, port, transport, is_v6_only: 0 }, 0));
+    let owner = Ref(find_port_owner(&PortKey { netns, address, port, transport, is_v6_only: 0 }));
     (owner != Ref::NONE).then_some(owner)
 }
 
-/// Address of the socket that was the last to be bound to a local address and port.
-#[inline(always)]
-pub fn find_socket(netns: Netns, transport: u8, address: Address, port: u16) -> Option<u64> {
-    let socket = find_port_holder(&PortKey { netns, address, port, transport, is_v6_only: 0 }, 1);
-    (socket != 0).then_some(socket)
-}
-
-/// The holder's owner, or its socket. Global, so that the verifier checks it once, and not on each path that leads here.
+/// Global, so that the verifier checks it once, and not on each path that leads here.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn find_port_holder(key: *const PortKey, of_socket: u32) -> u64 {
+extern "C" fn find_port_owner(key: *const PortKey) -> u64 {
     if key.is_null() {
-        return 0;
+        return Ref::NONE.0;
     }
     // To the stack: before 6.2 maps take keys only from there.
     // SAFETY: the verifier admits null, or a whole key.
-    let mut key = unsafe { key.read_volatile() };
-    let at = |key: &PortKey| {
+    let key = &unsafe { key.read_volatile() };
+    let is_v4 = key.address[0] | key.address[1] == 0 && key.address[2] == MAPPED;
+    let at = |address: Address, is_v6_only: u8| {
         // SAFETY: the value is copied at once.
-        unsafe { PORTS.get(key) }.map(|holder| if of_socket == 0 { holder.owner.0 } else { holder.socket })
+        unsafe { PORTS.get(PortKey { address, is_v6_only, ..*key }) }.map(|holder| holder.owner)
     };
-    if let Some(found) = at(&key) {
-        return found;
-    }
-    // Not known to the compiler: it would call a function, which takes more of the stack.
-    let zero = black_box(0);
-    if key.address[0] | key.address[1] == 0 && key.address[2] == MAPPED {
-        key.address[3] = zero;
-    } else {
-        key.address = [zero; 4];
-        key.is_v6_only = 1;
-    }
-    if let Some(found) = at(&key) {
-        return found;
-    }
-    (key.address[2], key.is_v6_only) = (zero, 0);
-    at(&key).unwrap_or(0)
+    let owner = at(key.address, 0).or_else(|| if is_v4 { at(ANY_V4, 0) } else { at(ANY, 1) });
+    owner.or_else(|| at(ANY, 0)).unwrap_or(Ref::NONE).0
 }
 
 /// A packet came to a listener: from now on the daemon reads its drops.

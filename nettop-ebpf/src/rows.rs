@@ -1,7 +1,7 @@
 //! Finds rows by their key, or makes them.
 
 use nettop_common::{
-    Peer, Ref, Row, RowKey, Stats,
+    Ref, Row, RowKey, Stats,
     abi::{BPF_NOEXIST, EEXIST},
     log::{Hook, What},
     owner::{self, OVERFLOW},
@@ -13,7 +13,7 @@ use nettop_common::{
 use crate::{
     atomic::{add, add_word, never_used},
     log,
-    maps::{FREE_ROWS, OWNERS, PEER_LIMIT, ROW_INDEX, ROW_LIMIT, ROWS, stats},
+    maps::{FREE_ROWS, OWNERS, ROW_INDEX, ROW_LIMIT, ROWS, stats},
     shares,
 };
 
@@ -28,23 +28,6 @@ pub fn at(reference: Ref) -> Option<&'static mut Row> {
     (row.generation == reference.generation()).then_some(row)
 }
 
-/// The row for a key with a peer, if there is one.
-#[inline(always)]
-pub fn find(key: &RowKey) -> Option<&'static mut Row> {
-    let slot = find_or_make_peer_row(key, row::OVERFLOW, 0, 0);
-    // SAFETY: as in `at`.
-    ROWS.get_ptr_mut(slot).filter(|_| slot != row::OVERFLOW).map(|row| unsafe { &mut *row })
-}
-
-/// For a peer's row, the one of its owner on the device without a peer.
-#[inline(always)]
-pub fn rest(row: &'static mut Row) -> &'static mut Row {
-    match at(row.base) {
-        Some(base) => base,
-        None => row,
-    }
-}
-
 /// Logs that a socket's row is no longer there, if it had one.
 #[inline(always)]
 pub fn log_retired(reference: Ref, sk: u64, hook: Hook) {
@@ -53,32 +36,13 @@ pub fn log_retired(reference: Ref, sk: u64, hook: Hook) {
     }
 }
 
-/// The row for a key. Without room for its peer, the owner's row on the device without one; without room for that, the
-/// overflow row of the device; else the overflow row of all. `net` is the namespace's `struct net`, `sk` the address of the
-/// socket, for the log.
+/// The row for a key. Without room, the overflow row of the device; else the overflow row of all. `net` is the namespace's
+/// `struct net`, `sk` the address of the socket, for the log.
 #[inline(always)]
-pub fn find_or_make(
-    mut key: RowKey,
-    net: u64,
-    sk: u64,
-    attribution: u32,
-    hook: Hook,
-) -> Option<(&'static mut Row, Ref)> {
-    let mut slot = row::OVERFLOW;
-    if key.peer.is_some() {
-        slot = find_or_make_peer_row(&key, row::OVERFLOW, sk, hook as u32);
-    }
-    if slot == row::OVERFLOW {
-        slot = find_or_make_row(&key, net, sk, hook as u32);
-        if slot == row::OVERFLOW && key.owner >= owner::FIRST {
-            key.owner = OVERFLOW;
-            slot = find_or_make_row(&key, net, sk, hook as u32);
-        } else if key.peer.is_some() {
-            let with_peer = find_or_make_peer_row(&key, slot, sk, hook as u32);
-            if with_peer != row::OVERFLOW {
-                slot = with_peer;
-            }
-        }
+pub fn find_or_make(key: &RowKey, net: u64, sk: u64, attribution: u32, hook: Hook) -> Option<(&'static mut Row, Ref)> {
+    let mut slot = find_or_make_row(key, net, sk, hook as u32);
+    if slot == row::OVERFLOW && key.owner >= owner::FIRST {
+        slot = find_or_make_row(&RowKey { owner: OVERFLOW, ..*key }, net, sk, hook as u32);
     }
     // SAFETY: as in `at`.
     let row = ROWS.get_ptr_mut(slot).map(|row| unsafe { &mut *row })?;
@@ -89,8 +53,8 @@ pub fn find_or_make(
     Some((row, reference))
 }
 
-/// Slot of the row for a key without its peer, [`row::OVERFLOW`] if there is no room. Global, so that the verifier checks it
-/// once, and not on each path that leads here.
+/// Slot of the row for a key, [`row::OVERFLOW`] if there is no room. Global, so that the verifier checks it once, and
+/// not on each path that leads here.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn find_or_make_row(key: *const RowKey, net: u64, sk: u64, hook: u32) -> u32 {
@@ -99,9 +63,7 @@ extern "C" fn find_or_make_row(key: *const RowKey, net: u64, sk: u64, hook: u32)
     }
     // To the stack: before 6.2 maps take keys only from there.
     // SAFETY: the verifier admits null, or a whole key.
-    let mut key = unsafe { key.read_volatile() };
-    key.peer = Peer::NONE;
-    let key = &key;
+    let key = &unsafe { key.read_volatile() };
     // SAFETY: the value is copied at once; values of this map are never changed in place.
     if let Some(slot) = unsafe { ROW_INDEX.get(key) } {
         return *slot;
@@ -128,7 +90,7 @@ extern "C" fn find_or_make_row(key: *const RowKey, net: u64, sk: u64, hook: u32)
             return row::OVERFLOW;
         }
     }
-    let slot = make(key, share, is_reserved, Ref::NONE, stats, sk, hook);
+    let slot = make(key, share, is_reserved, stats, sk, hook);
     if slot != row::OVERFLOW {
         // Only now it is known that no other CPU made the same.
         if is_reserved == 0 {
@@ -145,46 +107,9 @@ extern "C" fn find_or_make_row(key: *const RowKey, net: u64, sk: u64, hook: u32)
     unsafe { ROW_INDEX.get(key) }.copied().unwrap_or(row::OVERFLOW)
 }
 
-/// Slot of the row for a key with its peer. Without a row of its owner on the device, `base`, none is made; then, and if
-/// there is no room, it is [`row::OVERFLOW`]. An owner may have as many as are free, and its share as `share` has it.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn find_or_make_peer_row(key: *const RowKey, base: u32, sk: u64, hook: u32) -> u32 {
-    if key.is_null() {
-        return row::OVERFLOW;
-    }
-    // SAFETY: as in `find_or_make_row`.
-    let key = &unsafe { key.read_volatile() };
-    // SAFETY: as in `find_or_make_row`.
-    if let Some(slot) = unsafe { ROW_INDEX.get(key) } {
-        return *slot;
-    }
-    let (Some(stats), Some(owner)) = (stats(), OWNERS.get_ptr_mut(key.owner)) else { return row::OVERFLOW };
-    let Some(based) = ROWS.get(base).filter(|_| base != row::OVERFLOW) else { return row::OVERFLOW };
-    let Some(counts) = shares::get(based.share) else { return row::OVERFLOW };
-    let (in_use, limit) = (stats.peers_in_use, PEER_LIMIT.load());
-    // SAFETY: an entry of an array map, whose counter is only ever added to.
-    let of_owner = unsafe { &raw mut (*owner).peers };
-    // SAFETY: as above.
-    let has_owner_room = u64::from(unsafe { of_owner.read_volatile() }) < limit.saturating_sub(in_use);
-    if !has_owner_room || !has_room(based.share, counts.peers, in_use, limit) {
-        add(&raw mut stats.peers_full, 1);
-        return row::OVERFLOW;
-    }
-    let slot = make(key, based.share, 0, Ref::new(base, based.generation), stats, sk, hook);
-    if slot != row::OVERFLOW {
-        add(&raw mut stats.peers_in_use, 1);
-        add_word(&raw mut counts.peers, 1);
-        add_word(of_owner, 1);
-        return slot;
-    }
-    // SAFETY: as above; another CPU may have been first.
-    unsafe { ROW_INDEX.get(key) }.copied().unwrap_or(row::OVERFLOW)
-}
-
 #[inline(always)]
-fn make(key: &RowKey, share: u32, is_reserved: u32, base: Ref, stats: &mut Stats, sk: u64, hook: u32) -> u32 {
-    let slots = ROW_LIMIT.load() + PEER_LIMIT.load() + u64::from(row::RESERVED_ROWS + row::SPARE_SLOTS);
+fn make(key: &RowKey, share: u32, is_reserved: u32, stats: &mut Stats, sk: u64, hook: u32) -> u32 {
+    let slots = ROW_LIMIT.load() + u64::from(row::RESERVED_ROWS + row::SPARE_SLOTS);
     let slot = match FREE_ROWS.pop() {
         Ok(Some(slot)) => slot,
         _ => never_used(&raw mut stats.next_row, slots) + row::FIRST,
@@ -199,7 +124,6 @@ fn make(key: &RowKey, share: u32, is_reserved: u32, base: Ref, stats: &mut Stats
     row.attribution = attribution::NONE;
     row.share = share;
     row.is_reserved = is_reserved;
-    row.base = base;
     row.state = row::LIVE;
     if let Err(error) = ROW_INDEX.insert(key, slot, BPF_NOEXIST) {
         row.state = row::FREE;

@@ -117,8 +117,7 @@ impl Kernel {
     pub fn layout(&self, limits: Limits) -> String {
         // Its keys are fixed: the same in all binaries of one compiler.
         let mut hasher = DefaultHasher::new();
-        (OBJECT, limits.rows, limits.peers, limits.drops, self.forced.map(super::hooks::Backend::name))
-            .hash(&mut hasher);
+        (OBJECT, limits.rows, limits.drops, self.forced.map(super::hooks::Backend::name)).hash(&mut hasher);
         format!("{:016x}", hasher.finish())
     }
 

@@ -8,7 +8,7 @@ mod sparse;
 
 pub use flows::{Flows, accumulate};
 pub use forwarded::PairReading;
-pub use reader::{Change, DeviceReading, Ledger, OwnerReading, Reading, RowReading, SuperPackets};
+pub use reader::{DeviceReading, Ledger, OwnerReading, Reading, RowReading, SuperPackets};
 
 use nettop_common::Netns;
 

@@ -10,18 +10,16 @@ pub(super) const MIN_RING_BYTES: u32 = 4096;
 pub struct Limits {
     /// Rows of processes.
     pub rows: u32,
-    /// Rows with a peer besides; 0: none.
-    pub peers: u32,
     /// Kinds of drops.
     pub drops: u32,
 }
 
 impl Limits {
     /// For programs that count nothing: a table has at least one entry.
-    pub(super) const MIN: Self = Self { rows: 1, peers: 0, drops: 1 };
+    pub(super) const MIN: Self = Self { rows: 1, drops: 1 };
 
     pub(super) const fn row_entries(self) -> u32 {
-        self.rows + self.peers + row::FIRST + row::RESERVED_ROWS + row::SPARE_SLOTS
+        self.rows + row::FIRST + row::RESERVED_ROWS + row::SPARE_SLOTS
     }
 
     /// Owners stay a little longer than their rows, and sockets that are never used have one, too.

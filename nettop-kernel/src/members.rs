@@ -47,8 +47,6 @@ const OPTIONAL: &[&str] = &[
     "ULP_OPS_NAME",
     // Makes it cheap to see that a connection is not being restored.
     "SOCK_REUSE_BIT",
-    // Without it, datagram sockets ask, and are not asked.
-    "SOCK_USERLOCKS_BIT",
     // Without it, 32-bit calls cannot be distinguished: x86 has it.
     "TASK_STATUS",
     // io_uring may be configured away.
@@ -129,8 +127,6 @@ const SIDE_READS: &[(&[&str], &[&str])] = &[
     // Without them, a packet is its socket's owner's.
     (&["packet_tx"], &["SOCK_SOCKET", "SOCKET_FILE", "SOCK_LOCK_OWNED", "SKB_DST"]),
     (&["packet_rx"], &["SOCK_DROPS"]),
-    // Without it, the ports of those that are asked.
-    (&["packet_tx", "packet_rx", "packet_freed"], &["INET_SPORT"]),
     (&["socket_send", "socket_send_again", "inet_sendmsg", "inet6_sendmsg", "inet_sendpage"], &["TCP_BYTES_RECEIVED"]),
     // For the log alone.
     (&["packet_tx", "packet_rx", "socket_create", "socket_send", "socket_send_again"], &["SOCK_COOKIE"]),

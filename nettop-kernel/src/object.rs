@@ -62,7 +62,6 @@ impl Kernel {
         let (row_entries, owner_entries) = (limits.row_entries(), limits.owner_entries());
         let members = self.members.values();
         let (row_limit, owner_limit) = (u64::from(limits.rows), u64::from(limits.owners()));
-        let peer_limit = u64::from(limits.peers);
         let own_netns = netns::current().context("cannot find out the own network namespace")?;
         // A bit of `packet_sock.flags`, since 6.4.
         let bypass_bit =
@@ -107,7 +106,6 @@ impl Kernel {
             // Instead of all kernel types: the object has no relocations by type.
             .btf(Some(&self.kernel_btf))
             .override_global("ROW_LIMIT", &row_limit, true)
-            .override_global("PEER_LIMIT", &peer_limit, true)
             .override_global("DROPS_LIMIT", &limits.drops, true)
             .override_global("UNSENT_REASONS", &unsent, true)
             .override_global("QDISC_SUBSYSTEM", &qdisc_subsystem, true)

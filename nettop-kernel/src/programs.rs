@@ -40,7 +40,6 @@ pub struct Programs {
     pub(super) process_drops:
         HashMap<MapData, [u64; size_of::<ProcessDropsKey>() / 8], [u64; size_of::<ProcessDrops>() / 8]>,
     pub(super) listeners: HashMap<MapData, u64, [u64; size_of::<Listener>() / 8]>,
-    pub(super) peers_limit: u32,
     pub(super) drops_limit: u32,
     pub(super) addresses: Array<MapData, u64>,
     /// Taken by their readers.
@@ -96,7 +95,6 @@ impl Programs {
             other_drops: PerCpuArray::try_from(take("OTHER_DROPS")?)?,
             process_drops: HashMap::try_from(take("PROCESS_DROPS")?)?,
             listeners: HashMap::try_from(take("LISTENERS")?)?,
-            peers_limit: limits.peers,
             drops_limit: limits.drops,
             emits_packets: false,
             skipped: 0,

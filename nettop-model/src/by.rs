@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, HashSet};
 use crate::{
     Snapshot, Sort,
     amounts::{Amount, Count, Traffic},
-    peers::PeerReport,
     snapshot::{GroupReport, Parent, RowReport},
     sort::sort_groups,
 };
@@ -25,15 +24,10 @@ pub enum By {
     /// The first ancestor that is neither a shell nor sudo or the like
     Parent,
     Pod,
-    /// The other machine
-    Peer,
 }
 
 /// Name of what has none.
 pub const NONE: &str = "-";
-
-/// Name of the peers of which none is known.
-const OTHER: &str = "[other]";
 
 /// Shells, and those that start what another asked for: they are no answer to who started it.
 const PASSING_ON: [&str; 16] = [
@@ -64,7 +58,6 @@ impl By {
             Self::Script => "script",
             Self::Parent => "parent",
             Self::Pod => "pod",
-            Self::Peer => "peer",
         }
     }
 
@@ -80,8 +73,6 @@ impl By {
             Self::Script => row.process.script.as_ref(),
             Self::Parent => starter(&row.process.parents).map(|parent| &parent.comm),
             Self::Pod => row.process.names.pod.as_ref(),
-            // Its peers were made rows.
-            Self::Peer => Some(&row.comm),
         };
         name.cloned().unwrap_or_else(none)
     }
@@ -100,11 +91,7 @@ pub fn group(snapshot: &mut Snapshot, by: By, order: Sort) {
     let mut counted = HashSet::new();
     let mut groups: BTreeMap<_, GroupReport> = BTreeMap::new();
     let mut numbers: BTreeMap<String, u64> = BTreeMap::new();
-    let mut rows = std::mem::take(&mut snapshot.rows);
-    if by == By::Peer {
-        rows = rows.into_iter().flat_map(by_peer).collect();
-    }
-    for row in rows {
+    for row in std::mem::take(&mut snapshot.rows) {
         let name = by.name_of(&row);
         if row.pid != 0 && processes.insert((name.clone(), row.pid, row.start_time_ns)) {
             *numbers.entry(name.clone()).or_default() += 1;
@@ -142,30 +129,6 @@ pub fn group(snapshot: &mut Snapshot, by: By, order: Sort) {
     sort_groups(&mut snapshot.groups, order);
 }
 
-/// A row for each of its peers, and for the rest. Drops are of no peer.
-fn by_peer(mut row: RowReport) -> Vec<RowReport> {
-    let Some(other) = row.peers_other.take() else {
-        row.comm = none();
-        return vec![row];
-    };
-    let peers = std::mem::take(&mut row.peers);
-    let of_peer = |peer: PeerReport| RowReport {
-        comm: peer.address,
-        interval: peer.interval,
-        total: peer.total,
-        retransmits: peer.retransmits,
-        drops: Count::default(),
-        ..row.clone()
-    };
-    let mut rows: Vec<RowReport> = peers.into_iter().map(of_peer).collect();
-    row.comm = OTHER.to_owned();
-    (row.interval, row.total, row.retransmits) = (other.interval, other.total, other.retransmits);
-    if row.is_busy() || row.total != Traffic::default() {
-        rows.push(row);
-    }
-    rows
-}
-
 const fn add(sum: &mut Traffic, more: &Traffic) {
     add_amount(&mut sum.tx, more.tx);
     add_amount(&mut sum.rx, more.rx);
@@ -185,7 +148,7 @@ const fn add_count(sum: &mut Count, more: Count) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ProcessNames, peers::PeersOther};
+    use crate::ProcessNames;
 
     fn row(pid: u32, device: &str, parents: &[&str], bytes: u64) -> RowReport {
         let parents = parents.iter().map(|comm| Parent { comm: (*comm).into(), ..Parent::default() }).collect();
@@ -208,28 +171,6 @@ mod tests {
         assert!(snapshot.rows.is_empty());
         let groups = snapshot.groups.into_iter();
         groups.map(|group| (group.name, group.device, group.processes, group.total.tx.bytes)).collect()
-    }
-
-    #[test]
-    fn by_peer_all_of_a_row_is_with_its_peers_and_the_rest() {
-        let amount = |bytes| Traffic { tx: Amount { bytes, packets: 1, app_bytes: 0 }, rx: Amount::default() };
-        let peer = |address: &str, bytes| {
-            let moved = amount(bytes);
-            PeerReport { address: address.into(), interval: moved, total: moved, ..PeerReport::default() }
-        };
-        let mut of_two = row(7, "eth0", &[], 95);
-        of_two.peers = vec![peer("192.0.2.1", 80), peer("192.0.2.2", 10)];
-        of_two.peers_other = Some(PeersOther { total: amount(5), ..PeersOther::default() });
-        let mut of_one = row(8, "eth0", &[], 3);
-        of_one.peers = vec![peer("192.0.2.2", 3)];
-        of_one.peers_other = Some(PeersOther::default());
-        let rows = vec![of_two, of_one, row(0, "eth0", &[], 9)];
-        let mut snapshot = Snapshot { rows, ..Snapshot::default() };
-        group(&mut snapshot, By::Peer, Sort::Command);
-        let groups = snapshot.groups.iter().map(|group| (group.name.as_str(), group.processes, group.total.tx.bytes));
-        let mut groups: Vec<_> = groups.collect();
-        groups.sort_unstable();
-        assert_eq!(groups, [("-", 0, 9), ("192.0.2.1", 1, 80), ("192.0.2.2", 2, 13), ("[other]", 1, 5)]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, schema_for};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    DropsDocument, PeersDocument, check, connections, history, packets, snapshot, sockets, status,
+    DropsDocument, check, connections, history, packets, snapshot, sockets, status,
     stream::{Head, Lost},
     trace,
 };
@@ -23,13 +23,12 @@ enum Line<R> {
 
 #[test]
 fn the_schemas_in_docs_are_those_of_these_types() {
-    let schemas: [(&str, Schema); 10] = [
+    let schemas: [(&str, Schema); 9] = [
         ("check", schema_for!(check::Document)),
         ("connections", schema_for!(Line<connections::Record>)),
         ("drops", schema_for!(DropsDocument<'_>)),
         ("history", schema_for!(history::Document)),
         ("packets", schema_for!(Line<packets::Record>)),
-        ("peers", schema_for!(PeersDocument)),
         ("snapshot", schema_for!(snapshot::Snapshot)),
         ("sockets", schema_for!(sockets::Document)),
         ("status", schema_for!(status::Status)),

@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use crate::{
     ProcessNames, Resources, ResourcesReport, Word,
     drops::{DropReport, TcpReport},
-    peers::{PeerReport, PeersOther},
 };
 pub use crate::{
     amounts::{Amount, Count, DeviceBalance, DirectionBalance, DropAmount, DropAmounts, ForwardedAmount, Traffic},
@@ -125,12 +124,6 @@ pub struct RowReport {
     pub drops: Count,
     /// Its segments in `tcp`.
     pub retransmits: Count,
-    /// Who it talked to, busiest in the interval first; up to 16, others are in `peers_other`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub peers: Vec<PeerReport>,
-    /// What the row has beside `peers`: with them it is the row's own traffic, to the byte. Null for rows without peers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub peers_other: Option<PeersOther>,
     /// What the process used besides the network, on each of its rows. Only on request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Arc<Resources>>,
@@ -240,9 +233,6 @@ pub struct Loss {
     pub rows_full: u64,
     /// Processes beyond --rows; their bytes are in overflow rows.
     pub owners_full: u64,
-    /// Requests for a peer beyond --peers, or beyond what an owner may have of them; the bytes are in `peers_other`.
-    #[serde(default)]
-    pub peers_full: u64,
     /// Inserts that a kernel hash refused.
     pub index_full: u64,
     /// Packets and calls of sockets for which the kernel had no storage.
@@ -285,12 +275,11 @@ pub struct Loss {
 
 impl Loss {
     /// Counters by name.
-    pub const fn entries(&self) -> [(&'static str, u64); 20] {
+    pub const fn entries(&self) -> [(&'static str, u64); 19] {
         // Each field has to be named here.
         let Self {
             rows_full,
             owners_full,
-            peers_full,
             index_full,
             tags_refused,
             overflow_tx_bytes,
@@ -312,7 +301,6 @@ impl Loss {
         [
             ("rows_full", rows_full),
             ("owners_full", owners_full),
-            ("peers_full", peers_full),
             ("index_full", index_full),
             ("tags_refused", tags_refused),
             ("overflow_tx_bytes", overflow_tx_bytes),

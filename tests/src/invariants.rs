@@ -12,7 +12,6 @@ use crate::directions;
 
 mod balances;
 mod items;
-mod peers;
 mod stacks;
 #[cfg(test)]
 mod tests;
@@ -196,9 +195,6 @@ impl Invariants {
                 continue;
             }
             self.check_item(item, is_consecutive);
-        }
-        for found in peers::violations(document) {
-            self.violate(found);
         }
         self.check_drops(document, &seen);
         self.check_bystanders(document);

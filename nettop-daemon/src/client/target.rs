@@ -25,7 +25,6 @@ pub fn reports(reports: &Reports) -> Option<String> {
         by: Some(reports.by).filter(|by| *by != By::Process),
         arguments: reports.output.shows_arguments(),
         resources: reports.output.shows_resources(),
-        all_peers: reports.output.shows_peers(),
     };
     is_the_daemons.then(|| match reports.once {
         true => write("/v1/snapshot", snapshot),

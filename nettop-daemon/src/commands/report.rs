@@ -5,7 +5,7 @@ use std::time::{Duration, Instant as Moment};
 use anyhow::{Context as _, bail};
 use nettop_kernel::Kernel;
 use nettop_model::{
-    Filter, MAX_PEERS, Snapshot, cut_peers, group,
+    Filter, Snapshot, group,
     snapshot::{GroupReport, RowReport},
     sort, sort_groups,
 };
@@ -149,9 +149,6 @@ fn measure(global: &Global, reports: &Reports) -> anyhow::Result<()> {
                     unmatched::in_report(&reports.selection, &snapshot);
                 }
                 group(&mut snapshot, reports.by, reports.sort);
-                if !reports.output.shows_peers() {
-                    snapshot.rows.iter_mut().for_each(|row| cut_peers(row, MAX_PEERS));
-                }
                 sink.put(&snapshot)?;
                 drop(snapshot);
                 allocator::give_back_unused();

@@ -61,10 +61,6 @@ pub struct Settings {
     #[arg(long, value_parser = bounds::table_size())]
     #[serde(deserialize_with = "table_size")]
     pub rows: Option<u32>,
-    #[arg(help = defaults::help(bounds::PEERS_HELP, defaults::PEERS))]
-    #[arg(long, value_parser = bounds::peers())]
-    #[serde(deserialize_with = "peers")]
-    pub peers: Option<u32>,
     #[arg(help = defaults::help(bounds::DROP_KINDS_HELP, defaults::DROP_KINDS))]
     #[arg(long, value_name = "KINDS", value_parser = bounds::table_size())]
     #[serde(deserialize_with = "table_size")]
@@ -143,7 +139,6 @@ impl Settings {
         Self {
             interval: self.interval.or(below.interval),
             rows: self.rows.or(below.rows),
-            peers: self.peers.or(below.peers),
             drop_kinds: self.drop_kinds.or(below.drop_kinds),
             numeric: self.numeric.or(below.numeric),
             container_names: self.container_names.or(below.container_names),
@@ -196,10 +191,6 @@ fn interval<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D
 
 fn table_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
     within(&bounds::TABLE_SIZE, deserializer)
-}
-
-fn peers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
-    within(&bounds::PEERS, deserializer)
 }
 
 fn history_size_mb<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {

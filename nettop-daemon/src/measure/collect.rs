@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nettop_common::{Peer, RowKey, owner, tag::attribution};
+use nettop_common::{Direction, RowKey, owner, tag::attribution};
 use nettop_kernel::{
     boot,
     drops::DropsReading,
@@ -10,7 +10,7 @@ use nettop_kernel::{
 };
 use nettop_model::{
     Filter, Snapshot, Sort, selected_resources,
-    snapshot::{DeviceBalance, DeviceReport, HookReport, Loss, RowReport, SCHEMA, Traffic},
+    snapshot::{Amount, DeviceBalance, DeviceReport, HookReport, Loss, RowReport, SCHEMA, Traffic},
     sort,
 };
 
@@ -26,8 +26,6 @@ use crate::{
     measure::{
         drops::Tally,
         forwarded,
-        peers::{self, Joined},
-        traffic::traffic,
         usage::{Interval, resources},
     },
     sys::{
@@ -108,7 +106,9 @@ impl Collector {
 
     /// Whether a report may show the row. Its device's name is not known yet.
     pub fn wants(&self, row: &RowReading) -> bool {
-        !self.filter.hidden_families[row.key.family as usize & 1] && self.selects(row)
+        !self.filter.hidden_families[row.key.family as usize & 1]
+            && self.selects(row)
+            && (!self.only_busy || row.interval != Flows::default())
     }
 
     fn selects(&self, row: &RowReading) -> bool {
@@ -133,30 +133,20 @@ impl Collector {
         }
         self.learn(&mut reading);
         self.processes.forget(&reading.processes_gone);
-        let mut joined = peers::join(std::mem::take(&mut reading.rows));
-        if self.only_busy {
-            joined.retain(|joined| joined.row.interval != Flows::default());
-        }
+        join_families(&mut reading.rows);
         let mut tallies = crate::measure::drops::tallies(drops);
-        let counts_peers = reading.counts_peers;
-        let row = |Joined { row, peers, other }: &Joined| {
+        let row = |row: &RowReading| {
             let tally = tallies.remove(&(row.owner.key, row.key.netns, row.key.ifindex));
-            let mut report = self.row(row, tally.map(|(_, _, tally)| tally).unwrap_or_default(), devices, &clock)?;
-            if counts_peers && row.key.owner >= owner::FIRST {
-                report.peers = peers.iter().map(|peer| peers::report(peer, report.device.as_deref())).collect();
-                report.peers_other = Some(peers::other(other));
-            }
-            Some(report)
+            self.row(row, tally.map(|(_, _, tally)| tally).unwrap_or_default(), devices, &clock)
         };
-        let mut rows: Vec<RowReport> = joined.iter().filter_map(row).collect();
-        drop(joined);
+        let mut rows: Vec<RowReport> = reading.rows.iter().filter_map(row).collect();
         // Those that had nothing but drops.
         for ((_, netns, ifindex), (slot, owner, tally)) in tallies {
             // The row of a gone process, or on a gone device, was given back, and is not made again.
             if !tally.is_current || devices.place((netns, ifindex)) == Presence::Gone {
                 continue;
             }
-            let row = RowReading::empty(RowKey { owner: slot, netns, ifindex, family: 0, peer: Peer::NONE }, owner);
+            let row = RowReading::empty(RowKey { owner: slot, netns, ifindex, family: 0 }, owner);
             let is_busy = tally.drops.interval + tally.retransmits.interval > 0;
             if self.selects(&row) && (is_busy || !self.only_busy) {
                 rows.extend(self.row(&row, tally, devices, &clock));
@@ -244,8 +234,6 @@ impl Collector {
             total: traffic(&row.total),
             drops: tally.drops,
             retransmits: tally.retransmits,
-            peers: Vec::new(),
-            peers_other: None,
             resources: None,
         })
     }
@@ -256,7 +244,6 @@ impl Collector {
         Loss {
             rows_full: reading.stats.rows_full,
             owners_full: reading.stats.owners_full,
-            peers_full: reading.stats.peers_full,
             index_full: reading.stats.index_full,
             tags_refused: reading.stats.tags_refused,
             overflow_tx_bytes: overflow.tx.bytes,
@@ -290,6 +277,33 @@ impl Collector {
         }
         traffic(&flows)
     }
+}
+
+/// Joins rows that differ only in their IP version.
+fn join_families(rows: &mut Vec<RowReading>) {
+    rows.sort_unstable_by_key(|row| (row.key.owner, row.key.netns, row.key.ifindex));
+    rows.dedup_by(|more, row| {
+        let is_same =
+            (more.key.owner, more.key.netns, more.key.ifindex) == (row.key.owner, row.key.netns, row.key.ifindex);
+        if is_same {
+            accumulate(&mut row.interval, &more.interval);
+            accumulate(&mut row.total, &more.total);
+            row.attribution = row.attribution.max(more.attribution);
+        }
+        is_same
+    });
+}
+
+fn traffic(flows: &Flows) -> Traffic {
+    let amount = |direction: Direction| {
+        let flow = &flows[direction as usize];
+        Amount {
+            bytes: flow.skb_bytes + flow.gso_bytes,
+            packets: flow.skbs + flow.gso_packets,
+            app_bytes: flow.app_bytes,
+        }
+    };
+    Traffic { tx: amount(Direction::Tx), rx: amount(Direction::Rx) }
 }
 
 const fn owner_name(row: &RowReading) -> &'static str {

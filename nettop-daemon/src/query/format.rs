@@ -44,20 +44,6 @@ pub enum DropsFormat {
     Csv,
 }
 
-/// How `nettopd peers` prints.
-#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PeersFormat {
-    /// Columns for people
-    #[default]
-    Table,
-    /// One indented document per report, `nettop.peers/1`
-    Json,
-    /// One document per line and report
-    Ndjson,
-    /// One line per process, device and peer
-    Csv,
-}
-
 /// How `nettopd check` and `nettopd status` print.
 #[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DocumentFormat {
@@ -104,15 +90,6 @@ pub enum Output {
         whole: bool,
     },
     Drops(Drops),
-    Peers(Peers),
-}
-
-/// How `nettopd peers` writes.
-#[derive(Clone, Copy, Debug)]
-pub struct Peers {
-    pub format: PeersFormat,
-    /// Lines of the text; 0: all.
-    pub top: usize,
 }
 
 /// How `nettopd drops` writes.
@@ -143,15 +120,8 @@ impl Output {
     pub const fn shows_only_busy(self) -> bool {
         matches!(
             self,
-            Self::Report { format: Format::Table, .. }
-                | Self::Drops(Drops { format: DropsFormat::Text, .. })
-                | Self::Peers(Peers { format: PeersFormat::Table, .. })
+            Self::Report { format: Format::Table, .. } | Self::Drops(Drops { format: DropsFormat::Text, .. })
         )
-    }
-
-    /// Whether it is about peers, and rows need all of theirs.
-    pub const fn shows_peers(self) -> bool {
-        matches!(self, Self::Peers(_))
     }
 
     /// Whether it is the table of rows.
@@ -166,9 +136,6 @@ impl Output {
 
     /// Whether anything of drops is written.
     pub const fn shows_drops(self) -> bool {
-        !matches!(
-            self,
-            Self::Report { format: Format::Table, columns: Columns { drops: false, .. }, .. } | Self::Peers(_)
-        )
+        !matches!(self, Self::Report { format: Format::Table, columns: Columns { drops: false, .. }, .. })
     }
 }

@@ -223,7 +223,7 @@ mod tests {
     fn flags_and_parameters_ask_the_same() {
         assert_same::<Selection>(&["-p1", "-p", "2", "-u", "www data&x=1", "-i", "eth+0"]);
         assert_same::<Selection>(&["-c", "curl", "--unit", "cron", "--container", "0123", "--pod", "a/b"]);
-        assert_same::<SnapshotQuery>(&["--by", "parent", "-i", "lo", "--all-peers"]);
+        assert_same::<SnapshotQuery>(&["--by", "parent", "-i", "lo"]);
         assert_same::<DropsQuery>(&["--all", "-i", "lo"]);
         assert_same::<StreamQuery>(&["--whole", "-u", "0"]);
         assert_same::<SocketsQuery>(&["-ln", "-i", "4tcp@10.0.0.1:20-22,80", "-i", "6", "-p", "7", "-c", "a%b"]);
@@ -269,7 +269,7 @@ mod tests {
             ),
             (
                 refused::<HistoryQuery>("by=pid"),
-                "invalid value 'pid' for 'by': give one of process, program, unit, user, device, container, script, parent, pod, peer",
+                "invalid value 'pid' for 'by': give one of process, program, unit, user, device, container, script, parent, pod",
             ),
             (refused::<HistoryQuery>("top=1&top=2"), "the parameter 'top' cannot be used multiple times"),
             (refused::<HistoryQuery>("to=now&at=now"), "the parameter 'at' cannot be used with 'to'"),

@@ -7,7 +7,7 @@ use nettop_kernel::Limits;
 use nettop_model::{By, Filter, Sort};
 
 use super::{
-    format::{Columns, Drops, DropsFormat, Format, Output, Peers, PeersFormat},
+    format::{Columns, Drops, DropsFormat, Format, Output},
     history::RecordArgs,
     names::NamesArgs,
     parameters::{Parameters, Query},
@@ -59,8 +59,6 @@ pub struct ReportArgs {
     pub whole: bool,
     #[arg(long, default_value_t = defaults::ROWS, value_parser = bounds::table_size(), help = bounds::ROWS_HELP)]
     pub rows: u32,
-    #[arg(long, default_value_t = defaults::PEERS, value_parser = bounds::peers(), help = bounds::PEERS_HELP)]
-    pub peers: u32,
     #[command(flatten)]
     pub table: DropsTable,
     #[command(flatten)]
@@ -84,28 +82,6 @@ pub struct DropsArgs {
     pub ancestry: bool,
     #[arg(long, value_enum, default_value_t)]
     pub format: DropsFormat,
-}
-
-/// `nettopd peers`.
-#[derive(Args, Debug, Clone)]
-pub struct PeersArgs {
-    #[command(flatten)]
-    pub timing: Timing,
-    /// Print one report after one interval, and end
-    #[arg(long, conflicts_with = "count")]
-    pub once: bool,
-    #[command(flatten)]
-    pub selection: Selection,
-    /// Do not look up user names
-    #[arg(short, long)]
-    pub numeric: bool,
-    /// Lines of the table; 0 for all
-    #[arg(long, value_name = "LINES", default_value_t = defaults::PEERS_TOP_LINES)]
-    pub top: usize,
-    #[arg(long, default_value_t = defaults::PEERS, value_parser = bounds::peers(), help = bounds::PEERS_HELP)]
-    pub peers: u32,
-    #[arg(long, value_enum, default_value_t)]
-    pub format: PeersFormat,
 }
 
 /// Which drops are wanted.
@@ -132,9 +108,6 @@ pub struct SnapshotQuery {
     /// What processes use as well
     #[arg(long)]
     pub resources: bool,
-    /// All peers of each row
-    #[arg(long)]
-    pub all_peers: bool,
 }
 
 /// A stream of snapshots.
@@ -158,12 +131,11 @@ impl Query for DropsQuery {
 
 impl Query for SnapshotQuery {
     fn parameters(&mut self) -> Parameters<'_> {
-        let Self { selection, by, arguments, resources, all_peers } = self;
+        let Self { selection, by, arguments, resources } = self;
         let mut parameters = selection.parameters();
         parameters.push(("by", by));
         parameters.push(("arguments", arguments));
         parameters.push(("resources", resources));
-        parameters.push(("all_peers", all_peers));
         parameters
     }
 }
@@ -219,25 +191,8 @@ impl From<&ReportArgs> for Reports {
                 columns: Columns { drops, ancestry: args.ancestry, tree: args.tree, resources },
                 whole: args.whole,
             },
-            limits: Limits { rows: args.rows, peers: args.peers, drops: args.table.drop_kinds },
+            limits: Limits { rows: args.rows, drops: args.table.drop_kinds },
             record: Some(args.record.clone()),
-        }
-    }
-}
-
-impl From<&PeersArgs> for Reports {
-    fn from(args: &PeersArgs) -> Self {
-        Self {
-            timing: args.timing.clone(),
-            once: args.once,
-            selection: args.selection.clone(),
-            by: By::Process,
-            hidden_families: [false; 2],
-            numeric: args.numeric,
-            sort: Sort::Packets,
-            output: Output::Peers(Peers { format: args.format, top: args.top }),
-            limits: Limits { peers: args.peers, ..defaults::LIMITS },
-            record: None,
         }
     }
 }
@@ -253,7 +208,7 @@ impl From<&DropsArgs> for Reports {
             numeric: false,
             sort: Sort::Packets,
             output: Output::Drops(Drops { format: args.format, all: args.query.all, ancestry: args.ancestry }),
-            limits: Limits { drops: args.table.drop_kinds, ..defaults::LIMITS },
+            limits: Limits { rows: defaults::ROWS, drops: args.table.drop_kinds },
             record: None,
         }
     }

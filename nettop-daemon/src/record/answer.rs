@@ -26,9 +26,6 @@ pub fn answer(query: &HistoryQuery, reader: &Reader) -> anyhow::Result<Document>
         Some(boot) => (boot.last - LAST_BOOT_PERIOD_S, boot.last),
         None => period(query, unix_now_s())?,
     };
-    if query.by == By::Peer {
-        return Err(Usage::new("no history of peers is kept: see 'nettopd peers' for those of now").into());
-    }
     let question = Question {
         boot: boot.as_ref().map(|boot| boot.id),
         from,

@@ -9,7 +9,7 @@ use nettop_model::{Known, Snapshot};
 
 use crate::{
     query::format::{Format, Output},
-    render::{csv::csv, drops, peers, table::table},
+    render::{csv::csv, drops, table::table},
     sys::{
         stderr,
         stdout::{Chunk, Writer},
@@ -113,7 +113,6 @@ impl Sink {
                 Format::Csv => csv(snapshot, self.first)?,
             },
             Output::Drops(wanted) => drops::encode(snapshot, wanted, self.first)?,
-            Output::Peers(wanted) => peers::encode(snapshot, wanted, self.first)?,
         };
         Ok(encoded)
     }

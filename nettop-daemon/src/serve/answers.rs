@@ -13,8 +13,8 @@ use hyper::StatusCode;
 use nettop_history::Reader;
 use nettop_kernel::socket_iterators::SocketIterators;
 use nettop_model::{
-    By, DropsDocument, Filter, Known, MAX_PEERS, PeersDocument, Resources, ResourcesReport, Snapshot, Sort, cut_peers,
-    group, select, selected_resources, snapshot::RowReport,
+    By, DropsDocument, Filter, Known, Resources, ResourcesReport, Snapshot, Sort, group, select, selected_resources,
+    snapshot::RowReport,
 };
 use serde::Serialize;
 use tokio::{
@@ -101,8 +101,6 @@ pub(super) struct Part {
     pub(super) with_arguments: bool,
     /// Whether it has what processes use.
     pub(super) with_resources: bool,
-    /// Whether rows have all their peers.
-    pub(super) with_all_peers: bool,
 }
 
 /// How much of a snapshot is sent.
@@ -185,9 +183,6 @@ impl AnswerWorker {
                     selected.resources = resources.map(|resources| selected_resources(resources, &part.filter));
                 }
                 group(&mut selected, part.by, Sort::Packets);
-                if !part.with_all_peers {
-                    cut_all(&mut selected);
-                }
                 match extent {
                     Extent::Whole => encode(draft, &selected),
                     Extent::Changes => encode(draft, &from.known.changes(selected)),
@@ -198,19 +193,11 @@ impl AnswerWorker {
         // These wait for no user's turn: many want them.
         let made = match extent {
             Extent::Whole => {
-                let make = move |draft: &mut Draft, _| {
-                    let mut snapshot = (*from.snapshot).clone();
-                    cut_all(&mut snapshot);
-                    encode(draft, &snapshot)
-                };
+                let make = move |draft: &mut Draft, _| encode(draft, &*from.snapshot);
                 latest.whole.get_or_try_init(|| self.run(None, make)).await
             }
             Extent::Changes => {
-                let make = move |draft: &mut Draft, _| {
-                    let mut snapshot = (*from.snapshot).clone();
-                    cut_all(&mut snapshot);
-                    encode(draft, &from.known.changes(snapshot))
-                };
+                let make = move |draft: &mut Draft, _| encode(draft, &from.known.changes((*from.snapshot).clone()));
                 latest.changes.get_or_try_init(|| self.run(None, make)).await
             }
         };
@@ -226,13 +213,6 @@ impl AnswerWorker {
     ) -> Result<Bytes, Refused> {
         let snapshot = Arc::clone(&latest.snapshot);
         self.make(asker, move |draft, _| encode(draft, &DropsDocument::from_snapshot(&snapshot, &filter, all))).await
-    }
-
-    pub(super) async fn peers(&self, asker: &Asker, latest: &Arc<Latest>, filter: Filter) -> Result<Bytes, Refused> {
-        let snapshot = Arc::clone(&latest.snapshot);
-        let work =
-            move |draft: &mut Draft, _| encode(draft, &PeersDocument::from_snapshot(&select(&snapshot, &filter)));
-        self.make(asker, work).await
     }
 
     pub(super) async fn sockets(
@@ -308,10 +288,6 @@ impl AnswerWorker {
 trait Work: FnOnce(&mut Draft, Instant) -> anyhow::Result<()> + Send + 'static {}
 
 impl<T: FnOnce(&mut Draft, Instant) -> anyhow::Result<()> + Send + 'static> Work for T {}
-
-fn cut_all(snapshot: &mut Snapshot) {
-    snapshot.rows.iter_mut().for_each(|row| cut_peers(row, MAX_PEERS));
-}
 
 fn encode(draft: &mut Draft, document: &impl Serialize) -> anyhow::Result<()> {
     serde_json::to_writer(&mut *draft, document).map_err(|error| draft.why(error))

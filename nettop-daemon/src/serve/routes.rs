@@ -23,7 +23,7 @@ use crate::{
     identity::containers::Containers,
     query::{
         history::HistoryQuery,
-        report::{DropsQuery, Selection, SnapshotQuery, StreamQuery},
+        report::{DropsQuery, SnapshotQuery, StreamQuery},
         sockets::SocketsQuery,
     },
 };
@@ -47,12 +47,11 @@ pub(super) async fn answer<B>(
         "/v1/status" => params::parse::<Nothing>(uri).and_then(|Nothing {}| status(shared)),
         "/v1/snapshot" => snapshot(shared, request, asker).await,
         "/v1/drops" => drops(shared, request, asker).await,
-        "/v1/peers" => peers(shared, request, asker).await,
         "/v1/sockets" => sockets(shared, request, asker).await,
         "/v1/history" => history(shared, request, asker).await,
         _ => Err(Refused::new(
             StatusCode::NOT_FOUND,
-            "there is /v1/status, /v1/snapshot, /v1/stream, /v1/drops, /v1/peers, /v1/sockets and /v1/history",
+            "there is /v1/status, /v1/snapshot, /v1/stream, /v1/drops, /v1/sockets and /v1/history",
         )),
     };
     made.map_or_else(|refused| refuse(&refused), |bytes| respond(StatusCode::OK, whole(bytes)))
@@ -84,19 +83,13 @@ fn respond(status: StatusCode, body: Body) -> Response<Body> {
 
 /// What is asked for of snapshots, if it is not all.
 async fn part(shared: &Shared, query: &SnapshotQuery) -> Result<Option<Arc<Part>>, Refused> {
-    let SnapshotQuery { selection, by, arguments, resources, all_peers } = query;
+    let SnapshotQuery { selection, by, arguments, resources } = query;
     let by = by.unwrap_or_default();
-    if selection.is_empty() && by == By::Process && !arguments && !resources && !all_peers {
+    if selection.is_empty() && by == By::Process && !arguments && !resources {
         return Ok(None);
     }
     let filter = params::filter(selection, &shared.sources.users, shared.limits.naming).await?;
-    Ok(Some(Arc::new(Part {
-        filter,
-        by,
-        with_arguments: *arguments,
-        with_resources: *resources,
-        with_all_peers: *all_peers,
-    })))
+    Ok(Some(Arc::new(Part { filter, by, with_arguments: *arguments, with_resources: *resources })))
 }
 
 fn latest(shared: &Shared) -> Result<Arc<Latest>, Refused> {
@@ -112,12 +105,6 @@ async fn drops<B>(shared: &Shared, request: &Request<B>, asker: &Asker) -> Resul
     let query: DropsQuery = params::parse(request.uri())?;
     let filter = params::filter(&query.selection, &shared.sources.users, shared.limits.naming).await?;
     shared.answers.drops(asker, &latest(shared)?, filter, query.all).await
-}
-
-async fn peers<B>(shared: &Shared, request: &Request<B>, asker: &Asker) -> Result<Bytes, Refused> {
-    let selection: Selection = params::parse(request.uri())?;
-    let filter = params::filter(&selection, &shared.sources.users, shared.limits.naming).await?;
-    shared.answers.peers(asker, &latest(shared)?, filter).await
 }
 
 async fn sockets<B>(shared: &Shared, request: &Request<B>, asker: &Asker) -> Result<Bytes, Refused> {

@@ -55,9 +55,7 @@ fn count(skb: u64, sk: *const c_void, device: u64) {
     }
     let known = tags::owner(tag);
     let sender = sender_of(tag, known, socket);
-    let packet = frame(skb, device);
-    let key = ledger::key(packet.ifindex, packet.family as u32);
-    ledger::count(tag, sender, sk, false, Direction::Tx, &packet, key);
+    ledger::count(tag, sender, sk, false, Direction::Tx, &frame(skb, device));
 }
 
 /// An answer that a connection in TIME_WAIT sends. Such a socket has no tag: below another device, the packet may have

@@ -21,7 +21,7 @@ use crate::{
     ledger::{self, Packet},
     log,
     maps::stats,
-    peers, ports, shadow,
+    ports, shadow,
     storage::SOCKETS,
 };
 
@@ -57,11 +57,9 @@ fn count(ctx: &SkBuffContext, direction: Direction) {
             return;
         }
     }
-    let mut key = ledger::key(packet.ifindex, packet.family as u32);
-    peers::of_packet(&mut key, ctx, sk, direction, packet.family);
     let known = shadow::before(ctx.as_ptr(), tag, sk);
     let sender = if direction == Direction::Tx { sender::find(ctx, tag, sk) } else { Ref::NONE };
-    let is_new = ledger::count(tag, sender, sk.cast(), listens, direction, &packet, key);
+    let is_new = ledger::count(tag, sender, sk.cast(), listens, direction, &packet);
     if direction == Direction::Rx && copies::is_copy(ctx, tag, tag.address, packet.family) {
         ledger::count_copy(tag, &packet);
     }

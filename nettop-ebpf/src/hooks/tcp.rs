@@ -4,16 +4,10 @@
 use core::{ffi::c_void, ptr};
 
 use aya_ebpf::{Global, macros::btf_tracepoint, programs::BtfTracePointContext};
-use nettop_common::{Direction, drops::event};
+use nettop_common::drops::event;
 
 use super::drops;
-use crate::{
-    atomic::add,
-    kernel::{self, load, probe},
-    maps::PEER_LIMIT,
-    rows,
-    storage::SOCKETS,
-};
+use crate::kernel::{self, load, probe};
 
 /// Whether `tcp_retransmit_skb` has an error, its third argument (6.17). Before, it does not fire on an error.
 #[unsafe(no_mangle)]
@@ -31,7 +25,6 @@ pub fn tcp_retransmit(ctx: BtfTracePointContext) -> i32 {
     let segments = u64::from(probe::<u16>(at, &kernel::TCP_CB_SEGMENTS)).max(1);
     let bytes = u64::from(load::<u32>(skb, &kernel::SKB_LEN));
     drops::count_event(ctx.arg(0), ptr::null(), event::RETRANSMIT, segments, bytes);
-    count_with_peer(ctx.arg(0), segments);
     0
 }
 
@@ -55,17 +48,4 @@ pub fn tcp_reset_sent(ctx: BtfTracePointContext) -> i32 {
 pub fn tcp_reset_received(ctx: BtfTracePointContext) -> i32 {
     drops::count_event(ctx.arg(0), ptr::null(), event::RESET_RECEIVED, 1, 0);
     0
-}
-
-/// Counts segments that a TCP socket sent again, with its peer.
-#[inline(always)]
-fn count_with_peer(sk: *const c_void, segments: u64) {
-    if PEER_LIMIT.load() == 0 || !drops::is_full(sk, probe(sk as u64, &kernel::SOCK_STATE)) {
-        return;
-    }
-    let Some(tag) = SOCKETS.find(sk.cast_mut()) else { return };
-    let family = tag.family as usize & 1;
-    if let Some(row) = rows::at(tag.rows[family][Direction::Tx as usize]) {
-        add(&raw mut row.retransmits, segments);
-    }
 }

@@ -91,7 +91,7 @@ fn as_counted(mut packet: Packet, network: u64, transport: u64) -> ledger::Unsen
     };
     if fragment_offset != 0 {
         packet.bytes = packet.bytes.saturating_sub(header_bytes);
-        return ledger::Unsent { packets: 0, packet, network, transport };
+        return ledger::Unsent { packets: 0, packet };
     }
     if packet.gso_size != 0 {
         let is_jumbo = packet.family == Family::V6 && byte(6) == NEXTHDR_HOP;
@@ -108,5 +108,5 @@ fn as_counted(mut packet: Packet, network: u64, transport: u64) -> ledger::Unsen
         packet.bytes = packet.bytes.saturating_sub(jumbo_bytes);
         packet.header_bytes = (transport.wrapping_sub(network) as u32).wrapping_sub(jumbo_bytes) + transport_bytes;
     }
-    ledger::Unsent { packets: 1, packet, network, transport }
+    ledger::Unsent { packets: 1, packet }
 }

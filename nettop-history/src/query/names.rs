@@ -96,7 +96,7 @@ fn name(by: By, who: &Who, container: &ContainerNames) -> String {
         _ if who.pid == 0 && who.comm.is_empty() => "-".into(),
         // What did not fit in a slot has no single unit.
         _ if who.pid == 0 && who.comm == OTHER => OTHER.into(),
-        By::Process | By::Device | By::Peer => who.comm.clone(),
+        By::Process | By::Device => who.comm.clone(),
         By::Program => match &who.exe {
             None if who.comm.is_empty() => "-".into(),
             exe => exe.clone().unwrap_or_else(|| who.comm.clone()),

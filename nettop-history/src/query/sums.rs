@@ -316,8 +316,6 @@ fn keys(by: By) -> [String; 5] {
         By::Script => "coalesce(g.script, '-')",
         By::Parent => "coalesce(a.starter, '-')",
         By::Pod => "coalesce(c.pod, '-')",
-        // Not recorded, and not asked for.
-        By::Peer => "'-'",
     };
     // Drops that are nobody's, and what did not fit in a slot: it has no single unit.
     let name = format!(

@@ -55,7 +55,6 @@ fn grouped(slots: &[(Slot, bool)], by: By) -> BTreeMap<String, (Counters, usize,
         By::Container | By::Pod => "-".into(),
         By::Script => who.script.clone().unwrap_or_else(|| "-".into()),
         By::Parent => who.parents[2].comm.clone(),
-        By::Peer => "-".into(),
     };
     let mut groups: BTreeMap<String, (Counters, BTreeSet<u32>, u64)> = BTreeMap::new();
     for (slot, _) in slots {

@@ -12,7 +12,7 @@ use nettop_common::{Direction, Flow, Forwarded, Netns, Owner, OwnerKey, Ref, Row
 use super::{
     flows::{Flows, accumulate, difference, moved},
     forwarded::{PairReading, Pairs},
-    retire::{Retirement, base_of},
+    retire::Retirement,
     sparse::Sparse,
 };
 use crate::{
@@ -55,33 +55,12 @@ impl OwnerReading {
     }
 }
 
-/// How often something happened.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub struct Change {
-    pub interval: u64,
-    pub total: u64,
-}
-
-/// What a row had at a reading.
-#[derive(Clone, Copy, Default)]
-struct Last {
-    flows: Flows,
-    connections: u64,
-    retransmits: u64,
-}
-
 /// One row at one time.
 #[derive(Clone, Copy, Debug)]
 pub struct RowReading {
     pub key: RowKey,
     pub owner: OwnerReading,
     pub attribution: u32,
-    /// Of sockets that have one peer: how many met theirs.
-    pub connections: Change,
-    /// Segments of TCP that were sent again.
-    pub retransmits: Change,
-    /// How long ago the last packet was, for a reading or more.
-    pub quiet_s: u32,
     pub interval: Flows,
     pub total: Flows,
 }
@@ -89,16 +68,7 @@ pub struct RowReading {
 impl RowReading {
     /// For an owner without traffic.
     pub fn empty(key: RowKey, owner: OwnerReading) -> Self {
-        Self {
-            key,
-            owner,
-            attribution: 0,
-            connections: Change::default(),
-            retransmits: Change::default(),
-            quiet_s: 0,
-            interval: Flows::default(),
-            total: Flows::default(),
-        }
+        Self { key, owner, attribution: 0, interval: Flows::default(), total: Flows::default() }
     }
 }
 
@@ -174,8 +144,6 @@ pub struct Reading {
     pub namespaces: BTreeMap<Netns, Vec<u32>>,
     /// Pairs of devices with forwarded traffic.
     pub forwarded: Vec<PairReading>,
-    /// Whether rows have peers.
-    pub counts_peers: bool,
     /// Sum of all retired rows, by [`nettop_common::Family`].
     pub exited: [Flows; 2],
     /// Sum of all overflow rows, and what found not even one of those.
@@ -194,7 +162,7 @@ pub struct Reading {
 pub struct Ledger {
     programs: Programs,
     /// What each row had at the last reading.
-    last: Sparse<Last>,
+    last: Sparse<Flows>,
     last_at: Instant,
     retirement: Retirement,
     pairs: Pairs,
@@ -228,7 +196,6 @@ impl Ledger {
             devices: BTreeMap::new(),
             namespaces: BTreeMap::new(),
             forwarded: self.pairs.read(&mut self.programs, &place),
-            counts_peers: self.programs.peers_limit > 0,
             exited: stats.exited,
             overflow: stats.overflow_given_back,
             runs_skipped: 0,
@@ -255,30 +222,17 @@ impl Ledger {
             let last = self.last.at(slot);
             let Some(owner) = owner_of(&self.programs, &gone, row.key.owner) else { continue };
             let total = moved(&row);
-            let now = Last { flows: total, connections: row.connections, retransmits: row.retransmits };
-            let before = std::mem::replace(last, now);
-            let interval = difference(&total, &before.flows);
+            let interval = difference(&total, &std::mem::replace(last, total));
             note_reported(&self.programs, slot, &row, &total);
             let is_busy = interval != Flows::default();
             let lives = row.key.owner >= owner::FIRST && !owner.exited;
             let place = if row.key.netns == Netns::default() { Presence::Present } else { place(row.key.place()) };
-            let quiet_s = self.retirement.note(slot, &row.key, place, lives, is_busy);
+            self.retirement.note(slot, &row.key, place, lives, is_busy);
             if total == Flows::default() {
                 continue;
             }
-            // A peer's row that leaves is with the owner's rest already.
-            let is_rest = row.state == row::LEAVING && base_of(&self.programs, &row).is_some();
-            let is_leaving = row.state == row::LEAVING && !is_rest;
-            let row = RowReading {
-                key: if is_rest { row.key.base() } else { row.key },
-                owner,
-                attribution: row.attribution,
-                connections: change(before.connections, now.connections),
-                retransmits: change(before.retransmits, now.retransmits),
-                quiet_s,
-                interval,
-                total,
-            };
+            let is_leaving = row.state == row::LEAVING;
+            let row = RowReading { key: row.key, owner, attribution: row.attribution, interval, total };
             reading.add(&row);
             if owner::is_repeated(row.key.owner) {
                 continue;
@@ -293,14 +247,8 @@ impl Ledger {
         for pair in &reading.forwarded {
             reading.namespaces.entry(pair.key.netns).or_default();
         }
-        for (slot, base) in self.retirement.run(&mut self.programs, owners) {
-            let had = std::mem::take(self.last.at(slot));
-            if let Some(base) = base {
-                let last = self.last.at(base);
-                accumulate(&mut last.flows, &had.flows);
-                last.connections += had.connections;
-                last.retransmits += had.retransmits;
-            }
+        for slot in self.retirement.run(&mut self.programs, owners) {
+            *self.last.at(slot) = Flows::default();
         }
         // Every row was read that is not free.
         self.last.drop_unread();
@@ -344,10 +292,6 @@ impl Reading {
             pids.push(pid);
         }
     }
-}
-
-const fn change(before: u64, now: u64) -> Change {
-    Change { interval: now.saturating_sub(before), total: now }
 }
 
 /// For the next daemon: what is sent may be dropped yet.

@@ -3,29 +3,26 @@
 //!
 //! First the index forgets the key and the generation is incremented, so no socket finds the slot again. A program that
 //! found it just before may still count there, so the last counters are added an interval later. A process leaves with
-//! all its rows at once: later packets are the kernel's, and make no row for it again. A peer's row leaves its counters to
-//! the owner's row without a peer: that one stays until it was the last.
+//! all its rows at once: later packets are the kernel's, and make no row for it again.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     mem::offset_of,
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
-use nettop_common::{Netns, Owner, OwnerKey, Ref, Row, RowKey, Share, owner, row};
+use bytemuck::Zeroable as _;
+use nettop_common::{Flow, Netns, Owner, OwnerKey, Row, RowKey, Share, Stats, owner, row};
 use nix::{errno::Errno, sys::signal::kill, unistd::Pid};
 use procfs::process::Process;
 
-use self::{
-    give_back::{fold, fold_into, give_back_owner, give_back_row},
-    pressure::Pressure,
+use super::{
+    QUIET_NAMESPACE_S,
+    flows::{Flows, moved},
 };
-use super::{QUIET_NAMESPACE_S, flows::moved};
 use crate::{boot, ledger::Presence, places::Kind, programs::Programs};
 
-mod give_back;
-mod pressure;
 #[cfg(test)]
 mod tests;
 
@@ -57,8 +54,6 @@ struct Slot {
     leaving: bool,
     /// Seconds since the ledger began: an [`Instant`] would be most of the daemon's memory.
     gone_at_s: Option<u32>,
-    /// Seconds since the ledger began, of the last traffic.
-    busy_at_s: u32,
 }
 
 /// An owner's rows.
@@ -67,6 +62,32 @@ struct Rows {
     any: bool,
     /// Some are not to go yet.
     stay: bool,
+}
+
+/// How far the tables are filled.
+struct Pressure {
+    stats: Stats,
+    row_limit: u64,
+    owner_limit: u64,
+}
+
+impl Pressure {
+    fn on_row(&self, row: &Row, share: &Share) -> bool {
+        match row.is_reserved {
+            0 => is_pressed(share.rows, self.stats.rows_in_use, self.row_limit),
+            _ => is_pressed(share.reserved_rows, self.stats.reserved_rows_in_use, row::RESERVED_ROWS.into()),
+        }
+    }
+
+    fn on_owner(&self, share: &Share) -> bool {
+        is_pressed(share.owners, self.stats.owners_in_use, self.owner_limit)
+            || is_pressed(share.rows, self.stats.rows_in_use, self.row_limit)
+    }
+}
+
+/// Whether a share has more than is free: long before its limit, and not because of other shares.
+const fn is_pressed(of_share: u32, in_use: u64, limit: u64) -> bool {
+    of_share as u64 > limit.saturating_sub(in_use)
 }
 
 /// The state of all retirements.
@@ -98,9 +119,8 @@ impl Retirement {
         }
     }
 
-    /// Notes a reading of a row: whether its place is there, its process lives, and anything was counted. Returns for how
-    /// many seconds nothing was.
-    pub(super) fn note(&mut self, slot: usize, key: &RowKey, place: Presence, lives: bool, is_busy: bool) -> u32 {
+    /// Notes a reading of a row: whether its place is there, its process lives, and anything was counted.
+    pub(super) fn note(&mut self, slot: usize, key: &RowKey, place: Presence, lives: bool, is_busy: bool) {
         if self.rows.len() <= slot {
             self.rows.resize(slot + 1, Slot::default());
         }
@@ -122,14 +142,10 @@ impl Retirement {
             }
         };
         let state = &mut self.rows[slot];
-        if is_busy || state.busy_at_s == 0 {
-            state.busy_at_s = now_s;
-        }
         state.quiet = if is_busy { 0 } else { state.quiet.saturating_add(1) };
         state.gone = gone;
         // A namespace that nobody could enter may be seen again.
         state.gone_at_s = (gone != Gone::No).then(|| state.gone_at_s.unwrap_or(now_s));
-        now_s.saturating_sub(state.busy_at_s)
     }
 
     /// Owners that were given back since the last call.
@@ -141,36 +157,32 @@ impl Retirement {
         u32::try_from(self.began_at.elapsed().as_secs()).unwrap_or(u32::MAX)
     }
 
-    /// Does both steps for all that is due. Returns the rows that were given back, each with the row that has its counters
-    /// now, if one has.
-    pub(super) fn run(&mut self, programs: &mut Programs, owners: usize) -> Vec<(usize, Option<usize>)> {
+    /// Does both steps for all that is due. Returns the rows that were given back.
+    pub(super) fn run(&mut self, programs: &mut Programs, owners: usize) -> Vec<usize> {
         self.sweep(programs, owners);
         let now_s = self.now_s();
         self.seen_at_s.retain(|_, at_s| now_s.saturating_sub(*at_s) < 2 * QUIET_NAMESPACE_S);
-        let back = self.give_back_leaving(programs);
-        let mut pressure = Pressure::new(programs);
+        let pressure = Pressure {
+            stats: programs.stats.read(0).unwrap_or_default(),
+            row_limit: programs.rows.len() as u64 - u64::from(row::FIRST + row::RESERVED_ROWS + row::SPARE_SLOTS),
+            owner_limit: programs.owners.len() as u64 - u64::from(owner::FIRST + row::SPARE_SLOTS),
+        };
+        let mut back = Vec::new();
         let mut of_owners = vec![Rows::default(); owners];
         let (mut with_place, mut with_owner) = (Vec::new(), Vec::new());
-        // Those must outlive the rows of their peers.
-        let mut bases = HashSet::new();
         for slot in row::FIRST as usize..self.rows.len() {
             let state = self.rows[slot];
             let Some(row) = programs.rows.read(slot).filter(|row| row.state != row::FREE) else { continue };
-            let share = share_of(programs, row.share);
-            let is_due = due(&state, pressure.on_row(&row, &share), now_s);
-            self.rows[slot].due = is_due;
-            if let Some(base) = base_of(programs, &row) {
-                bases.insert(base);
-                let of_owner = programs.owners.read(row.key.owner as usize).map_or(0, |owner| owner.peers);
-                let quiet_s = now_s.saturating_sub(state.busy_at_s);
-                if state.gone == Gone::No
-                    && state.quiet >= MIN_QUIET_INTERVALS
-                    && pressure.on_peer(row.key.owner, of_owner, share.peers, quiet_s)
-                {
-                    take_out(programs, slot, &row);
-                    continue;
-                }
+            if row.state == row::LEAVING {
+                fold(programs, &row, &moved(&row));
+                give_back_row(programs, slot, &row);
+                self.rows[slot] = Slot::default();
+                back.push(slot);
+                continue;
             }
+            let is_pressed = pressure.on_row(&row, &share_of(programs, row.share));
+            let is_due = due(&state, is_pressed, now_s);
+            self.rows[slot].due = is_due;
             if let Some(rows) = of_owners.get_mut(row.key.owner as usize) {
                 rows.any = true;
                 rows.stay |= !is_due;
@@ -182,18 +194,10 @@ impl Retirement {
             }
         }
         // Reports join both IP versions: a total of which one half leaves would fall.
-        with_place.retain(|(slot, row)| {
-            if row.key.peer.is_some() {
-                return true;
-            }
-            if bases.contains(slot) {
-                return false;
-            }
+        with_place.retain(|(_, row)| {
             let other = RowKey { family: row.key.family ^ 1, ..row.key };
             let other = programs.row_index.get(&bytemuck::cast(other), 0).ok();
-            other.is_none_or(|slot| {
-                !bases.contains(&(slot as usize)) && self.rows.get(slot as usize).is_some_and(|other| other.due)
-            })
+            other.is_none_or(|slot| self.rows.get(slot as usize).is_some_and(|other| other.due))
         });
         for (slot, row) in with_place {
             take_out(programs, slot, &row);
@@ -203,25 +207,6 @@ impl Retirement {
             if self.owners.get(row.key.owner as usize).is_some_and(|owner| owner.leaving) {
                 take_out(programs, slot, &row);
             }
-        }
-        back
-    }
-
-    /// The second step for rows.
-    fn give_back_leaving(&mut self, programs: &mut Programs) -> Vec<(usize, Option<usize>)> {
-        let mut back = Vec::new();
-        for slot in row::FIRST as usize..self.rows.len() {
-            let state = programs.rows.word(slot, offset_of!(Row, state));
-            let is_leaving = state.is_some_and(|state| state.load(Ordering::Relaxed) == row::LEAVING);
-            let Some(row) = programs.rows.read(slot).filter(|_| is_leaving) else { continue };
-            let base = base_of(programs, &row);
-            match base {
-                Some(base) => fold_into(programs, base, &row),
-                None => fold(programs, &row, &moved(&row)),
-            }
-            give_back_row(programs, slot, &row);
-            self.rows[slot] = Slot::default();
-            back.push((slot, base));
         }
         back
     }
@@ -274,13 +259,6 @@ impl Retirement {
     }
 }
 
-/// The row that gets the counters of a peer's row, while it is in the index.
-pub(super) fn base_of(programs: &Programs, row: &Row) -> Option<usize> {
-    let slot = row.base.slot() as usize;
-    let base = programs.rows.read(slot).filter(|_| row.base != Ref::NONE && row.key.peer.is_some())?;
-    (base.generation == row.base.generation() && base.state == row::LIVE).then_some(slot)
-}
-
 /// The first step for a row.
 fn take_out(programs: &mut Programs, slot: usize, row: &Row) {
     let key = bytemuck::cast(row.key);
@@ -307,6 +285,61 @@ fn bump(generation: Option<&AtomicU32>) {
 
 fn share_of(programs: &Programs, index: u32) -> Share {
     programs.shares.read(index as usize).unwrap_or_default()
+}
+
+/// Adds a row's counters to the sums that outlive it.
+fn fold(programs: &Programs, row: &Row, moved: &Flows) {
+    if owner::is_repeated(row.key.owner) {
+        return;
+    }
+    let family = row.key.family as usize & 1;
+    add_flows(programs, offset_of!(Stats, exited) + family * size_of::<Flows>(), moved);
+    if row.key.owner == owner::OVERFLOW {
+        add_flows(programs, offset_of!(Stats, overflow_given_back), moved);
+    }
+}
+
+fn add_flows(programs: &Programs, offset: usize, flows: &Flows) {
+    let counters: [u64; 2 * size_of::<Flow>() / 8] = bytemuck::cast(*flows);
+    for (index, counter) in counters.into_iter().enumerate() {
+        if let Some(sum) = programs.stats.double_word(0, offset + index * 8) {
+            sum.fetch_add(counter, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What remains of a row or an owner in a free slot. A program that found the slot in the index may have read the
+/// generation later: it must not match again.
+fn freed_row(row: &Row) -> Row {
+    Row { generation: row.generation.wrapping_add(1), ..Row::zeroed() }
+}
+
+fn freed_owner(entry: &Owner) -> Owner {
+    Owner { generation: entry.generation.wrapping_add(1), ..Owner::zeroed() }
+}
+
+fn give_back_row(programs: &mut Programs, slot: usize, row: &Row) {
+    programs.rows.write(slot, freed_row(row));
+    let (in_use, of_share) = match row.is_reserved {
+        0 => (offset_of!(Stats, rows_in_use), offset_of!(Share, rows)),
+        _ => (offset_of!(Stats, reserved_rows_in_use), offset_of!(Share, reserved_rows)),
+    };
+    programs.count_down(in_use, row.share, of_share);
+    give_back(&mut programs.free_rows, slot);
+}
+
+fn give_back_owner(programs: &mut Programs, slot: usize, entry: &Owner) {
+    programs.owners.write(slot, freed_owner(entry));
+    programs.count_down(offset_of!(Stats, owners_in_use), entry.share, offset_of!(Share, owners));
+    give_back(&mut programs.free_owners, slot);
+}
+
+fn give_back(free: &mut aya::maps::Queue<aya::maps::MapData, u32>, slot: usize) {
+    let pushed = u32::try_from(slot).is_ok_and(|slot| free.push(slot, 0).is_ok());
+    if !pushed {
+        // The queue has room for every slot, so only the queue can be broken.
+        tracing::warn!("slot {slot} could not be given back and stays unused");
+    }
 }
 
 fn is_alive(owner: &Owner) -> bool {

@@ -3,7 +3,6 @@
 use nettop_model::{
     Snapshot,
     drops::{Class, DropReport, TcpReport},
-    peers::{PeerReport, PeersOther},
     snapshot::{Amount, Count, DeviceBalance, DeviceReport, DirectionBalance, DropAmount, Loss, RowReport, Traffic},
 };
 
@@ -148,31 +147,6 @@ fn a_row_that_comes_back_goes_on() {
 fn a_total_grows_by_its_interval() {
     let found = found(|document| document.rows[0].total.rx.packets = 9);
     assert_found(&found, "rx.packets went from 2 to 9, and the interval says 1");
-}
-
-#[test]
-fn peers_and_their_rest_are_the_row() {
-    let with_peers = |document: &mut Snapshot| {
-        let row = &mut document.rows[0];
-        let peer = PeerReport { interval: row.interval, total: traffic(1), ..PeerReport::default() };
-        let mut other = PeersOther { total: row.total, ..PeersOther::default() };
-        for side in [&mut other.total.tx, &mut other.total.rx] {
-            (side.bytes, side.packets, side.app_bytes) = (side.bytes - 100, side.packets - 1, side.app_bytes - 72);
-        }
-        (row.peers, row.peers_other) = (vec![peer], Some(other));
-    };
-    assert_eq!(found(with_peers), [""; 0]);
-    let assert_breaks = |change: fn(&mut RowReport), words: &str| {
-        let found = found(|document| {
-            with_peers(document);
-            change(&mut document.rows[0]);
-        });
-        assert_found(&found, words);
-    };
-    assert_breaks(|row| row.peers[0].total.rx.packets += 1, "5 rx.packets in the total, it has 4");
-    assert_breaks(|row| row.peers[0].interval.tx.app_bytes -= 1, "71 tx.app_bytes in the interval, it has 72");
-    assert_breaks(|row| row.peers_other = None, "100 tx.bytes in the total, it has 400");
-    assert_breaks(|row| row.peers.push(row.peers[0].clone()), "is there twice");
 }
 
 #[test]

@@ -38,7 +38,6 @@ mod owners;
 mod package;
 mod packets;
 mod paths;
-mod peers;
 mod places;
 mod reconnect;
 mod retirement;

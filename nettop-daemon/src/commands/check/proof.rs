@@ -20,7 +20,7 @@ use procfs::process::Process;
 use crate::sys::escape::escape;
 
 /// Rows are needed for one process only, but all that hold a socket have been given an owner before.
-pub(super) const LIMITS: Limits = Limits { rows: 8192, peers: 1024, drops: 64 };
+pub(super) const LIMITS: Limits = Limits { rows: 8192, drops: 64 };
 
 const STREAM_BYTES: usize = 10_000;
 const DATAGRAM_BYTES: usize = 123;

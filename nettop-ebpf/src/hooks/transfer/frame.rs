@@ -37,9 +37,14 @@ pub fn sent(sk: *const c_void, user: &User, bytes: u32) {
     let frame_bytes = bytes.saturating_sub(virtio_bytes(socket));
     used(sk, user, |tag, owner| {
         if ifindex != 0 && bypasses_queue(socket) {
-            let packet = frame(socket, device, ifindex, frame_bytes, user.hook);
-            let key = ledger::key(ifindex, packet.family as u32);
-            ledger::count(tag, owner, sk, false, Direction::Tx, &packet, key);
+            ledger::count(
+                tag,
+                owner,
+                sk,
+                false,
+                Direction::Tx,
+                &frame(socket, device, ifindex, frame_bytes, user.hook),
+            );
         }
         ledger::count_app_on(tag, owner, Direction::Tx, u64::from(frame_bytes), ifindex, user.hook);
     });

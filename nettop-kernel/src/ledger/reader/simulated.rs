@@ -10,8 +10,8 @@ use std::{
 use aya::maps::{Map, MapData};
 use bytemuck::Zeroable as _;
 use nettop_common::{
-    Direction, DropEntry, DropKey, Flow, Listener, Owner, OwnerKey, Pair, PairKey, Peer, ProcessDrops, ProcessDropsKey,
-    Ref, Row, RowKey, Sent, Share, Stats, abi::BPF_NOEXIST, owner, row, share,
+    Direction, DropEntry, DropKey, Flow, Listener, Owner, OwnerKey, Pair, PairKey, ProcessDrops, ProcessDropsKey, Ref,
+    Row, RowKey, Sent, Share, Stats, abi::BPF_NOEXIST, owner, row, share,
 };
 
 use super::Ledger;
@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// So few that they fill.
-const LIMITS: Limits = Limits { rows: 6, peers: 4, drops: 1 };
+const LIMITS: Limits = Limits { rows: 6, drops: 1 };
 
 /// Counters of so many packets one way: each has its own factor.
 pub(super) const fn flow(packets: u64) -> Flow {
@@ -125,15 +125,12 @@ impl Programs {
         if socket.row != Ref::NONE && row.generation == socket.row.generation() && row.key.owner == billed {
             return known;
         }
-        let peer = if billed >= owner::FIRST { socket.place.peer } else { Peer::NONE };
-        let of = |owner| RowKey { owner, peer, ..socket.place };
+        let of = |owner| RowKey { owner, ..socket.place };
         let mut key = of(billed);
-        let mut slot = self.find_or_make_row(key.base());
+        let mut slot = self.find_or_make_row(key);
         if slot == row::OVERFLOW && key.owner >= owner::FIRST {
-            key = of(owner::OVERFLOW).base();
+            key = of(owner::OVERFLOW);
             slot = self.find_or_make_row(key);
-        } else if key.peer.is_some() {
-            slot = self.find_or_make_peer_row(key, slot).unwrap_or(slot);
         }
         assert_ne!(slot, row::OVERFLOW, "no room for {key:?}");
         socket.row = Ref::new(slot, self.rows.read(slot as usize).unwrap().generation);
@@ -174,47 +171,21 @@ impl Programs {
         if is_full && key.owner >= owner::FIRST {
             return row::OVERFLOW;
         }
-        let is_reserved = u32::from(is_full);
-        let slot = self.make_row(Row { key, share, is_reserved, ..Row::zeroed() });
-        let (in_use, of_share) = match is_reserved {
-            0 => (offset_of!(Stats, rows_in_use), offset_of!(Share, rows)),
-            _ => (offset_of!(Stats, reserved_rows_in_use), offset_of!(Share, reserved_rows)),
-        };
-        self.stat(in_use).fetch_add(1, Ordering::Relaxed);
-        self.shares.word(share as usize, of_share).unwrap().fetch_add(1, Ordering::Relaxed);
-        slot
-    }
-
-    fn find_or_make_peer_row(&mut self, key: RowKey, base: u32) -> Option<u32> {
-        if let Ok(slot) = self.row_index.get(&bytemuck::cast(key), 0) {
-            return Some(slot);
-        }
-        let (based, stats) = (self.rows.read(base as usize).unwrap(), self.stats.read(0).unwrap());
-        let of_share = self.shares.read(based.share as usize).unwrap().peers;
-        let of_owner = self.owners.word(key.owner as usize, offset_of!(Owner, peers)).unwrap();
-        let limit = u64::from(LIMITS.peers);
-        let has_owner_room = u64::from(of_owner.load(Ordering::Relaxed)) < limit.saturating_sub(stats.peers_in_use);
-        if !has_owner_room || !share::has_room(based.share, of_share, stats.peers_in_use, limit) {
-            return None;
-        }
-        of_owner.fetch_add(1, Ordering::Relaxed);
-        self.stat(offset_of!(Stats, peers_in_use)).fetch_add(1, Ordering::Relaxed);
-        let of_share = self.shares.word(based.share as usize, offset_of!(Share, peers)).unwrap();
-        of_share.fetch_add(1, Ordering::Relaxed);
-        let base = Ref::new(base, based.generation);
-        Some(self.make_row(Row { key, share: based.share, base, ..Row::zeroed() }))
-    }
-
-    fn make_row(&mut self, row: Row) -> u32 {
         let slot = self.free_rows.pop(0).unwrap_or_else(|_| {
             let never_used = self.stat(offset_of!(Stats, next_row));
             u32::try_from(never_used.fetch_add(1, Ordering::Relaxed)).unwrap() + row::FIRST
         });
         let free = self.rows.read(slot as usize).unwrap();
         assert_eq!(free, Row { generation: free.generation, ..Row::zeroed() });
-        self.rows.write(slot as usize, Row { generation: free.generation, state: row::LIVE, ..row });
-        let index: [u32; size_of::<RowKey>() / 4] = bytemuck::cast(row.key);
+        let is_reserved = u32::from(is_full);
+        self.rows.write(slot as usize, Row { key, share, is_reserved, state: row::LIVE, ..free });
         self.row_index.insert(index, slot, BPF_NOEXIST).unwrap();
+        let (in_use, of_share) = match is_reserved {
+            0 => (offset_of!(Stats, rows_in_use), offset_of!(Share, rows)),
+            _ => (offset_of!(Stats, reserved_rows_in_use), offset_of!(Share, reserved_rows)),
+        };
+        self.stat(in_use).fetch_add(1, Ordering::Relaxed);
+        self.shares.word(share as usize, of_share).unwrap().fetch_add(1, Ordering::Relaxed);
         slot
     }
 

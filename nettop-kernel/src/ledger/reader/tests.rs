@@ -1,8 +1,11 @@
 //! No counter of an identity falls, and what was counted is in rows or in `exited`, whatever ends, comes back or crashes.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
-use nettop_common::{Direction, Flow, Netns, OwnerKey, Peer, Ref, RowKey, owner, peer::role, row};
+use nettop_common::{Direction, Flow, Netns, OwnerKey, Ref, RowKey, owner, row};
 use proptest::{collection::vec, prelude::*};
 
 use super::{
@@ -13,9 +16,8 @@ use crate::ledger::Presence;
 
 const PLACES: [(Netns, u32); 2] = [(Netns { inode: 7, cookie: 7 }, 2), (Netns { inode: 8, cookie: 8 }, 2)];
 const PROCESSES: usize = 3;
-const PEERS: u32 = 3;
-/// On each device one for each process and peer, one of the kernel, and one whose packets other rows count as well.
-const SOCKETS: usize = PLACES.len() * (PEERS as usize * PROCESSES + 2);
+/// On each device one for each process, one of the kernel, and one whose packets other rows count as well.
+const SOCKETS: usize = PLACES.len() * (PROCESSES + 2);
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -80,17 +82,13 @@ struct Counted {
     /// The most that a reading had as sent.
     reported: u64,
     received: u64,
-    /// What rows of peers left it.
-    left: Flows,
 }
 
 impl Counted {
     fn flows(&self) -> Flows {
         // Programs handed over what was dropped, too.
         let Flow { app_bytes, padding_bytes, .. } = flow(self.sent);
-        let mut flows = [Flow { app_bytes, padding_bytes, ..flow(self.reported) }, flow(self.received)];
-        accumulate(&mut flows, &self.left);
-        flows
+        [Flow { app_bytes, padding_bytes, ..flow(self.reported) }, flow(self.received)]
     }
 }
 
@@ -98,7 +96,7 @@ impl Counted {
 type Identity = (OwnerKey, RowKey);
 
 fn identity(row: &RowReading) -> Identity {
-    (row.owner.key, RowKey { owner: row.key.owner.min(owner::FIRST), ..row.key.base() })
+    (row.owner.key, RowKey { owner: row.key.owner.min(owner::FIRST), ..row.key })
 }
 
 struct World {
@@ -129,15 +127,9 @@ impl World {
         let socket = |number: usize| {
             let (netns, ifindex) = PLACES[number % PLACES.len()];
             let of = number / PLACES.len();
-            let owner = if of > PEERS as usize * PROCESSES { owner::COPIES } else { owner::KERNEL };
-            let process = processes.get(of / PEERS as usize).copied();
-            // The first has none.
-            let peer = match u32::try_from(of).unwrap() % PEERS {
-                0 => Peer::NONE,
-                peer => Peer { address: [peer; 4], role: role::CLIENT, ..Peer::NONE },
-            };
-            let place = RowKey { owner, netns, ifindex, family: 0, peer };
-            Socket { process, place, owner: Ref::NONE, row: Ref::NONE }
+            let owner = if of > PROCESSES { owner::COPIES } else { owner::KERNEL };
+            let place = RowKey { owner, netns, ifindex, family: 0 };
+            Socket { process: processes.get(of).copied(), place, owner: Ref::NONE, row: Ref::NONE }
         };
         let maps = Maps::new();
         Self {
@@ -172,8 +164,7 @@ impl World {
             Step::Start { process } => {
                 self.exit(process);
                 self.processes[process].start_time_ns += 1;
-                let each = PEERS as usize * PLACES.len();
-                for socket in self.sockets.iter_mut().skip(process * each).take(each) {
+                for socket in self.sockets.iter_mut().skip(process * PLACES.len()).take(PLACES.len()) {
                     let process = Some(self.processes[process]);
                     *socket = Socket { process, owner: Ref::NONE, row: Ref::NONE, ..*socket };
                 }
@@ -199,7 +190,7 @@ impl World {
         let slot = self.ledger.programs.row_of(socket);
         let key = self.ledger.programs.rows.read(slot).unwrap().key;
         let process = socket.process.filter(|_| key.owner >= owner::FIRST);
-        let made = || Counted { key, process, sent: 0, unsent: 0, reported: 0, received: 0, left: Flows::default() };
+        let made = || Counted { key, process, sent: 0, unsent: 0, reported: 0, received: 0 };
         let counted = self.counted.entry(slot).or_insert_with(made);
         assert_eq!((counted.key, counted.process), (key, process));
         slot
@@ -244,17 +235,14 @@ impl World {
             counted.reported = counted.reported.max(counted.sent - counted.unsent);
         }
         let programs = &self.ledger.programs;
-        let is_free = |slot: usize| programs.rows.read(slot).unwrap().state == row::FREE;
-        let (gone, mut stay): (Vec<_>, Vec<_>) = self.counted.drain().partition(|(slot, _)| is_free(*slot));
-        for (_, counted) in gone.into_iter().filter(|(_, counted)| !owner::is_repeated(counted.key.owner)) {
-            let is_base = |base: &Counted| base.key == counted.key.base() && base.process == counted.process;
-            let base = stay.iter_mut().find(|(_, base)| counted.key.peer.is_some() && is_base(base));
-            match base {
-                Some((_, base)) => accumulate(&mut base.left, &counted.flows()),
-                None => accumulate(&mut self.exited, &counted.flows()),
+        let exited = &mut self.exited;
+        self.counted.retain(|slot, counted| {
+            let is_free = programs.rows.read(*slot).unwrap().state == row::FREE;
+            if is_free && !owner::is_repeated(counted.key.owner) {
+                accumulate(exited, &counted.flows());
             }
-        }
-        self.counted = stay.into_iter().collect();
+            !is_free
+        });
     }
 
     fn read(&mut self) -> Reading {
@@ -276,16 +264,10 @@ impl World {
         let mut sum = exited(reading);
         assert!(is_no_less(&sum, &self.last_exited), "exited: {:?}, then {sum:?}", self.last_exited);
         self.last_exited = sum;
-        // The rows of its peers are together what an identity has.
-        let mut rows: HashMap<Identity, RowReading> = HashMap::new();
+        let mut seen = HashSet::new();
         for row in &reading.rows {
-            let first = || RowReading::empty(row.key.base(), row.owner);
-            let joined = rows.entry(identity(row)).or_insert_with(first);
-            accumulate(&mut joined.total, &row.total);
-            accumulate(&mut joined.interval, &row.interval);
-        }
-        for row in rows.values() {
             let identity = identity(row);
+            assert!(seen.insert(identity), "{identity:?} twice");
             let before = self.last.insert(identity, row.total);
             // What was on a device that was gone may have begun again.
             let zero = self.were_there.contains(&row.key.place()).then(Flows::default);
@@ -354,6 +336,5 @@ proptest! {
         prop_assert!(reading.rows.is_empty(), "{:?}", reading.rows);
         let stats = reading.stats;
         prop_assert_eq!((stats.rows_in_use, stats.reserved_rows_in_use, stats.owners_in_use), (0, 0, 0));
-        prop_assert_eq!(stats.peers_in_use, 0);
     }
 }

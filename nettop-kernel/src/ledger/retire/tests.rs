@@ -1,13 +1,8 @@
 //! When rows may go, and that nothing finds them after.
 
-use bytemuck::Zeroable as _;
-use nettop_common::{Peer, share};
+use nettop_common::share;
 
-use super::{
-    give_back::{freed_owner, freed_row},
-    pressure::is_pressed,
-    *,
-};
+use super::*;
 
 impl Retirement {
     /// Lets time pass.
@@ -16,8 +11,7 @@ impl Retirement {
     }
 }
 
-const KEY: RowKey =
-    RowKey { owner: owner::KERNEL, netns: Netns { inode: 7, cookie: 7 }, ifindex: 2, family: 0, peer: Peer::NONE };
+const KEY: RowKey = RowKey { owner: owner::KERNEL, netns: Netns { inode: 7, cookie: 7 }, ifindex: 2, family: 0 };
 
 #[test]
 fn no_reference_to_a_row_is_right_again_whenever_its_generation_was_read() {
