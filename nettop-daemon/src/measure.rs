@@ -7,6 +7,5 @@ mod drops;
 mod forwarded;
 pub mod sampler;
 pub mod sockets;
-pub mod usage;
 
 pub use collect::View;

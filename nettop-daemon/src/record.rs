@@ -7,4 +7,6 @@ mod hogs;
 mod pressure;
 pub mod recorder;
 pub mod replay;
+mod resources;
 pub mod slot;
+mod usage;

@@ -80,16 +80,10 @@ columns! {
         involuntary_switches,
         /// Whether the kernel ended it to free memory.
         oom_kills,
-        /// Whether it ended, with a code that is not 0, or by a signal.
-        exits,
-        exits_failed,
-        exits_signaled,
     }
     highest: {
         rss_peak_kib,
         threads,
-        /// As `wait` tells it. Of several processes it says nothing.
-        exit_status,
     }
 }
 
@@ -155,15 +149,12 @@ const LEAST: [u64; 5] = [10_000, 10 << 10, 64 << 10, 1, 10_000];
 /// Processes that are named of an interval or a slot, of each measure.
 pub const LEADERS_PER_RANK: usize = 16;
 
-/// Keeps those that lead in any of the ranks, `most` in each, and of those that the kernel ended for memory, and of those
-/// that ended by a signal, the first `most`. The others go to `other`.
+/// Keeps those that lead in any of the ranks, `most` in each, and the first `most` that the kernel ended. The others go to
+/// `other`.
 pub fn keep_leaders<K>(rows: Vec<(K, Usage)>, most: usize, mut other: impl FnMut(K, Usage)) -> Vec<(K, Usage)> {
     let mut is_kept = vec![false; rows.len()];
-    let ended: [fn(&Usage) -> u64; 2] = [|usage| usage.oom_kills, |usage| usage.exits_signaled];
-    for how in ended {
-        let some = (0..rows.len()).filter(|at| how(&rows[*at].1) > 0).take(most);
-        some.for_each(|at| is_kept[at] = true);
-    }
+    let ended = (0..rows.len()).filter(|at| rows[*at].1.oom_kills > 0).take(most);
+    ended.for_each(|at| is_kept[at] = true);
     for (rank, least) in LEAST.into_iter().enumerate() {
         let mut order: Vec<usize> = (0..rows.len()).filter(|at| rows[*at].1.ranks()[rank] >= least).collect();
         if order.len() > most {
@@ -199,8 +190,6 @@ mod tests {
         rows.push((202, Usage { wait_us: 10_000, ..Usage::default() }));
         rows.extend((203..206).map(|number| (number, Usage { oom_kills: 1, ..Usage::default() })));
         rows.push((206, Usage { user_us: 9999, read_bytes: 65_535, ..Usage::default() }));
-        rows.extend((207..210).map(|number| (number, Usage { exits: 1, exits_signaled: 1, ..Usage::default() })));
-        rows.push((210, Usage { exits: 1, exits_failed: 1, ..Usage::default() }));
         let (mut sum, mut number) = (Usage::default(), 0);
         let all = rows.iter().fold(Usage::default(), |mut all, (_, usage)| {
             all.add(usage);
@@ -211,8 +200,8 @@ mod tests {
             number += 1;
         });
         let who: Vec<u32> = kept.iter().map(|(who, _)| *who).collect();
-        assert_eq!(who, [0, 1, 98, 99, 200, 201, 202, 203, 204, 207, 208], "of those ended, no more than lead");
-        assert_eq!(number, 100);
+        assert_eq!(who, [0, 1, 98, 99, 200, 201, 202, 203, 204], "of those ended, no more than lead");
+        assert_eq!(number, 98);
         kept.iter().for_each(|(_, usage)| sum.add(usage));
         assert_eq!(sum, all);
     }

@@ -2,7 +2,6 @@
 
 mod devices;
 mod drops;
-mod hogs;
 mod line;
 mod processes;
 mod sockets;
@@ -21,7 +20,6 @@ pub fn lines(input: &Input<'_>) -> Lines {
         Kind::Device => devices::lines(input),
         Kind::Drops => drops::lines(input),
         Kind::Sockets => sockets::lines(input),
-        Kind::Hogs => hogs::lines(input),
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use crate::{
     client::{self, Lines},
     identity::users::{self, Users},
-    measure::{View, sampler::Sampler, usage::REPORT_TIMEOUT},
+    measure::{View, sampler::Sampler},
     query::{global::Global, report::Reports, unmatched, user::uids},
     record::{choose::recorder, recorder::Recorder},
     render::sink::Sink,
@@ -107,10 +107,8 @@ fn measure(global: &Global, reports: &Reports) -> anyhow::Result<()> {
         let (kernel, mut sampler) = start(global, reports, filter, timeout, history.as_ref())?;
         if let Some(history) = &mut history {
             history.start(sampler.hooks_missing(), sampler.losses_before());
+            history.read_usage(|| sampler.take_usage(&kernel));
         }
-        let shows_resources = reports.output.shows_resources();
-        let reads_usage = shows_resources || history.as_ref().is_some_and(Recorder::records_resources);
-        let mut usage = reads_usage.then(|| sampler.start_usage(&kernel)).flatten();
         drop(kernel);
         let mut sink = Sink::new(reports.output);
         let period = Duration::from_secs_f64(timing.interval_s());
@@ -130,17 +128,12 @@ fn measure(global: &Global, reports: &Reports) -> anyhow::Result<()> {
                     let_signals_end()?;
                     sink.repeat_all();
                 }
-                if let Some(usage) = &mut usage {
-                    usage.ask();
+                if let Some(history) = &mut history {
+                    history.end_interval();
                 }
                 let mut snapshot = sampler.sample(sink.skipped)?;
-                let timeout = if shows_resources { REPORT_TIMEOUT } else { Duration::ZERO };
-                let used = usage.as_mut().and_then(|usage| usage.take(timeout));
                 if let Some(history) = &mut history {
-                    history.record(&mut snapshot, used.as_ref());
-                }
-                if let Some(used) = used.filter(|_| shows_resources) {
-                    sampler.add_resources(&mut snapshot, &used);
+                    history.record(&mut snapshot);
                 }
                 if !reports.output.shows_arguments() {
                     snapshot.rows.iter_mut().for_each(|row| row.process.arguments = None);
@@ -162,7 +155,7 @@ fn measure(global: &Global, reports: &Reports) -> anyhow::Result<()> {
         asked_at = asked_at.or(unasked.map(|_| Moment::now()));
         // Also after an error: what was measured is recorded.
         if let Some(history) = history {
-            history.finish(usage);
+            history.finish();
         }
         let written = sink.finish(asked_at);
         ended.and(written)

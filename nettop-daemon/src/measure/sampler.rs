@@ -8,6 +8,7 @@ use nettop_kernel::{
     drops::{Drops, Reasons},
     ledger::{DeviceKey, Ledger, Presence},
     state::HookState,
+    usage::UsageReader,
 };
 use nettop_model::{Snapshot, snapshot::HookReport};
 
@@ -22,7 +23,6 @@ use crate::{
         balance::Balance,
         collect::{Collector, DeviceBalances, View},
         forwarded,
-        usage::{Interval, UsageThread},
     },
 };
 
@@ -100,11 +100,6 @@ impl Sampler {
         Ok(self.collector.collect(reading, &drops, &self.devices, balance, reports_skipped))
     }
 
-    /// Shows what processes used in the snapshot.
-    pub fn add_resources(&mut self, snapshot: &mut Snapshot, used: &Interval) {
-        self.collector.add_resources(snapshot, used);
-    }
-
     /// The own network namespace.
     pub const fn host(&self) -> Netns {
         self.devices.host()
@@ -115,16 +110,16 @@ impl Sampler {
         self.collector.hooks_missing()
     }
 
-    /// Begins to read what processes use, once; none if this kernel lacks what it reads.
-    pub fn start_usage(&mut self, kernel: &Kernel) -> Option<UsageThread> {
+    /// The reader of what processes use, once; none if this kernel lacks what it reads.
+    pub fn take_usage(&mut self, kernel: &Kernel) -> Option<UsageReader> {
         match self.ledger.programs().take_usage(kernel) {
             Ok(None) => {
                 tracing::warn!(
-                    "what processes use is not measured: this kernel does not offer it, see 'nettopd check'"
+                    "what processes use is not recorded: this kernel does not offer it, see 'nettopd check'"
                 );
             }
-            Err(error) => tracing::warn!("what processes use is not measured: {error:#}"),
-            Ok(Some(reader)) => return UsageThread::start(reader),
+            Err(error) => tracing::warn!("what processes use is not recorded: {error:#}"),
+            Ok(reader) => return reader,
         }
         None
     }

@@ -75,7 +75,7 @@ pub struct HistoryQuery {
     /// What comes first
     #[arg(short, long, value_name = "COLUMN", value_enum, default_value_t)]
     pub sort: OrderArg,
-    /// Instead of a table, the worst of each measure: CPU, memory, disk, load, bytes, and who ended badly
+    /// Instead of a table, the worst of each measure: CPU, memory, disk, load and bytes
     #[arg(long)]
     pub hogs: bool,
     /// Rows to show; the others are added up
@@ -161,8 +161,6 @@ pub enum OrderArg {
     Disk,
     /// Threads in the load average
     Load,
-    /// Processes that ended by a signal, then those with a code
-    Exits,
 }
 
 impl Value for OrderArg {
@@ -189,7 +187,6 @@ impl OrderArg {
             Self::Mem => Order::Memory,
             Self::Disk => Order::Disk,
             Self::Load => Order::Load,
-            Self::Exits => Order::Exits,
         }
     }
 }

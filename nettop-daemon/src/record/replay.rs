@@ -10,7 +10,7 @@ use nettop_model::{
 };
 
 use super::document::utc;
-use crate::{identity::users::Users, measure::usage::resources};
+use crate::identity::users::Users;
 
 /// Totals are those of the slot: what was before it is in others. Without `users`, as for a file of another machine, they have
 /// numbers only.
@@ -30,14 +30,6 @@ pub fn snapshot(recorded: Recorded, mut users: Option<&mut Users>) -> Snapshot {
         rows.push(row(who, names, &counters, users.as_deref_mut()));
     }
     add_to_rows(&mut rows, &drops, &tcp);
-    let resources = recorded.host_usage.map(|host| {
-        let used = recorded.usage.iter().map(|(who, names, usage)| (who, names.clone(), usage));
-        let report = resources::report(used, &host, |uid| users.as_deref_mut().and_then(|users| users.name(uid)));
-        let of_process = report.processes.iter().map(|of| ((of.pid, of.start_time_ns), of.resources));
-        let of_process: HashMap<_, _> = of_process.collect();
-        resources::add_to_rows(&mut rows, |pid, start| of_process.get(&(pid, Some(start))).copied());
-        report
-    });
     let owned = owned(&rows);
     let of_device = |(device, balance): (Device, DeviceBalance)| {
         let owned = owned.get(&(device.netns, device.netns_cookie, device.ifindex)).copied().unwrap_or_default();
@@ -58,7 +50,6 @@ pub fn snapshot(recorded: Recorded, mut users: Option<&mut Users>) -> Snapshot {
         drops,
         uncounted_drops: uncounted,
         tcp,
-        resources,
         loss: loss(&recorded.losses),
         ..Snapshot::default()
     }

@@ -32,7 +32,7 @@ fn a_file_of_an_older_version_is_brought_up_to_date() {
             .unwrap();
         let tables: Vec<String> = connection
             .prepare("SELECT name FROM main.sqlite_schema WHERE type = 'table' AND name NOT IN ('session', 'tick_10s', 'tick_1m', 'tick_1h')
-                AND name NOT IN ('process', 'program') AND name NOT LIKE 'device_1%' AND name NOT LIKE 'usage_1%'")
+                AND name NOT IN ('process', 'program') AND name NOT LIKE 'device_1%'")
             .unwrap()
             .query_map([], |row| row.get(0))
             .unwrap()

@@ -55,10 +55,6 @@ pub(super) fn pids(state: &State, line: &Line) -> Vec<u32> {
             let socket = state.sockets.as_ref().zip(line.item).and_then(|(document, at)| document.sockets.get(at));
             pids.extend(socket.into_iter().flat_map(|socket| &socket.holders).map(|holder| holder.pid));
         }
-        Kind::Hogs => {
-            let processes = frame.resources.as_ref().map(|resources| &resources.processes);
-            pids.extend(processes.zip(line.item).and_then(|(all, at)| all.get(at)).map(|process| process.pid));
-        }
         _ => {}
     }
     pids.retain(|pid| *pid != 0);

@@ -1,8 +1,5 @@
 //! What the history says that processes used, against what they know of themselves.
 
-mod crowds;
-mod endings;
-mod live;
 mod memory;
 mod off;
 

@@ -1,5 +1,5 @@
 //! `cargo xtask vm --reset`: a machine that is loaded until it is reset hard; after its next start one command names the
-//! process that moved most, and one those that used most CPU, memory and disk.
+//! process.
 
 use std::{fs::File, path::Path, process::Command, time::Duration};
 
@@ -59,11 +59,6 @@ pub fn run(built: &Built) -> anyhow::Result<()> {
     let hog = printed.iter().skip_while(|line| !line.contains("XMIT_KB")).nth(1).context("no table")?;
     if !hog.contains("runaway") || !printed.iter().any(|line| line.contains("nettopd did not end in order")) {
         bail!("`nettopd history --last-boot` does not name the process");
-    }
-    for (measure, name) in [("cpu ", "burner"), ("mem ", "keeper"), ("disk ", "filler")] {
-        if !printed.iter().any(|line| line.starts_with(measure) && line.contains(&format!(" {name} "))) {
-            bail!("`nettopd history --last-boot --hogs` does not name {name}");
-        }
     }
     Ok(())
 }

@@ -22,7 +22,7 @@ use crate::{
     defaults,
     error::Unavailable,
     identity::users::{self, Users},
-    measure::{View, sampler::Sampler, usage::REPORT_TIMEOUT},
+    measure::{View, sampler::Sampler},
     query::{global::Global, top::TopArgs},
     sys::{allocator, clock, runtime},
 };
@@ -30,7 +30,7 @@ use crate::{
 /// How long after a lost daemon it is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Each line has all: what is shown is the last.
-const STREAM: &str = "/v1/stream?whole=1&resources=1";
+const STREAM: &str = "/v1/stream?whole=1";
 
 /// Where frames come from.
 pub struct Source {
@@ -140,7 +140,6 @@ fn measure(global: &Global, args: &TopArgs, sender: &Sender<Event>, begun: &Begu
         since: clock::now(),
     };
     let mut sampler = Sampler::start(&kernel, programs, view, true)?;
-    let mut usage = sampler.start_usage(&kernel);
     let _ = begun.try_send(Ok(false));
     let period = Duration::from_secs_f64(args.interval.unwrap_or(defaults::TOP_INTERVAL_S));
     runtime::start()?.block_on(async {
@@ -152,13 +151,7 @@ fn measure(global: &Global, args: &TopArgs, sender: &Sender<Event>, begun: &Begu
                 _ = ticks.tick() => {}
                 () = sender.closed() => return Ok(()),
             }
-            if let Some(usage) = &mut usage {
-                usage.ask();
-            }
-            let mut snapshot = sampler.sample(skipped)?;
-            if let Some(used) = usage.as_mut().and_then(|usage| usage.take(REPORT_TIMEOUT)) {
-                sampler.add_resources(&mut snapshot, &used);
-            }
+            let snapshot = sampler.sample(skipped)?;
             if !put(sender, snapshot, &mut skipped) {
                 return Ok(());
             }

@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    io::Write as _,
     process::{Command, Stdio},
     time::Duration,
 };
@@ -22,7 +21,6 @@ pub fn run(part: &str) -> anyhow::Result<()> {
     if part == "ask" {
         // As anybody would type it.
         Command::new("nettopd").args(["history", "--last-boot"]).status().context("cannot run nettopd")?;
-        Command::new("nettopd").args(["history", "--last-boot", "--hogs"]).status().context("cannot run nettopd")?;
         println!("vm: end");
         return Ok(());
     }
@@ -36,55 +34,15 @@ pub fn run(part: &str) -> anyhow::Result<()> {
             loop {
                 socket.send_to(&buffer, socket.local_addr()?)?;
                 socket.recv(&mut buffer)?;
-                // It leads in bytes, and leaves the CPU to others.
-                std::thread::sleep(Duration::from_millis(2));
             }
         };
         let _ = run();
         Default::default()
     });
-    // An emulated machine takes 15 s until the first slot begins.
     std::thread::sleep(Duration::from_secs(35));
-    drop(runaway);
-    let hogs = [hog(b"burner", burn), hog(b"keeper", keep), hog(b"filler", fill)];
-    std::thread::sleep(Duration::from_secs(30));
     println!("vm: loaded");
     // The end comes from outside.
     std::thread::sleep(RESET_TIMEOUT);
-    drop(hogs);
+    drop(runaway);
     Ok(())
-}
-
-/// One that says no word.
-fn hog(name: &'static [u8], work: fn()) -> nettop_tests::Process {
-    nettop_tests::Process::start(None, move |_| {
-        nettop_tests::set_name(name);
-        work();
-        Default::default()
-    })
-}
-
-fn burn() {
-    for number in 0_u64.. {
-        std::hint::black_box(number);
-    }
-}
-
-/// A third of the memory.
-fn keep() {
-    let kept = vec![1_u8; 300 << 20];
-    std::hint::black_box(&kept);
-    std::thread::sleep(RESET_TIMEOUT);
-}
-
-/// Writes the same megabyte again and again, each time to the disk.
-fn fill() {
-    let write = || -> std::io::Result<()> {
-        let mut file = fs::File::create("/var/lib/nettopd/filler")?;
-        file.write_all(&vec![7; 1 << 20])?;
-        file.sync_all()
-    };
-    while write().is_ok() {
-        std::thread::sleep(Duration::from_millis(200));
-    }
 }

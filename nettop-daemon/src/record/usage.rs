@@ -3,17 +3,16 @@
 
 mod host;
 mod names;
-pub mod resources;
 mod tally;
 
 use std::{
-    collections::{HashMap, hash_map},
+    collections::HashMap,
     sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel},
     thread,
     time::{Duration, Instant},
 };
 
-use nettop_history::{HostUsage, LEADERS_PER_RANK, Usage, Who, keep_leaders};
+use nettop_history::{HostUsage, LEADERS_PER_RANK, Slot, Usage, Who, keep_leaders};
 use nettop_kernel::{
     boot,
     usage::{ProcessReading, Reading, Untold, UsageReader},
@@ -30,13 +29,10 @@ use self::{
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long an end waits for the last reading.
 const LAST_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a report waits for its reading, which began before the devices' counters were read: a pass over some thousand
-/// processes. What takes longer is in the next report.
-pub const REPORT_TIMEOUT: Duration = Duration::from_millis(20);
-
-/// Groups of processes of one name, user and cgroup that are named of an interval, of each measure: of those that lead in
-/// nothing by themselves.
-const CROWDS_PER_RANK: usize = 4;
+/// Cause of loss for processes that were too many, or ended too late.
+const UNREAD: &str = "usage_unread";
+/// Cause of loss for intervals that an end did not wait for.
+const UNFINISHED: &str = "usage_unfinished";
 
 /// Questions that wait; one more is that question.
 const MAX_WAITING: usize = 1;
@@ -49,19 +45,11 @@ pub struct UsageThread {
     unanswered: usize,
 }
 
-/// What was used between two readings, or between more of them.
-#[derive(Default)]
-pub struct Interval {
-    /// The host's, of which `usage_ms` is the time.
-    pub host: HostUsage,
-    /// The leaders, and the sum of all others.
-    pub rows: Vec<(Who, Usage)>,
-    /// Everybody's, by pid and start.
-    pub all: HashMap<(u32, u64), Usage>,
-    /// Of the leaders, by id.
-    pub containers: HashMap<String, ContainerNames>,
-    /// Processes that were too many, or ended too late.
-    pub unread: u64,
+struct Interval {
+    host: HostUsage,
+    rows: Vec<(Who, Usage)>,
+    containers: HashMap<String, ContainerNames>,
+    unread: u64,
 }
 
 impl UsageThread {
@@ -73,7 +61,7 @@ impl UsageThread {
         match started {
             Ok(_) => Some(Self { ask, answers, unanswered: 0 }),
             Err(error) => {
-                tracing::warn!("what processes use is not measured: no thread can be started ({error})");
+                tracing::warn!("what processes use is not recorded: no thread can be started ({error})");
                 None
             }
         }
@@ -85,43 +73,44 @@ impl UsageThread {
         self.unanswered += usize::from(self.ask.try_send(()).is_ok());
     }
 
-    /// What was read by now, or is within this time; none if it takes longer.
-    pub fn take(&mut self, timeout: Duration) -> Option<Interval> {
-        let begun = Instant::now();
-        let mut taken: Option<Interval> = None;
-        while self.unanswered > 0
-            && let Ok(interval) = self.answers.recv_timeout(timeout.saturating_sub(begun.elapsed()))
-        {
-            self.unanswered -= 1;
-            match (&mut taken, interval) {
-                (Some(taken), Some(more)) => taken.add(more),
-                (none, more) => *none = none.take().or(more),
-            }
+    /// Adds what was read by now.
+    pub fn add_to(&mut self, slot: &mut Slot) {
+        while let Ok(interval) = self.answers.try_recv() {
+            self.take(interval, slot);
         }
-        taken
     }
 
-    /// The last intervals, for which an end waits a little, and how many did not come.
-    pub fn finish(mut self) -> (Option<Interval>, usize) {
-        let last = self.take(LAST_TIMEOUT);
-        (last, self.unanswered)
+    /// Adds the last intervals, for which an end waits a little: those that do not come are a loss.
+    pub fn finish(mut self, slot: &mut Slot) {
+        let begun = Instant::now();
+        while self.unanswered > 0
+            && let Ok(interval) = self.answers.recv_timeout(LAST_TIMEOUT.saturating_sub(begun.elapsed()))
+        {
+            self.take(interval, slot);
+        }
+        if self.unanswered > 0 {
+            *slot.losses.entry(UNFINISHED).or_default() += self.unanswered as u64;
+        }
+    }
+
+    fn take(&mut self, interval: Option<Interval>, slot: &mut Slot) {
+        self.unanswered = self.unanswered.saturating_sub(1);
+        if let Some(interval) = interval {
+            interval.add_to(slot);
+        }
     }
 }
 
 impl Interval {
-    fn add(&mut self, more: Self) {
-        self.host.add(&more.host);
-        for (who, usage) in more.rows {
-            match self.rows.iter_mut().find(|(known, _)| *known == who) {
-                Some((_, sum)) => sum.add(&usage),
-                None => self.rows.push((who, usage)),
-            }
+    fn add_to(self, slot: &mut Slot) {
+        slot.host.get_or_insert_default().add(&self.host);
+        for (who, usage) in self.rows {
+            slot.usage.entry(who).or_default().add(&usage);
         }
-        for (key, usage) in more.all {
-            self.all.entry(key).or_default().add(&usage);
+        slot.containers.extend(self.containers);
+        if self.unread > 0 {
+            *slot.losses.entry(UNREAD).or_default() += self.unread;
         }
-        self.containers.extend(more.containers);
-        self.unread += more.unread;
     }
 }
 
@@ -164,11 +153,9 @@ impl Measured {
         measured
     }
 
-    /// Empties the rings, which have room for some thousand.
+    /// Empties the ring, which has room for some thousand.
     fn take_ended(&mut self) {
-        let Self { reader, tally, names, .. } = self;
-        // First: who has ended has executed its program before.
-        reader.take_executed(|described| names.learn(&described));
+        let Self { reader, tally, .. } = self;
         reader.take_ended(|process| {
             if let Some(tally) = tally {
                 tally.add_ended(&process);
@@ -210,60 +197,23 @@ impl Measured {
     }
 }
 
-/// Name, user, and cgroup.
-type Crowd = ([u8; 16], u32, u64);
-
-/// Adds up what none of many did by itself, as the commands of a build. Those are no process any more.
-fn add_to_crowd(crowds: &mut HashMap<Crowd, (Entry, Usage)>, entry: Entry, usage: &Usage) {
-    let of = &entry.process;
-    let crowd = (of.comm, of.key.uid, of.cgroup_id);
-    match crowds.entry(crowd) {
-        hash_map::Entry::Occupied(mut known) => {
-            let (first, sum) = known.get_mut();
-            first.is_crowd = true;
-            if first.process.parent_start_time_ns != of.parent_start_time_ns {
-                // Each of a build's compilers has a driver of its own.
-                (first.process.parent_tgid, first.process.parent_start_time_ns) = (0, 0);
-            }
-            sum.add(usage);
-        }
-        hash_map::Entry::Vacant(new) => drop(new.insert((entry, *usage))),
-    }
-}
-
-fn all_ended(all: &HashMap<(u32, u64), Usage>) -> impl Iterator<Item = (u32, u64)> {
-    all.iter().filter(|(_, usage)| usage.exits > 0).map(|(key, _)| *key)
-}
-
 fn boot_ns() -> u64 {
     u64::try_from(boot::elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The leaders with their names, crowds of others that lead together, and the sum of the rest.
+/// The leaders with their names, and the sum of all others.
 fn interval(tally: &mut Tally, names: &mut Names, readings: &[ProcessReading], host: HostUsage) -> Interval {
     let taken = tally.take();
-    let all = taken
-        .entries
-        .iter()
-        .map(|Entry { process, usage, .. }| ((process.key.tgid, process.key.start_time_ns), *usage));
-    let all: HashMap<_, _> = all.collect();
     let used: Vec<(Entry, Usage)> = taken.entries.into_iter().map(|entry| (entry, entry.usage)).collect();
-    let (mut crowds, mut others) = (HashMap::new(), Usage::default());
-    let mut leaders = keep_leaders(used, LEADERS_PER_RANK, |entry, usage| add_to_crowd(&mut crowds, entry, &usage));
-    let crowds = crowds.into_values().collect();
-    leaders.extend(keep_leaders(crowds, CROWDS_PER_RANK, |_, usage| others.add(&usage)));
+    let mut others = Usage::default();
+    let leaders = keep_leaders(used, LEADERS_PER_RANK, |_, usage| others.add(&usage));
     let processes: Vec<_> = leaders.iter().map(|(entry, _)| entry.process).collect();
     let whose = names.of(&processes, readings);
-    names.forget(all_ended(&all));
-    let named = whose.into_iter().zip(leaders).map(|(who, (entry, usage))| match entry.is_crowd {
-        false => (who, usage),
-        true => (Who { pid: 0, start_time_ns: None, ..who }, usage),
-    });
-    let mut rows: Vec<(Who, Usage)> = named.collect();
+    let mut rows: Vec<(Who, Usage)> = whose.into_iter().zip(leaders.into_iter().map(|(_, usage)| usage)).collect();
     if others != Usage::default() {
         rows.push((Who::other(), others));
     }
-    Interval { host, rows, all, containers: std::mem::take(&mut names.containers), unread: taken.unread }
+    Interval { host, rows, containers: std::mem::take(&mut names.containers), unread: taken.unread }
 }
 
 /// With what the kernel does not tell of processes.
@@ -294,10 +244,12 @@ mod tests {
     }
 
     fn interval(unread: u64) -> Interval {
-        let host = HostUsage { usage_ms: 1000, ..HostUsage::default() };
-        let usage = Usage { user_us: 5, ..Usage::default() };
-        let (rows, all) = (vec![(Who::other(), usage)], [((7, 8), usage)].into());
-        Interval { host, rows, all, unread, ..Interval::default() }
+        Interval {
+            host: HostUsage { usage_ms: 1000, ..HostUsage::default() },
+            rows: Vec::new(),
+            containers: HashMap::new(),
+            unread,
+        }
     }
 
     #[test]
@@ -307,34 +259,25 @@ mod tests {
         asked.recv().unwrap();
         // The second is asked while the first is answered.
         usage.ask();
-        tell.send(Some(interval(1))).unwrap();
+        let mut slot = Slot::default();
+        tell.send(Some(interval(0))).unwrap();
+        usage.add_to(&mut slot);
         tell.send(Some(interval(3))).unwrap();
-        let (last, missing) = usage.finish();
-        let last = last.unwrap();
-        assert_eq!((last.host.usage_ms, last.unread, missing), (2000, 4, 0));
-        assert_eq!(last.rows.iter().map(|(_, usage)| usage.user_us).collect::<Vec<_>>(), [10]);
-        assert_eq!(last.all[&(7, 8)].user_us, 10);
+        usage.finish(&mut slot);
+        assert_eq!((slot.host.unwrap().usage_ms, slot.losses[UNREAD]), (2000, 3));
+        assert!(!slot.losses.contains_key(UNFINISHED));
     }
 
     #[test]
-    fn a_report_does_not_wait_for_long_and_the_next_has_what_was_late() {
-        let (mut usage, _asked, tell) = thread();
-        usage.ask();
-        assert!(usage.take(Duration::ZERO).is_none());
-        tell.send(Some(interval(2))).unwrap();
-        assert_eq!(usage.take(Duration::ZERO).unwrap().unread, 2);
-        assert!(usage.take(Duration::MAX).is_none(), "nothing was asked");
-    }
-
-    #[test]
-    fn what_does_not_come_is_missing_and_what_failed_is_not_waited_for() {
+    fn what_does_not_come_is_a_loss_and_what_failed_is_not_waited_for() {
         let (mut usage, asked, tell) = thread();
         usage.ask();
         asked.recv().unwrap();
         usage.ask();
         tell.send(None).unwrap();
         drop(tell);
-        let (last, missing) = usage.finish();
-        assert_eq!((last.is_none(), missing), (true, 1));
+        let mut slot = Slot::default();
+        usage.finish(&mut slot);
+        assert_eq!((slot.host, slot.losses.get(UNFINISHED)), (None, Some(&1)));
     }
 }
