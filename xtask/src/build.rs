@@ -17,7 +17,7 @@ pub const EBPF_FLAGS: &str = "-Clinker=bpf-linker\x1f-Ctarget-cpu=v3\x1f-Cdebugi
 #[derive(Clone, Copy)]
 pub enum Profile {
     /// Not at all. Where only its files and libraries are tried.
-    Dev,
+    Unoptimized,
     Release,
     /// As it is packaged.
     Dist,
@@ -32,7 +32,7 @@ impl Profile {
     /// With the folder of what it builds.
     const fn names(self) -> (&'static str, &'static str) {
         match self {
-            Self::Dev => ("dev", "debug"),
+            Self::Unoptimized => ("unoptimized", "unoptimized"),
             Self::Release => ("release", "release"),
             Self::Dist => ("dist", "dist"),
         }

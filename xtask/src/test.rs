@@ -36,15 +36,22 @@ pub fn all(is_checked: bool, has_machines: bool) -> anyhow::Result<()> {
     if steps.run("set-up", || set_up(is_checked, has_machines)).is_some() {
         thread::scope(|scope| {
             let steps = &steps;
+            let tools = scope.spawn(|| steps.run("cargo-deb and a clean root", package::prepare));
+            let kernels = has_machines.then(|| scope.spawn(|| steps.run("kernels", vm::install)));
+            // First: what comes after it has most of it in common, and cargo builds one thing at a time in target/release.
+            let built = steps.run("build", build::all);
             let background = scope.spawn(move || {
-                // These share target/debug, which cargo lets one at a time use.
                 steps.test("unit tests", unit_tests);
                 if is_checked {
                     check::run_steps(steps);
                 }
                 steps.run("static program", archive)
             });
-            let here = scenarios(steps, has_machines);
+            let is_ready = tools.join().ok().flatten().is_some();
+            let here = built.filter(|_| is_ready).and_then(|built| {
+                let has_kernels = || kernels.is_some_and(|kernels| kernels.join().ok().flatten().is_some());
+                scenarios(steps, built, has_kernels)
+            });
             let archive = background.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             if let (Some(here), Some(archive)) = (here, archive) {
                 let is_of_archive = |test: &str| test.starts_with(ARCHIVE);
@@ -56,33 +63,27 @@ pub fn all(is_checked: bool, has_machines: bool) -> anyhow::Result<()> {
 }
 
 /// All but those of the archive. Returns what runs them here.
-fn scenarios(steps: &Steps, has_machines: bool) -> Option<Here> {
+fn scenarios(steps: &Steps, built: Built, has_kernels: impl FnOnce() -> bool) -> Option<Here> {
+    let packages = steps.run("packages", || package::for_tests(&built.nettopd))?;
+    let here = steps.run("list of scenarios", || {
+        let mut here = Here::new(built)?;
+        here.add_packages(&packages)?;
+        Ok(here)
+    })?;
+    let is_apart = |test: &str| APART.iter().any(|begin| test.starts_with(begin));
     thread::scope(|scope| {
-        let tools = scope.spawn(|| steps.run("cargo-deb and a clean root", package::prepare));
-        let kernels = has_machines.then(|| scope.spawn(|| steps.run("kernels", vm::install)));
-        let built = steps.run("build", build::all)?;
-        tools.join().ok()??;
-        let packages = steps.run("packages", || package::for_tests(&built.nettopd))?;
-        let here = steps.run("list of scenarios", || {
-            let mut here = Here::new(built.clone())?;
-            here.add_packages(&packages)?;
-            Ok(here)
-        })?;
-        let is_apart = |test: &str| APART.iter().any(|begin| test.starts_with(begin));
-        thread::scope(|scope| {
-            let here = &here;
-            scope.spawn(move || {
-                here.step(steps, "scenarios", |test| !is_apart(test) && !test.starts_with(ARCHIVE), &[]);
-                // After them: small tables hold the rows of the whole machine.
-                here.step(steps, "scenarios apart", is_apart, &[]);
-            });
-            if kernels.is_some_and(|kernels| kernels.join().ok().flatten().is_some()) {
-                scope.spawn(|| steps.run("machine that is reset", || vm::reset_test::run(&built)));
-                steps.test("machines", || vm::run_matrix(&built, &packages[0]));
-            }
+        let here = &here;
+        scope.spawn(move || {
+            here.step(steps, "scenarios", |test| !is_apart(test) && !test.starts_with(ARCHIVE), &[]);
+            // After them: small tables hold the rows of the whole machine.
+            here.step(steps, "scenarios apart", is_apart, &[]);
         });
-        Some(here)
-    })
+        if has_kernels() {
+            scope.spawn(|| steps.run("machine that is reset", || vm::reset_test::run(&here.built)));
+            steps.test("machines", || vm::run_matrix(&here.built, &packages[0]));
+        }
+    });
+    Some(here)
 }
 
 /// All at once: Debian's installer runs once at a time.
@@ -121,14 +122,14 @@ pub fn some(filter: &[String]) -> anyhow::Result<()> {
 
 /// What is tested in it does not depend on optimization.
 fn archive() -> anyhow::Result<PathBuf> {
-    package::archive(build::Profile::Dev)
+    package::archive(build::Profile::Unoptimized)
 }
 
 fn unit_tests() -> anyhow::Result<Tests> {
     let mut unit = cargo();
     // Everything but the scenarios.
     let targets = ["--workspace", "--exclude", "nettop-ebpf", "--lib", "--bins"];
-    unit.args(["test", "--locked", "--no-fail-fast"]).args(targets);
+    unit.args(["test", "--locked", "--release", "--no-fail-fast"]).args(targets);
     finish(run_logged("unit-tests", &mut in_background(&unit))?)
 }
 
