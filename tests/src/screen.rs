@@ -20,6 +20,10 @@ use nix::{
 
 use crate::amount;
 
+/// Around what a terminal shows at once: mode 2026.
+const BEGIN: &[u8] = b"\x1b[?2026h";
+const END: &[u8] = b"\x1b[?2026l";
+
 nix::ioctl_write_int_bad!(take_terminal, libc::TIOCSCTTY);
 nix::ioctl_write_ptr_bad!(set_size, libc::TIOCSWINSZ, Winsize);
 
@@ -66,9 +70,12 @@ impl Screen {
         let shown = Arc::new(Shown { parser, changed: Condvar::new() });
         let (mut output, into) = (master.try_clone().unwrap(), Arc::clone(&shown));
         std::thread::spawn(move || {
-            let mut bytes = [0; 4096];
+            let (mut bytes, mut held) = ([0; 4096], Vec::new());
             while let Ok(length @ 1..) = output.read(&mut bytes) {
-                into.parser.lock().unwrap().process(&bytes[..length]);
+                held.extend_from_slice(&bytes[..length]);
+                let whole = whole(&held);
+                into.parser.lock().unwrap().process(&held[..whole]);
+                held.drain(..whole);
                 into.changed.notify_all();
             }
         });
@@ -175,6 +182,15 @@ impl Screen {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// So many of these bytes belong to no frame, or to one that is whole: a key that answers half of one would come too
+/// early.
+fn whole(bytes: &[u8]) -> usize {
+    let last = |mark: &[u8]| bytes.windows(mark.len()).rposition(|found| found == mark);
+    let begin = last(BEGIN).filter(|begin| last(END).is_none_or(|end| end < *begin));
+    let cut = || (1..BEGIN.len()).rev().find(|length| bytes.ends_with(&BEGIN[..*length])).unwrap_or(0);
+    begin.unwrap_or_else(|| bytes.len() - cut())
 }
 
 impl Drop for Screen {

@@ -13,7 +13,8 @@ use ratatui::{
         event::{DisableMouseCapture, EnableMouseCapture},
         queue,
         terminal::{
-            Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode, size,
+            BeginSynchronizedUpdate, Clear, ClearType, EndSynchronizedUpdate, EnterAlternateScreen,
+            LeaveAlternateScreen, disable_raw_mode, enable_raw_mode, size,
         },
     },
     layout::Rect,
@@ -66,7 +67,7 @@ impl Screen {
         Ok(known_size(columns, lines))
     }
 
-    /// Only what differs from what is on it.
+    /// Only what differs from what is on it. A terminal that can (mode 2026) shows all of it at once; others ignore that.
     ///
     /// # Errors
     ///
@@ -74,6 +75,7 @@ impl Screen {
     pub fn draw(&mut self, state: &State) -> anyhow::Result<()> {
         let area = Rect::new(0, 0, state.size.0, state.size.1);
         let mut bytes = Vec::new();
+        queue!(bytes, BeginSynchronizedUpdate).context("cannot draw")?;
         if self.shown.area != area {
             queue!(bytes, Clear(ClearType::All)).context("cannot clear the terminal")?;
             self.shown = Buffer::empty(area);
@@ -81,6 +83,7 @@ impl Screen {
         let mut next = Buffer::empty(area);
         draw(state, &mut next);
         CrosstermBackend::new(&mut bytes).draw(self.shown.diff(&next).into_iter()).context("cannot draw")?;
+        queue!(bytes, EndSynchronizedUpdate).context("cannot draw")?;
         self.shown = next;
         self.output.put(&bytes);
         Ok(())
