@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    hash::{DefaultHasher, Hash, Hasher as _},
+    hash::{BuildHasher as _, Hash, RandomState},
 };
 
 use nettop_model::ContainerNames;
@@ -17,16 +17,15 @@ const MAX_USED_NAMES: usize = 14_336;
 /// Numbers of one boot's names.
 pub struct Names {
     boot: i64,
-    programs: Table<Program>,
-    devices: Table<Device>,
-    kinds: Table<DropKind>,
-    processes: Table<Process>,
-    ancestors: Table<Above>,
-    /// Hashes of what was noted last, by the process's number: of the texts most would be kept as often as there are
-    /// processes of a session.
-    logins: Table<i64, u64>,
-    /// As they were noted last.
-    containers: Table<String, ContainerNames>,
+    programs: Table,
+    devices: Table,
+    kinds: Table,
+    processes: Table,
+    ancestors: Table,
+    /// Hashes of what was noted last, by the process's number.
+    logins: Table<u128>,
+    /// As they were noted last, by the container's id.
+    containers: Table<u128>,
 }
 
 /// comm, exe, unit, cgroup, container, script.
@@ -36,24 +35,32 @@ type Process = (u32, Option<i64>, Option<u32>, i64, i64, Option<i64>);
 /// pid, start time, uid, comm, parent.
 type Above = (u32, i64, u32, String, Option<i64>);
 
-/// What was used since unused entries were last forgotten, and what was used before that alone.
-struct Table<K, V = i64> {
-    used: HashMap<K, V>,
-    unused: HashMap<K, V>,
+/// What was used since unused entries were last forgotten, and what was used before that alone. Of keys there are hashes:
+/// the texts of many programs and processes are megabytes. That two of 28,672 have the same is as likely as 1 in 10^30.
+struct Table<V = i64> {
+    used: HashMap<u128, V>,
+    unused: HashMap<u128, V>,
+    hashers: [RandomState; 2],
 }
 
-impl<K, V> Default for Table<K, V> {
+impl<V> Default for Table<V> {
     fn default() -> Self {
-        Self { used: HashMap::new(), unused: HashMap::new() }
+        let hashers = [RandomState::new(), RandomState::new()];
+        Self { used: HashMap::new(), unused: HashMap::new(), hashers }
     }
 }
 
-impl<K: Eq + Hash, V> Table<K, V> {
-    fn get(&mut self, key: &K) -> Option<&V> {
-        if let Some((key, value)) = self.unused.remove_entry(key) {
+impl<V: PartialEq> Table<V> {
+    fn hash(&self, key: &impl Hash) -> u128 {
+        let [high, low] = self.hashers.each_ref().map(|hasher| u128::from(hasher.hash_one(key)));
+        high << 64 | low
+    }
+
+    fn get(&mut self, key: u128) -> Option<&V> {
+        if let Some(value) = self.unused.remove(&key) {
             self.used.insert(key, value);
         }
-        self.used.get(key)
+        self.used.get(&key)
     }
 
     fn forget_unused(&mut self) {
@@ -63,8 +70,8 @@ impl<K: Eq + Hash, V> Table<K, V> {
     }
 }
 
-impl<K: Eq + Hash> Table<K> {
-    fn read(
+impl Table {
+    fn read<K: Hash>(
         connection: &Connection,
         query: &str,
         boot: i64,
@@ -73,16 +80,35 @@ impl<K: Eq + Hash> Table<K> {
         let mut statement = connection.prepare(&format!("{query} ORDER BY id DESC LIMIT {MAX_USED_NAMES}"))?;
         let given = if statement.parameter_count() == 0 { &[][..] } else { &[boot][..] };
         let numbers = statement.query_map(rusqlite::params_from_iter(given), |row| entry(row))?;
-        Ok(Self { used: numbers.collect::<Result<_, _>>()?, unused: HashMap::new() })
+        let mut table = Self::default();
+        for entry in numbers {
+            let (key, number) = entry?;
+            table.used.insert(table.hash(&key), number);
+        }
+        Ok(table)
     }
 
-    fn number(&mut self, key: K, insert: impl FnOnce(&K) -> rusqlite::Result<i64>) -> rusqlite::Result<i64> {
-        if let Some(number) = self.get(&key) {
+    fn number(&mut self, key: &impl Hash, insert: impl FnOnce() -> rusqlite::Result<i64>) -> rusqlite::Result<i64> {
+        let key = self.hash(key);
+        if let Some(number) = self.get(key) {
             return Ok(*number);
         }
-        let number = insert(&key)?;
+        let number = insert()?;
         self.used.insert(key, number);
         Ok(number)
+    }
+}
+
+impl Table<u128> {
+    /// Whether this was noted last.
+    fn has(&mut self, key: &impl Hash, noted: &impl Hash) -> bool {
+        let (key, noted) = (self.hash(key), self.hash(noted));
+        self.get(key) == Some(&noted)
+    }
+
+    fn note(&mut self, key: &impl Hash, noted: &impl Hash) {
+        let (key, noted) = (self.hash(key), self.hash(noted));
+        self.used.insert(key, noted);
     }
 }
 
@@ -95,7 +121,7 @@ impl Names {
     pub fn read(connection: &Connection, boot: i64) -> rusqlite::Result<Self> {
         Ok(Self {
             boot,
-            programs: Table::read(
+            programs: Table::read::<Program>(
                 connection,
                 "SELECT id, comm, exe, unit, cgroup, container, script FROM program",
                 boot,
@@ -129,13 +155,13 @@ impl Names {
                     Ok((kind, row.get(0)?))
                 },
             )?,
-            processes: Table::read(
+            processes: Table::read::<Process>(
                 connection,
                 "SELECT id, pid, start_time_ns, uid, program, device, parent FROM process WHERE boot = ?1",
                 boot,
                 |row| Ok(((row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?), row.get(0)?)),
             )?,
-            ancestors: Table::read(
+            ancestors: Table::read::<Above>(
                 connection,
                 "SELECT id, pid, start_time_ns, uid, comm, parent FROM ancestor WHERE boot = ?1",
                 boot,
@@ -169,9 +195,8 @@ impl Names {
     /// If SQLite refuses, as with a full disk or a damaged file. The caller is to roll back, and to read the names
     /// again: some may have numbers that the file lacks.
     pub fn process(&mut self, connection: &Connection, who: &Who, ts: i64) -> rusqlite::Result<i64> {
-        let Who { comm, exe, unit, cgroup, container, script, .. } = who.clone();
-        let program = (comm, exe, unit, cgroup, container, script);
-        let program = self.programs.number(program, |(comm, exe, unit, cgroup, container, script)| {
+        let Who { comm, exe, unit, cgroup, container, script, .. } = who;
+        let program = self.programs.number(&(comm, exe, unit, cgroup, container, script), || {
             connection
                 .prepare_cached("INSERT OR IGNORE INTO container(id) SELECT ?1 WHERE ?1 IS NOT NULL")?
                 .execute([container])?;
@@ -186,12 +211,12 @@ impl Names {
         let start = who.start_time_ns.map(u64::cast_signed);
         let boot = self.boot;
         let process = (who.pid, start, who.uid, program, device, parent);
-        let number = self.processes.number(process, |(pid, start, uid, program, device, parent)| {
+        let number = self.processes.number(&process, || {
             insert(
                 connection,
                 "INSERT INTO process(boot, pid, start_time_ns, uid, program, device, last, parent)
                  VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-                params![boot, pid, start, uid, program, device, ts, parent],
+                params![boot, who.pid, start, who.uid, program, device, ts, parent],
             )
         })?;
         self.login(connection, number, &who.login)?;
@@ -200,8 +225,7 @@ impl Names {
 
     /// Notes how a process came to be. What is not known now may have been known before.
     fn login(&mut self, connection: &Connection, process: i64, login: &Login) -> rusqlite::Result<()> {
-        let hash = hash(login);
-        if *login == Login::default() || self.logins.get(&process) == Some(&hash) {
+        if *login == Login::default() || self.logins.has(&process, login) {
             return Ok(());
         }
         let Login { login_uid, session, session_start_time_ns, session_comm, arguments } = login;
@@ -216,7 +240,7 @@ impl Names {
                      arguments = coalesce(excluded.arguments, arguments)",
             )?
             .execute(params![process, login_uid, session, session_start_time_ns, session_comm, arguments])?;
-        self.logins.used.insert(process, hash);
+        self.logins.note(&process, login);
         Ok(())
     }
 
@@ -226,8 +250,7 @@ impl Names {
     ///
     /// If SQLite refuses, as with a full disk or a damaged file. The caller is to act as for [`Self::process`].
     pub fn container(&mut self, connection: &Connection, id: &str, names: &ContainerNames) -> rusqlite::Result<()> {
-        let id = id.to_owned();
-        if self.containers.get(&id) == Some(names) {
+        if self.containers.has(&id, names) {
             return Ok(());
         }
         let ContainerNames { container_name, image, runtime, pod, pod_container, workload } = names;
@@ -237,7 +260,7 @@ impl Names {
              WHERE id = ?1",
         )?;
         if update.execute(params![id, container_name, image, runtime, pod, pod_container, workload])? > 0 {
-            self.containers.used.insert(id, names.clone());
+            self.containers.note(&id, names);
         }
         Ok(())
     }
@@ -251,8 +274,8 @@ impl Names {
                 starter = Some(&ancestor.comm);
             }
             let Ancestor { pid, start_time_ns, uid, comm, .. } = ancestor;
-            let key = (*pid, start_time_ns.cast_signed(), *uid, comm.clone(), above);
-            above = Some(self.ancestors.number(key, |(pid, start, uid, comm, parent)| {
+            let (start, parent) = (start_time_ns.cast_signed(), above);
+            above = Some(self.ancestors.number(&(pid, start, uid, comm, parent), || {
                 insert(
                     connection,
                     "INSERT INTO ancestor(boot, pid, start_time_ns, uid, comm, starter, parent) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
@@ -269,11 +292,8 @@ impl Names {
     ///
     /// If SQLite refuses, as with a full disk or a damaged file. The caller is to act as for [`Self::process`].
     pub fn device(&mut self, connection: &Connection, device: &Device) -> rusqlite::Result<i64> {
-        if let Some(number) = self.devices.get(device) {
-            return Ok(*number);
-        }
         let boot = self.boot;
-        self.devices.number(device.clone(), |device| {
+        self.devices.number(device, || {
             insert(
                 connection,
                 "INSERT INTO device(boot, netns, netns_cookie, ifindex, name) VALUES(?1, ?2, ?3, ?4, ?5)",
@@ -288,10 +308,7 @@ impl Names {
     ///
     /// If SQLite refuses, as with a full disk or a damaged file. The caller is to act as for [`Self::process`].
     pub fn kind(&mut self, connection: &Connection, kind: &DropKind) -> rusqlite::Result<i64> {
-        if let Some(number) = self.kinds.get(kind) {
-            return Ok(*number);
-        }
-        self.kinds.number(kind.clone(), |kind| {
+        self.kinds.number(kind, || {
             insert(
                 connection,
                 "INSERT INTO drop_kind(reason, class, location, protocol) VALUES(?1, ?2, ?3, ?4)",
@@ -299,12 +316,6 @@ impl Names {
             )
         })
     }
-}
-
-fn hash(login: &Login) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    login.hash(&mut hasher);
-    hasher.finish()
 }
 
 fn insert(connection: &Connection, query: &str, values: &[&dyn rusqlite::ToSql]) -> rusqlite::Result<i64> {
@@ -346,9 +357,36 @@ mod tests {
             }
             names.forget_unused();
             assert_eq!(number(&connection, &mut names, 0), first);
-            let Table { used, unused } = &names.processes;
+            let Table { used, unused, .. } = &names.processes;
             assert!(used.len() + unused.len() <= 2 * MAX_USED_NAMES + 2, "{} and {}", used.len(), unused.len());
         }
         assert_ne!(number(&connection, &mut names, 1), second);
+    }
+
+    #[test]
+    fn those_in_the_file_keep_their_numbers() {
+        let (connection, mut names) = empty();
+        let who = Who {
+            pid: 7,
+            start_time_ns: Some(1),
+            uid: Some(2),
+            comm: "curl".into(),
+            exe: Some("/usr/bin/curl".into()),
+            parents: [Ancestor { pid: 3, comm: "sh".into(), ..Ancestor::default() }].into(),
+            ..Who::default()
+        };
+        let kind = DropKind { reason: "NO_SOCKET".into(), ..DropKind::default() };
+        let numbers = |names: &mut Names| {
+            let process = names.process(&connection, &who, 0).unwrap();
+            [process, names.device(&connection, &who.device).unwrap(), names.kind(&connection, &kind).unwrap()]
+        };
+        let before = numbers(&mut names);
+        let mut again = Names::read(&connection, 1).unwrap();
+        assert_eq!(numbers(&mut again), before);
+        for table in ["program", "device", "drop_kind", "process", "ancestor"] {
+            let rows: i64 =
+                connection.query_one(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap();
+            assert_eq!(rows, 1, "{table}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::Word;
 
 /// Null: not known.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Default, Debug, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Default, Debug, PartialEq, Eq, Hash)]
 pub struct ContainerNames {
     /// Name of the container, as its runtime has it.
     #[serde(default)]
