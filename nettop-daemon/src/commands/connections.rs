@@ -82,10 +82,9 @@ impl ConnectionsArgs {
 pub fn run(global: &Global, args: &ConnectionsArgs) -> anyhow::Result<()> {
     let filter = Filter::new(&args.stream)?;
     unmatched::processes(&args.stream.pid);
-    let kernel = Kernel::examine(global.forced())?;
     let what = if args.udp { EventKind::ConnectionsAndUdp } else { EventKind::Connections };
-    let mut programs =
-        kernel.start(defaults::LIMITS, Some(EventSpec { what, filter: filter.in_kernel(), with_names: false }))?;
+    let mut programs = Kernel::examine(global.forced())?
+        .start(defaults::LIMITS, Some(EventSpec { what, filter: filter.in_kernel(), with_names: false }))?;
     let host = netns::current()?;
     let associations = args.udp.then(|| programs.take_associations()).transpose()?;
     let (ring, processes) = (programs.take_events()?, programs.take_processes()?);

@@ -58,9 +58,8 @@ pub fn run(global: &Global, args: &PacketsArgs) -> anyhow::Result<()> {
             "packets of {connection}, by which what is shown travels, are left out; --own shows them"
         ));
     }
-    let kernel = Kernel::examine(global.forced())?;
     let in_kernel = EventFilter { ifindexes: devices.indexes(), ..filter.in_kernel() };
-    let mut programs = kernel
+    let mut programs = Kernel::examine(global.forced())?
         .start(defaults::LIMITS, Some(EventSpec { what: EventKind::Packets, filter: in_kernel, with_names: false }))?;
     let (ring, records) = (programs.take_events()?, programs.take_processes()?);
     let log = Log {

@@ -140,6 +140,7 @@ fn measure(global: &Global, args: &TopArgs, sender: &Sender<Event>, begun: &Begu
         since: clock::now(),
     };
     let mut sampler = Sampler::start(&kernel, programs, view, true)?;
+    drop(kernel);
     let _ = begun.try_send(Ok(false));
     let period = Duration::from_secs_f64(args.interval.unwrap_or(defaults::TOP_INTERVAL_S));
     runtime::start()?.block_on(async {
