@@ -8,8 +8,13 @@ use std::{
 use crate::amount;
 
 /// Returns once something holds.
-pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(amount(20, 80));
+pub fn wait_until(what: &str, holds: impl FnMut() -> bool) {
+    wait_at_most(Duration::from_secs(amount(20, 80)), what, holds);
+}
+
+/// The same of what may take so long.
+pub fn wait_at_most(limit: Duration, what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + limit;
     while !holds() {
         assert!(Instant::now() < deadline, "not in time: {what}");
         sleep(Duration::from_millis(5));

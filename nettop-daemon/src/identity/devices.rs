@@ -75,7 +75,7 @@ pub struct Devices {
     may_enter: bool,
     /// Namespaces with rows that do not exist any more.
     ended: BTreeSet<Netns>,
-    /// When the kernel was last asked which exist, and how long it took.
+    /// When the kernel was last asked which exist, and the CPU time that took.
     asked: Option<(Instant, Duration)>,
 }
 

@@ -164,7 +164,7 @@ impl Paths {
 }
 
 /// What this thread has used. The clock exists on every kernel (`posix-cpu-timers.c`).
-fn thread_cpu_time() -> Duration {
+pub fn thread_cpu_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 

@@ -9,10 +9,11 @@ use std::{
 use nettop_common::Netns;
 
 use super::{Devices, links::Links};
+use crate::identity::namespaces::thread_cpu_time;
 
 /// How long a namespace that is not found any more may come back.
 const NAMESPACE_LINGER: Duration = Duration::from_secs(60);
-/// Rest between queries for existing namespaces, in lengths of a query.
+/// Rest between queries for existing namespaces, in CPU times of a query.
 const QUERY_REST_FACTOR: u32 = 20;
 /// Searches that have to miss a namespace where the kernel does not list those that exist.
 const MIN_MISSED_SEARCHES: u32 = 2;
@@ -53,12 +54,12 @@ impl Devices {
         if rests || !wanted.keys().chain(of_drops).any(|netns| is_closed(&netns)) {
             return;
         }
-        let at = Instant::now();
+        let before = thread_cpu_time();
         if let Some(existing) = existing() {
             self.ended = wanted.keys().filter(is_closed).filter(|netns| !existing.contains(netns)).copied().collect();
             self.existing = Some(existing);
         }
-        self.asked = Some((Instant::now(), at.elapsed()));
+        self.asked = Some((Instant::now(), thread_cpu_time().saturating_sub(before)));
     }
 
     /// Forgets namespaces that are gone, once no row names them, and those that are not found any more some time later.

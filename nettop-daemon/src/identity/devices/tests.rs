@@ -1,6 +1,9 @@
 //! What a device counts where another device decides it.
 
-use std::cell::Cell;
+use std::{
+    cell::Cell,
+    time::{Duration, Instant},
+};
 
 use super::*;
 use crate::sys::ethtool::Features;
@@ -73,6 +76,25 @@ fn search(devices: &mut Devices, existing: &[TaskNetns]) -> Presence {
             .unwrap();
     }
     devices.place((QUIET, 0))
+}
+
+#[test]
+fn a_query_that_had_to_wait_for_a_cpu_makes_the_rest_no_longer() {
+    const WAIT: Duration = Duration::from_millis(500);
+    let mut devices = Devices { may_enter: false, ..seeking() };
+    let asked = Cell::new(0);
+    let started = Instant::now();
+    while asked.get() < 2 {
+        assert!(started.elapsed() < WAIT * 10, "the wait counts as work");
+        let existing = || {
+            asked.set(asked.get() + 1);
+            std::thread::sleep(WAIT);
+            Some(HashSet::new())
+        };
+        devices
+            .update(&BTreeMap::new(), Queries { tasks: || None, existing, of_drops: BTreeSet::from([QUIET]) })
+            .unwrap();
+    }
 }
 
 #[test]
