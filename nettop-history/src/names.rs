@@ -1,18 +1,12 @@
 //! Names are kept once and numbered; the numbers of this boot's rows are remembered while they are used.
 
-use std::{
-    collections::HashMap,
-    hash::{BuildHasher as _, Hash, RandomState},
-};
+mod table;
 
 use nettop_model::ContainerNames;
 use rusqlite::{Connection, params};
 
+use self::table::Table;
 use crate::slot::{Ancestor, Device, DropKind, Login, Who};
-
-/// A kind with more entries forgets those that were not used since it last had so many, which are as many again at most. A
-/// forgotten one gets a new number: readers group by identity. So many fit into a hash table of 16,384 places.
-const MAX_USED_NAMES: usize = 14_336;
 
 /// Numbers of one boot's names.
 pub struct Names {
@@ -24,7 +18,7 @@ pub struct Names {
     ancestors: Table,
     /// Hashes of what was noted last, by the process's number.
     logins: Table<u128>,
-    /// As they were noted last, by the container's id.
+    /// The same of their names, by the container's id.
     containers: Table<u128>,
 }
 
@@ -34,83 +28,6 @@ type Program = (String, Option<String>, Option<String>, Option<String>, Option<S
 type Process = (u32, Option<i64>, Option<u32>, i64, i64, Option<i64>);
 /// pid, start time, uid, comm, parent.
 type Above = (u32, i64, u32, String, Option<i64>);
-
-/// What was used since unused entries were last forgotten, and what was used before that alone. Of keys there are hashes:
-/// the texts of many programs and processes are megabytes. That two of 28,672 have the same is as likely as 1 in 10^30.
-struct Table<V = i64> {
-    used: HashMap<u128, V>,
-    unused: HashMap<u128, V>,
-    hashers: [RandomState; 2],
-}
-
-impl<V> Default for Table<V> {
-    fn default() -> Self {
-        let hashers = [RandomState::new(), RandomState::new()];
-        Self { used: HashMap::new(), unused: HashMap::new(), hashers }
-    }
-}
-
-impl<V: PartialEq> Table<V> {
-    fn hash(&self, key: &impl Hash) -> u128 {
-        let [high, low] = self.hashers.each_ref().map(|hasher| u128::from(hasher.hash_one(key)));
-        high << 64 | low
-    }
-
-    fn get(&mut self, key: u128) -> Option<&V> {
-        if let Some(value) = self.unused.remove(&key) {
-            self.used.insert(key, value);
-        }
-        self.used.get(&key)
-    }
-
-    fn forget_unused(&mut self) {
-        if self.used.len() >= MAX_USED_NAMES {
-            self.unused = std::mem::take(&mut self.used);
-        }
-    }
-}
-
-impl Table {
-    fn read<K: Hash>(
-        connection: &Connection,
-        query: &str,
-        boot: i64,
-        entry: impl Fn(&rusqlite::Row<'_>) -> rusqlite::Result<(K, i64)>,
-    ) -> rusqlite::Result<Self> {
-        let mut statement = connection.prepare(&format!("{query} ORDER BY id DESC LIMIT {MAX_USED_NAMES}"))?;
-        let given = if statement.parameter_count() == 0 { &[][..] } else { &[boot][..] };
-        let numbers = statement.query_map(rusqlite::params_from_iter(given), |row| entry(row))?;
-        let mut table = Self::default();
-        for entry in numbers {
-            let (key, number) = entry?;
-            table.used.insert(table.hash(&key), number);
-        }
-        Ok(table)
-    }
-
-    fn number(&mut self, key: &impl Hash, insert: impl FnOnce() -> rusqlite::Result<i64>) -> rusqlite::Result<i64> {
-        let key = self.hash(key);
-        if let Some(number) = self.get(key) {
-            return Ok(*number);
-        }
-        let number = insert()?;
-        self.used.insert(key, number);
-        Ok(number)
-    }
-}
-
-impl Table<u128> {
-    /// Whether this was noted last.
-    fn has(&mut self, key: &impl Hash, noted: &impl Hash) -> bool {
-        let (key, noted) = (self.hash(key), self.hash(noted));
-        self.get(key) == Some(&noted)
-    }
-
-    fn note(&mut self, key: &impl Hash, noted: &impl Hash) {
-        let (key, noted) = (self.hash(key), self.hash(noted));
-        self.used.insert(key, noted);
-    }
-}
 
 impl Names {
     /// Those of a boot in the file.
@@ -324,7 +241,7 @@ fn insert(connection: &Connection, query: &str, values: &[&dyn rusqlite::ToSql])
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{table::MAX_USED_NAMES, *};
     use crate::schema;
 
     /// The file, and names of a boot in it.
@@ -372,10 +289,20 @@ mod tests {
             uid: Some(2),
             comm: "curl".into(),
             exe: Some("/usr/bin/curl".into()),
-            parents: [Ancestor { pid: 3, comm: "sh".into(), ..Ancestor::default() }].into(),
-            ..Who::default()
+            script: Some("/srv/fetch.sh".into()),
+            unit: Some("fetch.service".into()),
+            cgroup: Some("/system.slice/fetch.service".into()),
+            container: Some("c0ffee".into()),
+            parents: [Ancestor { pid: 3, start_time_ns: 4, uid: 5, comm: "sh".into(), passes_on: true }].into(),
+            login: Login { login_uid: Some(6), session: Some(8), ..Login::default() },
+            device: Device { netns: 9, netns_cookie: 10, ifindex: 11, name: Some("eth0".into()) },
         };
-        let kind = DropKind { reason: "NO_SOCKET".into(), ..DropKind::default() };
+        let kind = DropKind {
+            reason: "NO_SOCKET".into(),
+            class: "policy".into(),
+            location: "udp_rcv".into(),
+            protocol: Some("UDP".into()),
+        };
         let numbers = |names: &mut Names| {
             let process = names.process(&connection, &who, 0).unwrap();
             [process, names.device(&connection, &who.device).unwrap(), names.kind(&connection, &kind).unwrap()]

@@ -184,7 +184,7 @@ impl Screen {
     }
 }
 
-/// So many of these bytes belong to no frame, or to one that is whole: a key that answers half of one would come too
+/// How many of these bytes belong to no frame, or to one that is complete: a key that answers half of a frame comes too
 /// early.
 fn whole(bytes: &[u8]) -> usize {
     let last = |mark: &[u8]| bytes.windows(mark.len()).rposition(|found| found == mark);

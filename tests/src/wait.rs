@@ -12,7 +12,7 @@ pub fn wait_until(what: &str, holds: impl FnMut() -> bool) {
     wait_at_most(Duration::from_secs(amount(20, 80)), what, holds);
 }
 
-/// The same of what may take so long.
+/// Returns once something holds, which may take this long.
 pub fn wait_at_most(limit: Duration, what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + limit;
     while !holds() {

@@ -23,7 +23,7 @@ pub fn run_all() -> anyhow::Result<()> {
 
 /// Runs every check as a step. What they need is set up.
 pub fn run_steps(steps: &Steps) {
-    // With the profile of all tests: what is built for them is not built again.
+    // With the profile of all tests, whose build scripts and macros are not built again.
     let user_side = ["--locked", "--release", "--workspace", "--exclude", "nettop-ebpf"];
     let mut clippy = cargo();
     clippy.arg("clippy").args(user_side).args(["--all-targets", "--", "-D", "warnings"]);

@@ -2,7 +2,13 @@
 //!
 //! Most scenarios wait most of the time, and machines keep CPUs busy: machines give way, so both can run at once.
 
-use std::{fs, path::PathBuf, process::Command, thread};
+use std::{
+    fs,
+    panic::resume_unwind,
+    path::PathBuf,
+    process::Command,
+    thread::{self, ScopedJoinHandle},
+};
 
 use anyhow::bail;
 
@@ -47,12 +53,12 @@ pub fn all(is_checked: bool, has_machines: bool) -> anyhow::Result<()> {
                 }
                 steps.run("static program", archive)
             });
-            let is_ready = tools.join().ok().flatten().is_some();
-            let here = built.filter(|_| is_ready).and_then(|built| {
-                let has_kernels = || kernels.is_some_and(|kernels| kernels.join().ok().flatten().is_some());
+            let has_tools = join(tools).is_some();
+            let here = built.filter(|_| has_tools).and_then(|built| {
+                let has_kernels = || kernels.is_some_and(|kernels| join(kernels).is_some());
                 scenarios(steps, built, has_kernels)
             });
-            let archive = background.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            let archive = join(background);
             if let (Some(here), Some(archive)) = (here, archive) {
                 let is_of_archive = |test: &str| test.starts_with(ARCHIVE);
                 here.step(steps, "scenarios of the archive", is_of_archive, &[("NETTOP_ARCHIVE", archive)]);
@@ -60,6 +66,11 @@ pub fn all(is_checked: bool, has_machines: bool) -> anyhow::Result<()> {
         });
     }
     steps.finish()
+}
+
+/// A step's result; its panic is the caller's.
+fn join<T>(step: ScopedJoinHandle<'_, T>) -> T {
+    step.join().unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 /// All but those of the archive. Returns what runs them here.
@@ -110,7 +121,7 @@ pub fn some(filter: &[String]) -> anyhow::Result<()> {
     let needs = |kind: &str| here.tests.iter().any(|test| test.starts_with(kind) && is_wanted(test));
     let (needs_package, needs_archive) = (needs(PACKAGE) || needs(BOOTED) || needs(ARCHIVE), needs(ARCHIVE));
     if !here.tests.iter().any(|test| is_wanted(test)) {
-        bail!("no scenario has {} in its name; unit tests are run by `cargo test`", filter.join(" or "));
+        bail!("no scenario has {} in its name; unit tests are run by `cargo test --release`", filter.join(" or "));
     }
     if needs_package {
         here.add_packages(&package::for_tests(&here.built.nettopd)?)?;

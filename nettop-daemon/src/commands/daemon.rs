@@ -65,7 +65,7 @@ pub fn run(global: &Global, args: &DaemonArgs) -> anyhow::Result<()> {
     let _api = socket.map(|socket| api(socket, published, iterators, &config)).transpose()?;
     runtime::start()?.block_on(async {
         let mut service = Service::start(&kernel, programs, since, config, logs)?;
-        // Its types take 14 MB.
+        // Its BTF takes 15 MB.
         drop(kernel);
         service.serve(&publish, || Config::load(args.config.as_deref(), &flags)).await
     })

@@ -120,8 +120,14 @@ fn what_a_full_queue_drops_is_the_senders_though_send_succeeded() {
     a.run("tc", "qdisc add dev v0 root tbf rate 8kbit burst 1600 limit 3200");
     a.ip("neigh add 10.0.0.2 lladdr 02:00:00:00:00:02 dev v0 nud permanent");
     nettopd.allow_negative_rest(&a, "v0", "what waits in the queue has passed the hook, and not the device");
-    // What the kernel sends while a queue is exchanged is dropped by none that tc knows (`noop_enqueue`).
-    let lost_before = packets(&full_queues(&nettopd.settled(), &a));
+    let lost = || {
+        let mut tc = Command::new("tc");
+        tc.args(["-s", "-j", "qdisc", "show", "dev", "v0"]);
+        let qdiscs: Value = serde_json::from_slice(&a.inside(tc).output().unwrap().stdout).unwrap();
+        qdiscs.as_array().unwrap().iter().map(|qdisc| qdisc["drops"].as_u64().unwrap()).max().unwrap()
+    };
+    // What the kernel sends while the queue is replaced meets one that tc does not show (`noop_enqueue`).
+    let before = (packets(&full_queues(&nettopd.settled(), &a)), lost());
     let (pid, _) = Process::run(Some(&a), |_| {
         let socket = UdpSocket::bind("10.0.0.1:0").unwrap();
         for _ in 0..SENT {
@@ -131,12 +137,9 @@ fn what_a_full_queue_drops_is_the_senders_though_send_succeeded() {
     });
     let document = nettopd.settled();
     let mut reported = full_queues(&document, &a);
-    let mut tc = Command::new("tc");
-    tc.args(["-s", "-j", "qdisc", "show", "dev", "v0"]);
-    let qdiscs: Value = serde_json::from_slice(&a.inside(tc).output().unwrap().stdout).unwrap();
-    let lost = qdiscs.as_array().unwrap().iter().map(|qdisc| qdisc["drops"].as_u64().unwrap()).max().unwrap();
+    let lost = lost() - before.1;
     assert!(lost > 10, "{lost}");
-    assert_eq!(packets(&reported) - lost_before, lost, "{reported:#?}");
+    assert_eq!(packets(&reported) - before.0, lost, "{reported:#?}");
     // The kernel's own packets may be among the lost ones.
     reported.retain(|drop| drop.pid == Some(pid));
     let drop = reported[0];

@@ -186,7 +186,7 @@ fn cpu_time_is_what_processes_know_of_themselves_however_short_they_are() {
     parent.go();
     parent.wait_until_ready();
     parent.finish();
-    // The kernel reports an end after its RCU has let go of the process, which takes long on a busy machine.
+    // The kernel reports an end after its RCU has let go of the process, which takes long in an emulated machine.
     recording.wait_for_reports(usize::try_from(amount(1, 6)).unwrap());
     let path = recording.finish();
     let document = ask(&path, &["--sort", "cpu"]);
