@@ -40,7 +40,7 @@ const COMING: usize = 20;
 /// Of one, with its device.
 const ROW_BYTES: usize = 2 << 10;
 /// What the history remembers of the names it has written, the heap that is free and in pieces, and what others of this
-/// machine add to documents: 7 to 9 MB in full. What is in use is as it was, however often this is done.
+/// machine add to documents: 7 to 12 MB in full. What is in use is as it was, however often this is done.
 const MEMORY_KIB: u64 = 12 << 10;
 /// Rows of what is gone stay for a minute.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(100);
