@@ -26,7 +26,7 @@ impl<V> Default for Table<V> {
     }
 }
 
-impl<V: PartialEq> Table<V> {
+impl<V> Table<V> {
     fn hash(&self, key: &impl Hash) -> u128 {
         let [high, low] = self.hashers.each_ref().map(|hasher| u128::from(hasher.hash_one(key)));
         high << 64 | low

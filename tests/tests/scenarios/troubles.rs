@@ -272,7 +272,7 @@ fn a_process_that_had_only_drops_may_end_with_its_namespace_at_once() {
     let has_kinds = |document: &Snapshot| document.drops.iter().any(|drop| inodes.contains(&drop.netns));
     assert!(has_kinds(&nettopd.settled()));
     // Two passes over all tasks have to miss the namespaces, and nettopd rests between them, for twenty times a pass's CPU time.
-    let limit = Duration::from_secs(amount(60, 240));
+    let limit = Duration::from_secs(amount(20, 240));
     wait_at_most(limit, "the kinds are given back", || !has_kinds(&nettopd.settled()));
     nettopd.settled();
 }

@@ -128,13 +128,13 @@ fn assert_counted(document: &Snapshot, alone: &Namespace) {
 
 #[test]
 fn a_fork_bomb_costs_bounded_memory_and_no_byte() {
-    const PROCESSES: u64 = 10_000;
+    const PROCESSES: u64 = 20_000;
     let nettopd = Nettopd::start(&[]);
     let alone = Namespace::new();
     let sender = steady(&alone);
     let before = rss_kib(nettopd.pid());
     let counts = Counts::shared();
-    let limit = limit_pids(60);
+    let limit = limit_pids(200);
     let first = Process::start(Some(&alone), |_| {
         limit.enter();
         // Virtual machines run beside this scenario, and must get CPU time.
