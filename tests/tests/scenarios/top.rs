@@ -147,6 +147,19 @@ fn it_stops_and_goes_on_as_other_programs_do() {
     screen.assert_restored();
 }
 
+/// Where one of them was read, the other had to be waited for.
+#[test]
+fn a_key_and_a_size_that_come_together_both_count() {
+    let mut screen = top(&["60"], 80, 24);
+    screen.wait_for_text("LIVE");
+    for (number, (key, title)) in (1..).zip([("3", "PROCESS"), ("4", "DEVICE")].into_iter().cycle().take(100)) {
+        let lines = 24 + number % 2;
+        screen.resize(80, lines);
+        screen.press(key);
+        screen.wait_for("both", |shown| (shown.len() == usize::from(lines) && shown[3].contains(title)).then_some(()));
+    }
+}
+
 #[test]
 fn a_terminal_that_takes_nothing_stops_neither_keys_nor_signals() {
     for end in [Ok("q"), Err(Signal::SIGTERM)] {

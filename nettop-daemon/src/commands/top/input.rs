@@ -1,9 +1,9 @@
 //! Keys, clicks and sizes from the terminal.
 
-use nettop_top::{Event, Key};
-use ratatui::crossterm::event::{
+use crossterm::event::{
     self, Event as Input, KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseButton, MouseEventKind,
 };
+use nettop_top::{Event, Key};
 use tokio::sync::{mpsc::Sender, oneshot};
 
 use super::terminal::known_size;

@@ -3,20 +3,20 @@
 use std::{io, panic, sync::Arc};
 
 use anyhow::Context as _;
+use crossterm::{
+    cursor::{Hide, Show},
+    event::{DisableMouseCapture, EnableMouseCapture},
+    queue,
+    terminal::{
+        BeginSynchronizedUpdate, Clear, ClearType, EndSynchronizedUpdate, EnterAlternateScreen, LeaveAlternateScreen,
+        disable_raw_mode, enable_raw_mode, size,
+    },
+};
 use nettop_top::{State, draw};
 use nix::sys::signal::{Signal, raise};
 use ratatui::{
     backend::{Backend as _, CrosstermBackend},
     buffer::Buffer,
-    crossterm::{
-        cursor::{Hide, Show},
-        event::{DisableMouseCapture, EnableMouseCapture},
-        queue,
-        terminal::{
-            BeginSynchronizedUpdate, Clear, ClearType, EndSynchronizedUpdate, EnterAlternateScreen,
-            LeaveAlternateScreen, disable_raw_mode, enable_raw_mode, size,
-        },
-    },
     layout::Rect,
 };
 
