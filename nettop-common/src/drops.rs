@@ -32,6 +32,32 @@ pub mod event {
     }
 }
 
+/// Functions that drop without a reason what was sent and has not reached its device. Names are without the underscores
+/// that some kernels begin them with.
+pub mod unsent {
+    /// Queues, when they are emptied: what has waited too long (before 6.14; net/sched).
+    pub const QUEUES: [&str; 6] =
+        ["codel_qdisc_dequeue", "codel_dequeue", "drop_func", "fq_codel_dequeue", "cake_dequeue", "netem_dequeue"];
+    /// What waits in a queue that is replaced, or whose device is switched off; on the way to the queue and from it.
+    pub const OTHERS: [&str; 5] =
+        ["qdisc_reset", "pfifo_fast_reset", "rtnl_unlock", "validate_xmit_skb", "dev_queue_xmit"];
+
+    /// How the names of all of them begin, each as a number that one comparison checks.
+    pub const PREFIXES: [u64; QUEUES.len() + OTHERS.len()] = {
+        let mut prefixes = [0; QUEUES.len() + OTHERS.len()];
+        let mut number = 0;
+        while number < prefixes.len() {
+            let name = if number < QUEUES.len() { QUEUES[number] } else { OTHERS[number - QUEUES.len()] };
+            prefixes[number] = match name.as_bytes().first_chunk() {
+                Some(first) => u64::from_le_bytes(*first),
+                None => panic!("too short a name"),
+            };
+            number += 1;
+        }
+        prefixes
+    };
+}
+
 /// Key of the table of drops.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Pod, Zeroable)]

@@ -27,6 +27,18 @@ const USAGE_RING_BYTES: u32 = 1 << 20;
 /// Running calls that kprobes can remember.
 const MAX_CALLS: u32 = 65_536;
 
+/// Reasons that programs know by their values.
+const REASONS: [&str; 8] = [
+    "NOT_SPECIFIED",
+    "NO_SOCKET",
+    "PACKET_SOCK_ERROR",
+    "QUEUE_PURGE",
+    "SOCKET_RCVBUFF",
+    "TCP_CSUM",
+    "TCP_FLAGS",
+    "TCP_LISTEN_OVERFLOW",
+];
+
 /// Reasons for drops between the cgroup's egress hook and the device. 7.x separates some of the queues'.
 const UNSENT: &[&str] = &[
     "BPF_CGROUP_EGRESS",
@@ -66,13 +78,10 @@ impl Kernel {
             types.enumerator("packet_sock_flags", "PACKET_SOCK_QDISC_BYPASS").map_or(offsets::ABSENT, u64::from);
         let vnet_flag =
             types.enumerator("packet_sock_flags", "PACKET_SOCK_HAS_VNET_HDR").map_or(offsets::ABSENT, u64::from);
-        let reasons =
-            ["NO_SOCKET", "PACKET_SOCK_ERROR", "SOCKET_RCVBUFF", "TCP_FLAGS", "TCP_CSUM", "TCP_LISTEN_OVERFLOW"].map(
-                |reason| {
-                    let value = types.enumerator("skb_drop_reason", &format!("SKB_DROP_REASON_{reason}"));
-                    (format!("REASON_{reason}"), value.unwrap_or(u32::MAX))
-                },
-            );
+        let reasons = REASONS.map(|reason| {
+            let value = types.enumerator("skb_drop_reason", &format!("SKB_DROP_REASON_{reason}"));
+            (format!("REASON_{reason}"), value.unwrap_or(u32::MAX))
+        });
         let unsent = UNSENT.iter().filter_map(|reason| {
             types.enumerator("skb_drop_reason", &format!("SKB_DROP_REASON_{reason}")).ok().filter(|value| *value < 128)
         });

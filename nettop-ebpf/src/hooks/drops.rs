@@ -45,7 +45,7 @@ static DROPS_LIMIT: Global<u32> = Global::new(0);
 pub struct Freed {
     pub skb: *const c_void,
     pub reason: u32,
-    location: u64,
+    pub location: u64,
     /// May be a timewait or request socket, or already released: only `rx_state` is safe.
     rx_sk: *const c_void,
     pub rx_state: u8,

@@ -1,15 +1,16 @@
 //! Packets counted as sent and then dropped before the device saw them: by another program on the hook, without a
-//! neighbour, or by a queue. The reason shows that a packet had passed `packet_tx`.
+//! neighbour, or by a queue. The reason shows that a packet had passed `packet_tx`, or the function that drops it.
 
 use core::ffi::c_void;
 
-use aya_ebpf::Global;
+use aya_ebpf::{Global, helpers::generated::bpf_snprintf};
 use nettop_common::{
     Family,
     abi::{
         ETH_P_IP_BE, ETH_P_IPV6_BE, IP_OFFSET, IPPROTO_TCP, IPV6_HEADER_BYTES, JUMBO_HEADER_BYTES, NEXTHDR_FRAGMENT,
         NEXTHDR_HOP, UDP_HEADER_BYTES,
     },
+    drops::unsent::PREFIXES,
     log::Hook,
 };
 
@@ -27,14 +28,21 @@ static UNSENT_REASONS: Global<[u64; 2]> = Global::new([0; 2]);
 /// Number of the queues' own reasons, if the kernel has a subsystem for them; else 0.
 #[unsafe(no_mangle)]
 static QDISC_SUBSYSTEM: Global<u32> = Global::new(0);
+/// Value of `SKB_DROP_REASON_NOT_SPECIFIED`, with which the function that drops says the rest.
+#[unsafe(no_mangle)]
+static REASON_NOT_SPECIFIED: Global<u32> = Global::new(u32::MAX);
+/// And of `SKB_DROP_REASON_QUEUE_PURGE`, which is said of sockets' queues as well (6.8).
+#[unsafe(no_mangle)]
+static REASON_QUEUE_PURGE: Global<u32> = Global::new(u32::MAX);
 
 const FRAGMENT_HEADER_BYTES: u32 = 8;
 
 /// Counts the packet, if it is one of those.
 #[inline(always)]
 pub fn count(freed: &Freed) {
-    if is_behind_hook(freed.reason) {
-        count_packet(freed.skb);
+    let is_known = is_behind_hook(freed.reason);
+    if is_known || freed.reason == REASON_NOT_SPECIFIED.load() || freed.reason == REASON_QUEUE_PURGE.load() {
+        count_packet(freed, is_known);
     }
 }
 
@@ -46,8 +54,23 @@ fn is_behind_hook(reason: u32) -> bool {
         || (QDISC_SUBSYSTEM.load() != 0 && reason >> 16 == QDISC_SUBSYSTEM.load())
 }
 
+/// `%pB` ignores `kptr_restrict`, and knows modules.
+static FORMAT: [u8; 4] = *b"%pB\0";
+
+/// Whether the function that this return address belongs to drops such packets without saying so.
 #[inline(always)]
-fn count_packet(skb: *const c_void) {
+fn is_unsent_at(location: u64) -> bool {
+    const LENGTH: u32 = 24;
+    let (mut name, mut location) = ([0u64; 3], location);
+    // SAFETY: both live on the stack, and have the sizes that are given; the kernel checks the format.
+    unsafe { bpf_snprintf(name.as_mut_ptr().cast(), LENGTH, FORMAT.as_ptr().cast(), &raw mut location, 8) };
+    let begin = if name[0].to_le_bytes()[..2] == *b"__" { name[0] >> 16 | name[1] << 48 } else { name[0] };
+    PREFIXES.contains(&begin)
+}
+
+#[inline(always)]
+fn count_packet(freed: &Freed, is_known: bool) {
+    let skb = freed.skb;
     let sk: *const c_void = load(skb, &kernel::SKB_SK);
     // Packet sockets bypass the IP hooks.
     if sk.is_null() || !is_full(sk, probe(sk as u64, &kernel::SOCK_STATE)) || !is_inet(sk) {
@@ -59,6 +82,9 @@ fn count_packet(skb: *const c_void) {
         ETH_P_IPV6_BE => Family::V6,
         _ => return,
     };
+    if !is_known && !is_unsent_at(freed.location) {
+        return;
+    }
     // Read as numbers: arithmetic on the buffer's typed pointers is not allowed.
     let skb = skb as u64;
     let device: u64 = probe(skb, &kernel::SKB_DEV);

@@ -3,6 +3,8 @@
 
 use std::{collections::HashMap, fs, path::Path};
 
+use nettop_common::drops::unsent;
+
 use crate::btf::{self, Btf};
 
 /// What a reason asks of an administrator.
@@ -99,6 +101,7 @@ pub fn class(reason: &str, location: &str, protocol: u16) -> Class {
         CAPTURE => Class::Capture,
         // Before 6.12 without a reason.
         "NOT_SPECIFIED" | "NONE" if CAPTURES.contains(&function) => Class::Capture,
+        "NOT_SPECIFIED" | "NONE" if is_queue(function) => Class::Capacity,
         "NOT_SPECIFIED" | "NONE" if is_lifecycle(function, protocol) => Class::Lifecycle,
         "QUEUE_PURGE"
         | "SOCKET_CLOSE"
@@ -187,6 +190,11 @@ pub fn class(reason: &str, location: &str, protocol: u16) -> Class {
 /// Where packet sockets take their copies.
 const CAPTURES: [&str; 3] = ["packet_rcv", "tpacket_rcv", "packet_rcv_spkt"];
 
+/// Whether a function drops without a reason what has waited too long.
+fn is_queue(function: &str) -> bool {
+    unsent::QUEUES.iter().any(|queue| function.trim_start_matches('_').starts_with(queue))
+}
+
 /// Whether a function frees without a reason what was not lost. Seen on 5.15 to 7.2.
 fn is_lifecycle(function: &str, protocol: u16) -> bool {
     const FUNCTIONS: [&str; 9] = [
@@ -213,6 +221,9 @@ mod tests {
     #[test]
     fn each_class_has_its_reasons() {
         let of = |reason| class(reason, "f+0x1/0x2", 0x0800);
+        for function in ["drop_func", "codel_qdisc_dequeue", "__fq_codel_dequeue", "cake_dequeue.cold"] {
+            assert_eq!(class("NOT_SPECIFIED", &format!("{function}+0x1 [sch_x]"), 0x0800), Class::Capacity, "{function}");
+        }
         assert_eq!(of("SOCKET_RCVBUFF"), Class::Capacity);
         assert_eq!(of("QDISC_DROP"), Class::Capacity);
         assert_eq!(of("NETFILTER_DROP"), Class::Policy);

@@ -1,12 +1,14 @@
 //! Where packets are dropped: namespace and device are of the same place, whoever sent them.
 
-use std::net::UdpSocket;
+use std::{net::UdpSocket, time::Duration};
 
+use nettop_model::{Snapshot, drops::Class};
 use nettop_tests::{
-    Moved, Namespace, Nettopd, Process,
+    Moved, Namespace, Nettopd, Process, device,
     drops::{drops, lost, nft_counted, nft_drop, packets},
-    kernel, routed, rows_of, skip,
+    kernel, routed, rows_of, skip, wait_until, wire,
 };
+use serde_json::Value;
 
 /// Sends datagrams from a process of its own, and ignores errors.
 fn send(from: &Namespace, to: &'static str, times: usize, bytes: usize) -> u32 {
@@ -99,5 +101,113 @@ fn what_a_routers_queue_drops_is_on_the_outgoing_device() {
     assert!(packets(&dropped) > 10, "{dropped:#?}");
     for drop in dropped {
         assert_eq!((drop.device.as_deref(), drop.pid), (Some("v1"), None), "{drop:#?}");
+    }
+}
+
+/// What a queue dropped, and what waits in it.
+fn queue_of(namespace: &Namespace, queue: &str) -> (u64, u64) {
+    let queues: Value = serde_json::from_str(&namespace.run("tc", "-s -j qdisc show dev v0")).unwrap();
+    let found = queues.as_array().unwrap().iter().find(|found| found["kind"] == queue).unwrap();
+    (found["drops"].as_u64().unwrap(), found["qlen"].as_u64().unwrap())
+}
+
+/// A process that sends so many datagrams of 1,000 bytes at once, and once it is let go, `later` more without haste: what
+/// was reported as sent and is dropped afterwards is made up for by those.
+fn sender(from: &Namespace, at_once: u64, later: u64) -> Process {
+    let sender = Process::start(Some(from), move |parent| {
+        let socket = UdpSocket::bind("10.0.0.1:0").unwrap();
+        let send = || assert_eq!(socket.send_to(&[0; 1000], "10.0.0.2:4000").unwrap(), 1000);
+        (0..at_once).for_each(|_| send());
+        parent.signal_ready();
+        parent.wait_for_parent();
+        for _ in 0..later {
+            send();
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        parent.signal_ready();
+        parent.wait_for_parent();
+        Moved::default()
+    });
+    sender.wait_until_ready();
+    sender
+}
+
+/// Two namespaces, the first with a queue for so many bits a second.
+fn behind_a_queue(rate: &str) -> Option<(Namespace, Namespace)> {
+    let (a, b) = nettop_tests::veth_pair();
+    a.ip("neigh add 10.0.0.2 lladdr 02:00:00:00:00:02 dev v0 nud permanent");
+    a.try_tc(&format!("qdisc add dev v0 root handle 1: tbf rate {rate} burst 3000 limit 1000000")).then_some((a, b))
+}
+
+#[track_caller]
+fn assert_sent(document: &Snapshot, from: &Namespace, pid: u32, datagrams: u64) {
+    assert_eq!(wire(document, pid).sent, datagrams * 1028);
+    let side = device(document, from.inode(), "v0").tx;
+    assert_eq!((side.pending_packets, side.unattributed_packets), (0, 0), "{side:#?}");
+}
+
+/// What a queue drops when it is emptied has no reason of its own before 6.14.
+#[test]
+fn what_waited_too_long_in_a_queue_is_not_sent() {
+    const AT_ONCE: u64 = 100;
+    const LATER: u64 = 100;
+    if kernel() < (5, 18) {
+        return skip("no reasons of queues' drops");
+    }
+    let mut tried = 0;
+    for (queue, args) in
+        [("codel", "target 1ms interval 10ms"), ("fq_codel", "target 1ms interval 10ms"), ("cake", "rtt 1ms")]
+    {
+        let Some((a, _b)) = behind_a_queue("4mbit") else { return skip("no tbf") };
+        if !a.try_tc(&format!("qdisc add dev v0 parent 1: handle 2: {queue} {args}")) {
+            continue;
+        }
+        tried += 1;
+        let nettopd = Nettopd::start(&[]);
+        let sender = sender(&a, AT_ONCE, LATER);
+        wait_until("the queue is empty", || queue_of(&a, queue).1 == 0);
+        sender.go();
+        sender.wait_until_ready();
+        let document = nettopd.settled();
+        let (dropped, _) = queue_of(&a, queue);
+        println!("{queue} dropped {dropped}");
+        assert!((1..LATER).contains(&dropped), "{queue} dropped {dropped}");
+        let lost: u64 = lost(&document, &a)
+            .iter()
+            .filter(|drop| drop.pid == Some(sender.pid()) && drop.class == Class::Capacity)
+            .map(|drop| drop.total.packets)
+            .sum();
+        assert_eq!(lost, dropped, "{queue}: {:#?}", document.drops);
+        assert_sent(&document, &a, sender.pid(), AT_ONCE + LATER - dropped);
+    }
+    if tried == 0 {
+        skip("no codel");
+    }
+}
+
+#[test]
+fn what_waited_in_a_queue_that_is_removed_is_not_sent() {
+    const AT_ONCE: u64 = 40;
+    const LATER: u64 = 60;
+    if kernel() < (5, 18) {
+        return skip("no reasons of queues' drops");
+    }
+    for is_device_off in [false, true] {
+        let Some((a, _b)) = behind_a_queue("100kbit") else { return skip("no tbf") };
+        let nettopd = Nettopd::start(&[]);
+        let sender = sender(&a, AT_ONCE, LATER);
+        if is_device_off {
+            a.ip("link set v0 down");
+            a.ip("link set v0 up");
+            a.wait_until_up("v0");
+            a.ip("neigh replace 10.0.0.2 lladdr 02:00:00:00:00:02 dev v0 nud permanent");
+        }
+        a.run("tc", "qdisc del dev v0 root");
+        sender.go();
+        sender.wait_until_ready();
+        let document = nettopd.settled();
+        let sent = wire(&document, sender.pid()).sent / 1028;
+        assert!((LATER..LATER + AT_ONCE - 10).contains(&sent), "{sent}");
+        assert_sent(&document, &a, sender.pid(), sent);
     }
 }
