@@ -13,7 +13,7 @@ use nettop_model::status::Status;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{followed::Followed, nettopd_command};
+use crate::{followed::Followed, hang_timeout, nettopd_command};
 
 /// A group and users that no machine has.
 pub const GROUP: u32 = 54_399;
@@ -58,7 +58,7 @@ impl Daemon {
         command.env("NETTOPD_SOCKET", folder.join("nettopd.sock")).env_remove("NOTIFY_SOCKET");
         command.stderr(fs::File::create(folder.join("log")).unwrap());
         let daemon = Self { child: command.spawn().unwrap(), folder: folder.into(), followed: None };
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + hang_timeout();
         while daemon.intervals().is_none() {
             assert!(Instant::now() < deadline, "no first interval; log: {}", daemon.log());
             std::thread::sleep(Duration::from_millis(50));

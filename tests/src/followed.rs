@@ -9,13 +9,12 @@ use std::{
         mpsc::{SendError, sync_channel},
     },
     thread::JoinHandle,
-    time::Duration,
 };
 
 use jiff::Timestamp;
 use nettop_model::Snapshot;
 
-use crate::invariants::Invariants;
+use crate::{hang_timeout, invariants::Invariants};
 
 /// What was read of all daemons.
 struct State {
@@ -101,7 +100,7 @@ impl Followed {
     fn wait(&self, is_it: impl Fn(&Snapshot) -> bool) -> Snapshot {
         let (state, changed) = &*self.state;
         let is_awaited = |state: &mut State| state.latest.time.is_empty() || !is_it(&state.latest);
-        let wait = changed.wait_timeout_while(state.lock().unwrap(), Duration::from_secs(60), is_awaited);
+        let wait = changed.wait_timeout_while(state.lock().unwrap(), hang_timeout(), is_awaited);
         let (state, timeout) = wait.unwrap();
         assert!(!timeout.timed_out(), "the daemon stopped reporting");
         state.latest.clone()

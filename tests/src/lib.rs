@@ -66,4 +66,4 @@ pub use process::{Process, become_nobody, set_name, unshare_as_nobody};
 pub use sniffer::{Frames, Sniffer};
 pub use stream::{Stream, StreamResult};
 pub use tables::{Kept, ports};
-pub use wait::{wait_at_most, wait_until};
+pub use wait::{hang_timeout, wait_at_most, wait_until};

@@ -13,7 +13,7 @@ use std::{
 
 use nix::sched::{CloneFlags, setns};
 
-use crate::{amount, child::Child, invariants, sockets};
+use crate::{amount, child::Child, hang_timeout, invariants, sockets};
 
 /// After so long TCP sends something again; in an emulated machine, which may stand still for two seconds, later.
 pub fn rto_min() -> String {
@@ -182,7 +182,7 @@ impl Namespace {
 
     /// Waits until a device can send: its queue is there only once the kernel has noticed the carrier, up to 1 s later.
     pub fn wait_until_up(&self, device: &str) {
-        let deadline = Instant::now() + Duration::from_secs(amount(20, 80));
+        let deadline = Instant::now() + hang_timeout();
         while self.link(device)["operstate"] != "UP" {
             assert!(Instant::now() < deadline, "{device} does not come up");
             sleep(Duration::from_millis(20));

@@ -18,6 +18,7 @@ use nix::{
 use crate::{
     Namespace, amount,
     bystander::Bystanders,
+    hang_timeout,
     invariants::{self, Invariants},
 };
 
@@ -200,9 +201,7 @@ impl Nettopd {
     fn after(&self, n: u64) -> Arc<Snapshot> {
         let is_awaited = |state: &mut State| state.written < n && !state.has_ended;
         let state = self.latest.state.lock().unwrap();
-        // A bound for what hangs: an emulated machine may get little of a CPU.
-        let limit = Duration::from_secs(amount(30, 120));
-        let (state, timeout) = self.latest.changed.wait_timeout_while(state, limit, is_awaited).unwrap();
+        let (state, timeout) = self.latest.changed.wait_timeout_while(state, hang_timeout(), is_awaited).unwrap();
         assert!(!timeout.timed_out() && state.written >= n, "nettopd stopped reporting");
         let mut document = Arc::clone(&state.document);
         if self.child.is_none() {

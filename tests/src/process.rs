@@ -11,7 +11,7 @@ use nix::{
     unistd::{Gid, Uid, setgid, setuid},
 };
 
-use crate::{Moved, Namespace, Parent, amount, bystander::Busy, child::Child};
+use crate::{Moved, Namespace, Parent, bystander::Busy, child::Child, hang_timeout};
 
 /// Who owns nothing.
 const NOBODY: u32 = 65_534;
@@ -52,7 +52,7 @@ impl Process {
 
     /// Waits until the child's main thread is inside a system call.
     pub fn wait_until_inside(&self, call: libc::c_long) {
-        let deadline = Instant::now() + Duration::from_secs(amount(20, 80));
+        let deadline = Instant::now() + hang_timeout();
         let is_inside = || {
             let text = fs::read_to_string(format!("/proc/{}/syscall", self.pid())).unwrap();
             text.split(' ').next() == Some(&call.to_string())

@@ -18,7 +18,7 @@ use nix::{
     unistd::{Pid, setsid},
 };
 
-use crate::amount;
+use crate::hang_timeout;
 
 /// Around what a terminal shows at once: mode 2026.
 const BEGIN: &[u8] = b"\x1b[?2026h";
@@ -133,10 +133,8 @@ impl Screen {
             found = find(&lines);
             found.is_none()
         };
-        // A bound for what hangs.
-        let limit = Duration::from_secs(amount(30, 120));
         let parser = self.shown.parser.lock().unwrap();
-        let (parser, _) = self.shown.changed.wait_timeout_while(parser, limit, is_awaited).unwrap();
+        let (parser, _) = self.shown.changed.wait_timeout_while(parser, hang_timeout(), is_awaited).unwrap();
         let shown = parser.screen().contents();
         drop(parser);
         found.unwrap_or_else(|| panic!("no {what} on the screen:\n{shown}"))
@@ -152,9 +150,8 @@ impl Screen {
     #[track_caller]
     pub fn wait_until_full(&self, is_full: bool) {
         let is_awaited = |parser: &mut vt100::Parser| parser.screen().alternate_screen() != is_full;
-        let limit = Duration::from_secs(amount(30, 120));
         let parser = self.shown.parser.lock().unwrap();
-        let (parser, timeout) = self.shown.changed.wait_timeout_while(parser, limit, is_awaited).unwrap();
+        let (parser, timeout) = self.shown.changed.wait_timeout_while(parser, hang_timeout(), is_awaited).unwrap();
         assert!(!timeout.timed_out(), "the screen stays as it is:\n{}", parser.screen().contents());
     }
 
@@ -172,8 +169,7 @@ impl Screen {
     /// Waits for the program's end.
     #[track_caller]
     pub fn wait(&mut self) -> ExitStatus {
-        // A bound for what hangs.
-        let deadline = Instant::now() + Duration::from_secs(amount(30, 120));
+        let deadline = Instant::now() + hang_timeout();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;

@@ -28,7 +28,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::{followed::Followed, nettopd_command};
+use crate::{followed::Followed, hang_timeout, nettopd_command};
 
 /// Neither root nor anybody.
 const USER: u32 = 65_534;
@@ -110,14 +110,14 @@ impl Service {
 
     /// Waits for a notification that holds `what`, and returns all that were sent until then.
     pub fn wait_for(&self, what: &str) -> Vec<String> {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + hang_timeout();
         let mut messages = Vec::new();
         while !messages.last().is_some_and(|last: &String| last.contains(what)) {
             let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
             self.notifications.set_read_timeout(Some(left)).unwrap();
             match self.receive() {
                 Ok(text) => messages.push(text),
-                Err(Errno::EAGAIN) => panic!("no {what} in {messages:#?}; log: {}", self.log()),
+                Err(Errno::EAGAIN) => panic!("no {what} in {messages:#?}; {}; log: {}", self.state(), self.log()),
                 Err(error) => panic!("{error}"),
             }
         }
@@ -162,6 +162,12 @@ impl Service {
         kill(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
     }
 
+    /// What it does, for one that hangs.
+    fn state(&self) -> String {
+        let read = |file: &str| fs::read_to_string(format!("/proc/{}/{file}", self.pid())).unwrap_or_default();
+        format!("{} {}", read("stat"), read("stack"))
+    }
+
     /// What it logged so far.
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.join("log")).unwrap()
@@ -169,7 +175,7 @@ impl Service {
 
     /// Waits until it logged this.
     pub fn wait_for_log(&self, what: &str) {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + hang_timeout();
         while !self.log().contains(what) {
             assert!(Instant::now() < deadline, "no {what:?} in the log: {}", self.log());
             std::thread::sleep(Duration::from_millis(50));

@@ -22,7 +22,7 @@ use nix::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::{amount, nettopd_command};
+use crate::{hang_timeout, nettopd_command};
 
 /// A running stream.
 pub struct Stream<R> {
@@ -128,7 +128,7 @@ impl<R: DeserializeOwned + Clone + Send + 'static> Stream<R> {
 
     /// Waits for an event that was not waited for before.
     pub fn wait_for(&self, is_it: impl Fn(&R) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + hang_timeout();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let event = self.events.recv_timeout(left).expect("no such event is shown");
@@ -140,7 +140,7 @@ impl<R: DeserializeOwned + Clone + Send + 'static> Stream<R> {
 
     /// Waits until so many events were shown, reported as lost, or may have been skipped.
     pub fn wait_for_count(&self, made: u64) {
-        let deadline = Instant::now() + Duration::from_secs(amount(30, 120));
+        let deadline = Instant::now() + hang_timeout();
         while self.made.load(Ordering::Relaxed) < made {
             assert!(Instant::now() < deadline, "{} of {made} events", self.made.load(Ordering::Relaxed));
             sleep(Duration::from_millis(20));

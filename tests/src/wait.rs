@@ -7,6 +7,11 @@ use std::{
 
 use crate::amount;
 
+/// A bound for what hangs. It is no demand: on a busy machine a daemon's start, a process or a key may take a minute.
+pub fn hang_timeout() -> Duration {
+    Duration::from_secs(amount(120, 240))
+}
+
 /// Returns once something holds.
 pub fn wait_until(what: &str, holds: impl FnMut() -> bool) {
     wait_at_most(Duration::from_secs(amount(20, 80)), what, holds);

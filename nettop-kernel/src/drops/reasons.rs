@@ -222,7 +222,11 @@ mod tests {
     fn each_class_has_its_reasons() {
         let of = |reason| class(reason, "f+0x1/0x2", 0x0800);
         for function in ["drop_func", "codel_qdisc_dequeue", "__fq_codel_dequeue", "cake_dequeue.cold"] {
-            assert_eq!(class("NOT_SPECIFIED", &format!("{function}+0x1 [sch_x]"), 0x0800), Class::Capacity, "{function}");
+            assert_eq!(
+                class("NOT_SPECIFIED", &format!("{function}+0x1 [sch_x]"), 0x0800),
+                Class::Capacity,
+                "{function}"
+            );
         }
         assert_eq!(of("SOCKET_RCVBUFF"), Class::Capacity);
         assert_eq!(of("QDISC_DROP"), Class::Capacity);

@@ -5,6 +5,7 @@ mod stacks;
 
 use std::{
     collections::BTreeSet,
+    fs,
     process::{Command, Stdio},
     sync::Arc,
     thread::sleep,
@@ -30,8 +31,6 @@ const NAMES: [&str; 2] = ["v0", "v1"];
 const E1000: u8 = 1;
 const VMXNET3: u8 = 3;
 const USB: u8 = 5;
-/// On a busy machine it has left one frame uncounted that it neither dropped nor called an error.
-const USB_DRIVER: &str = "cdc_ether";
 /// The first between virtio cards that passes super-packets.
 const TAPS: u8 = 6;
 const IGB: u8 = 9;
@@ -49,6 +48,8 @@ fn silent_namespaces() -> [Namespace; 2] {
 
 /// Puts the cards of a cable into two namespaces, with the addresses that scenarios use. `cable` as in xtask/src/vm/cards.rs.
 fn plug(cable: u8, ends: &[Namespace; 2], names: [&str; 2]) {
+    // The kernels' own default, fq_codel, drops on a busy machine what has waited for long, after it was reported as sent.
+    fs::write("/proc/sys/net/core/default_qdisc", "pfifo_fast").unwrap();
     for ((end, namespace), name) in (1..).zip(ends).zip(names) {
         let card = find_card(&format!(":54:00:00:0{cable}:0{end}"));
         let mut ip = Command::new("ip");
@@ -144,7 +145,7 @@ fn assert_explained([before, after]: [&Snapshot; 2], ends: &[Namespace; 2], name
     for (end, (namespace, name)) in ends.iter().zip(names).enumerate() {
         let [before, after] = [before, after].map(|document| card(document, namespace, name));
         let driver = after.driver.as_deref().unwrap_or(name);
-        let lost = lost_packets(namespace, name) + u64::from(driver == USB_DRIVER);
+        let lost = lost_packets(namespace, name);
         for (direction, lost, before, after, basis) in [
             ("tx", lost, &before.total.tx, &after.total.tx, &after.tx_basis),
             ("rx", 0, &before.total.rx, &after.total.rx, &after.rx_basis),
@@ -185,9 +186,6 @@ fn balances(cable: u8, rounds: &[(bool, bool, u32)], makes_fragments: bool) -> B
     let ends = silent_namespaces();
     plug(cable, &ends, NAMES);
     add_addresses_to([&ends[0], &ends[1]], NAMES);
-    if cable == USB {
-        nettopd.allow_negative_rest(&ends[0], NAMES[0], "on a busy machine its driver throws packets away");
-    }
     let mut known = BTreeSet::new();
     for round in rounds {
         set_up(&ends, NAMES, *round);

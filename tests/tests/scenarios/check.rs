@@ -3,7 +3,7 @@
 use std::{os::unix::process::CommandExt as _, process::Command};
 
 use nettop_model::check::{Document, SCHEMA};
-use nettop_tests::run_nettopd;
+use nettop_tests::{hang_timeout, run_nettopd};
 
 fn document(bytes: &[u8]) -> Document {
     serde_json::from_slice(bytes).unwrap()
@@ -69,7 +69,7 @@ fn a_forced_back_end_is_used_or_refused_with_its_reason() {
             assert!(said.starts_with(&format!("nettopd: back end {backend} cannot be used for app")), "{said}");
         }
         // Programs are freed some time after their last descriptor, those of a nettopd that ended before as well.
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        let deadline = std::time::Instant::now() + hang_timeout();
         while loaded() > before {
             assert!(std::time::Instant::now() < deadline, "{backend} left programs");
             std::thread::sleep(std::time::Duration::from_millis(50));

@@ -5,13 +5,12 @@ use std::{
     io::{Read as _, Write as _},
     net::{Ipv4Addr, UdpSocket},
     os::unix::net::UnixStream,
-    time::Duration,
 };
 
 use nettop_tests::{
     MemoryCgroup, Moved, Namespace, Nettopd, Process, amount, assert_app, become_nobody,
     cgroup::{PidsLimit, limit_pids},
-    device, directions, ports, skip,
+    device, directions, hang_timeout, ports, skip,
 };
 use nix::{
     sched::{CloneFlags, unshare},
@@ -29,7 +28,7 @@ const MAX_PORTS_OF_ONE: u64 = 65_536 / 5 * 4;
 /// Forks so many children, which do something with their number, keep what it made, and stay. Waits until all have.
 fn children<T>(number: u64, work: impl Fn(u64) -> std::io::Result<T>) {
     let (mut done, theirs) = UnixStream::pair().unwrap();
-    done.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    done.set_read_timeout(Some(hang_timeout())).unwrap();
     for number in 0..number {
         // SAFETY: this process has one thread, and its child never returns.
         if let ForkResult::Child = unsafe { fork() }.unwrap() {

@@ -9,12 +9,11 @@ use std::{
     io::{Read as _, Write as _},
     net::UdpSocket,
     sync::Arc,
-    time::Duration,
 };
 
 use nettop_model::Snapshot;
 use nettop_tests::{
-    Moved, Namespace, Nettopd, Process, assert_app, device, directions, owner_row,
+    Moved, Namespace, Nettopd, Process, assert_app, device, directions, hang_timeout, owner_row,
     pairs::{finish_at, tun},
     skip, wire,
 };
@@ -62,7 +61,7 @@ fn exchange(a: &Namespace, b: &Namespace, net: &'static str) -> (Arc<Snapshot>, 
     let nettopd = Nettopd::start(&[]);
     let server = Process::start(Some(b), move |parent| {
         let socket = UdpSocket::bind(format!("{net}.2:5000")).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        socket.set_read_timeout(Some(hang_timeout())).unwrap();
         parent.signal_ready();
         let mut buffer = [0; 1000];
         for _ in 0..DATAGRAMS {
@@ -74,7 +73,7 @@ fn exchange(a: &Namespace, b: &Namespace, net: &'static str) -> (Arc<Snapshot>, 
     server.wait_until_ready();
     let client = Process::start(Some(a), move |_| {
         let socket = UdpSocket::bind(format!("{net}.1:0")).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        socket.set_read_timeout(Some(hang_timeout())).unwrap();
         for _ in 0..DATAGRAMS {
             socket.send_to(&[8; SIZE as usize], format!("{net}.2:5000")).unwrap();
             socket.recv(&mut [0; 1000]).unwrap();
@@ -215,7 +214,7 @@ fn a_tun_device_has_the_row_of_who_sends_through_it_and_not_of_who_carries() {
     namespace.ip("link set tun0 up");
     let (pid, moved) = Process::run(Some(&namespace), |_| {
         let socket = UdpSocket::bind("10.3.0.1:0").unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        socket.set_read_timeout(Some(hang_timeout())).unwrap();
         for _ in 0..DATAGRAMS {
             socket.send_to(&[8; SIZE as usize], "10.3.0.2:5000").unwrap();
             socket.recv(&mut [0; 1000]).unwrap();

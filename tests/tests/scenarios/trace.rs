@@ -19,7 +19,9 @@ use std::{
 };
 
 use nettop_model::trace::Record;
-use nettop_tests::{Moved, Namespace, Process, amount, calls, nettopd_command, set_name, skip, wait_until};
+use nettop_tests::{
+    Moved, Namespace, Process, amount, calls, hang_timeout, nettopd_command, set_name, skip, wait_until,
+};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -56,7 +58,7 @@ impl Trace {
     }
 
     fn wait_for(&self, text: &str) {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + hang_timeout();
         loop {
             let line = self.seen.recv_timeout(deadline - Instant::now());
             if line.unwrap_or_else(|error| panic!("no line has {text}: {error}")).contains(text) {

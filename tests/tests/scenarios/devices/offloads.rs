@@ -7,7 +7,7 @@ use std::{
     os::fd::AsRawFd as _,
 };
 
-use nettop_tests::{FirstFin, bpf::pass_by_xdp, directions, drops::nft_drop, kernel, pairs::set_option};
+use nettop_tests::{FirstFin, bpf::pass_by_xdp, directions, drops::nft_drop, hang_timeout, kernel, pairs::set_option};
 
 use super::*;
 
@@ -183,7 +183,7 @@ pub(crate) fn udp_segments(nettopd: &Nettopd, [a, b]: [&Namespace; 2], server: &
     let received = (0..DATAGRAMS).map(|_| SEGMENT as u64 * SEGMENTS as u64).sum();
     let receiver = Process::start(Some(b), move |parent| {
         let socket = UdpSocket::bind((server, 0)).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        socket.set_read_timeout(Some(hang_timeout())).unwrap();
         set_option(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &(1 << 22));
         if is_gro {
             set_option(socket.as_raw_fd(), libc::SOL_UDP, libc::UDP_GRO, &1);
