@@ -39,9 +39,14 @@ pub fn kernel() -> (u32, u32) {
     (numbers.next().unwrap(), numbers.next().unwrap())
 }
 
+/// Whether this is one of the matrix's machines, whose CPU is emulated.
+pub fn is_emulated() -> bool {
+    std::env::var_os("NETTOP_VM").is_some()
+}
+
 /// How much of something: an emulated machine takes ten times as long for it.
 pub fn amount(here: u64, emulated: u64) -> u64 {
-    if std::env::var_os("NETTOP_VM").is_some() { emulated } else { here }
+    if is_emulated() { emulated } else { here }
 }
 
 /// Prints that this kernel lacks what a scenario needs. The runner counts these.

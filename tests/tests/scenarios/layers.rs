@@ -9,7 +9,7 @@ use std::{
 };
 
 use nettop_tests::{
-    FirstFin, Moved, Namespace, Nettopd, Process, Sniffer, app, assert_app,
+    FirstFin, Moved, Namespace, Nettopd, Process, Sniffer, app, assert_app, is_emulated,
     pairs::{check, finish, read_all, set_option, socket, tcp_pair},
     skip,
     sockets::wait_until_acknowledged,
@@ -160,8 +160,7 @@ fn ktls_counts_what_programs_move_and_not_its_records() {
 #[test]
 fn a_kernel_thread_that_serves_has_its_own_row() {
     // A server is the whole machine's.
-    let is_alone = std::env::var_os("NETTOP_VM").is_some();
-    if !is_alone || !std::fs::read_to_string("/proc/filesystems").unwrap().contains("\tnfsd\n") {
+    if !is_emulated() || !std::fs::read_to_string("/proc/filesystems").unwrap().contains("\tnfsd\n") {
         return skip("no NFS server, or no machine for it alone");
     }
     let nettopd = Nettopd::start(&[]);

@@ -14,7 +14,7 @@ use std::{
 };
 
 use nettop_model::sockets::{Document, ProgramWarning, SocketReport};
-use nettop_tests::{Moved, Namespace, Process, nettopd_command, pairs::socket, set_name, skip};
+use nettop_tests::{Moved, Namespace, Process, is_emulated, nettopd_command, pairs::socket, set_name, skip};
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
@@ -295,7 +295,7 @@ fn with_hosts(namespace: &Namespace, hosts: &std::path::Path, args: &[&str]) -> 
 
 #[test]
 fn hosts_have_the_names_of_the_hosts_file_and_are_selected_by_them() {
-    if std::env::var_os("NETTOP_VM").is_some() {
+    if is_emulated() {
         // Something to mount over.
         std::fs::write("/etc/hosts", "").unwrap();
     }
