@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use indexmap::IndexMap;
 use nettop_model::ContainerNames;
 
 use crate::usage::{HostUsage, LEADERS_PER_RANK, Usage, keep_leaders};
@@ -146,12 +147,13 @@ pub struct Slot {
     pub begin_ms: i64,
     pub end_ms: i64,
     pub tick: Tick,
-    /// Those that moved nothing are left out.
-    pub samples: HashMap<Who, Counters>,
+    /// Those that moved nothing are left out. In the order of their first intervals, as all maps with names of processes: of
+    /// one that got another name, the last is shown.
+    pub samples: IndexMap<Who, Counters>,
     pub devices: HashMap<Device, DeviceBalance>,
-    pub drops: HashMap<(DropKind, Who), Dropped>,
+    pub drops: IndexMap<(DropKind, Who), Dropped>,
     /// Of processes; their device is none.
-    pub usage: HashMap<Who, Usage>,
+    pub usage: IndexMap<Who, Usage>,
     /// If usage was read.
     pub host: Option<HostUsage>,
     /// By id, whether they have rows or not. The latest names count for all that a container ever did.
@@ -230,17 +232,17 @@ impl Slot {
     pub fn cap(&mut self, most: usize) {
         let other = |who: &Who| Who { device: who.device.clone(), ..Who::other() };
         if self.samples.len() > most {
-            let mut rows: Vec<(Who, Counters)> = self.samples.drain().collect();
-            rows.sort_by_key(|(_, counters)| std::cmp::Reverse(counters.bytes()));
-            for (index, (who, counters)) in rows.into_iter().enumerate() {
-                let who = if index < most { who } else { other(&who) };
+            let rows = std::mem::take(&mut self.samples);
+            let is_kept = busiest(rows.values().map(Counters::bytes), most);
+            for ((who, counters), is_kept) in rows.into_iter().zip(is_kept) {
+                let who = if is_kept { who } else { other(&who) };
                 self.samples.entry(who).or_default().add(&counters);
             }
         }
         if self.usage.len() > most.min(LEADERS_PER_RANK * 5) {
             // What is others already leads in nothing.
-            let mut others = self.usage.remove(&Who::other()).unwrap_or_default();
-            let rows = self.usage.drain().collect();
+            let mut others = self.usage.shift_remove(&Who::other()).unwrap_or_default();
+            let rows = std::mem::take(&mut self.usage).into_iter().collect();
             let kept = keep_leaders(rows, LEADERS_PER_RANK, |_, usage| others.add(&usage));
             self.usage.extend(kept);
             if others != Usage::default() {
@@ -248,15 +250,23 @@ impl Slot {
             }
         }
         if self.drops.len() > most {
-            let mut rows: Vec<_> = self.drops.drain().collect();
-            rows.sort_by_key(|(_, dropped)| std::cmp::Reverse(dropped.packets));
-            for (index, ((kind, who), dropped)) in rows.into_iter().enumerate() {
-                let key =
-                    if index < most { (kind, who) } else { (DropKind { reason: OTHER.into(), ..kind }, other(&who)) };
+            let rows = std::mem::take(&mut self.drops);
+            let is_kept = busiest(rows.values().map(|dropped| dropped.packets), most);
+            for (((kind, who), dropped), is_kept) in rows.into_iter().zip(is_kept) {
+                let key = if is_kept { (kind, who) } else { (DropKind { reason: OTHER.into(), ..kind }, other(&who)) };
                 let sum = self.drops.entry(key).or_default();
                 sum.packets += dropped.packets;
                 sum.bytes += dropped.bytes;
             }
         }
     }
+}
+
+/// Which of them are among the `most` that have the most.
+fn busiest(amounts: impl Iterator<Item = u64>, most: usize) -> Vec<bool> {
+    let mut order: Vec<(usize, u64)> = amounts.enumerate().collect();
+    let mut is_kept = vec![false; order.len()];
+    order.sort_by_key(|(_, amount)| std::cmp::Reverse(*amount));
+    order.into_iter().take(most).for_each(|(at, _)| is_kept[at] = true);
+    is_kept
 }

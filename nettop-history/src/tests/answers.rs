@@ -1,7 +1,9 @@
 //! What an answer reports about itself, and about boots that are over.
 
 use super::{counters, file, folder, open, origin, question, slot, who};
-use crate::{By, DropKind, Dropped, Keep, Limits, Question, Reader, Resolution, Rest, Slot, Store, Who};
+use crate::{
+    By, Device, DropKind, Dropped, Keep, Limits, Order, Question, Reader, Resolution, Rest, Slot, Store, Usage, Who,
+};
 
 const BEGIN: i64 = 1_795_000_000;
 
@@ -250,4 +252,27 @@ fn no_rest_of_a_device_is_negative() {
     assert_eq!(rest(BEGIN, BEGIN + 10), first);
     let both = Rest { unattributed_bytes: 60, pending_bytes: 0, undecided_bytes: 14 };
     assert_eq!(rest(BEGIN, BEGIN + 20), both);
+}
+
+#[test]
+fn of_a_process_that_got_another_name_within_a_slot_the_last_is_shown() {
+    let folder = folder();
+    let path = file(&folder);
+    let mut store = open(&path);
+    let mut slot = slot(BEGIN, &[]);
+    for comm in ["bash", "backup"] {
+        for number in 0..10 {
+            let who = Who { comm: comm.into(), ..who(number) };
+            let used = Usage { user_us: 20_000, ..Usage::default() };
+            slot.usage.insert(Who { device: Device::default(), ..who.clone() }, used);
+            slot.samples.insert(who, counters(1000 + u64::from(number)));
+        }
+    }
+    slot.cap(20);
+    store.write(&[slot]).unwrap();
+    let reader = Reader::open(&path).unwrap();
+    for order in [Order::Bytes, Order::Cpu] {
+        let answer = reader.answer(&Question { order, ..question(BEGIN, BEGIN + 10) }).unwrap();
+        assert!(answer.rows.len() == 10 && answer.rows.iter().all(|row| row.name == "backup"), "{:?}", answer.rows);
+    }
 }

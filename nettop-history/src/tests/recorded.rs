@@ -36,7 +36,7 @@ fn each_slot_is_read_back_as_it_was_written() {
         who.parents = last.drops.keys().find(|(_, known)| known.pid == who.pid).unwrap().1.parents.clone();
         ((kind, who), dropped)
     });
-    assert_eq!(drops.collect::<std::collections::HashMap<_, _>>(), last.drops);
+    assert_eq!(drops.collect::<indexmap::IndexMap<_, _>>(), last.drops);
     assert_eq!(recorded.losses, [("rows_full".to_owned(), 3)]);
     let without = reader.recorded(from[1], false).unwrap();
     assert!(without.rows.iter().all(|(who, ..)| who.parents.is_empty()));
