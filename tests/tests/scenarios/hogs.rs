@@ -94,8 +94,11 @@ fn used(row: &Row) -> Resources {
 }
 
 fn cpu_us(usage: &Usage) -> u64 {
-    let us = |time: nix::sys::time::TimeVal| (time.tv_sec() * 1_000_000 + time.tv_usec()).cast_unsigned();
-    us(usage.user_time()) + us(usage.system_time())
+    time_us(usage.user_time()) + time_us(usage.system_time())
+}
+
+fn time_us(time: nix::sys::time::TimeVal) -> u64 {
+    (time.tv_sec() * 1_000_000 + time.tv_usec()).cast_unsigned()
 }
 
 /// Computes until the calling thread has used so much.
@@ -182,10 +185,12 @@ fn cpu_time_is_what_processes_know_of_themselves_however_short_they_are() {
     let short_us = parent.wait_until_ready();
     let (burner_pid, parent_pid) = (burner.pid(), parent.pid());
     // With its end, of which it knows nothing: an emulated CPU may stand still in it for a tenth of a second.
-    let children_us = || cpu_us(&getrusage(UsageWho::RUSAGE_CHILDREN).unwrap());
-    let before_us = children_us();
+    let children = || getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();
+    let before = children();
     burner.finish();
-    let burnt_us = children_us() - before_us;
+    let after = children();
+    let burnt_us = cpu_us(&after) - cpu_us(&before);
+    let user_us = time_us(after.user_time()) - time_us(before.user_time());
     recording.wait_for_reports(3);
     parent.go();
     parent.wait_until_ready();
@@ -198,7 +203,8 @@ fn cpu_time_is_what_processes_know_of_themselves_however_short_they_are() {
     assert_eq!(burner.comm.as_deref(), Some("burner"));
     let burner = used(burner);
     assert_near("burner", burner.user_us + burner.system_us, burnt_us, 2, 5000);
-    assert!(burner.user_us > 10 * burner.system_us && burner.threads == 2, "{burner:?}");
+    assert_near("burner's user time", burner.user_us, user_us, 5, 50_000);
+    assert_eq!(burner.threads, 2, "{burner:?}");
     let short: Vec<&Row> = document.rows.iter().filter(|row| row.comm.as_deref() == Some("short")).collect();
     assert_eq!(short.len() as u64, SHORT, "each has a row: {document:#?}");
     let all_us: u64 = short.iter().map(|row| used(row).user_us + used(row).system_us).sum();
