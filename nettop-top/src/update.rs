@@ -34,7 +34,8 @@ fn on(state: &mut State, event: Event) -> Vec<Effect> {
         Event::Resized(columns, lines) => {
             state.size = (columns, lines);
             table::scroll(state);
-            Vec::new()
+            // It may be the size that is known: a terminal that was smaller in between has lost lines.
+            vec![Effect::Redraw]
         }
         Event::Filter(text) => {
             typing::apply(state, &text);

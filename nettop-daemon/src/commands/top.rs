@@ -181,10 +181,6 @@ impl Top {
 
     /// Whether that was the end.
     fn take(&mut self, event: Event) -> anyhow::Result<bool> {
-        // It may be the size that is known: what was smaller in between has lost lines.
-        if matches!(event, Event::Resized(..)) {
-            self.screen.clear();
-        }
         let effects = update(&mut self.state, event);
         self.do_all(effects)
     }
