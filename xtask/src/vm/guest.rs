@@ -14,8 +14,9 @@ use super::{
 };
 
 /// The guest prints something at least this often: it ends longer tests itself.
-const SILENCE_TIMEOUT: Duration = Duration::from_secs(400);
-const GUEST_TIMEOUT: Duration = Duration::from_secs(2400);
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(700);
+/// On a slow machine, where other guests, builds and scenarios run beside it.
+const GUEST_TIMEOUT: Duration = Duration::from_secs(4800);
 /// The scenarios have the console for themselves.
 const CONSOLE: &str = "systemd.getty_auto=no";
 /// Lines that mean the guest is broken.

@@ -24,7 +24,7 @@ const DISK: &str = "/disk";
 /// Of the memory file system that systemd takes over: nothing but Debian is on the disk.
 const CARRIED: &str = "/run/scenarios";
 /// The unit has times of its own, and they add up.
-const SCENARIO_TIMEOUT: Duration = Duration::from_secs(360);
+const SCENARIO_TIMEOUT: Duration = Duration::from_secs(720);
 /// Those that were run before the machine was rebooted.
 const DONE: &str = "/var/lib/scenarios/done";
 

@@ -19,7 +19,7 @@ use nix::sys::reboot::{RebootMode, reboot};
 use scenarios::Scenarios;
 
 /// An emulated machine is slow, a test that hangs is slower.
-const SCENARIO_TIMEOUT: Duration = Duration::from_secs(300);
+const SCENARIO_TIMEOUT: Duration = Duration::from_secs(600);
 
 fn main() {
     if let Err(error) = run() {
