@@ -1,6 +1,6 @@
 //! The balance of one device for ten seconds: whether what nettopd takes its counters to count explains them.
 
-use std::{thread::sleep, time::Duration};
+use std::{ops::Range, thread::sleep, time::Duration};
 
 use nettop_kernel::Kernel;
 use nettop_model::{
@@ -24,7 +24,7 @@ const LAST_READINGS: usize = 10;
 const BETWEEN_LAST_READINGS: Duration = Duration::from_millis(97);
 /// Seconds whose readings show what was pending early: the balance has settled then, and the device counts for some
 /// seconds more.
-const EARLY: std::ops::Range<u32> = 5..8;
+const EARLY: Range<usize> = 5..8;
 /// Fewer packets than these prove nothing.
 const MIN_PACKETS: u64 = 100;
 
@@ -56,8 +56,7 @@ pub(super) fn prove(kernel: &Kernel, name: &str) -> anyhow::Result<Vec<Proof>> {
     };
     // Each second may show what it counts.
     let seconds = (0..WATCHED_S).map(|_| read_after(Duration::from_secs(1))).collect::<anyhow::Result<Vec<_>>>()?;
-    let early: Vec<_> =
-        (0..).zip(&seconds).filter(|(second, _)| EARLY.contains(second)).map(|(_, device)| device).collect();
+    let early = seconds.get(EARLY).unwrap_or_default();
     let readings = (0..LAST_READINGS).map(|_| read_after(BETWEEN_LAST_READINGS)).collect::<anyhow::Result<Vec<_>>>()?;
     let unexplained = |side: &DirectionBalance, basis: &BasisReport| {
         let pending = (side.pending_packets, side.pending_bytes);
@@ -70,7 +69,7 @@ pub(super) fn prove(kernel: &Kernel, name: &str) -> anyhow::Result<Vec<Proof>> {
         };
         let best = readings.iter().min_by_key(key).ok_or_else(is_absent)?;
         let (side, basis) = side_of(best);
-        let before = early.iter().map(|device| side_of(device)).filter(|(_, before)| *before == basis);
+        let before = early.iter().map(side_of).filter(|(_, before)| *before == basis);
         anyhow::Ok((best, is_explained(side, before.map(|(side, _)| side))))
     };
     let (sent, explains_sent) = best_by(|device| (&device.total.tx, &device.tx_basis))?;
@@ -96,13 +95,15 @@ pub(super) fn prove(kernel: &Kernel, name: &str) -> anyhow::Result<Vec<Proof>> {
 /// Whether the device counted all that passed. Rows are read before the device, and packets pass in between: if fewer did
 /// than when the balance began or settled, some are pending for ever. They were pending `before` as well; what the device
 /// does not count grows.
-fn is_explained<'a>(now: &DirectionBalance, before: impl Iterator<Item = &'a DirectionBalance>) -> bool {
-    let (mut packets, mut bytes) = (now.pending_packets, now.pending_bytes);
-    for before in before {
-        packets = packets.min(now.pending_packets.saturating_sub(before.pending_packets));
-        bytes = bytes.min(now.pending_bytes.saturating_sub(before.pending_bytes));
-    }
-    packets == 0 && bytes == 0
+fn is_explained<'a>(now: &DirectionBalance, mut before: impl Iterator<Item = &'a DirectionBalance>) -> bool {
+    let was_as_much = |before: &DirectionBalance| {
+        before.pending_packets >= now.pending_packets && before.pending_bytes >= now.pending_bytes
+    };
+    !is_pending(now) || before.any(was_as_much)
+}
+
+const fn is_pending(side: &DirectionBalance) -> bool {
+    side.pending_packets > 0 || side.pending_bytes > 0
 }
 
 fn proof(
@@ -122,6 +123,9 @@ fn proof(
         format!("; {} B in {} packets that the device did not count", side.pending_bytes, side.pending_packets)
     } else if side.packets < MIN_PACKETS {
         "; too little passed to prove it".to_owned()
+    } else if is_pending(side) {
+        let (bytes, packets) = (side.pending_bytes, side.pending_packets);
+        format!("; {bytes} B in {packets} packets are pending, and no more than early on")
     } else {
         String::new()
     };
