@@ -45,16 +45,19 @@ impl Machine {
         if machine.is_virtual() && this::has_package() {
             this::begin_anew();
         } else {
+            if machine.is_virtual() {
+                this::widen_timeouts(true);
+            }
             machine.install(&given("NETTOP_PACKAGE"));
         }
         machine
     }
 
     /// With the package, and the watchdog's timeout as shipped where the machine is emulated.
-    pub fn with_package_as_shipped() -> Self {
+    pub fn with_package_and_watchdog() -> Self {
         let machine = Self::with_package();
         if machine.is_virtual() {
-            this::run_as_shipped();
+            this::run_with_watchdog();
         }
         machine
     }

@@ -25,26 +25,24 @@ pub fn begin_anew() {
     for left in ["/var/lib/nettopd", "/etc/nettopd/conf.d", "/run/systemd/system/nettopd.service.d"] {
         let _ = fs::remove_dir_all(left);
     }
-    set_watchdog(true);
-    systemctl(&["daemon-reload"]);
+    widen_timeouts(true);
     systemctl(&["start", "nettopd"]);
 }
 
-/// An emulated machine may get no CPU for longer than the unit's watchdog waits.
-fn set_watchdog(is_long: bool) {
+/// An emulated machine may get little CPU for longer than systemd waits for a start, a reload, a stop or the watchdog.
+/// Before the package is installed as well: that starts the unit.
+pub fn widen_timeouts(with_watchdog: bool) {
     let folder = Path::new("/run/systemd/system/nettopd.service.d");
-    if is_long {
-        fs::create_dir_all(folder).unwrap();
-        fs::write(folder.join("emulated.conf"), "[Service]\nWatchdogSec=5min\n").unwrap();
-    } else {
-        let _ = fs::remove_dir_all(folder);
-    }
+    fs::create_dir_all(folder).unwrap();
+    // After the watchdog systemd waits for a stop.
+    let more = if with_watchdog { "TimeoutStopSec=5min\nWatchdogSec=5min\n" } else { "" };
+    fs::write(folder.join("emulated.conf"), format!("[Service]\nTimeoutStartSec=10min\n{more}")).unwrap();
+    systemctl(&["daemon-reload"]);
 }
 
 /// Runs the unit with its own watchdog.
-pub fn run_as_shipped() {
-    set_watchdog(false);
-    systemctl(&["daemon-reload"]);
+pub fn run_with_watchdog() {
+    widen_timeouts(false);
     systemctl(&["restart", "nettopd"]);
 }
 

@@ -180,7 +180,7 @@ fn beside_another_daemon_it_is_not_restarted() {
 
 #[test]
 fn a_hung_daemon_is_restarted_by_the_watchdog() {
-    let machine = Machine::with_package_as_shipped();
+    let machine = Machine::with_package_and_watchdog();
     assert_eq!(machine.property("nettopd", "WatchdogUSec"), "30s");
     // Two seconds are too short on an emulated machine: it stays as shipped.
     if !machine.is_virtual() {
