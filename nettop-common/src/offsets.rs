@@ -108,6 +108,9 @@ macro_rules! for_each_offset {
             SIGNAL_THREADS = "signal_struct" "nr_threads";
             SIGNAL_PEAK_RSS = "signal_struct" "maxrss";
             SIGNAL_OOM_MM = "signal_struct" "oom_mm";
+            SIGNAL_FLAGS = "signal_struct" "flags";
+            SIGNAL_EXIT_CODE = "signal_struct" "group_exit_code";
+            TASK_EXIT_CODE = "task_struct" "exit_code";
             MM_PEAK_RSS = "mm_struct" "hiwater_rss";
             MM_FILE_PAGES = "mm_struct" "rss_stat.0.count";
             MM_ANON_PAGES = "mm_struct" "rss_stat.1.count";

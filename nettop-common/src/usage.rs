@@ -62,8 +62,15 @@ pub struct ProcessUsage {
     pub is_kernel_thread: u32,
     /// 1 once the kernel chose it to free memory.
     pub is_oom_victim: u32,
+    /// How it ended, as `wait` tells: the signal in the low seven bits, else the code in the second byte.
+    pub exit_status: u32,
+    /// 1 if it has ended, so that `exit_status` counts.
+    pub has_exited: u32,
     pub used: Used,
 }
+
+/// `signal_struct.flags`: all threads end with `group_exit_code`.
+pub const SIGNAL_GROUP_EXIT: u32 = 4;
 
 /// `__state`: runnable, or running.
 pub const TASK_RUNNING: u32 = 0;

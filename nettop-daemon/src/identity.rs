@@ -7,6 +7,7 @@ pub mod containers;
 pub mod details;
 pub mod device_names;
 pub mod devices;
+pub mod executions;
 pub mod host;
 pub mod hosts;
 pub mod lookups;

@@ -7,5 +7,6 @@ mod drops;
 mod forwarded;
 pub mod sampler;
 pub mod sockets;
+pub mod usage;
 
 pub use collect::View;

@@ -7,6 +7,4 @@ mod hogs;
 mod pressure;
 pub mod recorder;
 pub mod replay;
-mod resources;
 pub mod slot;
-mod usage;

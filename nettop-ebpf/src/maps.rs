@@ -97,6 +97,9 @@ pub static ADDRESSES: Array<u64> = Array::with_max_entries(64, 0);
 /// Ring of [`nettop_common::ProcessRecord`]s.
 #[map]
 pub static PROCESSES: RingBuf = RingBuf::with_byte_size(4096, 0);
+/// The same of processes that executed a program, whether they talk or not.
+#[map]
+pub static EXECUTED: RingBuf = RingBuf::with_byte_size(4096, 0);
 /// Where this CPU makes such a record.
 #[map]
 pub static PROCESS_DRAFT: PerCpuArray<Draft> = PerCpuArray::with_max_entries(1, 0);

@@ -17,7 +17,7 @@ use nettop_common::{
 use crate::{
     atomic::{add, next},
     kernel::{self, probe, probe_at, probe_if_there},
-    maps::{Draft, PROCESS_DRAFT, PROCESSES, count},
+    maps::{Draft, EXECUTED, PROCESS_DRAFT, PROCESSES, count},
     owners, task,
 };
 
@@ -39,6 +39,9 @@ const PROGRAM_END_BYTES: u32 = 1024;
 const CGROUP_END_BYTES: u32 = 3072;
 /// Behind what comes before it; never [`PROGRAM_END_BYTES`] from the begin.
 const DIRECTORY_BYTES: u32 = 1025;
+/// Into which ring a record goes.
+const FOR_OWNERS: u32 = 0;
+const FOR_USAGE: u32 = 1;
 /// What a step up a tree returns: a global function must return a number.
 const STEP_IS_LAST: u32 = 0;
 const STEP_HAS_NEXT: u32 = 1;
@@ -69,20 +72,26 @@ pub fn record(owner: &mut Owner, task: u64) {
         owner.recorded = RECORDED;
         return;
     }
-    owner.recorded = send_process_record(&key, task);
+    owner.recorded = send_process_record(&key, task, FOR_OWNERS);
 }
 
 /// Sends the record of a process that is no owner. `task` is the address of one of its tasks.
 #[inline(always)]
 pub fn send(key: &OwnerKey, task: u64) {
-    send_process_record(key, task);
+    send_process_record(key, task, FOR_OWNERS);
+}
+
+/// Sends the record of the running process, which has executed a program, to whoever reads what processes use.
+#[inline(always)]
+pub fn send_executed(key: &OwnerKey) {
+    send_process_record(key, task::current_address(), FOR_USAGE);
 }
 
 /// Returns what is recorded now. Global, as are the steps below, so that the verifier checks it once, and not on each path
 /// that leads here.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn send_process_record(key: *const OwnerKey, task: u64) -> u32 {
+extern "C" fn send_process_record(key: *const OwnerKey, task: u64, ring: u32) -> u32 {
     if key.is_null() {
         return UNSENT;
     }
@@ -94,7 +103,7 @@ extern "C" fn send_process_record(key: *const OwnerKey, task: u64) -> u32 {
         draft.record.key = unsafe { key.read_volatile() };
         fill(task);
     }
-    let is_sent = !is_used && put();
+    let is_sent = !is_used && put(ring);
     if !is_sent {
         count(|stats| &raw mut stats.processes_lost);
     }
@@ -357,14 +366,15 @@ extern "C" fn add_ancestor() -> u32 {
     if (draft.record.ancestors as usize) < MAX_ANCESTORS { STEP_HAS_NEXT } else { STEP_IS_LAST }
 }
 
-/// Puts what is filled of the draft into the ring.
+/// Puts what is filled of the draft into a ring.
 #[inline(always)]
-fn put() -> bool {
+fn put(ring: u32) -> bool {
     let Some(draft) = draft() else { return false };
     let record = &draft.record;
     let names = (record.program_bytes + record.cgroup_bytes + record.argument_bytes + record.directory_bytes) as usize;
     let bytes = size_of::<ProcessRecord>() + (names & (2 * NAMES_BYTES - 1)).min(NAMES_BYTES);
     // SAFETY: record and names lie in one map value, one behind the other.
     let data = unsafe { core::slice::from_raw_parts((&raw const draft.record).cast::<u8>(), bytes) };
-    PROCESSES.output::<[u8]>(data, 0).is_ok()
+    let ring = if ring == FOR_USAGE { &EXECUTED } else { &PROCESSES };
+    ring.output::<[u8]>(data, 0).is_ok()
 }

@@ -36,6 +36,10 @@ pub enum Order {
     Memory,
     Disk,
     Load,
+    /// Processes that the kernel ended to free memory.
+    OomKills,
+    /// Those that ended by a signal, then those with a code that is not 0.
+    Exits,
 }
 
 /// A question for a period.

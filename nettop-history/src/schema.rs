@@ -53,16 +53,17 @@ macro_rules! ticks {
     };
 }
 
-/// Tables of what processes and the host used, in one resolution. `$kind` is `TABLE`, or `TEMP TABLE` for a reader.
+/// Tables of what processes and the host used, in one resolution. `$kind` is `TABLE`, or `TEMP TABLE` for a reader;
+/// `$more` are columns of later versions.
 macro_rules! usage_tables {
-    ($kind:literal, $suffix:literal) => {
+    ($kind:literal, $suffix:literal, $more:literal) => {
         concat!(
             "CREATE ", $kind, " usage_", $suffix, "(ts INTEGER NOT NULL, process INTEGER NOT NULL, user_us INTEGER NOT NULL,
              system_us INTEGER NOT NULL, wait_us INTEGER NOT NULL, block_io_us INTEGER NOT NULL, runnable_ms INTEGER NOT NULL,
              blocked_ms INTEGER NOT NULL, rss_kib_s INTEGER NOT NULL, swap_kib_s INTEGER NOT NULL, read_bytes INTEGER NOT NULL,
              write_bytes INTEGER NOT NULL, cancelled_write_bytes INTEGER NOT NULL, major_faults INTEGER NOT NULL,
              voluntary_switches INTEGER NOT NULL, involuntary_switches INTEGER NOT NULL, oom_kills INTEGER NOT NULL,
-             rss_peak_kib INTEGER NOT NULL, threads INTEGER NOT NULL, PRIMARY KEY(ts, process))
+             rss_peak_kib INTEGER NOT NULL, threads INTEGER NOT NULL", $more, ", PRIMARY KEY(ts, process))
              STRICT, WITHOUT ROWID;
              CREATE ", $kind, " host_", $suffix, "(ts INTEGER PRIMARY KEY, usage_ms INTEGER NOT NULL, user_ms INTEGER NOT NULL,
              system_ms INTEGER NOT NULL, irq_ms INTEGER NOT NULL, iowait_ms INTEGER NOT NULL, idle_ms INTEGER NOT NULL,
@@ -75,8 +76,42 @@ macro_rules! usage_tables {
     };
 }
 
+/// How processes ended, in tables that were made without.
+macro_rules! exit_columns {
+    ($suffix:literal) => {
+        concat!(
+            "ALTER TABLE usage_",
+            $suffix,
+            " ADD COLUMN exits INTEGER NOT NULL DEFAULT 0;
+             ALTER TABLE usage_",
+            $suffix,
+            " ADD COLUMN exits_failed INTEGER NOT NULL DEFAULT 0;
+             ALTER TABLE usage_",
+            $suffix,
+            " ADD COLUMN exits_signaled INTEGER NOT NULL DEFAULT 0;
+             ALTER TABLE usage_",
+            $suffix,
+            " ADD COLUMN exit_status INTEGER NOT NULL DEFAULT 0;"
+        )
+    };
+}
+
+/// The same for a reader, unless the tables are its own.
+macro_rules! exit_view {
+    ($suffix:literal) => {
+        concat!(
+            "CREATE TEMP VIEW IF NOT EXISTS usage_",
+            $suffix,
+            " AS SELECT *, 0 AS exits, 0 AS exits_failed,
+             0 AS exits_signaled, 0 AS exit_status FROM main.usage_",
+            $suffix,
+            ";"
+        )
+    };
+}
+
 /// Each makes the next version from the one before.
-pub const STEPS: [&str; 11] = [
+pub const STEPS: [&str; 12] = [
     // The columns of the three resolutions differ in what a sum does not hold: peaks.
     "CREATE TABLE boot(id INTEGER PRIMARY KEY, boot_id TEXT NOT NULL UNIQUE, first_seen INTEGER NOT NULL,
          host TEXT NOT NULL, kernel TEXT NOT NULL) STRICT;
@@ -189,11 +224,17 @@ pub const STEPS: [&str; 11] = [
     "CREATE TABLE login(process INTEGER PRIMARY KEY REFERENCES process(id), login_uid INTEGER, session INTEGER,
          session_start_time_ns INTEGER, session_comm TEXT, arguments TEXT) STRICT;",
     // What processes used besides the network, and the host's own counters of that.
-    concat!(usage_tables!("TABLE", "10s"), usage_tables!("TABLE", "1m"), usage_tables!("TABLE", "1h")),
+    concat!(
+        usage_tables!("TABLE", "10s", ""),
+        usage_tables!("TABLE", "1m", ""),
+        usage_tables!("TABLE", "1h", "")
+    ),
+    // How processes ended.
+    concat!(exit_columns!("10s"), exit_columns!("1m"), exit_columns!("1h")),
 ];
 
 /// What a reader adds to a file of an older version, by the version it came with: temporary tables go before the file's.
-const READER_ADDITIONS: [&str; 10] = [
+const READER_ADDITIONS: [&str; 11] = [
     "CREATE TEMP TABLE loss(ts INTEGER, cause TEXT, count INTEGER);",
     concat!(
         "CREATE TEMP TABLE gap AS SELECT * FROM (",
@@ -216,7 +257,12 @@ const READER_ADDITIONS: [&str; 10] = [
      CREATE TEMP VIEW device_1h AS SELECT *, 0 AS tx_undecided, 0 AS rx_undecided FROM main.device_1h;",
     "CREATE TEMP TABLE login(process INTEGER PRIMARY KEY, login_uid INTEGER, session INTEGER, session_start_time_ns INTEGER,
          session_comm TEXT, arguments TEXT);",
-    concat!(usage_tables!("TEMP TABLE", "10s"), usage_tables!("TEMP TABLE", "1m"), usage_tables!("TEMP TABLE", "1h")),
+    concat!(
+        usage_tables!("TEMP TABLE", "10s", ", exits INTEGER, exits_failed INTEGER, exits_signaled INTEGER, exit_status INTEGER"),
+        usage_tables!("TEMP TABLE", "1m", ", exits INTEGER, exits_failed INTEGER, exits_signaled INTEGER, exit_status INTEGER"),
+        usage_tables!("TEMP TABLE", "1h", ", exits INTEGER, exits_failed INTEGER, exits_signaled INTEGER, exit_status INTEGER")
+    ),
+    concat!(exit_view!("10s"), exit_view!("1m"), exit_view!("1h")),
 ];
 
 /// The version that this program writes.
@@ -264,7 +310,9 @@ CREATE VIEW resources AS SELECT datetime(u.ts, 'unixepoch', 'localtime') AS time
     round(1.0 * u.blocked_ms / nullif(h.usage_ms, 0), 2) AS blocked, u.rss_kib_s * 1000 / nullif(h.usage_ms, 0) AS rss_kib,
     u.rss_peak_kib, u.swap_kib_s * 1000 / nullif(h.usage_ms, 0) AS swap_kib, u.read_bytes, u.write_bytes, u.cancelled_write_bytes,
     u.major_faults, u.voluntary_switches, u.involuntary_switches, u.threads, u.oom_kills, b.boot_id, p.start_time_ns,
-    g.cgroup, a.comm AS parent, a.starter, c.name AS container_name, c.pod
+    g.cgroup, a.comm AS parent, a.starter, c.name AS container_name, c.pod, u.exits,
+    iif(u.exits = 1 AND p.pid <> 0 AND u.exit_status & 127 = 0, u.exit_status >> 8, NULL) AS exit_code,
+    iif(u.exits = 1 AND p.pid <> 0, nullif(u.exit_status & 127, 0), NULL) AS exit_signal
     FROM usage_10s u JOIN host_10s h ON h.ts = u.ts JOIN process p ON p.id = u.process JOIN program g ON g.id = p.program
     JOIN boot b ON b.id = p.boot LEFT JOIN ancestor a ON a.id = p.parent LEFT JOIN container c ON c.id = g.container;
 DROP VIEW IF EXISTS host;

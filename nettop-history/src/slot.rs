@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use indexmap::IndexMap;
 use nettop_model::ContainerNames;
 
-use crate::usage::{HostUsage, LEADERS_PER_RANK, Usage, keep_leaders};
+use crate::usage::{CROWDS_PER_RANK, HostUsage, LEADERS_PER_RANK, Usage, keep_leaders};
 
 /// Length of a slot, and the finest resolution there is. Slots begin at multiples of it.
 pub const SLOT_S: i64 = 10;
@@ -219,6 +219,11 @@ impl Who {
     pub fn other() -> Self {
         Self { comm: OTHER.into(), ..Self::default() }
     }
+
+    /// All that have this name, user, cgroup and program.
+    fn crowd(self) -> Self {
+        Self { pid: 0, start_time_ns: None, parents: Vec::new(), login: Login::default(), ..self }
+    }
 }
 
 impl Slot {
@@ -228,7 +233,7 @@ impl Slot {
     }
 
     /// Keeps the `most` busiest rows of processes and of drops. The others are added up per device as `[other]`, so that
-    /// sums stay the same.
+    /// sums stay the same. Of what processes used the leaders stay, and those of one program that lead together.
     pub fn cap(&mut self, most: usize) {
         let other = |who: &Who| Who { device: who.device.clone(), ..Who::other() };
         if self.samples.len() > most {
@@ -243,8 +248,15 @@ impl Slot {
             // What is others already leads in nothing.
             let mut others = self.usage.shift_remove(&Who::other()).unwrap_or_default();
             let rows = std::mem::take(&mut self.usage).into_iter().collect();
-            let kept = keep_leaders(rows, LEADERS_PER_RANK, |_, usage| others.add(&usage));
+            let mut crowds: IndexMap<Who, Usage> = IndexMap::new();
+            let kept = keep_leaders(rows, LEADERS_PER_RANK, |who, usage| {
+                crowds.entry(who.crowd()).or_default().add(&usage);
+            });
             self.usage.extend(kept);
+            let crowds = crowds.into_iter().collect();
+            for (who, usage) in keep_leaders(crowds, CROWDS_PER_RANK, |_, usage| others.add(&usage)) {
+                self.usage.entry(who).or_default().add(&usage);
+            }
             if others != Usage::default() {
                 self.usage.entry(Who::other()).or_default().add(&others);
             }

@@ -21,7 +21,8 @@ macro_rules! columns {
 
             /// Adds more of the same: counts grow, and the highest stays.
             pub fn add(&mut self, more: &Self) {
-                $(self.$sum += more.$sum;)*
+                // A file may hold anything.
+                $(self.$sum = self.$sum.saturating_add(more.$sum);)*
                 $(self.$highest = self.$highest.max(more.$highest);)*
             }
 
@@ -45,7 +46,8 @@ macro_rules! columns {
             pub(crate) fn read(row: &rusqlite::Row<'_>, mut at: usize) -> rusqlite::Result<Self> {
                 let mut next = || {
                     at += 1;
-                    row.get::<_, Option<i64>>(at - 1).map(|value| value.unwrap_or(0).cast_unsigned())
+                    // None below nothing, whoever wrote the file.
+                    row.get::<_, Option<i64>>(at - 1).map(|value| value.unwrap_or(0).max(0).cast_unsigned())
                 };
                 Ok(Self { $($sum: next()?,)* $($highest: next()?,)* })
             }
@@ -80,10 +82,16 @@ columns! {
         involuntary_switches,
         /// Whether the kernel ended it to free memory.
         oom_kills,
+        /// Whether it ended, with a code that is not 0, or by a signal.
+        exits,
+        exits_failed,
+        exits_signaled,
     }
     highest: {
         rss_peak_kib,
         threads,
+        /// As `wait` tells it. Of several processes it says nothing.
+        exit_status,
     }
 }
 
@@ -124,16 +132,16 @@ columns! {
 
 impl Usage {
     pub const fn cpu_us(&self) -> u64 {
-        self.user_us + self.system_us
+        self.user_us.saturating_add(self.system_us)
     }
 
     pub const fn disk_bytes(&self) -> u64 {
-        self.read_bytes + self.write_bytes
+        self.read_bytes.saturating_add(self.write_bytes)
     }
 
     /// In the load average.
     pub const fn load_ms(&self) -> u64 {
-        self.runnable_ms + self.blocked_ms
+        self.runnable_ms.saturating_add(self.blocked_ms)
     }
 
     /// Amounts by which leaders are found: of CPU, memory, disk, load, and time that threads waited for a CPU.
@@ -149,12 +157,19 @@ const LEAST: [u64; 5] = [10_000, 10 << 10, 64 << 10, 1, 10_000];
 /// Processes that are named of an interval or a slot, of each measure.
 pub const LEADERS_PER_RANK: usize = 16;
 
-/// Keeps those that lead in any of the ranks, `most` in each, and the first `most` that the kernel ended. The others go to
-/// `other`.
+/// Groups of processes of one name, user, cgroup and program that are named, of each measure: of those that lead in nothing
+/// by themselves.
+pub const CROWDS_PER_RANK: usize = 4;
+
+/// Keeps those that lead in any of the ranks, `most` in each, and of those that the kernel ended for memory, and of those
+/// that ended by a signal, the first `most`. The others go to `other`.
 pub fn keep_leaders<K>(rows: Vec<(K, Usage)>, most: usize, mut other: impl FnMut(K, Usage)) -> Vec<(K, Usage)> {
     let mut is_kept = vec![false; rows.len()];
-    let ended = (0..rows.len()).filter(|at| rows[*at].1.oom_kills > 0).take(most);
-    ended.for_each(|at| is_kept[at] = true);
+    let ended: [fn(&Usage) -> u64; 2] = [|usage| usage.oom_kills, |usage| usage.exits_signaled];
+    for how in ended {
+        let some = (0..rows.len()).filter(|at| how(&rows[*at].1) > 0).take(most);
+        some.for_each(|at| is_kept[at] = true);
+    }
     for (rank, least) in LEAST.into_iter().enumerate() {
         let mut order: Vec<usize> = (0..rows.len()).filter(|at| rows[*at].1.ranks()[rank] >= least).collect();
         if order.len() > most {
@@ -190,6 +205,8 @@ mod tests {
         rows.push((202, Usage { wait_us: 10_000, ..Usage::default() }));
         rows.extend((203..206).map(|number| (number, Usage { oom_kills: 1, ..Usage::default() })));
         rows.push((206, Usage { user_us: 9999, read_bytes: 65_535, ..Usage::default() }));
+        rows.extend((207..210).map(|number| (number, Usage { exits: 1, exits_signaled: 1, ..Usage::default() })));
+        rows.push((210, Usage { exits: 1, exits_failed: 1, ..Usage::default() }));
         let (mut sum, mut number) = (Usage::default(), 0);
         let all = rows.iter().fold(Usage::default(), |mut all, (_, usage)| {
             all.add(usage);
@@ -200,8 +217,8 @@ mod tests {
             number += 1;
         });
         let who: Vec<u32> = kept.iter().map(|(who, _)| *who).collect();
-        assert_eq!(who, [0, 1, 98, 99, 200, 201, 202, 203, 204], "of those ended, no more than lead");
-        assert_eq!(number, 98);
+        assert_eq!(who, [0, 1, 98, 99, 200, 201, 202, 203, 204, 207, 208], "of those ended, no more than lead");
+        assert_eq!(number, 100);
         kept.iter().for_each(|(_, usage)| sum.add(usage));
         assert_eq!(sum, all);
     }

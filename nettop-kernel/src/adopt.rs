@@ -30,7 +30,7 @@ use super::{
 };
 
 /// Maps that the daemon reads.
-const MAPS: [&str; 16] = [
+const MAPS: [&str; 17] = [
     "ROWS",
     "OWNERS",
     "STATS",
@@ -47,6 +47,7 @@ const MAPS: [&str; 16] = [
     "ADDRESSES",
     "PROCESSES",
     "ENDED_USAGE",
+    "EXECUTED",
 ];
 
 /// The state of a purpose, for the next daemon.

@@ -90,6 +90,7 @@ const RAW_RECVMSG_NOBLOCK: &[&str] = &["int (sock *, msghdr *, size_t, int, int,
 const CLEANUP_RBUF: &[&str] = &["void (sock *, int)"];
 pub(super) const TASK_RENAME: &[&str] = &["void (task_struct *, char *)"];
 const CGROUP_ATTACH_TASK: &[&str] = &["void (cgroup *, char *, task_struct *, bool)"];
+pub(super) const PROCESS_EXEC: &[&str] = &["void (task_struct *, pid_t, linux_binprm *)"];
 /// Whether the whole process ends since 6.17.
 pub(super) const PROCESS_EXIT: &[&str] = &["void (task_struct *)", "void (task_struct *, bool)"];
 
@@ -128,6 +129,12 @@ pub const BEFORE_SEEDING: &[Purpose] = &[
         needed: false,
         effect_if_missing: "prompt retirement of rows",
         sets: &[only(&[hook("process_exit", AttachPoint::Tracepoint, "sched_process_exit", PROCESS_EXIT)])],
+    },
+    Purpose {
+        name: "executed programs",
+        needed: false,
+        effect_if_missing: "programs and scripts of processes that never talk and end before a reading",
+        sets: &[only(&[hook("process_executed", AttachPoint::Tracepoint, "sched_process_exec", PROCESS_EXEC)])],
     },
     Purpose {
         name: "usage at exit",

@@ -23,6 +23,8 @@ const PROCESS_RING_BYTES: u32 = 1 << 20;
 
 /// Room for some five thousand processes that end between two looks, a second apart.
 const USAGE_RING_BYTES: u32 = 1 << 20;
+/// And for some two thousand programs that are executed in that time.
+const EXECUTED_RING_BYTES: u32 = 1 << 20;
 
 /// Running calls that kprobes can remember.
 const MAX_CALLS: u32 = 65_536;
@@ -141,6 +143,7 @@ impl Kernel {
             .map_max_entries("EVENTS", spec.map_or(MIN_RING_BYTES, EventSpec::ring_bytes))
             .map_max_entries("PROCESSES", PROCESS_RING_BYTES)
             .map_max_entries("ENDED_USAGE", USAGE_RING_BYTES)
+            .map_max_entries("EXECUTED", EXECUTED_RING_BYTES)
             .map_max_entries("ASSOCIATIONS", spec.map_or(1, EventSpec::associations))
             .map_max_entries("TRACED", spec.map_or(1, EventSpec::processes))
             .map_max_entries("CALLS_BY_NUMBER", CALL_NUMBERS)

@@ -117,7 +117,7 @@ impl Arrivals {
     }
 }
 
-fn parse(bytes: &[u8]) -> Option<Described> {
+pub(super) fn parse(bytes: &[u8]) -> Option<Described> {
     let (record, names) = bytes.split_at_checked(size_of::<ProcessRecord>())?;
     let record: ProcessRecord = bytemuck::pod_read_unaligned(record);
     let bytes = |count: u32| usize::try_from(count).ok();

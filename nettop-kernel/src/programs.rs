@@ -45,6 +45,7 @@ pub struct Programs {
     /// Taken by their readers.
     pub(super) processes: Option<Records>,
     pub(super) ended_usage: Option<Map>,
+    pub(super) executed: Option<Map>,
     pub(super) events: Option<Events>,
     pub(super) associations: Option<AssociationMap>,
     pub(super) emits_packets: bool,
@@ -101,6 +102,7 @@ impl Programs {
             addresses: Array::try_from(take("ADDRESSES")?)?,
             processes: Some(Records::from_map(take("PROCESSES")?)?),
             ended_usage: Some(take("ENDED_USAGE")?),
+            executed: Some(take("EXECUTED")?),
             events: None,
             associations: None,
             hooks: parts.hooks,

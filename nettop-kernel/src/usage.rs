@@ -12,7 +12,14 @@ use anyhow::Context as _;
 use aya::maps::{MapData, RingBuf};
 use nettop_common::{ProcessUsage, Stats, TaskUsage, usage::TASK_RUNNING};
 
-use super::{bpf_syscall, kernel::Kernel, mapping::Mapping, members::Members, programs::Programs};
+use super::{
+    bpf_syscall,
+    kernel::Kernel,
+    mapping::Mapping,
+    members::Members,
+    processes::{Described, parse},
+    programs::Programs,
+};
 
 /// The iterator.
 pub(super) const PROGRAM: &str = "usage";
@@ -53,6 +60,7 @@ pub struct Untold {
 pub struct UsageReader {
     program: OwnedFd,
     ended: RingBuf<MapData>,
+    executed: RingBuf<MapData>,
     untold: Untold,
     stats: Arc<Mapping<Stats>>,
 }
@@ -66,11 +74,12 @@ impl Programs {
     /// If its descriptor cannot be duplicated, or the ring cannot be mapped.
     pub fn take_usage(&mut self, kernel: &Kernel) -> anyhow::Result<Option<UsageReader>> {
         let Some((_, program)) = self.query_programs.iter().find(|(name, _)| name == PROGRAM) else { return Ok(None) };
-        let Some(ended) = self.ended_usage.take() else { return Ok(None) };
+        let (Some(ended), Some(executed)) = (self.ended_usage.take(), self.executed.take()) else { return Ok(None) };
         let has = |name: &str| self.hooks.iter().any(|hook| hook.purpose == name && hook.attached);
         let untold = Untold { ended: !has("usage at exit"), ..Untold::of(&kernel.members) };
         let program = program.try_clone().context("cannot keep the iterator over tasks")?;
-        let reader = UsageReader { program, ended: RingBuf::try_from(ended)?, untold, stats: Arc::clone(&self.stats) };
+        let (ended, executed) = (RingBuf::try_from(ended)?, RingBuf::try_from(executed)?);
+        let reader = UsageReader { program, ended, executed, untold, stats: Arc::clone(&self.stats) };
         want(&self.stats, true);
         Ok(Some(reader))
     }
@@ -115,6 +124,13 @@ impl UsageReader {
             if item.len() == size_of::<ProcessUsage>() {
                 each(bytemuck::pod_read_unaligned(&item));
             }
+        }
+    }
+
+    /// Takes which programs were executed.
+    pub fn take_executed(&mut self, mut each: impl FnMut(Described)) {
+        while let Some(item) = self.executed.next() {
+            parse(&item).into_iter().for_each(&mut each);
         }
     }
 

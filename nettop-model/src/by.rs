@@ -88,6 +88,7 @@ pub fn group(snapshot: &mut Snapshot, by: By, order: Sort) {
         return;
     }
     let mut processes: HashSet<(String, u32, Option<u64>)> = HashSet::new();
+    let mut counted = HashSet::new();
     let mut groups: BTreeMap<_, GroupReport> = BTreeMap::new();
     let mut numbers: BTreeMap<String, u64> = BTreeMap::new();
     for row in std::mem::take(&mut snapshot.rows) {
@@ -97,6 +98,7 @@ pub fn group(snapshot: &mut Snapshot, by: By, order: Sort) {
         }
         // A row without a device has no index.
         let key = (name.clone(), row.netns, row.netns_cookie, row.ifindex, row.device.clone());
+        let process = (key.clone(), row.pid, row.start_time_ns);
         let group = groups.entry(key).or_insert_with(|| GroupReport {
             name,
             netns: row.netns,
@@ -109,6 +111,15 @@ pub fn group(snapshot: &mut Snapshot, by: By, order: Sort) {
         add(&mut group.total, &row.total);
         add_count(&mut group.drops, row.drops);
         add_count(&mut group.retransmits, row.retransmits);
+        // A process that changed its user has two rows.
+        if let Some(resources) = row.resources
+            && counted.insert(process)
+        {
+            match &mut group.resources {
+                Some(sum) => sum.add(&resources),
+                none => *none = Some(*resources),
+            }
+        }
     }
     snapshot.by = Some(by.name().into());
     snapshot.groups = groups.into_values().collect();

@@ -1,6 +1,6 @@
 //! Which part of a document is wanted.
 
-use crate::{Names, Snapshot, snapshot::ForwardedReport};
+use crate::{Named, Names, ProcessResources, ResourcesReport, Snapshot, snapshot::ForwardedReport};
 
 /// Which rows a report shows. Devices and losses are always whole.
 #[derive(Debug, Clone, Default)]
@@ -61,8 +61,19 @@ pub fn select(snapshot: &Snapshot, filter: &Filter) -> Snapshot {
         exited: snapshot.exited,
         gone_devices: snapshot.gone_devices,
         devices_since: snapshot.devices_since.clone(),
+        resources: snapshot.resources.as_ref().map(|resources| selected_resources(resources, filter)),
         loss: snapshot.loss,
     };
     filter.names.retain(&mut selected);
     selected
+}
+
+/// Of the wanted processes, of whatever device: devices have nothing of it.
+pub fn selected_resources(resources: &ResourcesReport, filter: &Filter) -> ResourcesReport {
+    let any_device = Filter { devices: Vec::new(), ..filter.clone() };
+    let is_wanted = |process: &&ProcessResources| {
+        any_device.admits(Some(process.pid), process.uid, None) && filter.names.admits(&Named::from_resources(process))
+    };
+    let processes = resources.processes.iter().filter(is_wanted).cloned().collect();
+    ResourcesReport { host: resources.host, processes, others: resources.others }
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use crate::resources::{Host, Resources};
 use crate::{ProcessNames, Word, snapshot::Traffic};
 
 /// Name and major version of the document.
@@ -39,7 +40,8 @@ pub struct Document {
 /// Who had most of a measure.
 #[derive(Serialize, Deserialize, JsonSchema, Debug)]
 pub struct Hog {
-    /// `cpu`, `mem`, `disk`, `load` or `bytes`.
+    /// `cpu`, `mem`, `disk`, `load` or `bytes`; `oom`, of processes that the kernel ended to free memory; `exits`, of those that
+    /// ended by a signal or with a code that is not 0.
     pub measure: Word,
     /// When it had half of its highest for the first time, as far as the sparkline shows.
     pub since: Option<String>,
@@ -155,65 +157,4 @@ pub struct Others {
     pub sum: Traffic,
     #[serde(default)]
     pub resources: Option<Resources>,
-}
-
-/// What processes used. Counts are sums over the period, `mean` is over the time in which it was measured; null is what the
-/// kernel does not tell.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Default, Debug, PartialEq)]
-pub struct Resources {
-    /// Time on a CPU.
-    pub user_us: u64,
-    pub system_us: u64,
-    /// Of one CPU.
-    pub cpu_percent: f64,
-    /// Time in which threads were runnable and waited for a CPU.
-    pub wait_us: Option<u64>,
-    /// Time in which threads waited for block I/O, if `kernel.task_delayacct` is on.
-    pub block_io_us: Option<u64>,
-    /// Threads in the run queue or on a CPU, seen once each interval.
-    pub runnable_mean: f64,
-    /// Threads that waited uninterruptibly, likewise. Both together are what the load average counts.
-    pub blocked_mean: f64,
-    /// Resident memory; shared pages are in each process.
-    pub rss_mean_bytes: Option<u64>,
-    /// The most that one process had in its life.
-    pub rss_peak_bytes: Option<u64>,
-    pub swap_mean_bytes: Option<u64>,
-    /// From and to storage.
-    pub read_bytes: Option<u64>,
-    pub write_bytes: Option<u64>,
-    /// Of what was written, what was deleted before it reached the storage.
-    pub cancelled_write_bytes: Option<u64>,
-    pub major_faults: u64,
-    pub voluntary_switches: u64,
-    pub involuntary_switches: u64,
-    /// The most of one process.
-    pub threads: u64,
-    /// Processes that the kernel ended to free memory.
-    pub oom_kills: Option<u64>,
-}
-
-/// The host in the selected moments, by its own counters.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq)]
-pub struct Host {
-    /// How long it was measured what processes use.
-    pub usage_ms: u64,
-    /// All CPUs together, by kind.
-    pub user_ms: u64,
-    pub system_ms: u64,
-    pub irq_ms: u64,
-    pub iowait_ms: u64,
-    pub idle_ms: u64,
-    pub steal_ms: u64,
-    /// Of block devices; those of loop devices twice, and what goes over the network not at all.
-    pub disk_read_bytes: u64,
-    pub disk_write_bytes: u64,
-    pub swap_in_bytes: u64,
-    pub swap_out_bytes: u64,
-    pub oom_kills: u64,
-    /// At most; used is what is not available.
-    pub memory_bytes: u64,
-    pub memory_used_bytes: u64,
-    pub swap_bytes: u64,
-    pub swap_used_bytes: u64,
 }

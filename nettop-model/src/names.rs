@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::{Snapshot, snapshot::RowReport};
+use crate::{ProcessResources, Snapshot, snapshot::RowReport};
 
 /// What is wanted of each kind; none is everything.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +35,16 @@ impl<'a> Named<'a> {
             container: row.process.container.as_deref(),
             container_name: row.process.names.container_name.as_deref(),
             pod: row.process.names.pod.as_deref(),
+        }
+    }
+
+    pub fn from_resources(of: &'a ProcessResources) -> Self {
+        Self {
+            comm: &of.comm,
+            unit: of.unit.as_deref(),
+            container: of.container.as_deref(),
+            container_name: of.names.container_name.as_deref(),
+            pod: of.names.pod.as_deref(),
         }
     }
 }

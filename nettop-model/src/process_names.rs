@@ -5,7 +5,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ContainerNames, Login};
+use crate::{ContainerNames, Login, snapshot::Parent};
 
 /// Null: not known, or no process's.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Default, Debug, PartialEq, Eq)]
@@ -35,14 +35,4 @@ pub struct ProcessNames {
     /// are whole in 255 bytes; `...` if there are more.
     #[serde(default, rename = "argv", skip_serializing_if = "Option::is_none")]
     pub arguments: Option<Arc<[String]>>,
-}
-
-/// An ancestor of a process.
-#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Default, PartialEq, Eq)]
-pub struct Parent {
-    pub pid: u32,
-    pub start_time_ns: u64,
-    /// Name of the thread-group leader, escaped.
-    pub comm: String,
-    pub uid: u32,
 }

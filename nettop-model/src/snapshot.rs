@@ -2,16 +2,18 @@
 //!
 //! docs/snapshot.schema.json is generated from these types. Clients of the daemon read the document back into them.
 
+use std::sync::Arc;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ProcessNames, Word,
+    ProcessNames, Resources, ResourcesReport, Word,
     drops::{DropReport, TcpReport},
 };
 pub use crate::{
     amounts::{Amount, Count, DeviceBalance, DirectionBalance, DropAmount, DropAmounts, ForwardedAmount, Traffic},
-    process_names::Parent,
+    parent::Parent,
 };
 
 /// Name and major version of the document.
@@ -69,6 +71,9 @@ pub struct Snapshot {
     /// When the balance of devices began, RFC 3339: with nettopd itself, if it took over what another had counted.
     #[serde(default)]
     pub devices_since: Option<String>,
+    /// Only on request, and where it is measured: what processes used besides the network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourcesReport>,
     pub loss: Loss,
 }
 
@@ -119,6 +124,9 @@ pub struct RowReport {
     pub drops: Count,
     /// Its segments in `tcp`.
     pub retransmits: Count,
+    /// What the process used besides the network, on each of its rows. Only on request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Arc<Resources>>,
 }
 
 /// What all rows of one name moved through one device of one network namespace.
@@ -137,6 +145,9 @@ pub struct GroupReport {
     pub total: Traffic,
     pub drops: Count,
     pub retransmits: Count,
+    /// What its processes on this device used besides the network. Only on request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
 }
 
 impl GroupReport {

@@ -2,7 +2,10 @@
 
 use std::cmp::Reverse;
 
-use crate::snapshot::{GroupReport, RowReport};
+use crate::{
+    Resources,
+    snapshot::{GroupReport, RowReport},
+};
 
 /// Columns to sort by: numbers largest first, the others in order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,6 +24,34 @@ pub enum Sort {
     Drops,
     Retrans,
     Command,
+    /// Time on a CPU
+    Cpu,
+    /// Resident memory
+    Mem,
+    /// Bytes from and to storage
+    Disk,
+    /// Threads in the load average
+    Load,
+}
+
+impl Sort {
+    /// Whether it is by what processes used besides the network.
+    pub const fn is_of_resources(self) -> bool {
+        matches!(self, Self::Cpu | Self::Mem | Self::Disk | Self::Load)
+    }
+
+    /// How much of that; less than nothing is unknown.
+    fn used(self, resources: Option<&Resources>) -> i128 {
+        let Some(used) = resources else { return -1 };
+        #[expect(clippy::cast_possible_truncation, reason = "an order")]
+        let amount = match self {
+            Self::Cpu => Some(used.cpu_us()),
+            Self::Mem => used.rss_mean_bytes,
+            Self::Disk => used.disk_bytes(),
+            _ => return (used.load() * 1000.0) as i128,
+        };
+        amount.map_or(-1, Into::into)
+    }
 }
 
 /// Puts rows in order.
@@ -40,6 +71,9 @@ pub fn sort(rows: &mut [RowReport], by: Sort) {
         Sort::Drops => rows.sort_by_key(|row| Reverse(row.drops.interval)),
         Sort::Retrans => rows.sort_by_key(|row| Reverse(row.retransmits.interval)),
         Sort::Command => rows.sort_by(|a, b| a.comm.cmp(&b.comm)),
+        Sort::Cpu | Sort::Mem | Sort::Disk | Sort::Load => {
+            rows.sort_by_key(|row| Reverse(by.used(row.resources.as_deref())));
+        }
     }
 }
 
@@ -58,6 +92,9 @@ pub fn sort_groups(groups: &mut [GroupReport], by: Sort) {
         Sort::RecvKb => groups.sort_by_key(|group| Reverse(interval(group).rx.bytes)),
         Sort::Drops => groups.sort_by_key(|group| Reverse(group.drops.interval)),
         Sort::Retrans => groups.sort_by_key(|group| Reverse(group.retransmits.interval)),
+        Sort::Cpu | Sort::Mem | Sort::Disk | Sort::Load => {
+            groups.sort_by_key(|group| Reverse(by.used(group.resources.as_ref())));
+        }
         Sort::Pid | Sort::Uid | Sort::Command => groups.sort_by(|a, b| a.name.cmp(&b.name)),
     }
 }

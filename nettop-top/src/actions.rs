@@ -62,7 +62,7 @@ const fn known(action: Action, name: &'static str, keys: &'static [&'static str]
 }
 
 /// All actions, in the order of the help.
-pub const ACTIONS: [Known; 47] = [
+pub const ACTIONS: [Known; 48] = [
     known(Action::Quit, "quit", &["q", "ctrl-c"], "end"),
     known(Action::QuitAndLeave, "quit-and-leave", &["Q"], "end, and leave the last screen"),
     known(Action::Help, "help", &["?", "f1"], "explain this view"),
@@ -72,6 +72,7 @@ pub const ACTIONS: [Known; 47] = [
     known(Action::View(3), "view-device", &["4"], "view by device"),
     known(Action::View(4), "view-drops", &["5"], "view of drops"),
     known(Action::View(5), "view-sockets", &["6"], "view of sockets"),
+    known(Action::View(6), "view-hogs", &["7"], "view of what processes use"),
     known(Action::NextView, "next-view", &["tab"], "the next view"),
     known(Action::PreviousView, "previous-view", &["shift-tab"], "the view before"),
     known(Action::Up, "up", &["up", "k"], "a line up"),

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use nettop_model::{
-    ContainerNames, Snapshot,
+    ContainerNames, ProcessResources, ResourcesReport, Snapshot,
     drops::{DropReport, TcpReport},
     snapshot::{Count, DeviceReport, Loss, Parent, RowReport, Traffic},
 };
@@ -69,6 +69,8 @@ pub struct Frame {
     pub devices: Vec<DeviceReport>,
     pub drops: Vec<DropReport>,
     pub tcp: Vec<TcpReport>,
+    /// None where it is not measured.
+    pub resources: Option<ResourcesReport>,
     /// Packets dropped in the interval: without those of which nothing was lost.
     pub dropped: u64,
     /// What was lost in the interval, by cause; and the hooks that are missing in it.
@@ -187,7 +189,8 @@ impl Frame {
         bytes += rows.len() * size_of::<Row>()
             + snapshot.devices.len() * (size_of::<DeviceReport>() + 64)
             + snapshot.drops.iter().map(|drop| size_of::<DropReport>() + of_texts(drop)).sum::<usize>()
-            + snapshot.tcp.len() * (size_of::<TcpReport>() + 64);
+            + snapshot.tcp.len() * (size_of::<TcpReport>() + 64)
+            + snapshot.resources.iter().flat_map(|resources| &resources.processes).map(resource_bytes).sum::<usize>();
         let lost = snapshot.drops.iter().filter(|drop| drop.class.is_lost());
         let dropped =
             lost.map(|drop| drop.interval.packets).fold(snapshot.other_drops.interval.packets, u64::saturating_add);
@@ -202,12 +205,21 @@ impl Frame {
             devices: snapshot.devices,
             drops: snapshot.drops,
             tcp: snapshot.tcp,
+            resources: snapshot.resources,
             dropped,
             losses: losses(&snapshot.loss, &known),
             loss_before: snapshot.loss,
             bytes,
         }
     }
+}
+
+/// Names and all.
+fn resource_bytes(of: &ProcessResources) -> usize {
+    let texts = [&of.exe, &of.script, &of.user, &of.cgroup, &of.unit, &of.container];
+    let texts: usize = texts.into_iter().flatten().map(String::len).sum();
+    let parents: usize = of.parents.iter().map(|parent| size_of::<Parent>() + parent.comm.len()).sum();
+    size_of::<ProcessResources>() + of.comm.len() + texts + parents
 }
 
 /// What was lost since then, by cause. Hooks that are missing are so all the time.

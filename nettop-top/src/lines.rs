@@ -2,6 +2,7 @@
 
 mod devices;
 mod drops;
+mod hogs;
 mod line;
 mod processes;
 mod sockets;
@@ -20,6 +21,7 @@ pub fn lines(input: &Input<'_>) -> Lines {
         Kind::Device => devices::lines(input),
         Kind::Drops => drops::lines(input),
         Kind::Sockets => sockets::lines(input),
+        Kind::Hogs => hogs::lines(input),
     }
 }
 

@@ -53,6 +53,7 @@ pub fn json(state: &State) -> String {
                 Value::None => Json::Null,
                 Value::Text(text) => json!(text),
                 Value::Number(number) | Value::Bytes(number) | Value::Id(number) => json!(number),
+                Value::Hundredths(number) => hundredths(*number),
                 Value::Trend(trend) => json!(trend),
             };
             row.insert(name(column.what), value);
@@ -62,8 +63,8 @@ pub fn json(state: &State) -> String {
     });
     let frame = state.shown.as_deref();
     let amounts = match (view.kind, state.shown_amounts()) {
-        // Of sockets nothing is added up.
-        (Kind::Sockets, _) => None,
+        // Of sockets nothing is added up, and what is used has amounts of many kinds.
+        (Kind::Sockets | Kind::Hogs, _) => None,
         (Kind::Drops, Amounts::Rate) => Some("packets_per_s"),
         (Kind::Drops, Amounts::Sum | Amounts::SinceMark) => Some("packets"),
         (Kind::Device, Amounts::SinceMark) => Some("bytes"),
@@ -84,6 +85,11 @@ pub fn json(state: &State) -> String {
         "rows": rows.collect::<Vec<_>>(),
     });
     format!("{document:#}\n")
+}
+
+#[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+fn hundredths(number: u64) -> Json {
+    json!(number as f64 / 100.0)
 }
 
 /// `UpSum` is `up_sum`.

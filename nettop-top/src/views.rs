@@ -9,6 +9,7 @@ pub enum Kind {
     Device,
     Drops,
     Sockets,
+    Hogs,
 }
 
 /// What a column has.
@@ -48,6 +49,14 @@ pub enum What {
     RoundTrip,
     ReceiveQueue,
     SendQueue,
+    Cpu,
+    Memory,
+    Swap,
+    Disk,
+    Load,
+    Blocked,
+    Threads,
+    Ended,
 }
 
 /// One column.
@@ -79,6 +88,7 @@ impl Column {
                 | What::Device
                 | What::Remote
                 | What::State
+                | What::Ended
         )
     }
 }
@@ -120,7 +130,7 @@ const UNIT: Column = column(What::Unit, "UNIT", 22, 8, "pod, container or system
 const PROCESSES: Column = column(What::Processes, "N", 5, 2, "processes");
 
 /// All views, in the order of their numbers.
-pub const VIEWS: [View; 6] = [
+pub const VIEWS: [View; 7] = [
     View {
         kind: Kind::Program,
         name: "Program",
@@ -256,6 +266,34 @@ pub const VIEWS: [View; 6] = [
         ],
         sort: What::Owner,
         down: None,
+    },
+    View {
+        kind: Kind::Hogs,
+        name: "Hogs",
+        explains: "Who uses CPU, memory, disk and makes the load, whether it talks or not: the leaders of each.",
+        columns: &[
+            column(What::Pid, "PID", 8, 1, "process; none for several of one name, user and cgroup"),
+            column(What::Name, "PROCESS", 0, 0, "its name; with e what it runs"),
+            USER,
+            UNIT,
+            column(What::Cpu, "CPU%", 7, 0, "time on a CPU, in percent of one"),
+            column(What::Memory, "MEM MB", 7, 0, "resident memory; shared pages are in each process"),
+            column(What::Disk, "DISK KB/s", 9, 0, "from and to storage, each second"),
+            column(What::Load, "LOAD", 7, 1, "threads that ran, wanted to, or waited uninterruptibly when it was read"),
+            column(What::Blocked, "IN D", 7, 2, "of those, the ones that waited, mostly for a disk"),
+            column(What::Threads, "THR", 5, 7, "threads"),
+            column(What::Swap, "SWAP MB", 7, 6, "memory in swap"),
+            column(
+                What::Ended,
+                "ENDED",
+                9,
+                4,
+                "how it ended: code, signal, memory if the kernel ended it to free some; or how many did",
+            ),
+            column(What::Trend, "TREND", 16, 5, "CPU time in the latest intervals, the last at the right"),
+        ],
+        sort: What::Cpu,
+        down: Some(Kind::Process),
     },
 ];
 

@@ -24,6 +24,7 @@ pub fn reports(reports: &Reports) -> Option<String> {
         selection: reports.selection.clone(),
         by: Some(reports.by).filter(|by| *by != By::Process),
         arguments: reports.output.shows_arguments(),
+        resources: reports.output.shows_resources(),
     };
     is_the_daemons.then(|| match reports.once {
         true => write("/v1/snapshot", snapshot),
@@ -75,6 +76,8 @@ mod tests {
         );
         assert_eq!(of_report(&[]).unwrap(), "/v1/stream?whole=1");
         assert_eq!(of_report(&["-e"]).unwrap(), "/v1/stream?whole=1&arguments=1");
+        assert_eq!(of_report(&["--resources"]).unwrap(), "/v1/stream?whole=1&resources=1");
+        assert_eq!(of_report(&["--once", "-s", "cpu"]).unwrap(), "/v1/snapshot?resources=1");
         assert_eq!(of_drops(&["--once"]).unwrap(), "/v1/snapshot");
         assert_eq!(of_drops(&["--once", "-e"]).unwrap(), "/v1/snapshot?arguments=1");
         assert_eq!(of_drops(&["-i", "lo"]).unwrap(), "/v1/stream?whole=1&interface=lo");

@@ -26,7 +26,11 @@ use crate::{
         containers::Containers,
         users::{self, Users},
     },
-    measure::{View, sampler::Sampler},
+    measure::{
+        View,
+        sampler::Sampler,
+        usage::{REPORT_TIMEOUT, UsageThread},
+    },
     query::global::Global,
     record::{choose::of_service, recorder::Recorder},
     serve::{self, Latest},
@@ -92,6 +96,8 @@ struct Service {
     config: Config,
     logs: Logs,
     sampler: Sampler,
+    /// What processes use, for the history and for who asks.
+    usage: Option<UsageThread>,
     history: Option<Recorder>,
     ticks: Interval,
     /// Namespaces that the log has named.
@@ -117,14 +123,15 @@ impl Service {
         let mut history = of_service(&config);
         if let Some(history) = &mut history {
             history.start(sampler.hooks_missing(), sampler.losses_before());
-            history.read_usage(|| sampler.take_usage(kernel));
         }
+        let usage = config.history.resources.then(|| sampler.start_usage(kernel)).flatten();
         let period = period(&config);
         Ok(Self {
             ticks: ticks(period.min(FIRST_SAMPLE_DELAY), period),
             config,
             logs,
             sampler,
+            usage,
             history,
             unread: BTreeSet::new(),
         })
@@ -188,18 +195,22 @@ impl Service {
         };
         // Also after an error: what was measured is recorded.
         if let Some(history) = self.history.take() {
-            history.finish();
+            history.finish(self.usage.take());
         }
         result
     }
 
     fn sample(&mut self) -> anyhow::Result<Snapshot> {
-        if let Some(history) = &mut self.history {
-            history.end_interval();
+        if let Some(usage) = &mut self.usage {
+            usage.ask();
         }
         let mut snapshot = self.sampler.sample(0)?;
+        let used = self.usage.as_mut().and_then(|usage| usage.take(REPORT_TIMEOUT));
         if let Some(history) = &mut self.history {
-            history.record(&mut snapshot);
+            history.record(&mut snapshot, used.as_ref());
+        }
+        if let Some(used) = used {
+            self.sampler.add_resources(&mut snapshot, &used);
         }
         let unread: BTreeSet<u32> = self.sampler.namespaces_unread().iter().map(|netns| netns.inode).collect();
         for netns in unread.difference(&self.unread) {

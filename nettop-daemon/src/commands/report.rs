@@ -14,7 +14,11 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use crate::{
     client::{self, Lines},
     identity::users::{self, Users},
-    measure::{View, sampler::Sampler},
+    measure::{
+        View,
+        sampler::Sampler,
+        usage::{LAST_TIMEOUT, REPORT_TIMEOUT},
+    },
     query::{global::Global, report::Reports, unmatched, user::uids},
     record::{choose::recorder, recorder::Recorder},
     render::sink::Sink,
@@ -86,6 +90,8 @@ fn snapshot_of(reports: &Reports, document: &[u8]) -> anyhow::Result<Snapshot> {
     sort_groups(&mut snapshot.groups, reports.sort);
     if reports.numeric {
         snapshot.rows.iter_mut().for_each(|row| row.user = None);
+        let processes = snapshot.resources.iter_mut().flat_map(|resources| &mut resources.processes);
+        processes.for_each(|process| process.user = None);
     }
     if reports.output.shows_only_busy() {
         snapshot.rows.retain(RowReport::is_busy);
@@ -107,8 +113,10 @@ fn measure(global: &Global, reports: &Reports) -> anyhow::Result<()> {
         let (kernel, mut sampler) = start(global, reports, filter, timeout, history.as_ref())?;
         if let Some(history) = &mut history {
             history.start(sampler.hooks_missing(), sampler.losses_before());
-            history.read_usage(|| sampler.take_usage(&kernel));
         }
+        let shows_resources = reports.output.shows_resources();
+        let reads_usage = shows_resources || history.as_ref().is_some_and(Recorder::records_resources);
+        let mut usage = reads_usage.then(|| sampler.start_usage(&kernel)).flatten();
         drop(kernel);
         let mut sink = Sink::new(reports.output);
         let period = Duration::from_secs_f64(timing.interval_s());
@@ -128,12 +136,21 @@ fn measure(global: &Global, reports: &Reports) -> anyhow::Result<()> {
                     let_signals_end()?;
                     sink.repeat_all();
                 }
-                if let Some(history) = &mut history {
-                    history.end_interval();
+                if let Some(usage) = &mut usage {
+                    usage.ask();
                 }
                 let mut snapshot = sampler.sample(sink.skipped)?;
+                let timeout = match shows_resources {
+                    true if is_only => LAST_TIMEOUT,
+                    true => REPORT_TIMEOUT,
+                    false => Duration::ZERO,
+                };
+                let used = usage.as_mut().and_then(|usage| usage.take(timeout));
                 if let Some(history) = &mut history {
-                    history.record(&mut snapshot);
+                    history.record(&mut snapshot, used.as_ref());
+                }
+                if let Some(used) = used.filter(|_| shows_resources) {
+                    sampler.add_resources(&mut snapshot, &used);
                 }
                 if !reports.output.shows_arguments() {
                     snapshot.rows.iter_mut().for_each(|row| row.process.arguments = None);
@@ -155,7 +172,7 @@ fn measure(global: &Global, reports: &Reports) -> anyhow::Result<()> {
         asked_at = asked_at.or(unasked.map(|_| Moment::now()));
         // Also after an error: what was measured is recorded.
         if let Some(history) = history {
-            history.finish();
+            history.finish(usage);
         }
         let written = sink.finish(asked_at);
         ended.and(written)

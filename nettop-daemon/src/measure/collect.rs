@@ -9,7 +9,7 @@ use nettop_kernel::{
     ledger::{Flows, Presence, Reading, RowReading, accumulate},
 };
 use nettop_model::{
-    Filter, Snapshot, Sort,
+    Filter, Snapshot, Sort, selected_resources,
     snapshot::{Amount, DeviceBalance, DeviceReport, HookReport, Loss, RowReport, SCHEMA, Traffic},
     sort,
 };
@@ -23,7 +23,11 @@ use crate::{
         processes::Processes,
         users::Users,
     },
-    measure::{drops::Tally, forwarded},
+    measure::{
+        drops::Tally,
+        forwarded,
+        usage::{Interval, resources},
+    },
     sys::{
         clock::{Clock, now},
         escape::escape_c,
@@ -174,10 +178,27 @@ impl Collector {
             exited: self.exited(&reading.exited),
             gone_devices: balance.gone,
             devices_since: Some(self.devices_since.clone()),
+            resources: None,
             loss: self.loss(&reading, drops, devices, reports_skipped),
         };
         self.filter.names.retain(&mut snapshot);
         snapshot
+    }
+
+    /// With what processes used.
+    pub fn add_resources(&mut self, snapshot: &mut Snapshot, used: &Interval) {
+        let Self { filter, users, .. } = self;
+        let rows = used.rows.iter().map(|(who, usage)| {
+            let names = who.container.as_ref().and_then(|id| used.containers.get(id)).cloned();
+            (who, names.unwrap_or_default(), usage)
+        });
+        let report = resources::report(rows, &used.host, |uid| users.as_mut().and_then(|users| users.name(uid)));
+        snapshot.resources = Some(selected_resources(&report, filter));
+        let of = |pid, start| used.all.get(&(pid, start)).map(|usage| resources::of_process(usage, &used.host));
+        resources::add_to_rows(&mut snapshot.rows, of);
+        if self.sort.is_of_resources() {
+            sort(&mut snapshot.rows, self.sort);
+        }
     }
 
     fn row(&mut self, row: &RowReading, tally: Tally, devices: &Devices, clock: &Clock) -> Option<RowReport> {
@@ -213,6 +234,7 @@ impl Collector {
             total: traffic(&row.total),
             drops: tally.drops,
             retransmits: tally.retransmits,
+            resources: None,
         })
     }
 

@@ -8,7 +8,6 @@ use nettop_kernel::{
     drops::{Drops, Reasons},
     ledger::{DeviceKey, Ledger, Presence},
     state::HookState,
-    usage::UsageReader,
 };
 use nettop_model::{Snapshot, snapshot::HookReport};
 
@@ -23,6 +22,7 @@ use crate::{
         balance::Balance,
         collect::{Collector, DeviceBalances, View},
         forwarded,
+        usage::{Interval, UsageThread},
     },
 };
 
@@ -100,6 +100,11 @@ impl Sampler {
         Ok(self.collector.collect(reading, &drops, &self.devices, balance, reports_skipped))
     }
 
+    /// Shows what processes used in the snapshot.
+    pub fn add_resources(&mut self, snapshot: &mut Snapshot, used: &Interval) {
+        self.collector.add_resources(snapshot, used);
+    }
+
     /// The own network namespace.
     pub const fn host(&self) -> Netns {
         self.devices.host()
@@ -110,16 +115,16 @@ impl Sampler {
         self.collector.hooks_missing()
     }
 
-    /// The reader of what processes use, once; none if this kernel lacks what it reads.
-    pub fn take_usage(&mut self, kernel: &Kernel) -> Option<UsageReader> {
+    /// Begins to read what processes use, once; none if this kernel lacks what it reads.
+    pub fn start_usage(&mut self, kernel: &Kernel) -> Option<UsageThread> {
         match self.ledger.programs().take_usage(kernel) {
             Ok(None) => {
                 tracing::warn!(
-                    "what processes use is not recorded: this kernel does not offer it, see 'nettopd check'"
+                    "what processes use is not measured: this kernel does not offer it, see 'nettopd check'"
                 );
             }
-            Err(error) => tracing::warn!("what processes use is not recorded: {error:#}"),
-            Ok(reader) => return reader,
+            Err(error) => tracing::warn!("what processes use is not measured: {error:#}"),
+            Ok(Some(reader)) => return UsageThread::start(reader),
         }
         None
     }

@@ -76,6 +76,8 @@ pub struct Columns {
     pub ancestry: bool,
     /// Each process below those that started it.
     pub tree: bool,
+    /// What processes use besides the network; in documents as well.
+    pub resources: bool,
 }
 
 /// What is written of each snapshot.
@@ -107,6 +109,11 @@ impl Output {
             self,
             Self::Report { columns: Columns { ancestry: true, .. }, .. } | Self::Drops(Drops { ancestry: true, .. })
         )
+    }
+
+    /// Whether what processes use is asked for.
+    pub const fn shows_resources(self) -> bool {
+        matches!(self, Self::Report { columns: Columns { resources: true, .. }, .. })
     }
 
     /// Whether rows that were quiet are left out.

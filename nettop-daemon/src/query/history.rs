@@ -75,7 +75,7 @@ pub struct HistoryQuery {
     /// What comes first
     #[arg(short, long, value_name = "COLUMN", value_enum, default_value_t)]
     pub sort: OrderArg,
-    /// Instead of a table, the worst of each measure: CPU, memory, disk, load and bytes
+    /// Instead of a table, the worst of each measure: CPU, memory, disk, load, bytes, and who ended badly
     #[arg(long)]
     pub hogs: bool,
     /// Rows to show; the others are added up
@@ -161,6 +161,8 @@ pub enum OrderArg {
     Disk,
     /// Threads in the load average
     Load,
+    /// Processes that ended by a signal, then those with a code
+    Exits,
 }
 
 impl Value for OrderArg {
@@ -187,6 +189,7 @@ impl OrderArg {
             Self::Mem => Order::Memory,
             Self::Disk => Order::Disk,
             Self::Load => Order::Load,
+            Self::Exits => Order::Exits,
         }
     }
 }

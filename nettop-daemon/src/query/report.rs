@@ -42,6 +42,9 @@ pub struct ReportArgs {
     /// Also show who started each process, what it runs, its unit or container, and its arguments
     #[arg(short = 'e', long)]
     pub ancestry: bool,
+    /// Also show what processes use besides the network: CPU, memory, disk and load
+    #[arg(long)]
+    pub resources: bool,
     /// Show each process below those that started it
     #[arg(long, conflicts_with = "by")]
     pub tree: bool,
@@ -102,6 +105,9 @@ pub struct SnapshotQuery {
     /// Arguments of processes as well
     #[arg(long)]
     pub arguments: bool,
+    /// What processes use as well
+    #[arg(long)]
+    pub resources: bool,
 }
 
 /// A stream of snapshots.
@@ -125,10 +131,11 @@ impl Query for DropsQuery {
 
 impl Query for SnapshotQuery {
     fn parameters(&mut self) -> Parameters<'_> {
-        let Self { selection, by, arguments } = self;
+        let Self { selection, by, arguments, resources } = self;
         let mut parameters = selection.parameters();
         parameters.push(("by", by));
         parameters.push(("arguments", arguments));
+        parameters.push(("resources", resources));
         parameters
     }
 }
@@ -169,6 +176,7 @@ impl Reports {
 impl From<&ReportArgs> for Reports {
     fn from(args: &ReportArgs) -> Self {
         let drops = args.drops || matches!(args.sort, Sort::Drops | Sort::Retrans);
+        let resources = args.resources || args.sort.is_of_resources();
         let format = args.format.unwrap_or(if args.once { Format::Json } else { Format::Table });
         Self {
             timing: args.timing.clone(),
@@ -180,7 +188,7 @@ impl From<&ReportArgs> for Reports {
             sort: args.sort,
             output: Output::Report {
                 format,
-                columns: Columns { drops, ancestry: args.ancestry, tree: args.tree },
+                columns: Columns { drops, ancestry: args.ancestry, tree: args.tree, resources },
                 whole: args.whole,
             },
             limits: Limits { rows: args.rows, drops: args.table.drop_kinds },

@@ -8,10 +8,7 @@ use nettop_model::{By, Names, history::Document};
 
 pub use super::document::utc;
 use super::{document::document, hogs::hogs};
-use crate::{
-    error::Usage,
-    query::history::{HistoryQuery, OrderArg},
-};
+use crate::{error::Usage, query::history::HistoryQuery};
 
 /// What `--last-boot` shows.
 const LAST_BOOT_PERIOD_S: i64 = 600;
@@ -29,7 +26,6 @@ pub fn answer(query: &HistoryQuery, reader: &Reader) -> anyhow::Result<Document>
         Some(boot) => (boot.last - LAST_BOOT_PERIOD_S, boot.last),
         None => period(query, unix_now_s())?,
     };
-    by_script(query)?;
     let question = Question {
         boot: boot.as_ref().map(|boot| boot.id),
         from,
@@ -47,19 +43,6 @@ pub fn answer(query: &HistoryQuery, reader: &Reader) -> anyhow::Result<Document>
         document.hogs = Some(hogs(query, reader, &question)?);
     }
     Ok(document)
-}
-
-/// # Errors
-///
-/// [`Usage`] if what processes used is asked by script: it is known only of those that talk.
-fn by_script(query: &HistoryQuery) -> anyhow::Result<()> {
-    let is_of_usage =
-        query.hogs || matches!(query.sort, OrderArg::Cpu | OrderArg::Mem | OrderArg::Disk | OrderArg::Load);
-    if query.by == By::Script && is_of_usage {
-        let reason = "scripts are known only of processes that talk: by program or unit, it is known what all used";
-        return Err(Usage::new(reason).into());
-    }
-    Ok(())
 }
 
 /// # Errors
@@ -132,16 +115,6 @@ mod tests {
 
     /// 2026-11-18T10:53:25Z.
     const NOW: i64 = 1_794_999_205;
-
-    #[test]
-    fn what_is_used_is_not_asked_by_script() {
-        let refused = |args: &[&str]| {
-            let asked = Asked::try_parse_from([&["history", "--by"], args].concat()).unwrap();
-            by_script(&asked.query).is_err()
-        };
-        assert!(refused(&["script", "--sort", "cpu"]) && refused(&["script", "--hogs"]));
-        assert!(!refused(&["script"]) && !refused(&["program", "--sort", "cpu", "--hogs"]));
-    }
 
     #[test]
     fn a_period_is_whole_slots_of_what_has_been() {

@@ -10,9 +10,9 @@ use nettop_model::{
     snapshot::{Amount, Parent, Traffic},
 };
 
-use super::resources::{host, resources};
 use crate::{
     identity::users::{self, Users},
+    measure::usage::resources::{host, of_process, resources},
     query::history::HistoryQuery,
 };
 
@@ -53,7 +53,7 @@ pub fn document(query: &HistoryQuery, answer: &Answer, boot: Option<&Boot>) -> D
         others: Others {
             number: answer.others_number,
             sum: traffic(&answer.others),
-            resources: used(query.by, &answer.others_usage, answer),
+            resources: used(By::Program, &answer.others_usage, answer).filter(|_| query.by != By::Device),
         },
         hogs: None,
     }
@@ -95,7 +95,8 @@ fn of_row(by: By, row: &AnswerRow, answer: &Answer, users: &mut Option<Users>) -
         unattributed_bytes: row.rest.map(|rest| rest.unattributed_bytes),
         pending_bytes: row.rest.map(|rest| rest.pending_bytes),
         undecided_bytes: row.rest.map(|rest| rest.undecided_bytes),
-        resources: used(by, &row.usage, answer),
+        // Several of one name are one row without a pid.
+        resources: used(if who.pid == 0 && is_process { By::Program } else { by }, &row.usage, answer),
         sparkline: (0..)
             .zip(&row.sparkline)
             .map(|(at, bytes)| is_measured(at, row, answer).then_some(*bytes))
@@ -104,7 +105,10 @@ fn of_row(by: By, row: &AnswerRow, answer: &Answer, users: &mut Option<Users>) -
 }
 
 fn used(by: By, usage: &Usage, answer: &Answer) -> Option<Resources> {
-    answer.host.as_ref().filter(|_| by != By::Device).map(|host| resources(usage, host))
+    answer.host.as_ref().filter(|_| by != By::Device).map(|host| match by {
+        By::Process => of_process(usage, host),
+        _ => resources(usage, host),
+    })
 }
 
 fn parent(ancestor: &Ancestor) -> Parent {

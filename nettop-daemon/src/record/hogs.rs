@@ -7,20 +7,23 @@ use nettop_model::{
 };
 
 use super::document::document;
-use crate::{error::Usage, query::history::HistoryQuery};
+use crate::{error::Usage, query::history::HistoryQuery, sys::signals::signal_name};
 
 /// By name.
-const MEASURES: [(&str, Order); 5] = [
+const MEASURES: [(&str, Order); 7] = [
     ("cpu", Order::Cpu),
     ("mem", Order::Memory),
     ("disk", Order::Disk),
     ("load", Order::Load),
     ("bytes", Order::Bytes),
+    ("oom", Order::OomKills),
+    ("exits", Order::Exits),
 ];
 const MIB: u64 = 1 << 20;
 const KIB: u64 = 1 << 10;
-/// What is not told apart is nobody; so are the kernel's own packets. They have no pid, but any process may have such a name.
-const NOBODY: [&str; 3] = ["[other]", "[kernel]", "-"];
+/// What is not told apart is nobody; so are the kernel's own packets. They have no pid, but any process may have such a name,
+/// and those of one name that are added up have no pid.
+const NOBODY: [&str; 4] = ["[other]", "[kernel]", "[overflow]", "-"];
 
 /// Asks for each measure. One that nobody used is left out.
 ///
@@ -57,7 +60,7 @@ pub fn hogs(query: &HistoryQuery, reader: &Reader, question: &Question) -> anyho
 
 fn is_nobody(by: By, row: &Row) -> bool {
     match by {
-        By::Process => row.pid.unwrap_or(0) == 0,
+        By::Process => row.pid.unwrap_or(0) == 0 && NOBODY.contains(&row.name.as_str()),
         _ => NOBODY.contains(&row.name.as_str()),
     }
 }
@@ -81,7 +84,9 @@ fn used(measure: &str, resources: Option<&Resources>) -> f64 {
         "cpu" => float(used.user_us + used.system_us),
         "mem" => float(used.rss_mean_bytes.unwrap_or(0)),
         "disk" => float(used.read_bytes.unwrap_or(0) + used.write_bytes.unwrap_or(0)),
-        _ => used.runnable_mean + used.blocked_mean,
+        "oom" => float(used.oom_kills.unwrap_or(0)),
+        "exits" => float(used.exits_signaled.unwrap_or(0) + used.exits_failed.unwrap_or(0)),
+        _ => used.load(),
     }
 }
 
@@ -120,12 +125,34 @@ fn sentence(measure: &str, row: &Row, all: f64, since: Option<&str>) -> String {
             let (read, written) = (kib(used.read_bytes), kib(used.write_bytes));
             format!("{name} read {read} KB and wrote {written} KB, {share:.0} % of what all did{since}")
         }
+        "oom" => {
+            let processes = processes(used.oom_kills.unwrap_or(0));
+            let peak = mib(used.rss_peak_bytes);
+            format!("{processes} of {name} ended by the kernel to free memory, with {peak} MB at most{since}")
+        }
+        "exits" => exits(&name, &used, &since),
         _ => {
-            let load = used.runnable_mean + used.blocked_mean;
+            let load = used.load();
             let blocked = used.blocked_mean;
             format!(
                 "{name} had {load:.1} of {all:.1} threads in the load, {blocked:.1} in uninterruptible waits{since}"
             )
+        }
+    }
+}
+
+fn processes(number: u64) -> String {
+    if number == 1 { "1 process".into() } else { format!("{number} processes") }
+}
+
+/// The status of one is known, and of more how many there were.
+fn exits(name: &str, used: &Resources, since: &str) -> String {
+    match (used.exit_signal, used.exit_code) {
+        (Some(signal), _) => format!("{name} ended by {}{since}", signal_name(signal)),
+        (None, Some(code)) => format!("{name} ended with code {code}{since}"),
+        (None, None) => {
+            let (signaled, failed) = (used.exits_signaled.unwrap_or(0), used.exits_failed.unwrap_or(0));
+            format!("{} of {name} ended by a signal, {failed} with a code that is not 0{since}", processes(signaled))
         }
     }
 }
@@ -152,6 +179,7 @@ mod tests {
             assert!(!is_nobody(By::Process, &row(Some(7), name)), "{name}");
             assert!(is_nobody(By::Process, &row(Some(0), name)) && is_nobody(By::Unit, &row(None, name)), "{name}");
         }
+        assert!(!is_nobody(By::Process, &row(Some(0), "cc1")), "many of one name");
         assert!(!is_nobody(By::Unit, &row(None, "cron.service")));
     }
 
@@ -164,6 +192,19 @@ mod tests {
         assert_eq!(
             sentence("load", &row, 41.0, Some("22:08:10")),
             "nfsd (nfs.service) had 38.5 of 41.0 threads in the load, 38.0 in uninterruptible waits, from 22:08:10"
+        );
+        let ended = |used| Row { resources: Some(used), ..row.clone() };
+        let oom = ended(Resources { oom_kills: Some(1), rss_peak_bytes: Some(48 * MIB), ..used });
+        assert_eq!(
+            sentence("oom", &oom, 1.0, Some("22:08:10")),
+            "1 process of nfsd (nfs.service) ended by the kernel to free memory, with 48 MB at most, from 22:08:10"
+        );
+        let one = ended(Resources { exits_signaled: Some(1), exit_signal: Some(11), ..used });
+        assert_eq!(sentence("exits", &one, 1.0, None), "nfsd (nfs.service) ended by SIGSEGV");
+        let more = ended(Resources { exits_signaled: Some(2), exits_failed: Some(3), ..used });
+        assert_eq!(
+            sentence("exits", &more, 5.0, None),
+            "2 processes of nfsd (nfs.service) ended by a signal, 3 with a code that is not 0"
         );
         assert_eq!(sentence("cpu", &row, 4.0, None), "nfsd (nfs.service) used 12 % of a CPU, 75 % of what all used");
     }

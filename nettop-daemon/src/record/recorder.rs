@@ -7,13 +7,14 @@ use std::{
 };
 
 use nettop_history::{Keep, Limits, Origin, SLOT_S, Slot, Writer};
-use nettop_kernel::{boot, usage::UsageReader};
+use nettop_kernel::boot;
 use nettop_model::Snapshot;
 
-use super::{pressure::Pressure, slot, usage::UsageThread};
+use super::{pressure::Pressure, slot};
 use crate::{
     config::{Config, HistoryConfig},
     identity::host,
+    measure::usage::{Interval, UsageThread},
 };
 
 /// Rows of processes, and of drops, in a slot; others are added up.
@@ -26,7 +27,6 @@ const CLOCK_LEAP_MS: i64 = 1000;
 /// Between the sampler and the writer.
 pub struct Recorder {
     writer: Option<Writer>,
-    usage: Option<UsageThread>,
     with_resources: bool,
     path: PathBuf,
     limits: Limits,
@@ -64,7 +64,6 @@ impl Recorder {
     pub(super) fn new(path: PathBuf, limits: Limits, period: Duration, proc: &str, now: Moment) -> Self {
         Self {
             writer: None,
-            usage: None,
             with_resources: false,
             path,
             limits,
@@ -101,21 +100,14 @@ impl Recorder {
         self.writer = Some(Writer::start(self.path.clone(), self.limits, origin));
     }
 
-    /// Whether it records what processes use, given a reader of that.
+    /// Records what processes use as well, or not.
     pub(super) fn with_resources(self, with_resources: bool) -> Self {
         Self { with_resources, ..self }
     }
 
-    /// Records what processes use as well, if it is to, and there is a reader of that.
-    pub fn read_usage(&mut self, reader: impl FnOnce() -> Option<UsageReader>) {
-        self.usage = self.with_resources.then(reader).flatten().and_then(UsageThread::start);
-    }
-
-    /// Has the interval of what processes use end now, next to the reading that follows.
-    pub fn end_interval(&mut self) {
-        if let Some(usage) = &mut self.usage {
-            usage.ask();
-        }
+    /// Whether it records that.
+    pub const fn records_resources(&self) -> bool {
+        self.with_resources
     }
 
     /// Goes on with another interval, and other limits of the file.
@@ -143,11 +135,15 @@ impl Recorder {
         }
     }
 
-    /// Adds an interval that ended now. What could not be recorded so far is noted in the snapshot.
-    pub fn record(&mut self, snapshot: &mut Snapshot) {
+    /// Adds an interval that ended now, with what processes used by then. What could not be recorded so far is noted in the
+    /// snapshot.
+    pub fn record(&mut self, snapshot: &mut Snapshot, used: Option<&Interval>) {
         let now = Moment::now();
         if let Some(over) = self.add(snapshot, now) {
             self.put(over);
+        }
+        if let Some(used) = used.filter(|_| self.with_resources) {
+            slot::add_used(&mut self.slot, used);
         }
         // The next one will end in another slot.
         if slot_of(now.wall_ms + snapshot.interval_ms.cast_signed()) != self.slot.ts && self.slot.tick.readings > 0 {
@@ -157,16 +153,16 @@ impl Recorder {
         snapshot.loss.history_shed = self.writer.as_ref().map_or(0, Writer::shed);
     }
 
-    /// Hands over what is left and waits for the file, but not long.
-    pub fn finish(mut self) {
+    /// Hands over what is left and waits for the file, and for what processes used last, but not long.
+    pub fn finish(mut self, usage: Option<UsageThread>) {
         let mut last = std::mem::take(&mut self.slot);
         if last.tick.readings == 0 {
             // What was read last is recorded already, and what is added to that has its time.
             let ts = slot_of(self.last.wall_ms);
             last = Slot { ts, begin_ms: self.last.wall_ms, end_ms: self.last.wall_ms, ..Slot::default() };
         }
-        if let Some(usage) = self.usage.take().filter(|_| self.has_begun) {
-            usage.finish(&mut last);
+        if let Some(usage) = usage.filter(|_| self.has_begun && self.with_resources) {
+            slot::add_last_used(&mut last, usage.finish());
         }
         if last.tick.readings > 0 || last.host.is_some() || !last.losses.is_empty() {
             self.put(last);
@@ -190,9 +186,6 @@ impl Recorder {
         self.tick(snapshot.interval_ms, now);
         self.losses(snapshot);
         slot::add(&mut self.slot, snapshot, self.with_arguments);
-        if let Some(usage) = &mut self.usage {
-            usage.add_to(&mut self.slot);
-        }
         (over).filter(|over| over.tick.readings > 0)
     }
 

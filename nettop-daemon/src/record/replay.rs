@@ -1,8 +1,11 @@
 //! A recorded slot as the snapshot that it was made of: whoever shows snapshots shows the record.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+};
 
-use nettop_history::{Counters, Device, DeviceBalance, DirectionBalance, DropKind, Dropped, Recorded, Who};
+use nettop_history::{Counters, Device, DeviceBalance, DirectionBalance, DropKind, Dropped, Recorded, Usage, Who};
 use nettop_model::{
     ContainerNames, ProcessNames, Snapshot,
     drops::{Class, DropReport, TcpReport},
@@ -10,7 +13,7 @@ use nettop_model::{
 };
 
 use super::document::utc;
-use crate::identity::users::Users;
+use crate::{identity::users::Users, measure::usage::resources};
 
 /// Totals are those of the slot: what was before it is in others. Without `users`, as for a file of another machine, they have
 /// numbers only.
@@ -30,6 +33,15 @@ pub fn snapshot(recorded: Recorded, mut users: Option<&mut Users>) -> Snapshot {
         rows.push(row(who, names, &counters, users.as_deref_mut()));
     }
     add_to_rows(&mut rows, &drops, &tcp);
+    let resources = recorded.host_usage.map(|host| {
+        let usage = by_process(recorded.usage);
+        let used = usage.iter().map(|(who, names, usage)| (who, names.clone(), usage));
+        let report = resources::report(used, &host, |uid| users.as_deref_mut().and_then(|users| users.name(uid)));
+        let of_process = report.processes.iter().map(|of| ((of.pid, of.start_time_ns), of.resources));
+        let of_process: HashMap<_, _> = of_process.collect();
+        resources::add_to_rows(&mut rows, |pid, start| of_process.get(&(pid, Some(start))).copied());
+        report
+    });
     let owned = owned(&rows);
     let of_device = |(device, balance): (Device, DeviceBalance)| {
         let owned = owned.get(&(device.netns, device.netns_cookie, device.ifindex)).copied().unwrap_or_default();
@@ -50,9 +62,31 @@ pub fn snapshot(recorded: Recorded, mut users: Option<&mut Users>) -> Snapshot {
         drops,
         uncounted_drops: uncounted,
         tcp,
+        resources,
         loss: loss(&recorded.losses),
         ..Snapshot::default()
     }
+}
+
+/// One for each process, and for each crowd of a name, user and cgroup: with the names that it had last.
+fn by_process(recorded: Vec<(Who, ContainerNames, Usage)>) -> Vec<(Who, ContainerNames, Usage)> {
+    let mut found: Vec<(Who, ContainerNames, Usage)> = Vec::with_capacity(recorded.len());
+    let mut places = HashMap::new();
+    for (who, names, usage) in recorded {
+        let crowd = (who.pid == 0).then(|| (who.comm.clone(), who.uid, who.cgroup.clone()));
+        match places.entry((who.pid, who.start_time_ns, crowd)) {
+            Entry::Vacant(new) => {
+                new.insert(found.len());
+                found.push((who, names, usage));
+            }
+            Entry::Occupied(known) => {
+                let sum = &mut found[*known.get()];
+                (sum.0, sum.1) = (who, names);
+                sum.2.add(&usage);
+            }
+        }
+    }
+    found
 }
 
 fn row(who: Who, names: ContainerNames, counters: &Counters, users: Option<&mut Users>) -> RowReport {

@@ -14,6 +14,8 @@ use nettop_model::{
     snapshot::{self, Parent, RowReport},
 };
 
+use crate::measure::usage::Interval;
+
 /// Adds them, with arguments of processes if they are wanted.
 pub fn add(slot: &mut Slot, snapshot: &Snapshot, with_arguments: bool) {
     let mut names = HashMap::new();
@@ -78,6 +80,33 @@ pub fn add(slot: &mut Slot, snapshot: &Snapshot, with_arguments: bool) {
         slot.devices.entry(key).or_default().add(&balance);
     }
     drops(slot, snapshot, &names);
+}
+
+/// Cause of loss for processes that were too many, or ended too late.
+const UNREAD: &str = "usage_unread";
+/// Cause of loss for intervals that an end did not wait for.
+const UNFINISHED: &str = "usage_unfinished";
+
+/// Adds what processes used.
+pub fn add_used(slot: &mut Slot, used: &Interval) {
+    slot.host.get_or_insert_default().add(&used.host);
+    for (who, usage) in &used.rows {
+        slot.usage.entry(who.clone()).or_default().add(usage);
+    }
+    slot.containers.extend(used.containers.clone());
+    if used.unread > 0 {
+        *slot.losses.entry(UNREAD).or_default() += used.unread;
+    }
+}
+
+/// Adds the last of it, and how many intervals did not come.
+pub fn add_last_used(slot: &mut Slot, (used, missing): (Option<Interval>, usize)) {
+    if let Some(used) = &used {
+        add_used(slot, used);
+    }
+    if missing > 0 {
+        *slot.losses.entry(UNFINISHED).or_default() += missing as u64;
+    }
 }
 
 fn ancestor(parent: &Parent) -> Ancestor {
@@ -188,6 +217,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_unread_or_does_not_come_is_a_loss() {
+        let mut slot = Slot::default();
+        let host = nettop_history::HostUsage { usage_ms: 5, ..nettop_history::HostUsage::default() };
+        let interval = || Some(Interval { host, unread: 3, ..Interval::default() });
+        add_last_used(&mut slot, (interval(), 0));
+        assert_eq!((slot.losses.get(UNREAD), slot.losses.get(UNFINISHED)), (Some(&3), None));
+        add_last_used(&mut slot, (None, 2));
+        assert_eq!((slot.host.unwrap().usage_ms, slot.losses[UNFINISHED]), (5, 2));
+    }
+
+    #[test]
     fn an_event_of_a_silent_process_has_all_its_names() {
         let mut slot = Slot::default();
         // It was reset: the row counts only segments sent again.
@@ -244,6 +284,7 @@ mod tests {
             exited: snapshot::Traffic::default(),
             gone_devices: snapshot::DeviceBalance::default(),
             devices_since: None,
+            resources: None,
             loss: snapshot::Loss::default(),
         };
         add(&mut slot, &snapshot, false);

@@ -3,7 +3,7 @@
 use csv::{Writer, WriterBuilder};
 use nettop_kernel::events::Loss;
 use nettop_model::{
-    Snapshot,
+    Resources, Snapshot,
     snapshot::{Count, DeviceReport, GroupReport, RowReport, Traffic},
 };
 use serde::Serialize;
@@ -63,6 +63,13 @@ struct Counted<'a> {
     total_drops: Option<u64>,
     total_retransmits: Option<u64>,
     value: Option<u64>,
+    user_us: Option<u64>,
+    system_us: Option<u64>,
+    rss_mean_bytes: Option<u64>,
+    read_bytes: Option<u64>,
+    write_bytes: Option<u64>,
+    runnable_mean: Option<f64>,
+    blocked_mean: Option<f64>,
 }
 
 /// The lines of one report, with the header where it is the first.
@@ -97,7 +104,8 @@ fn of_row<'a>(row: &'a RowReport, subject: Subject<'a>) -> Line<'a> {
         comm: Text(Some(&row.comm)),
         ..subject
     };
-    let counted = Counted { owner: &row.owner, ..counted(&row.interval, &row.total, [row.drops, row.retransmits]) };
+    let counted = counted(&row.interval, &row.total, [row.drops, row.retransmits]);
+    let counted = Counted { owner: &row.owner, ..with_used(counted, row.resources.as_deref()) };
     (subject, ProcessColumns::from(&row.process), counted)
 }
 
@@ -112,9 +120,23 @@ fn of_group<'a>(group: &'a GroupReport, subject: Subject<'a>) -> Line<'a> {
     let counted = Counted {
         name: Text(Some(&group.name)),
         processes: Some(group.processes),
-        ..counted(&group.interval, &group.total, [group.drops, group.retransmits])
+        ..with_used(counted(&group.interval, &group.total, [group.drops, group.retransmits]), group.resources.as_ref())
     };
     (subject, ProcessColumns::default(), counted)
+}
+
+fn with_used<'a>(counted: Counted<'a>, used: Option<&Resources>) -> Counted<'a> {
+    let Some(used) = used else { return counted };
+    Counted {
+        user_us: Some(used.user_us),
+        system_us: Some(used.system_us),
+        rss_mean_bytes: used.rss_mean_bytes,
+        read_bytes: used.read_bytes,
+        write_bytes: used.write_bytes,
+        runnable_mean: Some(used.runnable_mean),
+        blocked_mean: Some(used.blocked_mean),
+        ..counted
+    }
 }
 
 fn counted<'a>(interval: &Traffic, total: &Traffic, [drops, retransmits]: [Count; 2]) -> Counted<'a> {

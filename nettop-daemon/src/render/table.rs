@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use nettop_model::{
-    Snapshot,
+    Resources, Snapshot,
     snapshot::{BasisReport, Count, DeviceBalance, DeviceReport, DirectionBalance, GroupReport, RowReport, Traffic},
 };
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
@@ -16,8 +16,8 @@ use crate::query::format::Columns;
 
 /// What people's tables count in, under headings with `KB`.
 pub(super) const KIB: u64 = 1024;
-/// Columns before the command, as wide as nettop.stp's where nothing needs more room; the last two are of drops.
-const COLUMNS: [(&str, usize); 9] = [
+/// Columns before the command, as wide as nettop.stp's where nothing needs more room; then those of drops, and of resources.
+const COLUMNS: [(&str, usize); 13] = [
     ("PID", 7),
     ("UID", 5),
     ("DEV", 7),
@@ -27,7 +27,13 @@ const COLUMNS: [(&str, usize); 9] = [
     ("RECV_KB", 7),
     ("DROPS", 7),
     ("RETRANS", 7),
+    ("CPU%", 6),
+    ("MEM_MB", 7),
+    ("DISK_KB", 7),
+    ("LOAD", 6),
 ];
+const FIRST_OF_DROPS: usize = 7;
+const FIRST_OF_RESOURCES: usize = 9;
 
 type Cells = [String; COLUMNS.len()];
 /// Most columns of the tree, but for commands the least.
@@ -63,13 +69,18 @@ fn write(text: &mut String, snapshot: &Snapshot, wanted: Columns) -> std::fmt::R
     lines.insert(0, (COLUMNS.map(|(name, _)| name.to_owned()), heading));
     // Groups have neither pid nor user.
     let first = if snapshot.by.is_some() { 2 } else { 0 };
-    let last = if wanted.drops { COLUMNS.len() } else { COLUMNS.len() - 2 };
+    let is_shown = |at: &usize| match *at {
+        FIRST_OF_RESOURCES.. => wanted.resources,
+        FIRST_OF_DROPS.. => wanted.drops,
+        at => at >= first,
+    };
+    let shown: Vec<usize> = (0..COLUMNS.len()).filter(is_shown).collect();
     let widths = std::array::from_fn::<_, { COLUMNS.len() }, _>(|at| {
         lines.iter().map(|(cells, _)| cells[at].width()).max().unwrap_or(0).max(COLUMNS[at].1)
     });
-    let before_command = widths[first..last].iter().map(|width| width + 1).sum();
+    let before_command = shown.iter().map(|at| widths[*at] + 1).sum();
     for (cells, command) in &lines {
-        for at in first..last {
+        for &at in &shown {
             let blanks = " ".repeat(widths[at].saturating_sub(cells[at].width()));
             let [before, after] = if COLUMNS[at].0 == "DEV" { ["", blanks.as_str()] } else { [blanks.as_str(), ""] };
             write!(text, "{before}{}{after} ", cells[at])?;
@@ -108,7 +119,7 @@ fn of_tree(line: &tree::Line<'_>, command: impl Fn(&RowReport) -> String) -> (Ce
 
 fn of_group(group: &GroupReport) -> (Cells, String) {
     let device = group.device.clone().unwrap_or_else(|| "-".into());
-    let counted = counted(&group.interval, [group.drops, group.retransmits]);
+    let counted = counted(&group.interval, [group.drops, group.retransmits], group.resources.as_ref());
     (with(String::new(), String::new(), device, counted), group.name.clone())
 }
 
@@ -125,18 +136,35 @@ fn cut(text: &str, columns: usize) -> &str {
 fn cells(row: &RowReport) -> Cells {
     let uid = row.uid.map_or_else(|| "-".into(), |uid| uid.to_string());
     let device = row.device.clone().unwrap_or_else(|| "-".into());
-    with(row.pid.to_string(), uid, device, counted(&row.interval, [row.drops, row.retransmits]))
+    with(
+        row.pid.to_string(),
+        uid,
+        device,
+        counted(&row.interval, [row.drops, row.retransmits], row.resources.as_deref()),
+    )
 }
 
-fn counted(interval: &Traffic, [drops, retransmits]: [Count; 2]) -> [String; 6] {
+fn counted(interval: &Traffic, [drops, retransmits]: [Count; 2], used: Option<&Resources>) -> [String; 10] {
     let Traffic { tx, rx } = interval;
-    [tx.packets, rx.packets, tx.bytes / KIB, rx.bytes / KIB, drops.interval, retransmits.interval]
-        .map(|number| number.to_string())
+    let [xmit_pk, recv_pk, xmit_kb, recv_kb, drops, retransmits] =
+        [tx.packets, rx.packets, tx.bytes / KIB, rx.bytes / KIB, drops.interval, retransmits.interval]
+            .map(|number| number.to_string());
+    let [cpu, memory, disk, load] = amounts_used(used);
+    [xmit_pk, recv_pk, xmit_kb, recv_kb, drops, retransmits, cpu, memory, disk, load]
 }
 
-fn with(pid: String, uid: String, device: String, counted: [String; 6]) -> Cells {
-    let [xmit_pk, recv_pk, xmit_kb, recv_kb, drops, retransmits] = counted;
-    [pid, uid, device, xmit_pk, recv_pk, xmit_kb, recv_kb, drops, retransmits]
+/// CPU in percent of one, MiB, KiB from and to storage, and threads in the load average.
+pub(super) fn amounts_used(used: Option<&Resources>) -> [String; 4] {
+    let cpu = used.map(|used| format!("{:.1}", used.cpu_percent));
+    let memory = used.and_then(|used| used.rss_mean_bytes).map(|bytes| (bytes / KIB / KIB).to_string());
+    let disk = used.and_then(Resources::disk_bytes).map(|bytes| (bytes / KIB).to_string());
+    let load = used.map(|used| format!("{:.2}", used.load()));
+    [cpu, memory, disk, load].map(|amount| amount.unwrap_or_else(|| "-".into()))
+}
+
+fn with(pid: String, uid: String, device: String, counted: [String; 10]) -> Cells {
+    let [xmit_pk, recv_pk, xmit_kb, recv_kb, drops, retransmits, cpu, memory, disk, load] = counted;
+    [pid, uid, device, xmit_pk, recv_pk, xmit_kb, recv_kb, drops, retransmits, cpu, memory, disk, load]
 }
 
 fn write_device(text: &mut String, device: &DeviceReport) -> std::fmt::Result {

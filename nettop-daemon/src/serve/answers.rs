@@ -12,7 +12,10 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use nettop_history::Reader;
 use nettop_kernel::socket_iterators::SocketIterators;
-use nettop_model::{By, DropsDocument, Filter, Known, Snapshot, Sort, group, select, snapshot::RowReport};
+use nettop_model::{
+    By, DropsDocument, Filter, Known, Resources, ResourcesReport, Snapshot, Sort, group, select, selected_resources,
+    snapshot::RowReport,
+};
 use serde::Serialize;
 use tokio::{
     sync::{AcquireError, OnceCell, OwnedSemaphorePermit, Semaphore},
@@ -69,10 +72,13 @@ pub struct Latest {
     /// Of the interval, so that a stream notices what it missed.
     pub(super) number: u64,
     pub(super) at: Instant,
-    /// Without arguments of processes.
+    /// Without arguments of processes, and without what they use.
     pub(super) snapshot: Arc<Snapshot>,
     /// Those, for who asks for them: they may hold secrets.
     arguments: HashMap<Process, Arc<[String]>>,
+    /// What processes use, for who asks: it is about as large as all else.
+    resources: Option<ResourcesReport>,
+    used: HashMap<Process, Arc<Resources>>,
     /// What followers know from the one before.
     known: Known,
     whole: OnceCell<Bytes>,
@@ -93,6 +99,8 @@ pub(super) struct Part {
     pub(super) by: By,
     /// Whether rows have the arguments of their processes.
     pub(super) with_arguments: bool,
+    /// Whether it has what processes use.
+    pub(super) with_resources: bool,
 }
 
 /// How much of a snapshot is sent.
@@ -108,11 +116,16 @@ impl Latest {
     pub fn new(before: Option<&Self>, mut snapshot: Snapshot) -> Self {
         let rows = snapshot.rows.iter_mut();
         let arguments = rows.filter_map(|row| Some((process(row), row.process.arguments.take()?))).collect();
+        let rows = snapshot.rows.iter_mut();
+        let used = rows.filter_map(|row| Some((process(row), row.resources.take()?))).collect();
+        let resources = snapshot.resources.take();
         Self {
             number: before.map_or(1, |before| before.number + 1),
             at: Instant::now(),
             snapshot: Arc::new(snapshot),
             arguments,
+            resources,
+            used,
             known: before.map_or_else(Known::default, |before| Known::after(&before.snapshot)),
             whole: OnceCell::new(),
             changes: OnceCell::new(),
@@ -161,6 +174,13 @@ impl AnswerWorker {
                 let mut selected = select(&from.snapshot, &part.filter);
                 for row in selected.rows.iter_mut().filter(|_| part.with_arguments) {
                     row.process.arguments = from.arguments.get(&process(row)).cloned();
+                }
+                if part.with_resources {
+                    for row in &mut selected.rows {
+                        row.resources = from.used.get(&process(row)).cloned();
+                    }
+                    let resources = from.resources.as_ref();
+                    selected.resources = resources.map(|resources| selected_resources(resources, &part.filter));
                 }
                 group(&mut selected, part.by, Sort::Packets);
                 match extent {

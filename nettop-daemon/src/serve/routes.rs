@@ -83,13 +83,13 @@ fn respond(status: StatusCode, body: Body) -> Response<Body> {
 
 /// What is asked for of snapshots, if it is not all.
 async fn part(shared: &Shared, query: &SnapshotQuery) -> Result<Option<Arc<Part>>, Refused> {
-    let SnapshotQuery { selection, by, arguments } = query;
+    let SnapshotQuery { selection, by, arguments, resources } = query;
     let by = by.unwrap_or_default();
-    if selection.is_empty() && by == By::Process && !arguments {
+    if selection.is_empty() && by == By::Process && !arguments && !resources {
         return Ok(None);
     }
     let filter = params::filter(selection, &shared.sources.users, shared.limits.naming).await?;
-    Ok(Some(Arc::new(Part { filter, by, with_arguments: *arguments })))
+    Ok(Some(Arc::new(Part { filter, by, with_arguments: *arguments, with_resources: *resources })))
 }
 
 fn latest(shared: &Shared) -> Result<Arc<Latest>, Refused> {

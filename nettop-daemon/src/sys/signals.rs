@@ -1,10 +1,17 @@
-//! SIGINT and SIGTERM: waited for while a command works, and let through once it only writes what is left.
+//! SIGINT and SIGTERM: waited for while a command works, and let through once it only writes what is left. And names of
+//! signals.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use tokio::signal::unix::{self, SignalKind};
+
+/// A signal's name; one that has none, as those for real time, by its number.
+pub fn signal_name(number: u32) -> String {
+    let known = i32::try_from(number).ok().and_then(|number| Signal::try_from(number).ok());
+    known.map_or_else(|| format!("signal {number}"), |signal| signal.as_str().to_owned())
+}
 
 /// Both signals, from when this was made.
 pub struct Signals {

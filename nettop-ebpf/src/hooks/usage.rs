@@ -7,13 +7,14 @@ use aya_ebpf::{
     EbpfContext as _, helpers::generated::bpf_seq_write, macros::btf_tracepoint, programs::BtfTracePointContext,
 };
 use bytemuck::Zeroable as _;
-use nettop_common::{ProcessUsage, TaskUsage};
+use nettop_common::{ProcessUsage, TaskUsage, usage::SIGNAL_GROUP_EXIT};
 
 use super::namespaces::Tasks;
 use crate::{
     kernel::{self, probe, probe_at},
     maps::{ENDED_USAGE, count, stats},
-    task,
+    processes,
+    task::{self, Task},
 };
 
 /// Writes a [`TaskUsage`] for each task, and behind that of a process's first task a [`ProcessUsage`].
@@ -40,6 +41,15 @@ fn write<T>(seq: *mut c_void, usage: &T) {
     unsafe { bpf_seq_write(seq.cast(), core::ptr::from_ref(usage).cast(), size_of::<T>() as u32) };
 }
 
+/// `exec_binprm`, once the process has the program: who ends before anybody reads its files in /proc has its name by this.
+#[btf_tracepoint(function = "sched_process_exec")]
+pub fn process_executed(_ctx: BtfTracePointContext) -> i32 {
+    if stats().is_some_and(|stats| stats.usage_wanted != 0) {
+        processes::send_executed(&Task::current().key());
+    }
+    0
+}
+
 /// `delayed_put_task_struct`, for each task: when that of a process comes, the last of all, its signal struct has what all
 /// of them used (`__exit_signal`).
 #[btf_tracepoint(function = "sched_process_free")]
@@ -53,6 +63,7 @@ pub fn process_freed(ctx: BtfTracePointContext) -> i32 {
         Some(mut entry) => {
             let usage = entry.write(ProcessUsage::zeroed());
             fill_process(usage, task);
+            fill_exit(usage, task);
             // The signal struct has no sum of these.
             let delays: u64 = probe(task, &kernel::TASK_DELAYS);
             usage.used.wait_ns = probe(task, &kernel::TASK_RUN_DELAY);
@@ -62,6 +73,16 @@ pub fn process_freed(ctx: BtfTracePointContext) -> i32 {
         None => count(|stats| &raw mut stats.usage_lost),
     }
     0
+}
+
+/// As `wait_task_zombie` tells it: the first task may have ended before the others.
+#[inline(always)]
+fn fill_exit(usage: &mut ProcessUsage, task: u64) {
+    let signal: u64 = probe(task, &kernel::TASK_SIGNAL);
+    let is_of_all = probe::<u32>(signal, &kernel::SIGNAL_FLAGS) & SIGNAL_GROUP_EXIT != 0;
+    usage.exit_status =
+        if is_of_all { probe(signal, &kernel::SIGNAL_EXIT_CODE) } else { probe(task, &kernel::TASK_EXIT_CODE) };
+    usage.has_exited = 1;
 }
 
 #[inline(always)]

@@ -22,7 +22,8 @@ const NETWORK_PEAKS: [&str; 2] = ["tx_peak", "rx_peak"];
 /// Whether anything is to be shown. Not with only TCP's events at the end of a connection.
 pub(super) const ALL: &str =
     "tx_bytes + rx_bytes + tx_packets + rx_packets + tx_app_bytes + rx_app_bytes + drops + retransmits
-     + user_us + system_us + wait_us + runnable_ms + blocked_ms + rss_kib_s + read_bytes + write_bytes + oom_kills";
+     + user_us + system_us + wait_us + runnable_ms + blocked_ms + rss_kib_s + read_bytes + write_bytes + oom_kills
+     + exits_failed + exits_signaled";
 
 /// What adds up.
 pub(super) fn sums() -> Vec<&'static str> {
@@ -63,7 +64,7 @@ pub(super) fn add_on_conflict() -> String {
     format!("ON CONFLICT(number) DO UPDATE SET {}", sums.chain(highest).collect::<Vec<_>>().join(", "))
 }
 
-/// What an order is by, and for those of usage what is drawn.
+/// What an order is by.
 pub(super) const fn ranked_by(order: Order) -> &'static str {
     match order {
         Order::Bytes => "tx_bytes + rx_bytes",
@@ -77,10 +78,20 @@ pub(super) const fn ranked_by(order: Order) -> &'static str {
         Order::Memory => "rss_kib_s",
         Order::Disk => "read_bytes + write_bytes",
         Order::Load => "runnable_ms + blocked_ms",
+        Order::OomKills => "oom_kills",
+        Order::Exits => "1000000 * exits_signaled + exits_failed",
+    }
+}
+
+/// What is drawn of an order of usage.
+pub(super) const fn drawn_by(order: Order) -> &'static str {
+    match order {
+        Order::Exits => "exits_signaled + exits_failed",
+        _ => ranked_by(order),
     }
 }
 
 /// Whether it is of what processes used besides the network.
 pub(super) const fn is_of_usage(order: Order) -> bool {
-    matches!(order, Order::Cpu | Order::Memory | Order::Disk | Order::Load)
+    matches!(order, Order::Cpu | Order::Memory | Order::Disk | Order::Load | Order::OomKills | Order::Exits)
 }

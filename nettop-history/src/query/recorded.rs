@@ -7,6 +7,7 @@ use super::{names::Ancestors, reader::Reader};
 use crate::{
     plan::Resolution,
     slot::{Counters, Device, DeviceBalance, DirectionBalance, DropKind, Dropped, Login, Who},
+    usage::{HostUsage, Usage},
 };
 
 /// A recorded slot, minute or hour, by the finest that is kept of its time.
@@ -35,6 +36,9 @@ pub struct Recorded {
     pub rows: Vec<(Who, ContainerNames, Counters)>,
     pub devices: Vec<(Device, DeviceBalance)>,
     pub drops: Vec<(DropKind, Who, Dropped)>,
+    /// What processes used, and the host; where that was recorded.
+    pub usage: Vec<(Who, ContainerNames, Usage)>,
+    pub host_usage: Option<HostUsage>,
     /// By cause.
     pub losses: Vec<(String, u64)>,
 }
@@ -118,6 +122,8 @@ impl Reader {
             rows: self.rows_of(bucket, with_ancestors)?,
             devices: self.devices_of(bucket)?,
             drops: self.drops_of(bucket)?,
+            usage: self.usage_of(bucket, with_ancestors)?,
+            host_usage: self.host_of(bucket)?,
             losses: self.losses_of(bucket)?,
         };
         transaction.rollback()?;
@@ -151,6 +157,31 @@ impl Reader {
             rows.push((who, container, counters));
         }
         Ok(rows)
+    }
+
+    fn usage_of(&self, bucket: Bucket, with_ancestors: bool) -> anyhow::Result<Vec<(Who, ContainerNames, Usage)>> {
+        let query = format!(
+            "SELECT {WHO}, {} FROM usage_{} s {JOINS} WHERE s.ts = ?1 ORDER BY s.process",
+            Usage::columns(),
+            bucket.resolution.suffix()
+        );
+        let mut ancestors = if with_ancestors { Some(Ancestors::new(&self.connection)?) } else { None };
+        let mut statement = self.connection.prepare(&query)?;
+        let mut found = statement.query([bucket.ts])?;
+        let mut rows = Vec::new();
+        while let Some(row) = found.next()? {
+            let (mut who, container) = read_who(row)?;
+            if let Some(ancestors) = &mut ancestors {
+                who.parents = ancestors.read(row.get(13)?)?;
+            }
+            rows.push((who, container, Usage::read(row, WHO_COLUMNS)?));
+        }
+        Ok(rows)
+    }
+
+    fn host_of(&self, bucket: Bucket) -> anyhow::Result<Option<HostUsage>> {
+        let query = format!("SELECT {} FROM host_{} WHERE ts = ?1", HostUsage::columns(), bucket.resolution.suffix());
+        Ok(self.connection.query_row(&query, [bucket.ts], |row| HostUsage::read(row, 0)).optional()?)
     }
 
     fn devices_of(&self, bucket: Bucket) -> anyhow::Result<Vec<(Device, DeviceBalance)>> {

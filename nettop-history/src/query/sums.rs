@@ -219,7 +219,7 @@ impl Reader {
         let (mut table, number_of) = (table(question.by), numbered(question.by));
         let mut drawn = "tx_bytes + rx_bytes";
         if columns::is_of_usage(question.order) && question.by != By::Device {
-            (table, drawn) = ("usage", columns::ranked_by(question.order));
+            (table, drawn) = ("usage", columns::drawn_by(question.order));
         }
         let columns = i64::try_from(question.columns.max(1)).unwrap_or(1);
         let length = (answer.to - answer.from).max(1);

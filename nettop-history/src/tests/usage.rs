@@ -181,7 +181,7 @@ fn usage_that_does_not_fit_in_a_slot_is_added_to_the_others() {
     let mut sum = Usage::default();
     capped.usage.values().for_each(|used| sum.add(used));
     assert_eq!(sum, given);
-    assert_eq!(capped.usage.len(), 17, "those that lead, and the others");
+    assert_eq!(capped.usage.len(), 16 + 4 + 1, "those that lead, alone or together, and the others");
     assert!(capped.usage.keys().any(|who| who.pid == 199), "the busiest stay");
 }
 
@@ -222,4 +222,26 @@ fn a_process_that_uses_something_again_is_not_forgotten() {
     assert_eq!(number("SELECT count(*) FROM usage_10s WHERE process NOT IN (SELECT id FROM process)"), 0);
     let answer = Reader::open(&path).unwrap().answer(&question(again, again + 10)).unwrap();
     assert_eq!(answer.rows[0].usage, usage(1, again));
+}
+
+#[test]
+fn many_of_one_program_are_named_together_where_few_of_them_lead() {
+    let mut slot = slot(BEGIN, &[]);
+    let one = |pid, comm: &str| Who { pid, comm: comm.into(), start_time_ns: Some(pid.into()), ..Who::default() };
+    let usage = |user_us| Usage { user_us, runnable_ms: 500, ..Usage::default() };
+    // What lead together in an interval already.
+    slot.usage.insert(Who { start_time_ns: None, ..one(0, "bomb") }, usage(1_000_000));
+    for pid in 1..200 {
+        slot.usage.insert(one(pid, "bomb"), usage(50_000 + u64::from(pid)));
+        slot.usage.insert(one(1000 + pid, &format!("other{pid}")), Usage { user_us: 20, ..Usage::default() });
+    }
+    let sum = |slot: &Slot, comm: &str| -> u64 {
+        slot.usage.iter().filter(|(who, _)| who.comm == comm).map(|(_, usage)| usage.user_us).sum()
+    };
+    let all = sum(&slot, "bomb");
+    slot.cap(512);
+    assert_eq!((sum(&slot, "bomb"), sum(&slot, "[other]")), (all, 199 * 20));
+    assert!(slot.usage.len() <= 80 + 20 + 1, "{}", slot.usage.len());
+    let crowds: Vec<&Who> = slot.usage.keys().filter(|who| who.pid == 0 && who.comm == "bomb").collect();
+    assert_eq!(crowds.len(), 1);
 }

@@ -32,7 +32,7 @@ fn a_file_of_an_older_version_is_brought_up_to_date() {
             .unwrap();
         let tables: Vec<String> = connection
             .prepare("SELECT name FROM main.sqlite_schema WHERE type = 'table' AND name NOT IN ('session', 'tick_10s', 'tick_1m', 'tick_1h')
-                AND name NOT IN ('process', 'program') AND name NOT LIKE 'device_1%'")
+                AND name NOT IN ('process', 'program') AND name NOT LIKE 'device_1%' AND name NOT LIKE 'usage_1%'")
             .unwrap()
             .query_map([], |row| row.get(0))
             .unwrap()
@@ -126,6 +126,52 @@ fn a_file_of_an_older_version_is_brought_up_to_date() {
         assert_eq!(selected, if version > 1 { 20_000 } else { 10_000 }, "version {version}");
         assert_eq!(answer.gaps, gaps[..1]);
     }
+}
+
+#[test]
+fn what_processes_used_stays_where_it_was_not_recorded_how_they_ended() {
+    let folder = folder();
+    let path = file(&folder);
+    let mut busy = slot(BEGIN, &[(1, 5)]);
+    busy.host = Some(crate::HostUsage { usage_ms: 10_000, oom_kills: 2, ..crate::HostUsage::default() });
+    let used = crate::Usage { user_us: 7000, rss_peak_kib: 30, ..crate::Usage::default() };
+    busy.usage.insert(crate::Who { device: crate::slot::Device::default(), ..super::who(1) }, used);
+    open(&path).write(&[busy]).unwrap();
+    let old = folder.path().join("old.db");
+    let connection = Connection::open(&old).unwrap();
+    const BEFORE_ENDS: usize = 11;
+    for step in &schema::STEPS[..BEFORE_ENDS] {
+        connection.execute_batch(step).unwrap();
+    }
+    let begin = format!(
+        "PRAGMA foreign_keys = OFF; PRAGMA application_id = {}; PRAGMA user_version = {BEFORE_ENDS}; ATTACH '{}' AS new;",
+        schema::APPLICATION_ID,
+        path.display()
+    );
+    connection.execute_batch(&begin).unwrap();
+    let texts = |query: String| -> Vec<String> {
+        let mut query = connection.prepare(&query).unwrap();
+        query.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+    };
+    for table in texts("SELECT name FROM main.sqlite_schema WHERE type = 'table'".into()) {
+        let columns = texts(format!("SELECT name FROM main.pragma_table_info('{table}')")).join(", ");
+        connection
+            .execute_batch(&format!("INSERT INTO main.{table}({columns}) SELECT {columns} FROM new.{table}"))
+            .unwrap();
+    }
+    drop(connection);
+    let check = || {
+        let reader = Reader::open(&old).unwrap();
+        let recorded = reader.recorded(reader.buckets_until(BEGIN, 1).unwrap()[0], true).unwrap();
+        assert_eq!(recorded.usage.iter().map(|(_, _, usage)| *usage).collect::<Vec<_>>(), [used]);
+        assert_eq!(recorded.host_usage.map(|host| (host.usage_ms, host.oom_kills)), Some((10_000, 2)));
+        let rows = reader.answer(&question(BEGIN, BEGIN + 10)).unwrap().rows;
+        assert_eq!(rows.iter().map(|row| row.usage.user_us).collect::<Vec<_>>(), [7000]);
+    };
+    check();
+    drop(open(&old));
+    assert_eq!(schema::version(&Connection::open(&old).unwrap()).unwrap(), schema::VERSION);
+    check();
 }
 
 #[test]

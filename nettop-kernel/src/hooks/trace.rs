@@ -1,6 +1,6 @@
 //! Hooks for socket calls of chosen processes.
 
-use super::{AttachPoint, Backend, Hook, PROCESS_EXIT, Purpose, TASK_RENAME, hook, only, optional, set};
+use super::{AttachPoint, Backend, Hook, PROCESS_EXEC, PROCESS_EXIT, Purpose, TASK_RENAME, hook, only, optional, set};
 
 const PROCESSES_COME_AND_GO: Purpose = Purpose {
     name: "processes",
@@ -8,12 +8,7 @@ const PROCESSES_COME_AND_GO: Purpose = Purpose {
     effect_if_missing: "children of traced processes",
     sets: &[only(&[
         hook("trace_fork", AttachPoint::Tracepoint, "sched_process_fork", &["void (task_struct *, task_struct *)"]),
-        optional(hook(
-            "trace_exec",
-            AttachPoint::Tracepoint,
-            "sched_process_exec",
-            &["void (task_struct *, pid_t, linux_binprm *)"],
-        )),
+        optional(hook("trace_exec", AttachPoint::Tracepoint, "sched_process_exec", PROCESS_EXEC)),
         hook("trace_rename", AttachPoint::Tracepoint, "task_rename", TASK_RENAME),
         hook("trace_exit", AttachPoint::Tracepoint, "sched_process_exit", PROCESS_EXIT),
     ])],

@@ -33,6 +33,8 @@ pub enum Value {
     Number(u64),
     /// A number that is a name: the smallest comes first.
     Id(u64),
+    /// A number with two digits behind the point.
+    Hundredths(u64),
     /// Bytes, or bytes each second.
     Bytes(u64),
     Trend(Vec<u64>),
@@ -165,7 +167,7 @@ impl Value {
     /// What it is sorted by, of numbers.
     pub fn number(&self) -> Option<u64> {
         match self {
-            Self::Number(number) | Self::Bytes(number) => Some(*number),
+            Self::Number(number) | Self::Hundredths(number) | Self::Bytes(number) => Some(*number),
             Self::Trend(trend) => Some(trend.iter().copied().fold(0, u64::saturating_add)),
             Self::Text(_) | Self::Id(_) | Self::None => None,
         }

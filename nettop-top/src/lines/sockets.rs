@@ -65,7 +65,7 @@ fn owner(socket: &SocketReport) -> Option<String> {
 
 fn is_in_scope(input: &Input<'_>, socket: &SocketReport) -> bool {
     input.scope.iter().all(|crumb| match crumb.kind {
-        Kind::Process => {
+        Kind::Process | Kind::Hogs => {
             socket.holders.iter().any(|holder| process_key(holder.pid, Some(holder.start_time_ns)) == crumb.key)
         }
         Kind::Program => {

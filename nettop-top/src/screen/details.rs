@@ -68,6 +68,7 @@ fn texts(state: &State, frame: &Frame, line: &Line, columns: usize) -> Vec<Strin
         Kind::Device => of_device(state, frame, line),
         Kind::Drops => of_drop(frame, line),
         Kind::Sockets => of_socket(state, line),
+        Kind::Hogs => of_hog(frame, line, columns),
     }
 }
 
@@ -172,6 +173,48 @@ fn of_drop(frame: &Frame, line: &Line) -> Vec<String> {
     vec![
         format!("{} ({}) at {}", drop.reason, drop.class.name(), drop.location),
         format!("{} packets{bytes} in all; the owner was found by: {}", drop.total.packets, drop.owner),
+    ]
+}
+
+fn of_hog(frame: &Frame, line: &Line, columns: usize) -> Vec<String> {
+    let processes = frame.resources.as_ref().map(|resources| &resources.processes);
+    let Some(of) = processes.zip(line.item).and_then(|(all, at)| all.get(at)) else { return Vec::new() };
+    let used = &of.resources;
+    let or_dash = |number: Option<u64>| number.map_or_else(|| "-".into(), |number| number.to_string());
+    let what = [
+        format!("{} {}", of.comm, of.pid),
+        of.exe.clone().unwrap_or_else(|| "-".into()),
+        of.script.clone().unwrap_or_default(),
+    ];
+    let chain: Vec<String> = of.parents.iter().rev().map(|parent| format!("{} {}", parent.comm, parent.pid)).collect();
+    vec![
+        join(&what, columns),
+        format!("started by {}", chain.join(" > ")),
+        format!(
+            "user {} us, system {} us, waited for a CPU {} us and for block I/O {} us",
+            used.user_us,
+            used.system_us,
+            or_dash(used.wait_us),
+            or_dash(used.block_io_us)
+        ),
+        format!(
+            "{} threads, {:.2} runnable, {:.2} in D; {} switches, {} of them forced; {} major faults",
+            used.threads,
+            used.runnable_mean,
+            used.blocked_mean,
+            used.voluntary_switches.saturating_add(used.involuntary_switches),
+            used.involuntary_switches,
+            used.major_faults
+        ),
+        format!(
+            "resident {} bytes, {} at most, {} in swap; read {} bytes, wrote {}, of which {} were deleted before",
+            or_dash(used.rss_mean_bytes),
+            or_dash(used.rss_peak_bytes),
+            or_dash(used.swap_mean_bytes),
+            or_dash(used.read_bytes),
+            or_dash(used.write_bytes),
+            or_dash(used.cancelled_write_bytes)
+        ),
     ]
 }
 

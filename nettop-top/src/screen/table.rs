@@ -125,6 +125,7 @@ fn draw_line(pen: &mut Pen<'_>, body: Rect, y: u16, columns: &[Shown<'_>], line:
             }
             Some(Value::Text(text)) => fit(text, columns, shown.column.is_right()),
             Some(Value::Number(number) | Value::Id(number)) => fit(&number.to_string(), columns, true),
+            Some(Value::Hundredths(number)) => fit(&format!("{}.{:02}", number / 100, number % 100), columns, true),
             Some(Value::Bytes(bytes)) => fit(&state.units.short(*bytes), columns, true),
             Some(Value::Trend(trend)) => graph::trend(trend, columns, state.options.is_ascii),
         };
@@ -151,6 +152,7 @@ fn why_empty(state: &State) -> &'static str {
         (Kind::Sockets, crate::state::Place::Record, _) => "sockets are not recorded; . goes to what is measured now",
         (Kind::Sockets, ..) if state.sockets.is_none() => "sockets are being listed",
         (Kind::Drops, ..) => "nothing was dropped",
+        (Kind::Hogs, ..) => "what processes use is not measured, or was not yet read",
         _ => "nothing was moved",
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use nettop_model::{
-    ContainerNames, ProcessNames, Snapshot,
+    ContainerNames, Host, ProcessNames, ProcessResources, Resources, ResourcesReport, Snapshot,
     drops::{Class, DropReport, TcpReport},
     snapshot::{
         Amount, BasisReport, Count, DeviceBalance, DeviceReport, DirectionBalance, DropAmount, Parent, RowReport,
@@ -138,6 +138,42 @@ fn drops(number: u64) -> Vec<DropReport> {
     }]
 }
 
+fn resources(number: u64) -> ResourcesReport {
+    let process = |pid: u32, comm: &str, cpu_ms: u64, used: Resources| ProcessResources {
+        pid,
+        start_time_ns: Some(u64::from(pid) * 1_000_000_000),
+        comm: comm.into(),
+        exe: Some(format!("/usr/bin/{comm}")),
+        uid: Some(0),
+        user: Some("root".into()),
+        unit: Some(format!("{comm}.service")),
+        parents: [Parent { pid: 1, comm: "systemd".into(), ..Parent::default() }].into(),
+        resources: Resources {
+            user_us: cpu_ms * 1000,
+            #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+            cpu_percent: cpu_ms as f64 / 50.0,
+            rss_mean_bytes: Some(u64::from(pid) << 20),
+            read_bytes: Some(0),
+            write_bytes: Some(cpu_ms << 15),
+            threads: 4,
+            ..used
+        },
+        ..ProcessResources::default()
+    };
+    let blocked = Resources { blocked_mean: 38.0, runnable_mean: 0.5, ..Resources::default() };
+    let ended = Resources { exits: Some(1), exits_signaled: Some(1), exit_signal: Some(9), ..Resources::default() };
+    let many = Resources { exits: Some(200), ..Resources::default() };
+    ResourcesReport {
+        host: Host { usage_ms: INTERVAL_MS, ..Host::default() },
+        processes: vec![
+            process(812, "backup", 1000 + 700 * number, blocked),
+            process(900, "leak", 40, Resources { oom_kills: Some(1), ..ended }),
+            ProcessResources { start_time_ns: None, ..process(0, "cc1", 2000, many) },
+        ],
+        others: Resources::default(),
+    }
+}
+
 /// The interval of this number, from 1 on.
 pub fn measured(number: u64) -> Measured {
     let at_ms = BEGIN_MS + i64::try_from(number * INTERVAL_MS).unwrap();
@@ -149,6 +185,7 @@ pub fn measured(number: u64) -> Measured {
         interval_ms: INTERVAL_MS,
         devices: devices(&rows),
         rows,
+        resources: Some(resources(number)),
         drops: drops(number),
         tcp: vec![TcpReport {
             event: "retransmit".into(),

@@ -158,6 +158,10 @@ fn enter(state: &mut State) -> Vec<Effect> {
                 return Vec::new();
             }
         },
+        Kind::Hogs if pids.is_empty() => {
+            state.message = Some("these are several processes of one name".into());
+            return Vec::new();
+        }
         kind => (kind, line.key.clone()),
     };
     if down == Kind::Sockets && pids.is_empty() {

@@ -2,6 +2,8 @@
 
 use std::collections::{HashSet, VecDeque};
 
+use nettop_model::ProcessResources;
+
 use crate::{
     event::Effect,
     frame::Frame,
@@ -55,6 +57,10 @@ pub(super) fn pids(state: &State, line: &Line) -> Vec<u32> {
             let socket = state.sockets.as_ref().zip(line.item).and_then(|(document, at)| document.sockets.get(at));
             pids.extend(socket.into_iter().flat_map(|socket| &socket.holders).map(|holder| holder.pid));
         }
+        Kind::Hogs => {
+            let processes = frame.resources.as_ref().map(|resources| &resources.processes);
+            pids.extend(processes.zip(line.item).and_then(|(all, at)| all.get(at)).map(|process| process.pid));
+        }
         _ => {}
     }
     pids.retain(|pid| *pid != 0);
@@ -63,13 +69,22 @@ pub(super) fn pids(state: &State, line: &Line) -> Vec<u32> {
     pids
 }
 
+fn processes(frame: &Frame) -> &[ProcessResources] {
+    frame.resources.as_ref().map_or(&[], |resources| &resources.processes)
+}
+
 /// Those that have not ended: a number may be another's by now.
 fn living(state: &State, line: &Line) -> Vec<u32> {
     let mut pids = pids(state, line);
-    let rows = state.shown.iter().chain(state.live.newest()).flat_map(|frame| &frame.rows);
-    let ended: HashSet<u32> = rows.filter(|row| row.ended_ms.is_some()).map(|row| row.who.pid).collect();
+    let frames = || state.shown.iter().chain(state.live.newest());
+    let rows = frames().flat_map(|frame| &frame.rows);
+    let mut ended: HashSet<u32> = rows.filter(|row| row.ended_ms.is_some()).map(|row| row.who.pid).collect();
+    let used = frames().flat_map(|frame| processes(frame));
+    ended.extend(used.filter(|process| process.resources.exits > Some(0)).map(|process| process.pid));
     let started = |frame: &Frame| -> HashSet<(u32, Option<u64>)> {
-        frame.rows.iter().filter(|row| row.ended_ms.is_none()).map(|row| (row.who.pid, row.who.start_time_ns)).collect()
+        let rows = frame.rows.iter().filter(|row| row.ended_ms.is_none());
+        let rows = rows.map(|row| (row.who.pid, row.who.start_time_ns));
+        rows.chain(processes(frame).iter().map(|process| (process.pid, process.start_time_ns))).collect()
     };
     let (then, now) = (state.shown.as_deref().map(started), state.live.newest().map(|frame| started(frame)));
     let (then, now) = (then.unwrap_or_default(), now.unwrap_or_default());

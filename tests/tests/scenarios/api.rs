@@ -1,6 +1,7 @@
 //! The local API: it returns what the commands show, to those who may ask, and no client harms the daemon.
 
 mod hostile;
+mod resources;
 
 use std::{
     fs,

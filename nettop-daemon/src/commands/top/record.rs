@@ -123,7 +123,7 @@ pub(super) fn go(
     let mut bytes = 0_usize;
     for before in reader.buckets_until(bucket.ts, WINDOW)?.into_iter().rev() {
         let recorded = reader.recorded(before, before == bucket)?;
-        let items = recorded.rows.len() + recorded.devices.len() + recorded.drops.len();
+        let items = recorded.rows.len() + recorded.devices.len() + recorded.drops.len() + recorded.usage.len();
         bytes = bytes.saturating_add(items * (size_of::<RowReport>() + TEXT_BYTES));
         if bytes > max_bytes && !frames.is_empty() {
             break;

@@ -22,7 +22,7 @@ use crate::{
     defaults,
     error::Unavailable,
     identity::users::{self, Users},
-    measure::{View, sampler::Sampler},
+    measure::{View, sampler::Sampler, usage::REPORT_TIMEOUT},
     query::{global::Global, top::TopArgs},
     sys::{allocator, clock, runtime},
 };
@@ -30,7 +30,7 @@ use crate::{
 /// How long after a lost daemon it is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Each line has all: what is shown is the last.
-const STREAM: &str = "/v1/stream?whole=1";
+const STREAM: &str = "/v1/stream?whole=1&resources=1";
 
 /// Where frames come from.
 pub struct Source {
@@ -140,6 +140,7 @@ fn measure(global: &Global, args: &TopArgs, sender: &Sender<Event>, begun: &Begu
         since: clock::now(),
     };
     let mut sampler = Sampler::start(&kernel, programs, view, true)?;
+    let mut usage = sampler.start_usage(&kernel);
     drop(kernel);
     let _ = begun.try_send(Ok(false));
     let period = Duration::from_secs_f64(args.interval.unwrap_or(defaults::TOP_INTERVAL_S));
@@ -152,7 +153,13 @@ fn measure(global: &Global, args: &TopArgs, sender: &Sender<Event>, begun: &Begu
                 _ = ticks.tick() => {}
                 () = sender.closed() => return Ok(()),
             }
-            let snapshot = sampler.sample(skipped)?;
+            if let Some(usage) = &mut usage {
+                usage.ask();
+            }
+            let mut snapshot = sampler.sample(skipped)?;
+            if let Some(used) = usage.as_mut().and_then(|usage| usage.take(REPORT_TIMEOUT)) {
+                sampler.add_resources(&mut snapshot, &used);
+            }
             if !put(sender, snapshot, &mut skipped) {
                 return Ok(());
             }

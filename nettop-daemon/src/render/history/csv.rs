@@ -59,6 +59,11 @@ struct Used<'a> {
     involuntary_switches: Option<u64>,
     threads: Option<u64>,
     oom_kills: Option<u64>,
+    exits: Option<u64>,
+    exits_failed: Option<u64>,
+    exits_signaled: Option<u64>,
+    exit_code: Option<u32>,
+    exit_signal: Option<u32>,
 }
 
 /// A line for each row; those beyond the top are one, without a name.
@@ -130,6 +135,11 @@ fn of_sum<'a>(sum: &Traffic, resources: Option<&Resources>) -> Used<'a> {
         involuntary_switches: used(|used| used.involuntary_switches),
         threads: used(|used| used.threads),
         oom_kills: resources.and_then(|used| used.oom_kills),
+        exits: resources.and_then(|used| used.exits),
+        exits_failed: resources.and_then(|used| used.exits_failed),
+        exits_signaled: resources.and_then(|used| used.exits_signaled),
+        exit_code: resources.and_then(|used| used.exit_code),
+        exit_signal: resources.and_then(|used| used.exit_signal),
         ..Used::default()
     }
 }

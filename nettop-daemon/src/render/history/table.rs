@@ -13,7 +13,11 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use crate::{
     query::history::{HistoryArgs, OrderArg},
-    render::{ancestry::ancestry, table::KIB},
+    render::{
+        ancestry::ancestry,
+        table::{KIB, amounts_used},
+    },
+    sys::signals::signal_name,
 };
 
 /// Local form of a time of the document.
@@ -152,10 +156,12 @@ fn write_used(text: &mut String, args: &HistoryArgs, document: &Document, users:
             writeln!(text, "{before}{}", ancestry(&row.name, &row.process))?;
             continue;
         }
-        let used = before.width() + row.name.width() + if is_process { 7 + 1 + users + 1 } else { 0 };
+        let ending = row.resources.as_ref().and_then(ending).map_or_else(String::new, |how| format!(" {how}"));
+        let used = before.width() + row.name.width() + ending.width() + if is_process { 7 + 1 + users + 1 } else { 0 };
         let unit = row.process.unit.as_deref().filter(|_| is_process);
         let unit = unit.and_then(|unit| cut(unit, MAX_WIDTH.saturating_sub(used + " ()".len())));
-        writeln!(text, "{before}{}{}", row.name, unit.map_or_else(String::new, |unit| format!(" ({unit})")))?;
+        let unit = unit.map_or_else(String::new, |unit| format!(" ({unit})"));
+        writeln!(text, "{before}{}{unit}{ending}", row.name)?;
     }
     let Others { number, sum, resources } = &document.others;
     if *number > 0 {
@@ -166,12 +172,22 @@ fn write_used(text: &mut String, args: &HistoryArgs, document: &Document, users:
 }
 
 fn amounts(used: Option<&Resources>, sum: &Traffic) -> String {
-    let cpu = used.map(|used| format!("{:.1}", used.cpu_percent));
-    let load = used.map(|used| format!("{:.2}", used.runnable_mean + used.blocked_mean));
-    let memory = used.and_then(|used| used.rss_mean_bytes).map(|bytes| (bytes / KIB / KIB).to_string());
-    let disk = used.and_then(|used| Some((used.read_bytes? + used.write_bytes?) / KIB)).map(|kib| kib.to_string());
-    let [cpu, memory, disk, load] = [cpu, memory, disk, load].map(|amount| amount.unwrap_or_else(|| "-".into()));
+    let [cpu, memory, disk, load] = amounts_used(used);
     format!("{cpu:>6} {memory:>7} {disk:>9} {load:>6} {:>9} {:>9}", sum.tx.bytes / KIB, sum.rx.bytes / KIB)
+}
+
+/// How it ended, unless that was in order; or how many of it did.
+fn ending(used: &Resources) -> Option<String> {
+    let signal = used.exit_signal.map(signal_name);
+    let to_free = if used.oom_kills > Some(0) { ", to free memory" } else { "" };
+    match (signal, used.exit_code, used.exits_signaled.unwrap_or(0), used.exits_failed.unwrap_or(0)) {
+        (Some(signal), ..) => Some(format!("ended by {signal}{to_free}")),
+        (_, Some(0), ..) | (.., 0, 0) => None,
+        (_, Some(code), ..) => Some(format!("ended with code {code}")),
+        (.., 0, failed) => Some(format!("{failed} ended with a code")),
+        (.., signaled, 0) => Some(format!("{signaled} ended by a signal{to_free}")),
+        (.., signaled, failed) => Some(format!("{signaled} ended by a signal{to_free}, {failed} with a code")),
+    }
 }
 
 /// Fewer parts, of which each has all of some.
@@ -266,6 +282,32 @@ mod tests {
         assert_eq!(cut("backup.service", 8).as_deref(), Some("backup.…"));
         assert_eq!((cut("backup.service", 3), cut("a", 0), cut("é", 1).as_deref()), (None, None, Some("é")));
         assert_eq!(cut("服務服務", 6).as_deref(), Some("服務…"), "letters of two columns");
+    }
+
+    #[test]
+    fn an_end_is_told_unless_it_was_in_order() {
+        let one = |code, signal, oom_kills| {
+            let used = Resources {
+                exits: Some(1),
+                exits_failed: Some(u64::from(code > Some(0))),
+                exits_signaled: Some(u64::from(signal > Some(0))),
+                exit_code: code,
+                exit_signal: signal,
+                oom_kills: Some(oom_kills),
+                ..Resources::default()
+            };
+            ending(&used)
+        };
+        assert_eq!((one(None, None, 0), one(Some(0), None, 0)), (None, None));
+        assert_eq!(one(Some(3), None, 0).as_deref(), Some("ended with code 3"));
+        assert_eq!(one(None, Some(9), 1).as_deref(), Some("ended by SIGKILL, to free memory"));
+        assert_eq!(one(None, Some(40), 0).as_deref(), Some("ended by signal 40"));
+        let more = |signaled, failed| {
+            ending(&Resources { exits_signaled: Some(signaled), exits_failed: Some(failed), ..Resources::default() })
+        };
+        assert_eq!(more(0, 0), None);
+        assert_eq!(more(2, 3).as_deref(), Some("2 ended by a signal, 3 with a code"));
+        assert_eq!(more(0, 3).as_deref(), Some("3 ended with a code"));
     }
 
     #[test]

@@ -64,6 +64,7 @@ impl Maps {
             ("ADDRESSES", array, 4, 8, 1, 0),
             ("PROCESSES", ring, 0, 0, MIN_RING_BYTES, 0),
             ("ENDED_USAGE", ring, 0, 0, MIN_RING_BYTES, 0),
+            ("EXECUTED", ring, 0, 0, MIN_RING_BYTES, 0),
         ];
         let made = maps.map(|(name, kind, key, value, entries, flags)| {
             let map = create_map(kind, bytes(key), bytes(value), entries, flags);

@@ -137,7 +137,7 @@ fn the_history_has_them_and_arguments_only_if_it_is_told_to() {
         assert_arguments(&row.process, flag.map(|_| SEND));
         let stored = fs::read(&file).unwrap().windows(7).any(|bytes| bytes == b"one two");
         assert_eq!(stored, flag.is_some());
-        let table = run_nettopd(&["history", "--history", &file, "--from", "-1h", "-e"]).stdout;
+        let table = run_nettopd(&["history", "--history", &file, "--from", "-1h", "--top", "1000", "-e"]).stdout;
         let table = String::from_utf8(table).unwrap();
         let started = table.contains(&format!("{} > bash", LEADER.1));
         assert!(started && table.contains("one two") == flag.is_some(), "{table}");

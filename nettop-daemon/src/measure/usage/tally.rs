@@ -42,6 +42,8 @@ struct Base {
 pub struct Entry {
     pub process: ProcessUsage,
     pub usage: Usage,
+    /// Whether it stands for more than one.
+    pub is_crowd: bool,
 }
 
 /// What is left of it after an interval.
@@ -111,6 +113,7 @@ impl Tally {
         let Some(mut more) = more else { return };
         more.oom_kills = u64::from(process.is_oom_victim != 0);
         more.rss_peak_kib = process_kib(process.peak_pages);
+        more.add(&exit(&process));
         self.entry(key, &process).usage.add(&more);
     }
 
@@ -121,7 +124,8 @@ impl Tally {
     }
 
     fn entry(&mut self, key: Key, process: &ProcessUsage) -> &mut Entry {
-        let entry = self.interval.entry(key).or_insert(Entry { process: *process, usage: Usage::default() });
+        let entry =
+            self.interval.entry(key).or_insert(Entry { process: *process, usage: Usage::default(), is_crowd: false });
         entry.process = *process;
         entry
     }
@@ -192,6 +196,22 @@ impl Base {
             involuntary_switches: grow(&mut base.involuntary_switches, now.involuntary_switches),
             ..Usage::default()
         }
+    }
+}
+
+/// How it ended. Kernel threads end without a status.
+fn exit(process: &ProcessUsage) -> Usage {
+    if process.has_exited == 0 || process.is_kernel_thread != 0 {
+        return Usage::default();
+    }
+    let status = process.exit_status;
+    let is_signaled = status & 0x7f != 0;
+    Usage {
+        exits: 1,
+        exits_signaled: is_signaled.into(),
+        exits_failed: (!is_signaled && status & 0xff00 != 0).into(),
+        exit_status: (status & 0xffff).into(),
+        ..Usage::default()
     }
 }
 

@@ -48,6 +48,31 @@ fn an_older_process_counts_from_the_first_reading_on_and_a_new_one_whole() {
 }
 
 #[test]
+fn an_end_is_counted_once_with_how_it_came_and_only_where_a_process_has_exited() {
+    let mut tally = Tally::new(&[reading(process(7, 5, 100))], BEGUN_NS);
+    let ended = |tgid, status| ProcessUsage { has_exited: 1, exit_status: status, ..process(tgid, BEGUN_NS + 1, 10) };
+    tally.add(&[reading(process(8, BEGUN_NS + 1, 4))], after(1), 1000);
+    tally.add_ended(&ended(8, 3 << 8));
+    tally.add_ended(&ended(9, 11 | 0x80));
+    tally.add_ended(&ended(10, 0));
+    // One of a kernel that does not show it.
+    tally.add_ended(&process(11, BEGUN_NS + 1, 10));
+    tally.add_ended(&ProcessUsage { is_kernel_thread: 1, ..ended(12, 0) });
+    let entries = tally.take().entries;
+    let mut seen: Vec<_> = entries
+        .iter()
+        .map(|Entry { process, usage, .. }| {
+            (process.key.tgid, usage.exits, usage.exits_failed, usage.exits_signaled, usage.exit_status)
+        })
+        .collect();
+    seen.sort_unstable();
+    let core = 11 | 0x80;
+    assert_eq!(seen, [(8, 1, 1, 0, 3 << 8), (9, 1, 0, 1, core), (10, 1, 0, 0, 0), (11, 0, 0, 0, 0), (12, 0, 0, 0, 0)]);
+    tally.add(&[], after(2), 1000);
+    assert!(tally.take().entries.iter().all(|entry| entry.usage.exits == 0));
+}
+
+#[test]
 fn a_pid_that_is_used_again_is_another_process() {
     let mut tally = Tally::new(&[reading(process(7, 5, 900))], BEGUN_NS);
     tally.add(&[reading(process(7, BEGUN_NS + 9, 30))], after(1), 1000);
