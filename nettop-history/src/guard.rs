@@ -108,6 +108,18 @@ impl Guard {
         Ok(aside)
     }
 
+    /// The open file. Not to be closed.
+    pub const fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Room on the disk that the file has, also ahead of its end.
+    pub fn allocated_bytes(&self) -> u64 {
+        /// Whatever the file system's are (stat(2)).
+        const BLOCK_BYTES: u64 = 512;
+        self.file.metadata().map_or(0, |found| found.blocks() * BLOCK_BYTES)
+    }
+
     /// Bytes of what was set aside.
     pub fn aside_bytes(&self) -> u64 {
         FILES

@@ -1,7 +1,8 @@
 //! Room for what is new: the quota, the disk and the log.
 
-use std::{io, path::Path};
+use std::{fs::File, io, path::Path};
 
+use nix::fcntl::{FallocateFlags, fallocate};
 use rusqlite::TransactionBehavior;
 
 use super::Store;
@@ -11,6 +12,9 @@ use crate::{guard::beside_path, retention};
 const PAGE_BYTES: u64 = 4096;
 /// Room for deleting rows if there is no other.
 const MIN_RESERVE_BYTES: u64 = 1 << 20;
+/// Room that the file and its log have ahead, each, so that the hour in which others fill the disk is still recorded. The log
+/// is emptied before it is larger (`wal_autocheckpoint`).
+const AHEAD_BYTES: u64 = 4 << 20;
 
 impl Store {
     /// Gives up a corrupt file that was set aside, else the oldest rows, in a transaction of its own: small enough for the
@@ -29,20 +33,24 @@ impl Store {
         if has_cut { Ok(()) } else { Err(Trouble::Full) }
     }
 
-    /// Sets how large the file may become: no larger than it is where the disk is nearly full.
+    /// Sets how large the file may become: where the disk is nearly full, no larger than the room that it has.
     pub(super) fn bound(&mut self) -> Result<(), Trouble> {
         let mut is_scarce = self.is_scarce(self.wal_bytes());
         if is_scarce {
-            // What is in the log may have to grow the file while the log still has its room.
-            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+            // What is in the log may have to grow the file. The log keeps its room, unless that is much.
+            let mode = if self.wal_bytes() > AHEAD_BYTES { "TRUNCATE" } else { "RESTART" };
+            self.connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()))?;
             is_scarce = self.is_scarce(0);
+        }
+        if !is_scarce {
+            self.take_room_ahead();
         }
         let pages: i64 = self.connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
         let pages = pages.cast_unsigned();
         // What was set aside counts. It may stay for a while, of any size.
         let size = self.limits.size_bytes;
         let most = size.saturating_sub(self.guard.aside_bytes()).max(size / 8) / PAGE_BYTES;
-        let allowed = if is_scarce { pages.min(most) } else { most };
+        let allowed = if is_scarce { pages.max(self.guard.allocated_bytes() / PAGE_BYTES).min(most) } else { most };
         // Below the present size, SQLite uses that.
         self.connection.query_row(&format!("PRAGMA max_page_count = {}", allowed.max(1)), [], |_| Ok(()))?;
         if pages > most {
@@ -59,6 +67,21 @@ impl Store {
             while pages.next()?.is_some() {}
         }
         Ok(())
+    }
+
+    /// Where a file system cannot, there is none.
+    fn take_room_ahead(&self) {
+        let ahead = |file: &File, from: u64| {
+            let from = i64::try_from(from).ok()?;
+            fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, from, AHEAD_BYTES.cast_signed()).ok()
+        };
+        if let Ok(found) = self.guard.file().metadata() {
+            ahead(self.guard.file(), found.len());
+        }
+        // SQLite has no POSIX locks on the log, which closing a descriptor would end.
+        if let Ok(log) = File::options().write(true).open(beside_path(&self.guard.path, "-wal")) {
+            ahead(&log, 0);
+        }
     }
 
     /// Whether less than the reserve would be left if that much more were needed.
