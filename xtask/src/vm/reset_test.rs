@@ -1,5 +1,5 @@
-//! `cargo xtask vm --reset`: a machine that is loaded until it is reset hard; after its next start one command names the
-//! process.
+//! `cargo xtask vm --reset`: machines that are loaded until they are reset hard, each by another hog; after the next start
+//! one command names the process that moved most, and one the hog.
 
 use std::{fs::File, path::Path, process::Command, time::Duration};
 
@@ -30,35 +30,51 @@ pub fn build_and_run() -> anyhow::Result<()> {
     run(&build::all()?)
 }
 
-/// Boots twice with the same disk, and checks what the second reports on the first.
+/// The measure by which `nettopd history --hogs` names a process. The last has taken all of the disk before.
+const HOGS: [(&str, &str); 4] = [("cpu ", "burner"), ("mem ", "keeper"), ("disk ", "filler"), ("oom ", "leak")];
+
+/// Boots each machine twice with the same disk, and checks what the second reports on the first.
 ///
 /// # Errors
 ///
-/// If a machine does not come as far as it should, or the process is not named.
+/// If a machine does not come as far as it should, or a process is not named.
 pub fn run(built: &Built) -> anyhow::Result<()> {
     let kernel = MATRIX.iter().find(|kernel| kernel.version == KERNEL).context("the kernel is not in the matrix")?;
     let installed = kernel.install().with_context(|| format!("cannot fetch Linux {KERNEL}"))?;
     let folder = root().join("target/vm/reset");
     std::fs::create_dir_all(&folder)?;
-    let (initrd, disk) = (folder.join("initrd"), folder.join("disk"));
+    let initrd = folder.join("initrd");
     let guest = image::Guest { init: &built.init, nettopd: &built.nettopd, scenarios: None, package: None };
     image::write(&initrd, &guest, &installed)?;
+    let accelerator = Accelerator::find(&installed.image, &initrd);
+    let (image, initrd) = (&installed.image, &initrd);
+    // They sleep most of the time.
+    std::thread::scope(|scope| {
+        let try_one = |hog| scope.spawn(move || reset(accelerator, image, initrd, hog));
+        let all = HOGS.map(try_one);
+        all.into_iter().try_for_each(|one| one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
+}
+
+fn reset(accelerator: Accelerator, image: &Path, initrd: &Path, (measure, name): (&str, &str)) -> anyhow::Result<()> {
+    let disk = initrd.with_file_name(format!("{name}.disk"));
     File::create(&disk)?.set_len(64 << 20)?;
     command::run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&disk))?;
-
-    let accelerator = Accelerator::find(&installed.image, &initrd);
-    eprintln!("xtask: a machine is loaded");
-    let boot = |words| boot(accelerator, &installed.image, &initrd, &disk, words);
-    let loaded = boot("reset=load")?;
+    eprintln!("xtask: a machine is loaded by {name}");
+    let boot = |words: &str| boot(accelerator, image, initrd, &disk, words);
+    let loaded = boot(&format!("reset=load hog={name}"))?;
     loaded.until("vm: loaded", GUEST_TIMEOUT)?;
     // No shutdown: as when somebody pulls the plug.
     drop(loaded);
-    eprintln!("xtask: it was reset, and starts again");
+    eprintln!("xtask: the machine of {name} was reset, and starts again");
     let printed = boot("reset=ask")?.until(END, GUEST_TIMEOUT)?;
     println!("{}", printed.join("\n"));
     let hog = printed.iter().skip_while(|line| !line.contains("XMIT_KB")).nth(1).context("no table")?;
     if !hog.contains("runaway") || !printed.iter().any(|line| line.contains("nettopd did not end in order")) {
         bail!("`nettopd history --last-boot` does not name the process");
+    }
+    if !printed.iter().any(|line| line.starts_with(measure) && line.contains(&format!(" {name} "))) {
+        bail!("`nettopd history --last-boot --hogs` does not name {name}");
     }
     Ok(())
 }

@@ -59,7 +59,7 @@ fn run() -> anyhow::Result<()> {
     nettop_tests::set_up_lo();
     println!("vm: note runs {}", release()?);
     if let Some(part) = words("reset=").next() {
-        return reset::run(part);
+        return reset::run(part, words("hog=").next());
     }
     let backend = words("backend=").next();
     let first = words("first=").next();

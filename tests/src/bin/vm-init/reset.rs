@@ -2,18 +2,23 @@
 
 use std::{
     fs,
+    io::Write as _,
     process::{Command, Stdio},
     time::Duration,
 };
 
-use anyhow::Context as _;
-use nix::mount::{MsFlags, mount};
+use anyhow::{Context as _, bail};
+use nix::{
+    mount::{MsFlags, mount},
+    sys::wait::waitpid,
+    unistd::{ForkResult, fork},
+};
 
 /// The host resets the machine long before.
 const RESET_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// A machine whose history is on a disk: it is loaded until it is reset from outside, or asked who it was.
-pub fn run(part: &str) -> anyhow::Result<()> {
+pub fn run(part: &str, hog: Option<&str>) -> anyhow::Result<()> {
     fs::create_dir_all("/var/lib/nettopd")?;
     let none: Option<&str> = None;
     mount(Some("/dev/vda"), "/var/lib/nettopd", Some("ext4"), MsFlags::empty(), none)
@@ -21,6 +26,7 @@ pub fn run(part: &str) -> anyhow::Result<()> {
     if part == "ask" {
         // As anybody would type it.
         Command::new("nettopd").args(["history", "--last-boot"]).status().context("cannot run nettopd")?;
+        Command::new("nettopd").args(["history", "--last-boot", "--hogs"]).status().context("cannot run nettopd")?;
         println!("vm: end");
         return Ok(());
     }
@@ -34,15 +40,91 @@ pub fn run(part: &str) -> anyhow::Result<()> {
             loop {
                 socket.send_to(&buffer, socket.local_addr()?)?;
                 socket.recv(&mut buffer)?;
+                // It leads in bytes, and leaves the CPU to others.
+                std::thread::sleep(Duration::from_millis(2));
             }
         };
         let _ = run();
         Default::default()
     });
+    // An emulated machine takes 15 s until the first slot begins.
     std::thread::sleep(Duration::from_secs(35));
+    drop(runaway);
+    let hog = match hog {
+        Some("burner") => start(b"burner", burn),
+        Some("keeper") => start(b"keeper", keep),
+        Some("filler") => start(b"filler", fill),
+        Some("leak") => start(b"exhauster", exhaust),
+        _ => bail!("there is no hog of that name"),
+    };
+    std::thread::sleep(Duration::from_secs(30));
     println!("vm: loaded");
     // The end comes from outside.
     std::thread::sleep(RESET_TIMEOUT);
-    drop(runaway);
+    drop(hog);
     Ok(())
+}
+
+/// One that says no word.
+fn start(name: &'static [u8], work: fn()) -> nettop_tests::Process {
+    nettop_tests::Process::start(None, move |_| {
+        nettop_tests::set_name(name);
+        work();
+        Default::default()
+    })
+}
+
+fn burn() {
+    for number in 0_u64.. {
+        std::hint::black_box(number);
+    }
+}
+
+/// A third of the memory.
+fn keep() {
+    let kept = vec![1_u8; 300 << 20];
+    std::hint::black_box(&kept);
+    std::thread::sleep(RESET_TIMEOUT);
+}
+
+/// Takes all of the disk, and again and again all memory: the kernel ends whom it likes.
+fn exhaust() {
+    let fill = || -> std::io::Result<()> {
+        let mut file = fs::File::create("/var/lib/nettopd/rest")?;
+        loop {
+            file.write_all(&[7; 1 << 16])?;
+        }
+    };
+    let _ = fill();
+    loop {
+        // SAFETY: this process has one thread, and the child never returns.
+        match unsafe { fork() } {
+            Ok(ForkResult::Parent { child }) => drop(waitpid(child, None)),
+            Ok(ForkResult::Child) => leak(),
+            Err(_) => std::thread::sleep(Duration::from_millis(100)),
+        }
+    }
+}
+
+fn leak() -> ! {
+    nettop_tests::set_name(b"leak");
+    // It is likelier to be ended than others, as what grows is.
+    let _ = fs::write("/proc/self/oom_score_adj", "500");
+    let mut all = Vec::new();
+    loop {
+        all.push(vec![1_u8; 1 << 20]);
+        std::hint::black_box(&all);
+    }
+}
+
+/// Writes the same megabyte again and again, each time to the disk.
+fn fill() {
+    let write = || -> std::io::Result<()> {
+        let mut file = fs::File::create("/var/lib/nettopd/filler")?;
+        file.write_all(&vec![7; 1 << 20])?;
+        file.sync_all()
+    };
+    while write().is_ok() {
+        std::thread::sleep(Duration::from_millis(200));
+    }
 }
