@@ -1,5 +1,9 @@
 //! What the history says that processes used, against what they know of themselves.
 
+mod bomb;
+mod crowds;
+mod endings;
+mod live;
 mod memory;
 mod off;
 

@@ -42,6 +42,8 @@ const MODULES: &[&str] = &[
     "ipv6",
     "ipvlan",
     "l2tp_ip",
+    // Asked for by name by zram.
+    "lzo_rle",
     "macvlan",
     "mptcp_diag",
     "nf_tables",
@@ -71,6 +73,7 @@ const MODULES: &[&str] = &[
     "vxlan",
     "wireguard",
     "xfrm_user",
+    "zram",
 ];
 
 /// Those of the cards in `cards.rs` and of what stands on them, which only its machine loads.
