@@ -108,11 +108,6 @@ impl Guard {
         Ok(aside)
     }
 
-    /// The open file. Not to be closed.
-    pub const fn file(&self) -> &File {
-        &self.file
-    }
-
     /// Room on the disk that the file has, also ahead of its end.
     pub fn allocated_bytes(&self) -> u64 {
         /// Whatever the file system's are (stat(2)).

@@ -84,6 +84,7 @@ impl Store {
         let names = Names::read(&transaction, boot)?;
         transaction.commit()?;
         let mut store = Self { connection, names, names_stale: false, session, limits, last: 0, guard };
+        store.take_room_ahead()?;
         store.bound()?;
         Ok(store)
     }

@@ -3,7 +3,7 @@
 use std::{fs::File, io, path::Path};
 
 use nix::fcntl::{FallocateFlags, fallocate};
-use rusqlite::TransactionBehavior;
+use rusqlite::{FileControl, TransactionBehavior};
 
 use super::Store;
 use crate::trouble::Trouble;
@@ -42,14 +42,12 @@ impl Store {
             self.connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()))?;
             is_scarce = self.is_scarce(0);
         }
-        if !is_scarce {
-            self.take_room_ahead();
-        }
         let pages: i64 = self.connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
         let pages = pages.cast_unsigned();
         // What was set aside counts. It may stay for a while, of any size.
         let size = self.limits.size_bytes;
-        let most = size.saturating_sub(self.guard.aside_bytes()).max(size / 8) / PAGE_BYTES;
+        let most = size.saturating_sub(self.guard.aside_bytes()).max(size / 8);
+        let most = (most - most % self.ahead_bytes()) / PAGE_BYTES;
         let allowed = if is_scarce { pages.max(self.guard.allocated_bytes() / PAGE_BYTES).min(most) } else { most };
         // Below the present size, SQLite uses that.
         self.connection.query_row(&format!("PRAGMA max_page_count = {}", allowed.max(1)), [], |_| Ok(()))?;
@@ -69,19 +67,26 @@ impl Store {
         Ok(())
     }
 
-    /// Where a file system cannot, there is none.
-    fn take_room_ahead(&self) {
-        let ahead = |file: &File, from: u64| {
-            let from = i64::try_from(from).ok()?;
-            fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, from, AHEAD_BYTES.cast_signed()).ok()
-        };
-        if let Ok(found) = self.guard.file().metadata() {
-            ahead(self.guard.file(), found.len());
+    /// Of a small quota it is little.
+    fn ahead_bytes(&self) -> u64 {
+        AHEAD_BYTES.min(self.limits.size_bytes / 16).next_multiple_of(PAGE_BYTES)
+    }
+
+    /// Takes room ahead, unless it is scarce. Where a file system cannot, there is none.
+    pub(super) fn take_room_ahead(&self) -> Result<(), Trouble> {
+        let ahead = self.ahead_bytes();
+        if self.is_scarce(2 * ahead) {
+            return Ok(());
         }
+        // The file is a multiple of that: SQLite truncates it at each checkpoint, and would cut off what is beyond.
+        let mut chunk = i32::try_from(ahead).unwrap_or(0);
+        self.connection.file_control(Some("main"), FileControl::ChunkSize(&mut chunk))?;
+        self.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()))?;
         // SQLite has no POSIX locks on the log, which closing a descriptor would end.
         if let Ok(log) = File::options().write(true).open(beside_path(&self.guard.path, "-wal")) {
-            ahead(&log, 0);
+            let _ = fallocate(&log, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, ahead.cast_signed());
         }
+        Ok(())
     }
 
     /// Whether less than the reserve would be left if that much more were needed.
