@@ -39,6 +39,7 @@ pub struct Store {
     names_stale: bool,
     session: i64,
     limits: Limits,
+    has_room_ahead: bool,
     /// The newest slot of the last write.
     last: i64,
     /// Dropped after the connection.
@@ -83,7 +84,8 @@ impl Store {
         let (boot, session) = begin(&transaction, origin, started)?;
         let names = Names::read(&transaction, boot)?;
         transaction.commit()?;
-        let mut store = Self { connection, names, names_stale: false, session, limits, last: 0, guard };
+        let mut store =
+            Self { connection, names, names_stale: false, session, limits, has_room_ahead: false, last: 0, guard };
         store.take_room_ahead()?;
         store.bound()?;
         Ok(store)

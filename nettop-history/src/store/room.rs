@@ -37,8 +37,9 @@ impl Store {
     pub(super) fn bound(&mut self) -> Result<(), Trouble> {
         let mut is_scarce = self.is_scarce(self.wal_bytes());
         if is_scarce {
-            // What is in the log may have to grow the file. The log keeps its room, unless that is much.
-            let mode = if self.wal_bytes() > AHEAD_BYTES { "TRUNCATE" } else { "RESTART" };
+            // What is in the log may have to grow the file. The log keeps its room, if it took some and not much more.
+            let keeps = self.has_room_ahead && self.wal_bytes() <= AHEAD_BYTES;
+            let mode = if keeps { "RESTART" } else { "TRUNCATE" };
             self.connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()))?;
             is_scarce = self.is_scarce(0);
         }
@@ -73,7 +74,7 @@ impl Store {
     }
 
     /// Takes room ahead, unless it is scarce. Where a file system cannot, there is none.
-    pub(super) fn take_room_ahead(&self) -> Result<(), Trouble> {
+    pub(super) fn take_room_ahead(&mut self) -> Result<(), Trouble> {
         let ahead = self.ahead_bytes();
         if self.is_scarce(2 * ahead) {
             return Ok(());
@@ -84,7 +85,8 @@ impl Store {
         self.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()))?;
         // SQLite has no POSIX locks on the log, which closing a descriptor would end.
         if let Ok(log) = File::options().write(true).open(beside_path(&self.guard.path, "-wal")) {
-            let _ = fallocate(&log, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, ahead.cast_signed());
+            let taken = fallocate(&log, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, ahead.cast_signed());
+            self.has_room_ahead = taken.is_ok();
         }
         Ok(())
     }

@@ -238,8 +238,11 @@ fn a_corrupt_file_is_set_aside_and_a_new_one_begun() {
             fs::File::options().write(true).open(path).unwrap().write_all_at(&[0xa5; 100], 0).unwrap();
         }),
         ("half a file", |path| {
-            let file = fs::File::options().write(true).open(path).unwrap();
-            file.set_len(file.metadata().unwrap().len() / 2 / 4096 * 4096).unwrap();
+            let file = fs::File::options().read(true).write(true).open(path).unwrap();
+            // Of its pages: behind them is room for more. Their number is in the header.
+            let mut pages = [0; 4];
+            file.read_exact_at(&mut pages, 28).unwrap();
+            file.set_len(u64::from(u32::from_be_bytes(pages) / 2) * 4096).unwrap();
         }),
         ("smashed pages", |path| {
             let file = fs::File::options().write(true).open(path).unwrap();
