@@ -34,7 +34,7 @@ use crate::{
     query::global::Global,
     record::{choose::of_service, recorder::Recorder},
     serve::{self, Latest},
-    sys::{allocator, runtime, signals::Signals},
+    sys::{allocator, resident, runtime, signals::Signals},
 };
 
 /// The latest snapshot, for subscribers. There is none before the first sample.
@@ -62,6 +62,10 @@ pub fn run(global: &Global, args: &DaemonArgs) -> anyhow::Result<()> {
     let (mut programs, since) = fdstore::start(&kernel, config.limits())?;
     let (publish, published) = watch::channel(None);
     let iterators = socket.is_some().then(|| kernel.iterators());
+    // While there may be CAP_IPC_LOCK.
+    if let Err(error) = resident::lock_program() {
+        tracing::info!("readings may be late where memory is short: {error:#} (LimitMEMLOCK= of the unit)");
+    }
     capabilities::give_up(&programs, &config.keep_capabilities)?;
     if global.recovery_probe {
         programs.attach_recovery();

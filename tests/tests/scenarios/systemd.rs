@@ -36,6 +36,8 @@ fn it_is_ready_confined_and_counts_right() {
         let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap();
         assert!(status.contains("CapEff:\t0000000000000000\n"), "{status}");
     }
+    assert!(!status.contains("VmLck:\t       0 kB\n"), "its program is not locked: {status}");
+    assert_eq!(machine.property("nettopd", "MemorySwapMax"), "0");
     let uid = machine.run("id", &["--user", "nettopd"]);
     assert!(status.contains(&format!("Uid:\t{0}\t{0}\t{0}\t{0}\n", uid.trim())), "{status}");
 
