@@ -11,6 +11,7 @@ pub mod executions;
 pub mod host;
 pub mod hosts;
 pub mod lookups;
+pub mod mounts;
 pub mod namespaces;
 pub mod processes;
 mod script;

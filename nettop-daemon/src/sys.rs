@@ -7,6 +7,7 @@ pub mod escape;
 pub mod ethtool;
 pub mod limits;
 pub mod lock;
+pub mod proc_file;
 pub mod resident;
 pub mod runtime;
 pub mod signals;

@@ -34,7 +34,9 @@ pub use slot::{
 };
 pub use store::{Origin, Store};
 pub use trouble::Trouble;
-pub use usage::{CROWDS_PER_RANK, HostUsage, LEADERS_PER_RANK, Usage, keep_leaders};
+pub use usage::{
+    CROWDS_PER_RANK, Disk, DiskUsage, HostUsage, LEADERS_PER_RANK, MAX_DISKS, Usage, keep_busiest, keep_leaders,
+};
 pub use writer::Writer;
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use crate::{
     condition::Condition,
     plan::{HOUR_S, Part, Resolution, plan},
     slot::{Counters, Who},
-    usage::{HostUsage, Usage},
+    usage::{Disk, DiskUsage, HostUsage, Usage},
 };
 
 /// What comes first.
@@ -82,6 +82,8 @@ pub struct Answer {
     pub load_peak: Option<f64>,
     /// Of the selected moments; if what processes used was recorded.
     pub host: Option<HostUsage>,
+    /// Those with the most requests in flight first.
+    pub disks: Vec<(Disk, DiskUsage)>,
     pub rows: Vec<AnswerRow>,
     /// What rows beyond the top had.
     pub others: Counters,

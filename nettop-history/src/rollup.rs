@@ -4,7 +4,7 @@ use rusqlite::{Connection, params};
 
 use crate::{
     plan::Resolution,
-    usage::{HostUsage, Usage},
+    usage::{DiskUsage, HostUsage, Usage},
 };
 
 /// A family of three tables, and how its columns are combined.
@@ -83,7 +83,15 @@ pub const USAGE: Measure =
 pub const HOST: Measure =
     Measure { name: "host", keys: &[], sums: HostUsage::SUMS, highest: HostUsage::HIGHEST, peaks: &[] };
 
-pub const MEASURES: [&Measure; 6] = [&SAMPLE, &DROP, &DEVICE, &TICK, &USAGE, &HOST];
+pub const DISK: Measure = Measure {
+    name: "disk",
+    keys: &["name", "mounted"],
+    sums: DiskUsage::SUMS,
+    highest: DiskUsage::HIGHEST,
+    peaks: &[],
+};
+
+pub const MEASURES: [&Measure; 7] = [&SAMPLE, &DROP, &DEVICE, &TICK, &USAGE, &HOST, &DISK];
 
 impl Measure {
     /// The table of a resolution.

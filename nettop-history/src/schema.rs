@@ -1,6 +1,8 @@
 //! Tables and views. Data changes by steps that are never edited once released. Views are made again each time a writer
 //! opens the file.
 
+mod views;
+
 use rusqlite::{Connection, Transaction};
 
 /// `NTPD`: `file` and others show whose database it is.
@@ -76,6 +78,21 @@ macro_rules! usage_tables {
     };
 }
 
+/// A table of what block devices did. `$kind` as above.
+macro_rules! disk_table {
+    ($kind:literal, $suffix:literal) => {
+        concat!(
+            "CREATE ",
+            $kind,
+            " disk_",
+            $suffix,
+            "(ts INTEGER NOT NULL, name TEXT NOT NULL, mounted TEXT NOT NULL, busy_ms INTEGER NOT NULL,
+             in_flight_ms INTEGER NOT NULL, read_bytes INTEGER NOT NULL, write_bytes INTEGER NOT NULL,
+             PRIMARY KEY(ts, name, mounted)) STRICT, WITHOUT ROWID;"
+        )
+    };
+}
+
 /// How processes ended, in tables that were made without.
 macro_rules! exit_columns {
     ($suffix:literal) => {
@@ -111,7 +128,7 @@ macro_rules! exit_view {
 }
 
 /// Each makes the next version from the one before.
-pub const STEPS: [&str; 12] = [
+pub const STEPS: [&str; 13] = [
     // The columns of the three resolutions differ in what a sum does not hold: peaks.
     "CREATE TABLE boot(id INTEGER PRIMARY KEY, boot_id TEXT NOT NULL UNIQUE, first_seen INTEGER NOT NULL,
          host TEXT NOT NULL, kernel TEXT NOT NULL) STRICT;
@@ -231,10 +248,12 @@ pub const STEPS: [&str; 12] = [
     ),
     // How processes ended.
     concat!(exit_columns!("10s"), exit_columns!("1m"), exit_columns!("1h")),
+    // Which disk they waited for.
+    concat!(disk_table!("TABLE", "10s"), disk_table!("TABLE", "1m"), disk_table!("TABLE", "1h")),
 ];
 
 /// What a reader adds to a file of an older version, by the version it came with: temporary tables go before the file's.
-const READER_ADDITIONS: [&str; 11] = [
+const READER_ADDITIONS: [&str; 12] = [
     "CREATE TEMP TABLE loss(ts INTEGER, cause TEXT, count INTEGER);",
     concat!(
         "CREATE TEMP TABLE gap AS SELECT * FROM (",
@@ -263,6 +282,7 @@ const READER_ADDITIONS: [&str; 11] = [
         usage_tables!("TEMP TABLE", "1h", ", exits INTEGER, exits_failed INTEGER, exits_signaled INTEGER, exit_status INTEGER")
     ),
     concat!(exit_view!("10s"), exit_view!("1m"), exit_view!("1h")),
+    concat!(disk_table!("TEMP TABLE", "10s"), disk_table!("TEMP TABLE", "1m"), disk_table!("TEMP TABLE", "1h")),
 ];
 
 /// The version that this program writes.
@@ -271,64 +291,6 @@ pub const VERSION: i32 = STEPS.len() as i32;
 
 /// The oldest that can be read without being changed.
 pub const OLDEST: i32 = 1;
-
-/// For people: names instead of numbers, times of day. `ts` is an indexed column: select by it.
-const VIEWS: &str = "
-DROP VIEW IF EXISTS talkers;
-CREATE VIEW talkers AS SELECT datetime(s.ts, 'unixepoch', 'localtime') AS time, s.ts, b.host, p.pid, p.uid, g.comm, g.exe, g.unit,
-    g.container, d.name AS device, d.netns, s.tx_bytes, s.rx_bytes, s.tx_packets, s.rx_packets, s.tx_app_bytes, s.rx_app_bytes,
-    s.tx_bytes + s.rx_bytes AS bytes, b.boot_id, p.start_time_ns, g.cgroup, g.script,
-    a.comm AS parent, a.starter, c.name AS container_name, c.image, c.runtime, c.pod, c.pod_container, c.workload,
-    l.login_uid, l.session, l.session_comm, l.arguments
-    FROM sample_10s s JOIN process p ON p.id = s.process JOIN program g ON g.id = p.program JOIN device d ON d.id = p.device
-    JOIN boot b ON b.id = p.boot LEFT JOIN ancestor a ON a.id = p.parent LEFT JOIN container c ON c.id = g.container
-    LEFT JOIN login l ON l.process = p.id;
-DROP VIEW IF EXISTS hogs;
-CREATE VIEW hogs AS SELECT datetime(s.ts, 'unixepoch', 'localtime') AS hour, s.ts, p.pid, p.uid, g.comm, g.unit, g.container,
-    sum(s.tx_bytes) AS tx_bytes, sum(s.rx_bytes) AS rx_bytes, sum(s.tx_bytes + s.rx_bytes) AS bytes,
-    max(s.tx_peak) / 10 AS tx_peak_bytes_per_s, max(s.rx_peak) / 10 AS rx_peak_bytes_per_s, b.boot_id, p.start_time_ns,
-    c.name AS container_name, c.pod
-    FROM sample_1h s JOIN process p ON p.id = s.process JOIN program g ON g.id = p.program JOIN boot b ON b.id = p.boot
-    LEFT JOIN container c ON c.id = g.container
-    GROUP BY s.ts, p.boot, p.pid, p.start_time_ns, p.uid, g.id;
-DROP VIEW IF EXISTS drops;
-CREATE VIEW drops AS SELECT datetime(s.ts, 'unixepoch', 'localtime') AS time, s.ts, k.reason, k.class, k.location, k.protocol,
-    nullif(p.pid, 0) AS pid, p.uid, nullif(g.comm, '') AS comm, g.unit, g.container, d.name AS device, s.packets, s.bytes,
-    b.boot_id, p.start_time_ns, c.name AS container_name, c.pod
-    FROM drop_10s s JOIN drop_kind k ON k.id = s.kind JOIN process p ON p.id = s.process JOIN program g ON g.id = p.program
-    JOIN device d ON d.id = p.device JOIN boot b ON b.id = p.boot LEFT JOIN container c ON c.id = g.container;
-DROP VIEW IF EXISTS devices;
-CREATE VIEW devices AS SELECT datetime(s.ts, 'unixepoch', 'localtime') AS time, s.*, d.name, d.netns
-    FROM device_10s s JOIN device d ON d.id = s.device;
-DROP VIEW IF EXISTS ticks;
-CREATE VIEW ticks AS SELECT datetime(ts, 'unixepoch', 'localtime') AS time, ts, measured_ms, readings, late_ms, clock_step_ms, lost,
-    load1, load5, load15, cpu_some, memory_some, memory_full, io_some, io_full FROM tick_10s;
-DROP VIEW IF EXISTS resources;
-CREATE VIEW resources AS SELECT datetime(u.ts, 'unixepoch', 'localtime') AS time, u.ts, b.host, p.pid, p.uid, g.comm, g.exe, g.unit,
-    g.container, u.user_us, u.system_us, round((u.user_us + u.system_us) / 10.0 / nullif(h.usage_ms, 0), 2) AS cpu_percent, u.wait_us,
-    u.block_io_us, round(1.0 * u.runnable_ms / nullif(h.usage_ms, 0), 2) AS runnable,
-    round(1.0 * u.blocked_ms / nullif(h.usage_ms, 0), 2) AS blocked, u.rss_kib_s * 1000 / nullif(h.usage_ms, 0) AS rss_kib,
-    u.rss_peak_kib, u.swap_kib_s * 1000 / nullif(h.usage_ms, 0) AS swap_kib, u.read_bytes, u.write_bytes, u.cancelled_write_bytes,
-    u.major_faults, u.voluntary_switches, u.involuntary_switches, u.threads, u.oom_kills, b.boot_id, p.start_time_ns,
-    g.cgroup, a.comm AS parent, a.starter, c.name AS container_name, c.pod, u.exits,
-    iif(u.exits = 1 AND p.pid <> 0 AND u.exit_status & 127 = 0, u.exit_status >> 8, NULL) AS exit_code,
-    iif(u.exits = 1 AND p.pid <> 0, nullif(u.exit_status & 127, 0), NULL) AS exit_signal
-    FROM usage_10s u JOIN host_10s h ON h.ts = u.ts JOIN process p ON p.id = u.process JOIN program g ON g.id = p.program
-    JOIN boot b ON b.id = p.boot LEFT JOIN ancestor a ON a.id = p.parent LEFT JOIN container c ON c.id = g.container;
-DROP VIEW IF EXISTS host;
-CREATE VIEW host AS SELECT datetime(ts, 'unixepoch', 'localtime') AS time, * FROM host_10s;
-DROP VIEW IF EXISTS savetop;
-CREATE VIEW savetop AS SELECT
-    (SELECT b.host FROM usage_10s u JOIN process p ON p.id = u.process JOIN boot b ON b.id = p.boot WHERE u.ts = t.ts LIMIT 1)
-        AS HostName,
-    datetime(t.ts, 'unixepoch', 'localtime') AS DateAndTime, t.load1 AS Load,
-    (SELECT group_concat(line, char(10)) FROM
-         (SELECT printf('%7d %-16s %6.1f %7d', pid, comm, cpu_percent, rss_kib / 1024) AS line FROM resources r
-          WHERE r.ts = t.ts ORDER BY cpu_percent DESC)) AS TopProcesses
-    FROM tick_10s t JOIN host_10s h ON h.ts = t.ts;
-DROP VIEW IF EXISTS gaps;
-CREATE VIEW gaps AS SELECT datetime(from_ms / 1000, 'unixepoch', 'localtime') AS from_time,
-    datetime(to_ms / 1000, 'unixepoch', 'localtime') AS to_time, (to_ms - from_ms) / 1000.0 AS seconds, from_ms, to_ms FROM gap;";
 
 /// Version of the file's schema; 0 for an empty one.
 ///
@@ -372,5 +334,5 @@ pub fn complete(connection: &Connection, version: i32) -> rusqlite::Result<()> {
 ///
 /// If SQLite refuses, as with a full disk or a damaged file. The caller is to roll back.
 pub fn make_views(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-    transaction.execute_batch(VIEWS)
+    transaction.execute_batch(views::VIEWS)
 }

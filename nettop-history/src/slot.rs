@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use indexmap::IndexMap;
 use nettop_model::ContainerNames;
 
-use crate::usage::{CROWDS_PER_RANK, HostUsage, LEADERS_PER_RANK, Usage, keep_leaders};
+use crate::usage::{
+    CROWDS_PER_RANK, Disk, DiskUsage, HostUsage, LEADERS_PER_RANK, MAX_DISKS, Usage, keep_busiest, keep_leaders,
+};
 
 /// Length of a slot, and the finest resolution there is. Slots begin at multiples of it.
 pub const SLOT_S: i64 = 10;
@@ -156,6 +158,7 @@ pub struct Slot {
     pub usage: IndexMap<Who, Usage>,
     /// If usage was read.
     pub host: Option<HostUsage>,
+    pub disks: BTreeMap<Disk, DiskUsage>,
     /// By id, whether they have rows or not. The latest names count for all that a container ever did.
     pub containers: HashMap<String, ContainerNames>,
     /// The writer's number for the slot, rising: it finds the slot by it.
@@ -227,9 +230,9 @@ impl Who {
 }
 
 impl Slot {
-    /// Of processes, devices, drops and usage.
+    /// Of processes, devices, drops, usage and disks.
     pub(crate) fn rows(&self) -> u64 {
-        (self.samples.len() + self.devices.len() + self.drops.len() + self.usage.len()) as u64
+        (self.samples.len() + self.devices.len() + self.drops.len() + self.usage.len() + self.disks.len()) as u64
     }
 
     /// Keeps the `most` busiest rows of processes and of drops. The others are added up per device as `[other]`, so that
@@ -260,6 +263,11 @@ impl Slot {
             if others != Usage::default() {
                 self.usage.entry(Who::other()).or_default().add(&others);
             }
+        }
+        if self.disks.len() > MAX_DISKS {
+            let mut disks = std::mem::take(&mut self.disks).into_iter().collect();
+            keep_busiest(&mut disks);
+            self.disks.extend(disks);
         }
         if self.drops.len() > most {
             let rows = std::mem::take(&mut self.drops);

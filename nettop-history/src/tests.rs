@@ -1,6 +1,7 @@
 //! The store against what it was given.
 
 mod answers;
+mod disks;
 mod recorded;
 mod room;
 mod sums;

@@ -130,6 +130,38 @@ columns! {
     }
 }
 
+columns! {
+    /// What a block device did, by its own counters.
+    DiskUsage
+    sums: {
+        /// While at least one request was in flight.
+        busy_ms,
+        /// Requests in flight at a reading, times the interval.
+        in_flight_ms,
+        read_bytes,
+        write_bytes,
+    }
+    highest: {}
+}
+
+/// A block device, with its partitions apart.
+#[derive(Clone, Default, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Disk {
+    /// As in /proc/diskstats.
+    pub name: String,
+    /// Where its file system is mounted, escaped; empty if nowhere.
+    pub mounted: String,
+}
+
+/// Disks that are recorded of a slot, with the most requests in flight.
+pub const MAX_DISKS: usize = 8;
+
+/// Keeps those with the most requests in flight; of those the busiest.
+pub fn keep_busiest(disks: &mut Vec<(Disk, DiskUsage)>) {
+    disks.sort_by_key(|(_, usage)| std::cmp::Reverse((usage.in_flight_ms, usage.busy_ms)));
+    disks.truncate(MAX_DISKS);
+}
+
 impl Usage {
     pub const fn cpu_us(&self) -> u64 {
         self.user_us.saturating_add(self.system_us)

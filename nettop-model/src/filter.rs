@@ -75,5 +75,6 @@ pub fn selected_resources(resources: &ResourcesReport, filter: &Filter) -> Resou
         any_device.admits(Some(process.pid), process.uid, None) && filter.names.admits(&Named::from_resources(process))
     };
     let processes = resources.processes.iter().filter(is_wanted).cloned().collect();
-    ResourcesReport { host: resources.host, processes, others: resources.others }
+    let ResourcesReport { host, disks, others, .. } = resources;
+    ResourcesReport { host: *host, disks: disks.clone(), processes, others: *others }
 }

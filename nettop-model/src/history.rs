@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use crate::resources::{Host, Resources};
+pub use crate::resources::{Disk, Host, Resources};
 use crate::{ProcessNames, Word, snapshot::Traffic};
 
 /// Name and major version of the document.
@@ -89,6 +89,9 @@ pub struct Quality {
     /// Null where what processes use was not recorded.
     #[serde(default)]
     pub host: Option<Host>,
+    /// Those with the most requests in flight first.
+    #[serde(default)]
+    pub disks: Vec<Disk>,
 }
 
 /// A part of the period that is kept in slots of one length.

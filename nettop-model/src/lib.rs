@@ -39,7 +39,7 @@ pub use filter::{Filter, select, selected_resources};
 pub use login::{Login, Session};
 pub use names::{Named, Names};
 pub use process_names::ProcessNames;
-pub use resources::{Host, ProcessResources, Resources, ResourcesReport};
+pub use resources::{Disk, Host, ProcessResources, Resources, ResourcesReport};
 pub use snapshot::Snapshot;
 pub use sort::{Sort, sort, sort_groups};
 

@@ -81,11 +81,29 @@ pub struct Host {
     pub swap_used_bytes: u64,
 }
 
+/// A block device in the same time, by its own counters. Its partitions, and what is built upon it, are others.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Default, Debug, PartialEq)]
+pub struct Disk {
+    /// As in /proc/diskstats.
+    pub name: String,
+    /// Where its file system is mounted.
+    pub mounted_on: Option<String>,
+    /// Of the time, with a request in flight.
+    pub busy_percent: f64,
+    /// Requests in flight, seen once each interval.
+    pub in_flight_mean: f64,
+    pub read_bytes: u64,
+    pub write_bytes: u64,
+}
+
 /// What processes used in an interval, whether they talked or not.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default)]
 pub struct ResourcesReport {
     /// Its `usage_ms` is the interval, from one reading of all processes to the next.
     pub host: Host,
+    /// Those with the most requests in flight.
+    #[serde(default)]
+    pub disks: Vec<Disk>,
     /// Those that lead in CPU, memory, storage, load or waiting, or were ended by a signal; most CPU time first.
     pub processes: Vec<ProcessResources>,
     /// All others together, and whatever is selected.

@@ -20,6 +20,8 @@ use nix::{
     time::{ClockId, clock_gettime},
 };
 
+use crate::identity::mounts::{mounts, unescape};
+
 /// Whether this thread may enter other namespaces (`netns_install`).
 pub fn may_enter() -> bool {
     caps::has_cap(None, CapSet::Effective, Capability::CAP_SYS_ADMIN).unwrap_or(false)
@@ -68,30 +70,12 @@ fn paths_of(process: &Path) -> impl Iterator<Item = PathBuf> + use<> {
 /// Where namespaces are mounted, as /run/netns/NAME or /run/docker/netns/ID.
 fn mounted() -> Vec<PathBuf> {
     let text = fs::read("/proc/self/mountinfo").unwrap_or_default();
-    text.split(|byte| *byte == b'\n').filter_map(mount_point).collect()
+    mount_points(&text).collect()
 }
 
-/// The mount point in a line of mountinfo, if a network namespace is mounted there.
-fn mount_point(line: &[u8]) -> Option<PathBuf> {
-    /// Of the field `root`; the mount point follows.
-    const ROOT_INDEX: usize = 3;
-    let mut fields = line.split(|byte| *byte == b' ').skip(ROOT_INDEX);
-    let is_netns = fields.next()?.starts_with(b"net:[");
-    let path = fields.next().filter(|_| is_netns)?;
-    Some(PathBuf::from(OsString::from_vec(unescape(path))))
-}
-
-/// `mangle_path` writes blanks and backslashes as octal numbers.
-fn unescape(text: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((first, more)) = rest.split_first() {
-        let octal = more.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
-        let escaped = octal.filter(|_| *first == b'\\').and_then(|octal| u8::from_str_radix(octal, 8).ok());
-        plain.push(escaped.unwrap_or(*first));
-        rest = if escaped.is_some() { &more[3..] } else { more };
-    }
-    plain
+fn mount_points(mountinfo: &[u8]) -> impl Iterator<Item = PathBuf> {
+    let of_netns = mounts(mountinfo).filter(|mount| mount.root.starts_with(b"net:["));
+    of_netns.map(|mount| PathBuf::from(OsString::from_vec(unescape(mount.point))))
 }
 
 /// Paths into namespaces, remembered from reading to reading: a pass over /proc takes long where there are many processes.
@@ -217,8 +201,8 @@ mod tests {
     #[test]
     fn a_mounted_namespace_is_found_whatever_its_name() {
         let line = b"403 25 0:4 net:[4026532177] /run/netns/a\\040b shared:209 - nsfs nsfs rw";
-        assert_eq!(mount_point(line), Some("/run/netns/a b".into()));
-        assert_eq!(mount_point(b"25 1 0:23 / /run rw shared:5 - tmpfs tmpfs rw"), None);
+        assert_eq!(mount_points(line).collect::<Vec<_>>(), ["/run/netns/a b"].map(PathBuf::from));
+        assert_eq!(mount_points(b"25 1 0:23 / /run rw shared:5 - tmpfs tmpfs rw").next(), None);
     }
 
     #[test]

@@ -192,7 +192,8 @@ impl Collector {
             let names = who.container.as_ref().and_then(|id| used.containers.get(id)).cloned();
             (who, names.unwrap_or_default(), usage)
         });
-        let report = resources::report(rows, &used.host, |uid| users.as_mut().and_then(|users| users.name(uid)));
+        let report =
+            resources::report(rows, &used.host, &used.disks, |uid| users.as_mut().and_then(|users| users.name(uid)));
         snapshot.resources = Some(selected_resources(&report, filter));
         let of = |pid, start| used.all.get(&(pid, start)).map(|usage| resources::of_process(usage, &used.host));
         resources::add_to_rows(&mut snapshot.rows, of);

@@ -1,6 +1,7 @@
 //! What processes used in each interval. A thread of its own reads, so that no number of processes delays the sampler: what
 //! is not read in time goes to the next interval.
 
+mod disks;
 mod host;
 mod names;
 pub mod resources;
@@ -8,12 +9,13 @@ mod tally;
 
 use std::{
     collections::{HashMap, hash_map},
+    path::Path,
     sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel},
     thread,
     time::{Duration, Instant},
 };
 
-use nettop_history::{CROWDS_PER_RANK, HostUsage, LEADERS_PER_RANK, Usage, Who, keep_leaders};
+use nettop_history::{CROWDS_PER_RANK, Disk, DiskUsage, HostUsage, LEADERS_PER_RANK, Usage, Who, keep_leaders};
 use nettop_kernel::{
     boot,
     usage::{ProcessReading, Reading, Untold, UsageReader},
@@ -21,10 +23,12 @@ use nettop_kernel::{
 use nettop_model::ContainerNames;
 
 use self::{
+    disks::Disks,
     host::Host,
     names::{Names, Program},
     tally::{Entry, Tally},
 };
+use crate::sys::proc_file::ProcFile;
 
 /// Between two looks at processes that ended: the ring has room for some thousand.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -50,6 +54,7 @@ pub struct UsageThread {
 pub struct Interval {
     /// The host's, of which `usage_ms` is the time.
     pub host: HostUsage,
+    pub disks: Vec<(Disk, DiskUsage)>,
     /// The leaders, and the sum of all others.
     pub rows: Vec<(Who, Usage)>,
     /// Everybody's, by pid and start.
@@ -107,6 +112,12 @@ impl UsageThread {
 impl Interval {
     fn add(&mut self, more: Self) {
         self.host.add(&more.host);
+        for (disk, usage) in more.disks {
+            match self.disks.iter_mut().find(|(known, _)| *known == disk) {
+                Some((_, sum)) => sum.add(&usage),
+                None => self.disks.push((disk, usage)),
+            }
+        }
         for (who, usage) in more.rows {
             match self.rows.iter_mut().find(|(known, _)| *known == who) {
                 Some((_, sum)) => sum.add(&usage),
@@ -143,6 +154,9 @@ fn run(reader: UsageReader, asked: &Receiver<()>, tell: &Sender<Option<Interval>
 struct Measured {
     reader: UsageReader,
     host: Host,
+    disks: Disks,
+    /// Whether the kernel counts how long tasks wait for I/O: off by default since 5.14.
+    delays: ProcFile,
     names: Names,
     /// None until a pass succeeds.
     tally: Option<Tally>,
@@ -154,8 +168,11 @@ struct Measured {
 impl Measured {
     /// Reads what is there already.
     fn new(reader: UsageReader) -> Self {
-        let (host, names, last) = (Host::new("/proc"), Names::new(), Instant::now());
-        let mut measured = Self { reader, host, names, tally: None, last, is_failing: false };
+        let proc = Path::new("/proc");
+        let (host, disks, delays) =
+            (Host::new(proc), Disks::new(proc), ProcFile::new("/proc/sys/kernel/task_delayacct"));
+        let (names, last) = (Names::new(), Instant::now());
+        let mut measured = Self { reader, host, disks, delays, names, tally: None, last, is_failing: false };
         measured.interval();
         measured
     }
@@ -194,14 +211,17 @@ impl Measured {
             self.take_ended();
             // What the host did before nobody was asked about.
             self.host.read();
+            self.disks.read(0);
             return None;
         };
         // Before those that ended meanwhile: what was read of them is older than their end.
         tally.add(&processes, begin_ns, usage_ms);
         self.take_ended();
-        let host = HostUsage { usage_ms, ..told(self.reader.untold(), self.host.read()) };
+        let has_delays = self.delays.read().is_ok_and(|text| text.trim_ascii() == b"1");
+        let host = HostUsage { usage_ms, ..told(self.reader.untold(), has_delays, self.host.read()) };
         let mut interval = interval(self.tally.as_mut()?, &mut self.names, &processes, host);
         interval.unread += unread;
+        interval.disks = self.disks.read(usage_ms);
         Some(interval)
     }
 }
@@ -272,24 +292,26 @@ fn interval(tally: &mut Tally, names: &mut Names, readings: &[ProcessReading], h
     if others != Usage::default() {
         rows.push((Who::other(), others));
     }
-    Interval { host, rows, all, containers: std::mem::take(&mut names.containers), unread: taken.unread }
+    Interval {
+        host,
+        disks: Vec::new(),
+        rows,
+        all,
+        containers: std::mem::take(&mut names.containers),
+        unread: taken.unread,
+    }
 }
 
 /// With what the kernel does not tell of processes.
-fn told(of: Untold, host: HostUsage) -> HostUsage {
+fn told(of: Untold, has_delays: bool, host: HostUsage) -> HostUsage {
     HostUsage {
         untold_wait: of.wait.into(),
-        untold_block_io: (of.blocked_time || !accounts_delays()).into(),
+        untold_block_io: (of.blocked_time || !has_delays).into(),
         untold_disk: of.disk.into(),
         untold_memory: of.memory.into(),
         untold_ended: of.ended.into(),
         ..host
     }
-}
-
-/// Whether the kernel counts how long tasks wait for I/O: off by default since 5.14.
-fn accounts_delays() -> bool {
-    std::fs::read_to_string("/proc/sys/kernel/task_delayacct").is_ok_and(|text| text.trim() == "1")
 }
 
 #[cfg(test)]

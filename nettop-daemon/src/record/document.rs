@@ -12,7 +12,7 @@ use nettop_model::{
 
 use crate::{
     identity::users::{self, Users},
-    measure::usage::resources::{host, of_process, resources},
+    measure::usage::resources::{disks, host, of_process, resources},
     query::history::HistoryQuery,
 };
 
@@ -48,6 +48,7 @@ pub fn document(query: &HistoryQuery, answer: &Answer, boot: Option<&Boot>) -> D
             clock_step_ms: answer.clock_step_ms,
             load_peak: answer.load_peak,
             host: answer.host.as_ref().map(host),
+            disks: answer.host.as_ref().map(|host| disks(&answer.disks, host)).unwrap_or_default(),
         },
         rows: answer.rows.iter().map(|row| of_row(query.by, row, answer, &mut users)).collect(),
         others: Others {

@@ -3,11 +3,11 @@
 use nettop_history::{Order, Question, Reader, local_time};
 use nettop_model::{
     By,
-    history::{Document, Hog, Resources, Row},
+    history::{Disk, Document, Hog, Resources, Row},
 };
 
 use super::document::document;
-use crate::{error::Usage, query::history::HistoryQuery, sys::signals::signal_name};
+use crate::{error::Usage, query::history::HistoryQuery, render::history::of_disk, sys::signals::signal_name};
 
 /// By name.
 const MEASURES: [(&str, Order); 7] = [
@@ -46,7 +46,11 @@ pub fn hogs(query: &HistoryQuery, reader: &Reader, question: &Question) -> anyho
         if let Some(row) = first.filter(|row| amount(measure, row) > 0.0) {
             let since_ts = since(row, answer.from, answer.to);
             let since = since_ts.and_then(local_time);
-            let sentence = sentence(measure, row, all, since.as_deref());
+            let mut sentence = sentence(measure, row, all, since.as_deref());
+            if is_about_disks(measure, row) {
+                let disk = waited_for(&document.quality.disks).and_then(of_disk);
+                sentence.extend(disk.map(|disk| format!("; {disk}")));
+            }
             hogs.push(Hog {
                 measure: measure.into(),
                 since: since_ts.map(super::document::utc),
@@ -63,6 +67,20 @@ fn is_nobody(by: By, row: &Row) -> bool {
         By::Process => row.pid.unwrap_or(0) == 0 && NOBODY.contains(&row.name.as_str()),
         _ => NOBODY.contains(&row.name.as_str()),
     }
+}
+
+/// Whether it moved bytes of disks, or waited as one does for them.
+fn is_about_disks(measure: &str, row: &Row) -> bool {
+    let blocked = row.resources.is_some_and(|used| used.blocked_mean >= used.runnable_mean);
+    measure == "disk" || measure == "load" && blocked
+}
+
+/// The disk that most was waited for in the same time: the kernel does not tell for which one a thread waits. Of a disk and its
+/// only busy partition, that which is mounted.
+fn waited_for(disks: &[Disk]) -> Option<&Disk> {
+    let most = disks.first()?;
+    let as_many = |disk: &&Disk| disk.mounted_on.is_some() && disk.in_flight_mean >= 0.9 * most.in_flight_mean;
+    disks.iter().find(as_many).or(Some(most))
 }
 
 /// How much of a measure a row has.
@@ -181,6 +199,26 @@ mod tests {
         }
         assert!(!is_nobody(By::Process, &row(Some(0), "cc1")), "many of one name");
         assert!(!is_nobody(By::Unit, &row(None, "cron.service")));
+    }
+
+    #[test]
+    fn the_disk_that_is_named_is_mounted_if_that_is_the_same() {
+        let disk = |name: &str, mounted_on: Option<&str>, in_flight_mean| Disk {
+            name: name.into(),
+            mounted_on: mounted_on.map(Into::into),
+            in_flight_mean,
+            ..Disk::default()
+        };
+        let disks = [disk("sda", None, 31.0), disk("sda2", Some("/srv"), 30.5), disk("sdb1", Some("/"), 2.0)];
+        assert_eq!(waited_for(&disks).unwrap().name, "sda2");
+        let disks = [disk("sda", None, 31.0), disk("sdb1", Some("/"), 2.0)];
+        assert_eq!(waited_for(&disks).unwrap().name, "sda", "swap, or what a machine is in");
+        assert_eq!(waited_for(&[]), None);
+        assert_eq!(
+            of_disk(&Disk { busy_percent: 98.4, ..disk("sda2", Some("/srv"), 30.5) }).unwrap(),
+            "sda2 (/srv) busy 98 % of the time, 30.5 requests in flight"
+        );
+        assert_eq!(of_disk(&disk("sdb1", Some("/"), 0.05)), None);
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! The host's load averages and pressure (PSI): how long tasks waited since the last reading.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use nettop_history::Tick;
-use procfs::{CpuPressure, FromRead as _, IoPressure, LoadAverage, MemoryPressure};
+use procfs::{CpuPressure, IoPressure, LoadAverage, MemoryPressure};
+
+use crate::sys::proc_file::ProcFile;
 
 /// Microseconds of stall since boot. What the kernel does not have is unknown.
 #[derive(Clone, Copy, Default)]
@@ -17,22 +19,28 @@ struct Stalls {
 
 /// Remembers the last reading.
 pub struct Pressure {
-    proc: PathBuf,
+    load: ProcFile,
+    cpu: ProcFile,
+    memory: ProcFile,
+    io: ProcFile,
     last: Stalls,
     last_ms: u64,
 }
 
 impl Pressure {
     /// Reads below `proc`, which is /proc outside of tests. `now_ms` is since boot.
-    pub fn new(proc: impl Into<PathBuf>, now_ms: u64) -> Self {
-        let mut pressure = Self { proc: proc.into(), last: Stalls::default(), last_ms: now_ms };
+    pub fn new(proc: &Path, now_ms: u64) -> Self {
+        let file = |name: &str| ProcFile::new(proc.join(name));
+        let (load, cpu, memory, io) =
+            (file("loadavg"), file("pressure/cpu"), file("pressure/memory"), file("pressure/io"));
+        let mut pressure = Self { load, cpu, memory, io, last: Stalls::default(), last_ms: now_ms };
         pressure.last = pressure.stalls();
         pressure
     }
 
     /// Notes load and pressure of the time since the last reading. Unknown stays unknown.
     pub fn update(&mut self, tick: &mut Tick, now_ms: u64) {
-        let load = LoadAverage::from_file(self.proc.join("loadavg")).ok();
+        let load: Option<LoadAverage> = self.load.parse();
         tick.load = load.map(|load| [load.one, load.five, load.fifteen].map(hundredths));
         let (stalls, last) = (self.stalls(), self.last);
         let elapsed_ms = now_ms.saturating_sub(self.last_ms);
@@ -49,11 +57,10 @@ impl Pressure {
         (self.last, self.last_ms) = (stalls, now_ms);
     }
 
-    fn stalls(&self) -> Stalls {
-        let path = |resource: &str| self.proc.join("pressure").join(resource);
-        let cpu = CpuPressure::from_file(path("cpu")).ok();
-        let memory = MemoryPressure::from_file(path("memory")).ok();
-        let io = IoPressure::from_file(path("io")).ok();
+    fn stalls(&mut self) -> Stalls {
+        let cpu: Option<CpuPressure> = self.cpu.parse();
+        let memory: Option<MemoryPressure> = self.memory.parse();
+        let io: Option<IoPressure> = self.io.parse();
         Stalls {
             cpu_some: cpu.map(|cpu| cpu.some.total),
             memory_some: memory.as_ref().map(|memory| memory.some.total),

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
@@ -69,7 +69,7 @@ impl Recorder {
             limits,
             with_arguments: false,
             period_ms: u64::try_from(period.as_millis()).unwrap_or(u64::MAX),
-            pressure: Pressure::new(proc, now.boot_ms),
+            pressure: Pressure::new(Path::new(proc), now.boot_ms),
             slot: Slot { ts: slot_of(now.wall_ms), ..Slot::default() },
             last: now,
             has_begun: false,

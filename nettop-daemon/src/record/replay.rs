@@ -36,7 +36,9 @@ pub fn snapshot(recorded: Recorded, mut users: Option<&mut Users>) -> Snapshot {
     let resources = recorded.host_usage.map(|host| {
         let usage = by_process(recorded.usage);
         let used = usage.iter().map(|(who, names, usage)| (who, names.clone(), usage));
-        let report = resources::report(used, &host, |uid| users.as_deref_mut().and_then(|users| users.name(uid)));
+        let report = resources::report(used, &host, &recorded.disks, |uid| {
+            users.as_deref_mut().and_then(|users| users.name(uid))
+        });
         let of_process = report.processes.iter().map(|of| ((of.pid, of.start_time_ns), of.resources));
         let of_process: HashMap<_, _> = of_process.collect();
         resources::add_to_rows(&mut rows, |pid, start| of_process.get(&(pid, Some(start))).copied());

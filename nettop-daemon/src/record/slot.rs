@@ -90,6 +90,9 @@ const UNFINISHED: &str = "usage_unfinished";
 /// Adds what processes used.
 pub fn add_used(slot: &mut Slot, used: &Interval) {
     slot.host.get_or_insert_default().add(&used.host);
+    for (disk, usage) in &used.disks {
+        slot.disks.entry(disk.clone()).or_default().add(usage);
+    }
     for (who, usage) in &used.rows {
         slot.usage.entry(who.clone()).or_default().add(usage);
     }

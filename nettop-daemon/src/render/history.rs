@@ -3,6 +3,8 @@
 mod csv;
 mod table;
 
+pub use table::of_disk;
+
 use nettop_model::history::Document;
 
 use crate::query::{format::Format, history::HistoryArgs};

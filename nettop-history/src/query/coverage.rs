@@ -1,9 +1,15 @@
 //! How much of a period was measured, and how well.
 
+use std::collections::BTreeMap;
+
 use rusqlite::params;
 
-use super::{Answer, Question, Reader};
-use crate::{gaps, plan::Resolution, usage::HostUsage};
+use super::{Answer, Question, Reader, selection};
+use crate::{
+    gaps,
+    plan::Resolution,
+    usage::{Disk, DiskUsage, HostUsage, keep_busiest},
+};
 
 impl Reader {
     pub(super) fn read_ticks(&self, question: &Question, answer: &mut Answer) -> rusqlite::Result<()> {
@@ -34,6 +40,7 @@ impl Reader {
                 }
             }
         }
+        answer.disks = self.disks(question, answer)?;
         let mut statement = self.connection.prepare(
             // Earlier versions had one there that is no loss.
             "SELECT cause, sum(count) FROM loss WHERE ts >= ?1 AND ts < ?2 AND cause <> 'namespaces_unread'
@@ -44,6 +51,28 @@ impl Reader {
         })?;
         answer.losses = losses.collect::<Result<_, _>>()?;
         Ok(())
+    }
+
+    /// In the selected moments.
+    fn disks(&self, question: &Question, answer: &Answer) -> rusqlite::Result<Vec<(Disk, DiskUsage)>> {
+        let mut disks: BTreeMap<Disk, DiskUsage> = BTreeMap::new();
+        for part in &answer.parts {
+            let suffix = part.resolution.suffix();
+            let query = format!(
+                "SELECT name, mounted, {} FROM disk_{suffix} WHERE ts >= ?1 AND ts < ?2 {}",
+                DiskUsage::columns(),
+                selection(question, suffix)
+            );
+            let mut statement = self.connection.prepare(&query)?;
+            let mut rows = statement.query(params![part.from, part.to])?;
+            while let Some(row) = rows.next()? {
+                let disk = Disk { name: row.get(0)?, mounted: row.get(1)? };
+                disks.entry(disk).or_default().add(&DiskUsage::read(row, 2)?);
+            }
+        }
+        let mut disks = disks.into_iter().collect();
+        keep_busiest(&mut disks);
+        Ok(disks)
     }
 
     /// What was not measured in a period, in whole seconds around it: the noted gaps, and the time outside the record.

@@ -7,7 +7,7 @@ use super::{names::Ancestors, reader::Reader};
 use crate::{
     plan::Resolution,
     slot::{Counters, Device, DeviceBalance, DirectionBalance, DropKind, Dropped, Login, Who},
-    usage::{HostUsage, Usage},
+    usage::{Disk, DiskUsage, HostUsage, Usage},
 };
 
 /// A recorded slot, minute or hour, by the finest that is kept of its time.
@@ -39,6 +39,7 @@ pub struct Recorded {
     /// What processes used, and the host; where that was recorded.
     pub usage: Vec<(Who, ContainerNames, Usage)>,
     pub host_usage: Option<HostUsage>,
+    pub disks: Vec<(Disk, DiskUsage)>,
     /// By cause.
     pub losses: Vec<(String, u64)>,
 }
@@ -124,6 +125,7 @@ impl Reader {
             drops: self.drops_of(bucket)?,
             usage: self.usage_of(bucket, with_ancestors)?,
             host_usage: self.host_of(bucket)?,
+            disks: self.disks_of(bucket)?,
             losses: self.losses_of(bucket)?,
         };
         transaction.rollback()?;
@@ -182,6 +184,17 @@ impl Reader {
     fn host_of(&self, bucket: Bucket) -> anyhow::Result<Option<HostUsage>> {
         let query = format!("SELECT {} FROM host_{} WHERE ts = ?1", HostUsage::columns(), bucket.resolution.suffix());
         Ok(self.connection.query_row(&query, [bucket.ts], |row| HostUsage::read(row, 0)).optional()?)
+    }
+
+    fn disks_of(&self, bucket: Bucket) -> anyhow::Result<Vec<(Disk, DiskUsage)>> {
+        let mut statement = self.connection.prepare(&format!(
+            "SELECT name, mounted, {} FROM disk_{} WHERE ts = ?1 ORDER BY in_flight_ms DESC, busy_ms DESC",
+            DiskUsage::columns(),
+            bucket.resolution.suffix()
+        ))?;
+        let read = |row: &Row<'_>| Ok((Disk { name: row.get(0)?, mounted: row.get(1)? }, DiskUsage::read(row, 2)?));
+        let disks = statement.query_map([bucket.ts], read)?;
+        Ok(disks.collect::<Result<_, _>>()?)
     }
 
     fn devices_of(&self, bucket: Bucket) -> anyhow::Result<Vec<(Device, DeviceBalance)>> {

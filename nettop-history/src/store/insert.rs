@@ -1,11 +1,11 @@
 //! A slot becomes rows.
 
-use rusqlite::{Connection, params, params_from_iter};
+use rusqlite::{Connection, ToSql, params, params_from_iter};
 
 use crate::{
     names::Names,
     plan::Resolution,
-    rollup::{self, DEVICE, DROP, HOST, SAMPLE, TICK, USAGE},
+    rollup::{self, DEVICE, DISK, DROP, HOST, SAMPLE, TICK, USAGE},
     slot::Slot,
 };
 
@@ -99,6 +99,13 @@ pub fn insert(connection: &Connection, names: &mut Names, slot: &Slot) -> rusqli
     }
     if let Some(host) = &slot.host {
         connection.prepare_cached(&HOST.insert())?.execute(params_from_iter([ts].into_iter().chain(host.values())))?;
+    }
+    let mut statement = connection.prepare_cached(&DISK.insert())?;
+    for (disk, usage) in &slot.disks {
+        let key: [&dyn ToSql; 3] = [&ts, &disk.name, &disk.mounted];
+        let values = usage.values();
+        let values = values.iter().map(|value| value as &dyn ToSql);
+        statement.execute(params_from_iter(key.into_iter().chain(values)))?;
     }
     for (id, container) in &slot.containers {
         names.container(connection, id, container)?;

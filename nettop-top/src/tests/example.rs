@@ -165,6 +165,7 @@ fn resources(number: u64) -> ResourcesReport {
     let many = Resources { exits: Some(200), ..Resources::default() };
     ResourcesReport {
         host: Host { usage_ms: INTERVAL_MS, ..Host::default() },
+        disks: Vec::new(),
         processes: vec![
             process(812, "backup", 1000 + 700 * number, blocked),
             process(900, "leak", 40, Resources { oom_kills: Some(1), ..ended }),

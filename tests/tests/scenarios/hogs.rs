@@ -2,6 +2,7 @@
 
 mod bomb;
 mod crowds;
+mod disks;
 mod endings;
 mod live;
 mod memory;
@@ -303,6 +304,9 @@ fn bytes_of_disks_are_what_a_process_knows_of_itself() {
     assert!(writer.read_bytes >= Some(WRITTEN) && writer.write_bytes >= Some(WRITTEN), "{writer:?}");
     let host = document.quality.host.unwrap();
     assert!(host.disk_read_bytes >= WRITTEN && host.disk_write_bytes >= WRITTEN, "{host:?}");
+    let mounted = disk.folder.to_str();
+    let seen = document.quality.disks.iter().find(|seen| seen.mounted_on.as_deref() == mounted).expect("its disk");
+    assert!(seen.name.starts_with("loop") && seen.read_bytes >= WRITTEN && seen.write_bytes >= WRITTEN, "{seen:?}");
     drop(disk);
 }
 

@@ -54,6 +54,8 @@ const MODULES: &[&str] = &[
     "nft_reject_inet",
     "nft_queue",
     "nfnetlink_queue",
+    // A slow disk.
+    "null_blk",
     "pcrypt",
     "sch_cake",
     "sch_codel",

@@ -1,37 +1,44 @@
 //! The host's own counters of CPU, memory and disk, as differences.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use nettop_history::HostUsage;
-use procfs::{FromRead as _, KernelStats, Meminfo, VmStat};
+use procfs::{FromReadSI as _, KernelStats, Meminfo, VmStat};
+
+use crate::sys::proc_file::ProcFile;
 
 /// Counters since boot.
 type Counters<const N: usize> = [u64; N];
 
-/// One file's, as they were read last; none if that failed.
-struct File<const N: usize>(Option<Counters<N>>);
+/// As they were read last; none if that failed.
+struct Last<const N: usize>(Option<Counters<N>>);
 
 /// Remembers the last reading.
 pub struct Host {
-    proc: PathBuf,
-    stat: File<6>,
-    vmstat: File<5>,
+    stat: ProcFile,
+    vmstat: ProcFile,
+    meminfo: ProcFile,
+    last_times: Last<6>,
+    last_events: Last<5>,
 }
 
 impl Host {
     /// Reads below `proc`, which is /proc outside of tests.
-    pub fn new(proc: impl Into<PathBuf>) -> Self {
-        let mut host = Self { proc: proc.into(), stat: File(None), vmstat: File(None) };
-        (host.stat.0, host.vmstat.0) = (host.times(), host.events());
+    pub fn new(proc: &Path) -> Self {
+        let file = |name: &str| ProcFile::new(proc.join(name));
+        let (stat, vmstat, meminfo) = (file("stat"), file("vmstat"), file("meminfo"));
+        let mut host = Self { stat, vmstat, meminfo, last_times: Last(None), last_events: Last(None) };
+        (host.last_times.0, host.last_events.0) = (host.times(), host.events());
         host
     }
 
     /// What it did since the last reading. What cannot be read is 0, and is missing once more in the next.
     pub fn read(&mut self) -> HostUsage {
         let (times, events) = (self.times(), self.events());
-        let [user_ms, system_ms, irq_ms, iowait_ms, idle_ms, steal_ms] = self.stat.advance(times);
-        let [disk_read_bytes, disk_write_bytes, swap_in_bytes, swap_out_bytes, oom_kills] = self.vmstat.advance(events);
-        let meminfo = Meminfo::from_file(self.proc.join("meminfo")).ok();
+        let [user_ms, system_ms, irq_ms, iowait_ms, idle_ms, steal_ms] = self.last_times.advance(times);
+        let [disk_read_bytes, disk_write_bytes, swap_in_bytes, swap_out_bytes, oom_kills] =
+            self.last_events.advance(events);
+        let meminfo: Option<Meminfo> = self.meminfo.parse();
         let kib = |bytes: u64| bytes / 1024;
         let [total, available, swap, swap_free] = meminfo.map_or([0; 4], |memory| {
             let available = memory.mem_available.unwrap_or(memory.mem_free);
@@ -58,9 +65,9 @@ impl Host {
     }
 
     /// All CPUs by kind, in ms.
-    fn times(&self) -> Option<Counters<6>> {
-        let stat = procfs::FromReadSI::from_file(self.proc.join("stat"), procfs::current_system_info());
-        let KernelStats { total, .. } = stat.ok()?;
+    fn times(&mut self) -> Option<Counters<6>> {
+        let text = self.stat.read().ok()?;
+        let KernelStats { total, .. } = KernelStats::from_read(text, procfs::current_system_info()).ok()?;
         Some([
             total.user_ms() + total.nice_ms(),
             total.system_ms(),
@@ -72,8 +79,8 @@ impl Host {
     }
 
     /// Disk and swap in bytes, and ends to free memory.
-    fn events(&self) -> Option<Counters<5>> {
-        let VmStat(vm) = VmStat::from_file(self.proc.join("vmstat")).ok()?;
+    fn events(&mut self) -> Option<Counters<5>> {
+        let VmStat(vm) = self.vmstat.parse()?;
         let of = |name: &str| vm.get(name).and_then(|value| u64::try_from(*value).ok()).unwrap_or(0);
         let page = procfs::page_size();
         // In KiB, counted where a bio is submitted (`submit_bio`): once, unless a driver of a loop submits it again.
@@ -81,7 +88,7 @@ impl Host {
     }
 }
 
-impl<const N: usize> File<N> {
+impl<const N: usize> Last<N> {
     /// What they grew by. `iowait` and `idle` may fall (`get_iowait_time`): what was counted is not counted again.
     fn advance(&mut self, now: Option<Counters<N>>) -> Counters<N> {
         let mut more = [0; N];
@@ -129,7 +136,7 @@ mod tests {
             assert_eq!(host.read().iowait_ms, ms(expected), "{iowait}");
         }
         // A reading fails: what was meanwhile is missing, and what was since boot is not counted.
-        fs::remove_file(proc.path().join("stat")).unwrap();
+        fs::write(proc.path().join("stat"), "").unwrap();
         assert_eq!(host.read().user_ms, 0);
         write(1000, 53, 12);
         assert_eq!(host.read().user_ms, 0);

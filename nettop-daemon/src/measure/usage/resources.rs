@@ -2,9 +2,9 @@
 
 use std::{cmp::Reverse, sync::Arc};
 
-use nettop_history::{HostUsage, Usage, Who};
+use nettop_history::{Disk, DiskUsage, HostUsage, Usage, Who};
 use nettop_model::{
-    ContainerNames, Host, ProcessResources, Resources, ResourcesReport,
+    self as model, ContainerNames, Host, ProcessResources, Resources, ResourcesReport,
     snapshot::{Parent, RowReport},
 };
 
@@ -56,6 +56,7 @@ pub fn of_process(usage: &Usage, host: &HostUsage) -> Resources {
 pub fn report<'a>(
     rows: impl Iterator<Item = (&'a Who, ContainerNames, &'a Usage)>,
     host_usage: &HostUsage,
+    disks: &[(Disk, DiskUsage)],
     mut user: impl FnMut(u32) -> Option<String>,
 ) -> ResourcesReport {
     let (mut processes, mut others) = (Vec::new(), Usage::default());
@@ -81,7 +82,12 @@ pub fn report<'a>(
         }
     }
     processes.sort_by_key(|process| Reverse(process.resources.cpu_us()));
-    ResourcesReport { host: host(host_usage), processes, others: resources(&others, host_usage) }
+    ResourcesReport {
+        host: host(host_usage),
+        disks: self::disks(disks, host_usage),
+        processes,
+        others: resources(&others, host_usage),
+    }
 }
 
 /// With each row what its process used.
@@ -123,6 +129,20 @@ pub const fn host(host: &HostUsage) -> Host {
         swap_bytes: host.swap_total_kib.saturating_mul(1024),
         swap_used_bytes: host.swap_used_kib.saturating_mul(1024),
     }
+}
+
+/// Of block devices, with the host in the same time.
+pub fn disks(disks: &[(Disk, DiskUsage)], host: &HostUsage) -> Vec<model::Disk> {
+    let usage_ms = host.usage_ms.max(1);
+    let disk = |(disk, usage): &(Disk, DiskUsage)| model::Disk {
+        name: disk.name.clone(),
+        mounted_on: Some(disk.mounted.clone()).filter(|path| !path.is_empty()),
+        busy_percent: ratio(usage.busy_ms.min(usage_ms).saturating_mul(100), usage_ms),
+        in_flight_mean: ratio(usage.in_flight_ms, usage_ms),
+        read_bytes: usage.read_bytes,
+        write_bytes: usage.write_bytes,
+    };
+    disks.iter().map(disk).collect()
 }
 
 /// With two digits.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use nettop_history::local_time;
 use nettop_model::{
     By,
-    history::{Document, Hog, Host, Others, Quality, Resources, Row},
+    history::{Disk, Document, Hog, Host, Others, Quality, Resources, Row},
     snapshot::Traffic,
 };
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
@@ -229,7 +229,19 @@ fn write_quality(text: &mut String, args: &HistoryArgs, quality: &Quality) -> st
     if let Some(host) = &quality.host {
         writeln!(text, "{}", of_host(host))?;
     }
-    Ok(())
+    let disks: Vec<String> = quality.disks.iter().take(MAX_SHOWN_DISKS).filter_map(of_disk).collect();
+    if disks.is_empty() { Ok(()) } else { writeln!(text, "disks: {}", disks.join("; ")) }
+}
+
+const MAX_SHOWN_DISKS: usize = 4;
+
+/// Unless it had hardly anything to do.
+pub fn of_disk(disk: &Disk) -> Option<String> {
+    let Disk { name, mounted_on, busy_percent, in_flight_mean, .. } = disk;
+    let mounted = mounted_on.as_ref().map_or_else(String::new, |path| format!(" ({path})"));
+    (*busy_percent >= 1.0 || *in_flight_mean >= 0.1).then(|| {
+        format!("{name}{mounted} busy {busy_percent:.0} % of the time, {in_flight_mean:.1} requests in flight")
+    })
 }
 
 /// In one line.
