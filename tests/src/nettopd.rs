@@ -22,7 +22,8 @@ use crate::{
     invariants::{self, Invariants},
 };
 
-/// A running nettopd that reports every 0.2 s, in an emulated machine every 0.5 s. All its documents are checked against
+/// A running nettopd that reports every 0.2 s, in an emulated machine every 0.5 s, unless the first argument is another interval.
+/// All its documents are checked against
 /// the `Invariants`; a broken invariant fails the scenario when this is dropped.
 pub struct Nettopd {
     /// None where several scenarios share it.
@@ -92,11 +93,13 @@ impl Nettopd {
         // What a test measures is not for the history of the machine that it runs on.
         let history = if args.contains(&"--history") { &[][..] } else { &["--no-history"] };
         let bystanders = Bystanders::start();
+        let has_interval = args.first().is_some_and(|first| first.parse::<f64>().is_ok());
+        let interval = if has_interval { None } else { Some(format!("0.{}", amount(2, 5))) };
         let mut child = command
             .args(["--format", "ndjson", "--whole"])
             .args(history)
             .args(args)
-            .arg(format!("0.{}", amount(2, 5)))
+            .args(interval)
             .stdout(Stdio::piped())
             .spawn()
             .expect("nettopd does not start");
