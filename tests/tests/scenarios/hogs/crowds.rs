@@ -34,11 +34,17 @@ fn commands_of_a_moment_are_told_by_name_and_counted_to_the_last() {
     let path = recording.finish();
     let document = ask(&path, &["--sort", "cpu", "-c", "compile"]);
     assert!(document.quality.losses.is_empty(), "{:?}", document.quality.losses);
-    // Some may have led, or have been alone in their interval.
+    // Some may have led by themselves. Those of an interval in which all of them took less than 10 ms are among others.
     let exits: u64 = document.rows.iter().map(|row| used(row).exits.unwrap()).sum();
     let us: u64 = document.rows.iter().map(|row| used(row).cpu_us()).sum();
-    assert_near("ended", exits, number, 2, 0);
-    assert_near("all of them", us, truth_us, 2, 5000);
+    let others = ask(&path, &[]).rows.into_iter().find(|row| row.name == "[other]").map(|row| used(&row));
+    let (others_exits, others_us) = others.map_or((0, 0), |used| (used.exits.unwrap(), used.cpu_us()));
+    assert!(
+        exits <= number && exits > number / 2 && exits + others_exits >= number,
+        "{exits} + {others_exits} of {number}"
+    );
+    let missing_us = truth_us.saturating_sub(us).min(others_us);
+    assert_near("all of them", us + missing_us, truth_us, 2, 5000);
     let crowd = document.rows.iter().find(|row| row.pid == Some(0)).expect("most are in one row");
     assert_eq!(crowd.process.parents.first().map(|parent| parent.pid), Some(pid), "{crowd:?}");
     let hogs = ask(&path, &["--hogs", "-c", "compile"]).hogs.unwrap();
