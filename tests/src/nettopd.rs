@@ -22,8 +22,8 @@ use crate::{
     invariants::{self, Invariants},
 };
 
-/// A running nettopd that reports every 0.2 s, in an emulated machine every 0.5 s, unless the first argument is another interval.
-/// All its documents are checked against
+/// A running nettopd that reports every 0.2 s, in an emulated machine every 0.5 s, unless the first argument is another
+/// interval. All its documents are checked against
 /// the `Invariants`; a broken invariant fails the scenario when this is dropped.
 pub struct Nettopd {
     /// None where several scenarios share it.

@@ -6,6 +6,7 @@
 mod boot;
 mod deal;
 mod disk;
+mod hanging;
 mod lists;
 mod reset;
 mod scenarios;

@@ -15,7 +15,7 @@ use nix::{
 };
 
 /// The host resets the machine long before.
-const RESET_TIMEOUT: Duration = Duration::from_secs(300);
+const RESET_TIMEOUT: Duration = Duration::from_secs(900);
 
 /// A machine whose history is on a disk: it is loaded until it is reset from outside, or asked who it was.
 pub fn run(part: &str, hog: Option<&str>) -> anyhow::Result<()> {

@@ -14,6 +14,8 @@ use nix::{
     unistd::Pid,
 };
 
+use crate::hanging;
+
 /// Prefix of a skip: the kernel lacks what a scenario needs.
 const SKIPPED: &str = "skipped: ";
 
@@ -81,6 +83,7 @@ impl Scenarios<'_> {
                 std::thread::sleep(Duration::from_millis(100));
                 continue;
             }
+            let text = if hangs { text + &hanging::processes_of(child.id()) } else { text };
             // With the nettopd that they shared.
             let _ = killpg(Pid::from_raw(child.id().cast_signed()), Signal::SIGKILL);
             child.wait()?;
@@ -96,11 +99,13 @@ impl Scenarios<'_> {
     fn run(&self, test: &str) -> anyhow::Result<Run> {
         let start = Instant::now();
         let (mut child, printed) = self.spawn(&[test], &[])?;
+        let mut hanging = String::new();
         let status = loop {
             if let Some(status) = child.try_wait()? {
                 break Some(status);
             }
             if start.elapsed() > self.limit {
+                hanging = hanging::processes_of(child.id());
                 let _ = killpg(Pid::from_raw(child.id().cast_signed()), Signal::SIGKILL);
                 child.wait()?;
                 break None;
@@ -108,7 +113,7 @@ impl Scenarios<'_> {
             std::thread::sleep(Duration::from_millis(20));
         };
         let ms = start.elapsed().as_millis();
-        let text = read(&printed)?;
+        let text = read(&printed)? + &hanging;
         let reason = skip_reason(&text);
         let outcome = match status {
             None => "timeout",

@@ -26,7 +26,7 @@ use nix::{
 const MAX_GROWTH_KIB: u64 = 8;
 
 /// A document of thousands of processes five times a second would keep a CPU from virtual machines beside.
-const INTERVAL_S: &str = "2";
+const INTERVAL_S: &str = "1";
 
 /// Counters that forked processes share.
 struct Counts {
