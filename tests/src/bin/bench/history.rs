@@ -8,7 +8,8 @@ use std::{
 
 use anyhow::Context as _;
 use nettop_history::{
-    Ancestor, By, Counters, Device, Keep, Limits, Names, Order, Question, Reader, SLOT_S, Slot, Store, Tick, Who,
+    Ancestor, By, Counters, Device, Disk, DiskUsage, HostUsage, Keep, Limits, Names, Order, Question, Reader, SLOT_S,
+    Slot, Store, Tick, Usage, Who,
 };
 use nettop_tests::history::{Mount, image, origin};
 use rusqlite::Connection;
@@ -49,10 +50,29 @@ fn measure(folder: &Path) -> anyhow::Result<()> {
         let query = format!("SELECT sum(pgsize) FROM dbstat WHERE name GLOB '{tables}'");
         Ok(connection.query_row(&query, [], |row| row.get::<_, i64>(0))?.cast_unsigned())
     };
-    let rows = connection.query_row("SELECT count(*) FROM sample_10s", [], |row| row.get::<_, i64>(0))?.cast_unsigned();
+    let count = |table: &str| -> anyhow::Result<u64> {
+        let query = format!("SELECT count(*) FROM {table}");
+        Ok(connection.query_row(&query, [], |row| row.get::<_, i64>(0))?.cast_unsigned())
+    };
+    let (rows, used) = (count("sample_10s")?, count("usage_10s")?);
+    let slots = (DAY / SLOT_S).cast_unsigned();
     println!("a day of {PROCESSES} processes, {ACTIVE} active in each 10 s: {rows} rows");
     println!("  {} bytes per row in the file (goal 40)", ratio(size("sample_10s")?, rows));
-    println!("  {} MB for all of 10 s (goal 25), {} MB with minutes and hours", mb(size("*_10s")?), mb(size("*")?));
+    let usage = size("usage_*")? + size("host_*")? + size("disk_*")?;
+    println!(
+        "  {} bytes per row of what a process used, {} rows in 10 s",
+        ratio(size("usage_10s")?, used),
+        used / slots
+    );
+    println!(
+        "  {} MB for all of the network's 10 s (goal 25)",
+        mb(size("*_10s")? - size("usage_10s")? - size("host_10s")? - size("disk_10s")?)
+    );
+    println!(
+        "  {} MB with minutes and hours (goal 60), of which {} MB are what processes and the host used",
+        mb(size("*")?),
+        mb(usage)
+    );
     println!("  {} bytes per row written to the device, a commit each 10 s", ratio(written, rows));
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     let percent = cpu_s / DAY as f64 * 100.0;
@@ -143,7 +163,57 @@ fn slot(ts: i64, chance: &mut Chance) -> Slot {
         slot.samples.insert(who, counters);
     }
     slot.devices.entry(device).or_default().tx.bytes = 1 << 30;
+    add_used(&mut slot, chance);
     slot
+}
+
+/// What all processes used, of which those that talk had most to do, as the recorder has it.
+fn add_used(slot: &mut Slot, chance: &mut Chance) {
+    slot.host = Some(HostUsage {
+        usage_ms: 10_000,
+        user_ms: 3000 + chance.below(2000),
+        system_ms: 1000 + chance.below(500),
+        idle_ms: 30_000 + chance.below(3000),
+        disk_write_bytes: chance.below(1 << 26),
+        memory_total_kib: 16 << 20,
+        memory_used_kib: (9 << 20) + chance.below(1 << 12),
+        ..HostUsage::default()
+    });
+    for name in ["nvme0n1", "nvme0n1p2", "dm-0"] {
+        let disk = Disk { name: name.into(), mounted: if name == "dm-0" { "/srv".into() } else { String::new() } };
+        let (busy_ms, write_bytes) = (chance.below(5000), chance.below(1 << 26));
+        let usage = DiskUsage { busy_ms, in_flight_ms: 5000 * chance.below(3), read_bytes: 0, write_bytes };
+        slot.disks.insert(disk, usage);
+    }
+    let talkers: Vec<Who> = slot.samples.keys().cloned().collect();
+    for number in 0..PROCESSES {
+        let pid = 1000 + u32::try_from(number).unwrap_or(0);
+        let talker = talkers.iter().find(|who| who.pid == pid);
+        let who = match talker {
+            Some(who) => Who { device: Device::default(), ..who.clone() },
+            None => {
+                Who { pid, start_time_ns: Some(number * 1_000_000), comm: format!("idle{number}"), ..Who::default() }
+            }
+        };
+        let rss_kib = 2000 + number * number % 90_000;
+        let idle =
+            Usage { rss_kib_s: rss_kib * 10, rss_peak_kib: rss_kib + 500, threads: 1 + number % 9, ..Usage::default() };
+        // Few have much to do, and those that have wait for CPUs.
+        let user_us = 1 << chance.below(number % 23 + 1);
+        let busy = Usage {
+            user_us,
+            system_us: user_us / (1 + chance.below(8)),
+            wait_us: user_us / (1 + chance.below(32)),
+            runnable_ms: if chance.below(10_000_000) < user_us { 5000 } else { 0 },
+            read_bytes: if chance.below(8) == 0 { 4096 << chance.below(10) } else { 0 },
+            write_bytes: if chance.below(4) == 0 { 4096 << chance.below(12) } else { 0 },
+            voluntary_switches: chance.below(5000),
+            involuntary_switches: chance.below(200),
+            ..idle
+        };
+        slot.usage.insert(who, if talker.is_some() { busy } else { idle });
+    }
+    slot.cap(512);
 }
 
 /// Bytes that were written to the loop device below a folder.
