@@ -153,8 +153,20 @@ pub struct Disk {
     pub mounted: String,
 }
 
-/// Disks that are recorded of a slot, with the most requests in flight.
-pub const MAX_DISKS: usize = 8;
+/// Disks that are recorded of a slot, with the most requests in flight. A disk, its partitions and what is built upon them are
+/// several.
+pub const MAX_DISKS: usize = 32;
+
+/// Adds what a disk did to that of the same name: it may be mounted elsewhere now.
+pub fn add_disk(disks: &mut Vec<(Disk, DiskUsage)>, disk: Disk, usage: &DiskUsage) {
+    match disks.iter_mut().find(|(known, _)| known.name == disk.name) {
+        Some((known, sum)) => {
+            *known = disk;
+            sum.add(usage);
+        }
+        None => disks.push((disk, *usage)),
+    }
+}
 
 /// Keeps those with the most requests in flight; of those the busiest.
 pub fn keep_busiest(disks: &mut Vec<(Disk, DiskUsage)>) {

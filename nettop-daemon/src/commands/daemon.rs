@@ -64,7 +64,7 @@ pub fn run(global: &Global, args: &DaemonArgs) -> anyhow::Result<()> {
     let iterators = socket.is_some().then(|| kernel.iterators());
     // While there may be CAP_IPC_LOCK.
     if let Err(error) = resident::lock_program() {
-        tracing::info!("readings may be late where memory is short: {error:#} (LimitMEMLOCK= of the unit)");
+        tracing::warn!("readings may be late where memory is short: {error:#} (LimitMEMLOCK= of the unit)");
     }
     capabilities::give_up(&programs, &config.keep_capabilities)?;
     if global.recovery_probe {

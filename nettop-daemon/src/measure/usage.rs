@@ -15,7 +15,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nettop_history::{CROWDS_PER_RANK, Disk, DiskUsage, HostUsage, LEADERS_PER_RANK, Usage, Who, keep_leaders};
+use nettop_history::{
+    CROWDS_PER_RANK, Disk, DiskUsage, HostUsage, LEADERS_PER_RANK, Usage, Who, add_disk, keep_busiest, keep_leaders,
+};
 use nettop_kernel::{
     boot,
     usage::{ProcessReading, Reading, Untold, UsageReader},
@@ -112,12 +114,8 @@ impl UsageThread {
 impl Interval {
     fn add(&mut self, more: Self) {
         self.host.add(&more.host);
-        for (disk, usage) in more.disks {
-            match self.disks.iter_mut().find(|(known, _)| *known == disk) {
-                Some((_, sum)) => sum.add(&usage),
-                None => self.disks.push((disk, usage)),
-            }
-        }
+        more.disks.into_iter().for_each(|(disk, usage)| add_disk(&mut self.disks, disk, &usage));
+        keep_busiest(&mut self.disks);
         for (who, usage) in more.rows {
             match self.rows.iter_mut().find(|(known, _)| *known == who) {
                 Some((_, sum)) => sum.add(&usage),

@@ -47,9 +47,10 @@ pub fn hogs(query: &HistoryQuery, reader: &Reader, question: &Question) -> anyho
             let since_ts = since(row, answer.from, answer.to);
             let since = since_ts.and_then(local_time);
             let mut sentence = sentence(measure, row, all, since.as_deref());
-            if is_about_disks(measure, row) {
-                let disk = waited_for(&document.quality.disks).and_then(of_disk);
-                sentence.extend(disk.map(|disk| format!("; {disk}")));
+            if is_about_disks(measure, row)
+                && let Some(disk) = waited_for(&document.quality.disks).and_then(of_disk)
+            {
+                sentence += &format!("; in the whole period {disk}");
             }
             hogs.push(Hog {
                 measure: measure.into(),
@@ -75,12 +76,16 @@ fn is_about_disks(measure: &str, row: &Row) -> bool {
     measure == "disk" || measure == "load" && blocked
 }
 
-/// The disk that most was waited for in the same time: the kernel does not tell for which one a thread waits. Of a disk and its
-/// only busy partition, that which is mounted.
+/// The disk with the most requests in flight: the kernel does not tell for which one a thread waits. Of a disk and its only busy
+/// partition, that which is mounted.
 fn waited_for(disks: &[Disk]) -> Option<&Disk> {
     let most = disks.first()?;
-    let as_many = |disk: &&Disk| disk.mounted_on.is_some() && disk.in_flight_mean >= 0.9 * most.in_flight_mean;
-    disks.iter().find(as_many).or(Some(most))
+    let is_the_same = |disk: &&Disk| {
+        disk.mounted_on.is_some()
+            && disk.in_flight_mean >= 0.9 * most.in_flight_mean
+            && disk.busy_percent >= 0.9 * most.busy_percent
+    };
+    disks.iter().find(is_the_same).or(Some(most))
 }
 
 /// How much of a measure a row has.
@@ -203,22 +208,26 @@ mod tests {
 
     #[test]
     fn the_disk_that_is_named_is_mounted_if_that_is_the_same() {
-        let disk = |name: &str, mounted_on: Option<&str>, in_flight_mean| Disk {
+        let disk = |name: &str, mounted_on: Option<&str>, in_flight_mean, busy_percent| Disk {
             name: name.into(),
             mounted_on: mounted_on.map(Into::into),
             in_flight_mean,
+            busy_percent,
             ..Disk::default()
         };
-        let disks = [disk("sda", None, 31.0), disk("sda2", Some("/srv"), 30.5), disk("sdb1", Some("/"), 2.0)];
+        let root = disk("sdb1", Some("/"), 2.0, 10.0);
+        let disks = [disk("sda", None, 31.0, 98.0), disk("sda2", Some("/srv"), 30.5, 97.0), root.clone()];
         assert_eq!(waited_for(&disks).unwrap().name, "sda2");
-        let disks = [disk("sda", None, 31.0), disk("sdb1", Some("/"), 2.0)];
+        let disks = [disk("sda", None, 31.0, 98.0), root.clone()];
         assert_eq!(waited_for(&disks).unwrap().name, "sda", "swap, or what a machine is in");
+        let disks = [disk("nvme0n1", None, 0.0, 80.0), disk("sdb1", Some("/"), 0.0, 1.0)];
+        assert_eq!(waited_for(&disks).unwrap().name, "nvme0n1", "a fast one has no requests at a reading");
         assert_eq!(waited_for(&[]), None);
         assert_eq!(
-            of_disk(&Disk { busy_percent: 98.4, ..disk("sda2", Some("/srv"), 30.5) }).unwrap(),
-            "sda2 (/srv) busy 98 % of the time, 30.5 requests in flight"
+            of_disk(&disk("sda2", Some("/srv"), 30.5, 98.4)).unwrap(),
+            "sda2 (/srv) was busy for 98 % of the time, with 30.5 requests in flight"
         );
-        assert_eq!(of_disk(&disk("sdb1", Some("/"), 0.05)), None);
+        assert_eq!(of_disk(&disk("sdb1", Some("/"), 0.05, 0.9)), None);
     }
 
     #[test]

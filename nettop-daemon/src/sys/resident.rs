@@ -15,11 +15,15 @@ use procfs::process::{MMapPath, Process};
 /// read: readings may be late on a machine that is out of memory.
 pub fn lock_program() -> anyhow::Result<()> {
     let maps = Process::myself().and_then(|process| process.maps()).context("cannot read /proc/self/maps")?;
-    for map in maps.iter().filter(|map| matches!(map.pathname, MMapPath::Path(_))) {
-        let (from, to) = map.address;
-        lock(from, to - from).with_context(|| format!("{:?} cannot be locked", map.pathname))?;
-    }
-    Ok(())
+    let of_files = maps.iter().filter_map(|map| match &map.pathname {
+        MMapPath::Path(path) => Some((path, map.address)),
+        _ => None,
+    });
+    // As much as the limit permits.
+    let locked = of_files.map(|(path, (from, to))| {
+        lock(from, to - from).with_context(|| format!("{} cannot be locked", path.display()))
+    });
+    locked.fold(Ok(()), anyhow::Result::and)
 }
 
 fn lock(from: u64, bytes: u64) -> io::Result<()> {

@@ -1,14 +1,12 @@
 //! How much of a period was measured, and how well.
 
-use std::collections::BTreeMap;
-
 use rusqlite::params;
 
 use super::{Answer, Question, Reader, selection};
 use crate::{
     gaps,
     plan::Resolution,
-    usage::{Disk, DiskUsage, HostUsage, keep_busiest},
+    usage::{Disk, DiskUsage, HostUsage, add_disk, keep_busiest},
 };
 
 impl Reader {
@@ -55,11 +53,11 @@ impl Reader {
 
     /// In the selected moments.
     fn disks(&self, question: &Question, answer: &Answer) -> rusqlite::Result<Vec<(Disk, DiskUsage)>> {
-        let mut disks: BTreeMap<Disk, DiskUsage> = BTreeMap::new();
+        let mut disks = Vec::new();
         for part in &answer.parts {
             let suffix = part.resolution.suffix();
             let query = format!(
-                "SELECT name, mounted, {} FROM disk_{suffix} WHERE ts >= ?1 AND ts < ?2 {}",
+                "SELECT name, mounted, {} FROM disk_{suffix} WHERE ts >= ?1 AND ts < ?2 {} ORDER BY ts",
                 DiskUsage::columns(),
                 selection(question, suffix)
             );
@@ -67,10 +65,9 @@ impl Reader {
             let mut rows = statement.query(params![part.from, part.to])?;
             while let Some(row) = rows.next()? {
                 let disk = Disk { name: row.get(0)?, mounted: row.get(1)? };
-                disks.entry(disk).or_default().add(&DiskUsage::read(row, 2)?);
+                add_disk(&mut disks, disk, &DiskUsage::read(row, 2)?);
             }
         }
-        let mut disks = disks.into_iter().collect();
         keep_busiest(&mut disks);
         Ok(disks)
     }

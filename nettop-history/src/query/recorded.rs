@@ -7,7 +7,7 @@ use super::{names::Ancestors, reader::Reader};
 use crate::{
     plan::Resolution,
     slot::{Counters, Device, DeviceBalance, DirectionBalance, DropKind, Dropped, Login, Who},
-    usage::{Disk, DiskUsage, HostUsage, Usage},
+    usage::{Disk, DiskUsage, HostUsage, Usage, add_disk, keep_busiest},
 };
 
 /// A recorded slot, minute or hour, by the finest that is kept of its time.
@@ -188,13 +188,18 @@ impl Reader {
 
     fn disks_of(&self, bucket: Bucket) -> anyhow::Result<Vec<(Disk, DiskUsage)>> {
         let mut statement = self.connection.prepare(&format!(
-            "SELECT name, mounted, {} FROM disk_{} WHERE ts = ?1 ORDER BY in_flight_ms DESC, busy_ms DESC",
+            "SELECT name, mounted, {} FROM disk_{} WHERE ts = ?1",
             DiskUsage::columns(),
             bucket.resolution.suffix()
         ))?;
         let read = |row: &Row<'_>| Ok((Disk { name: row.get(0)?, mounted: row.get(1)? }, DiskUsage::read(row, 2)?));
-        let disks = statement.query_map([bucket.ts], read)?;
-        Ok(disks.collect::<Result<_, _>>()?)
+        let mut disks = Vec::new();
+        for disk in statement.query_map([bucket.ts], read)? {
+            let (disk, usage) = disk?;
+            add_disk(&mut disks, disk, &usage);
+        }
+        keep_busiest(&mut disks);
+        Ok(disks)
     }
 
     fn devices_of(&self, bucket: Bucket) -> anyhow::Result<Vec<(Device, DeviceBalance)>> {

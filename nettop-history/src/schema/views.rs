@@ -47,7 +47,7 @@ DROP VIEW IF EXISTS host;
 CREATE VIEW host AS SELECT datetime(ts, 'unixepoch', 'localtime') AS time, * FROM host_10s;
 DROP VIEW IF EXISTS disks;
 CREATE VIEW disks AS SELECT datetime(d.ts, 'unixepoch', 'localtime') AS time, d.ts, d.name, nullif(d.mounted, '') AS mounted,
-    round(100.0 * d.busy_ms / nullif(h.usage_ms, 0), 1) AS busy_percent,
+    round(min(100.0, 100.0 * d.busy_ms / nullif(h.usage_ms, 0)), 1) AS busy_percent,
     round(1.0 * d.in_flight_ms / nullif(h.usage_ms, 0), 2) AS in_flight, d.read_bytes, d.write_bytes
     FROM disk_10s d JOIN host_10s h ON h.ts = d.ts;
 DROP VIEW IF EXISTS savetop;

@@ -48,6 +48,12 @@ fn disks_add_up_and_those_with_the_most_requests_come_first() {
     assert_eq!(reader.answer(&week).unwrap().disks, both(360), "from hours");
     let when = Some("load > 4".parse().unwrap());
     assert_eq!(reader.answer(&Question { when, ..asked }).unwrap().disks, both(1), "the selected moments");
+    // It is mounted elsewhere from then on.
+    let mut store = open(&path);
+    store.write(&[busy(BEGIN + 3600, [(disk("sdb1", "/srv"), large)])]).unwrap();
+    store.finish(BEGIN + 3610).unwrap();
+    let moved = reader.answer(&question(BEGIN, BEGIN + 3610)).unwrap().disks;
+    assert_eq!(moved[0], (disk("sdb1", "/srv"), times(large, 361)));
     let bucket = reader.buckets_until(BEGIN, 1).unwrap()[0];
     assert_eq!(reader.recorded(bucket, false).unwrap().disks, both(1));
 }
@@ -55,8 +61,8 @@ fn disks_add_up_and_those_with_the_most_requests_come_first() {
 #[test]
 fn of_many_disks_a_slot_has_the_busiest() {
     let usage = |in_flight_ms| DiskUsage { in_flight_ms, ..DiskUsage::default() };
-    let mut slot = busy(BEGIN, (0..20).map(|number| (disk(&format!("sd{number}"), ""), usage(number))));
+    let mut slot = busy(BEGIN, (0..50).map(|number| (disk(&format!("sd{number}"), ""), usage(number))));
     slot.cap(512);
     let fewest = slot.disks.values().map(|usage| usage.in_flight_ms).min();
-    assert_eq!((slot.disks.len(), fewest), (MAX_DISKS, Some(20 - MAX_DISKS as u64)));
+    assert_eq!((slot.disks.len(), fewest), (MAX_DISKS, Some(50 - MAX_DISKS as u64)));
 }

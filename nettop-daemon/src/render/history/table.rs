@@ -240,7 +240,9 @@ pub fn of_disk(disk: &Disk) -> Option<String> {
     let Disk { name, mounted_on, busy_percent, in_flight_mean, .. } = disk;
     let mounted = mounted_on.as_ref().map_or_else(String::new, |path| format!(" ({path})"));
     (*busy_percent >= 1.0 || *in_flight_mean >= 0.1).then(|| {
-        format!("{name}{mounted} busy {busy_percent:.0} % of the time, {in_flight_mean:.1} requests in flight")
+        format!(
+            "{name}{mounted} was busy for {busy_percent:.0} % of the time, with {in_flight_mean:.1} requests in flight"
+        )
     })
 }
 

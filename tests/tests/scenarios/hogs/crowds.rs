@@ -39,8 +39,10 @@ fn commands_of_a_moment_are_told_by_name_and_counted_to_the_last() {
     let us: u64 = document.rows.iter().map(|row| used(row).cpu_us()).sum();
     let others = ask(&path, &[]).rows.into_iter().find(|row| row.name == "[other]").map(|row| used(&row));
     let (others_exits, others_us) = others.map_or((0, 0), |used| (used.exits.unwrap(), used.cpu_us()));
+    // Of the last ones the kernel may report the end later (lazy RCU).
+    let least = number - number / 50;
     assert!(
-        exits <= number && exits > number / 2 && exits + others_exits >= number,
+        exits <= number && exits > number / 2 && exits + others_exits >= least,
         "{exits} + {others_exits} of {number}"
     );
     // Each took its share.

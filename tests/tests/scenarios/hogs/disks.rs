@@ -66,9 +66,14 @@ fn threads_that_wait_for_a_slow_disk_are_its_requests_in_flight() {
     assert_near("blocked", over_time(readers.blocked_mean), THREADS * waited_ms, 5, allowed);
     assert_near("in flight", over_time(seen.in_flight_mean), THREADS * waited_ms, 5, allowed);
     assert!(over_time(seen.busy_percent / 100.0) > waited_ms / 2, "{seen:?} in {usage_ms} ms, of {waited_ms}");
-    assert_eq!((readers.read_bytes, seen.read_bytes, seen.mounted_on.as_deref()), (Some(read), read, None));
+    assert_eq!((readers.read_bytes, seen.mounted_on.as_deref()), (Some(read), None));
+    // Whoever looks at new disks may have read it, too.
+    assert!(seen.read_bytes >= read, "{seen:?}, read {read}");
     let load = sentence(&ask(&history, &["--hogs"]), "load");
-    assert!(load.contains(&format!("; {} busy", disk.name)) && load.ends_with("requests in flight"), "{load}");
+    assert!(
+        load.contains(&format!("; in the whole period {} was busy", disk.name)) && load.ends_with("requests in flight"),
+        "{load}"
+    );
 }
 
 /// What is said of the worst of a measure.
@@ -102,10 +107,14 @@ impl SlowDisk {
         }
         let disks = || -> BTreeSet<String> {
             let entries = fs::read_dir("/sys/block").unwrap();
-            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+            let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            // By its module's name, or its own.
+            names.filter(|name| name.starts_with("nullb") || name == "slow").collect()
         };
-        let before = disks();
         let settings = Path::new(CONFIG).join("nullb/slow");
+        // One that was killed leaves it.
+        let _ = fs::remove_dir(&settings);
+        let before = disks();
         fs::create_dir(&settings).unwrap();
         // Completed by a timer; of 64 MiB.
         let all = [
