@@ -223,7 +223,7 @@ impl Who {
         Self { comm: OTHER.into(), ..Self::default() }
     }
 
-    /// All that have this name, user, cgroup and program.
+    /// All that have this name, user, cgroup and program, whatever their parents are.
     fn crowd(self) -> Self {
         Self { pid: 0, start_time_ns: None, parents: Vec::new(), login: Login::default(), ..self }
     }
@@ -251,12 +251,17 @@ impl Slot {
             // What is others already leads in nothing.
             let mut others = self.usage.shift_remove(&Who::other()).unwrap_or_default();
             let rows = std::mem::take(&mut self.usage).into_iter().collect();
-            let mut crowds: IndexMap<Who, Usage> = IndexMap::new();
-            let kept = keep_leaders(rows, LEADERS_PER_RANK, |who, usage| {
-                crowds.entry(who.crowd()).or_default().add(&usage);
+            let mut crowds: IndexMap<Who, (Vec<Ancestor>, Usage)> = IndexMap::new();
+            let kept = keep_leaders(rows, LEADERS_PER_RANK, |mut who, usage| {
+                let parents = std::mem::take(&mut who.parents);
+                let (common, sum) = crowds.entry(who.crowd()).or_insert_with(|| (parents.clone(), Usage::default()));
+                if *common != parents {
+                    common.clear();
+                }
+                sum.add(&usage);
             });
             self.usage.extend(kept);
-            let crowds = crowds.into_iter().collect();
+            let crowds = crowds.into_iter().map(|(who, (parents, usage))| (Who { parents, ..who }, usage)).collect();
             for (who, usage) in keep_leaders(crowds, CROWDS_PER_RANK, |_, usage| others.add(&usage)) {
                 self.usage.entry(who).or_default().add(&usage);
             }

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 use super::{file, folder, open, question, slot, who};
-use crate::{By, HostUsage, Order, Question, Reader, Resolution, Slot, Usage, Who, slot::Device};
+use crate::{Ancestor, By, HostUsage, Order, Question, Reader, Resolution, Slot, Usage, Who, slot::Device};
 
 /// The begin of an hour.
 const BEGIN: i64 = 1_795_003_200;
@@ -227,7 +227,14 @@ fn a_process_that_uses_something_again_is_not_forgotten() {
 #[test]
 fn many_of_one_program_are_named_together_where_few_of_them_lead() {
     let mut slot = slot(BEGIN, &[]);
-    let one = |pid, comm: &str| Who { pid, comm: comm.into(), start_time_ns: Some(pid.into()), ..Who::default() };
+    let parents = vec![Ancestor { pid: 7, comm: "make".into(), ..Ancestor::default() }];
+    let one = |pid, comm: &str| Who {
+        pid,
+        comm: comm.into(),
+        start_time_ns: Some(pid.into()),
+        parents: parents.clone(),
+        ..Who::default()
+    };
     let usage = |user_us| Usage { user_us, runnable_ms: 500, ..Usage::default() };
     // What lead together in an interval already.
     slot.usage.insert(Who { start_time_ns: None, ..one(0, "bomb") }, usage(1_000_000));
@@ -239,9 +246,15 @@ fn many_of_one_program_are_named_together_where_few_of_them_lead() {
         slot.usage.iter().filter(|(who, _)| who.comm == comm).map(|(_, usage)| usage.user_us).sum()
     };
     let all = sum(&slot, "bomb");
+    let mut mixed = slot.clone();
     slot.cap(512);
     assert_eq!((sum(&slot, "bomb"), sum(&slot, "[other]")), (all, 199 * 20));
     assert!(slot.usage.len() <= 80 + 20 + 1, "{}", slot.usage.len());
     let crowds: Vec<&Who> = slot.usage.keys().filter(|who| who.pid == 0 && who.comm == "bomb").collect();
     assert_eq!(crowds.len(), 1);
+    assert_eq!(crowds[0].parents, parents, "all have the same");
+    // One has another: it leads in nothing.
+    mixed.usage.insert(Who { parents: Vec::new(), ..one(300, "bomb") }, usage(50_000));
+    mixed.cap(512);
+    assert!(mixed.usage.keys().any(|who| who.pid == 0 && who.comm == "bomb" && who.parents.is_empty()));
 }

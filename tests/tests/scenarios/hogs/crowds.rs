@@ -49,7 +49,6 @@ fn commands_of_a_moment_are_told_by_name_and_counted_to_the_last() {
     let missing_us = truth_us * (number - exits) / number;
     assert!(others_us >= missing_us * 9 / 10, "{others_us} of {missing_us}");
     assert_near("all of them", us + missing_us, truth_us, 2, 5000);
-    // On a busy machine some lead an interval by their waiting, and not the slot: these are a crowd of any parents.
     let crowds: Vec<&Row> = document.rows.iter().filter(|row| row.pid == Some(0)).collect();
     let is_the_builders = |row: &&Row| row.process.parents.first().is_some_and(|parent| parent.pid == pid);
     assert!(crowds.iter().any(is_the_builders), "{crowds:?}");
