@@ -17,6 +17,7 @@ pub struct ProcFile {
 }
 
 impl ProcFile {
+    /// Opens nothing yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), file: None, text: Vec::new() }
     }
