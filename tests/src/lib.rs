@@ -30,6 +30,7 @@ mod sniffer;
 pub mod sockets;
 mod stream;
 mod tables;
+mod threads;
 mod wait;
 
 /// Version of the running kernel. Only for what a kernel is known to lack; nettopd itself never asks.
@@ -71,4 +72,5 @@ pub use process::{Process, become_nobody, set_name, unshare_as_nobody};
 pub use sniffer::{Frames, Sniffer};
 pub use stream::{Stream, StreamResult};
 pub use tables::{Kept, ports};
+pub use threads::thread_statuses;
 pub use wait::{hang_timeout, wait_at_most, wait_until};

@@ -15,7 +15,7 @@ use nettop_model::Snapshot;
 use nettop_tests::{
     Moved, Namespace, Nettopd, Process, assert_app,
     machine::{Machine, eventually, given},
-    owner_row, without_daemon,
+    owner_row, thread_statuses, without_daemon,
 };
 use nix::{
     mount::{MsFlags, mount},
@@ -124,8 +124,7 @@ fn its_unit_starts_and_answers_from_usr_local() {
     machine.run("systemctl", &["enable", "--now", "nettopd"]);
     let pid = machine.main_pid("nettopd").unwrap();
     assert_eq!(fs::read_link(machine.path(&format!("/proc/{pid}/exe"))).unwrap(), Path::new(PROGRAM));
-    for task in fs::read_dir(machine.path(&format!("/proc/{pid}/task"))).unwrap() {
-        let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+    for status in thread_statuses(&machine.path(&format!("/proc/{pid}"))) {
         assert!(status.contains("CapEff:\t0000000000000000\n"), "{status}");
     }
     let once = |group: &str| machine.run_as("nobody", group, PROGRAM, &["--once"]);

@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::UdpSocket,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -11,16 +12,15 @@ use nettop_common::Row;
 use nettop_model::Snapshot;
 use nettop_tests::{
     Moved, Namespace, Process, amount, drops::nft_drop, rows_of, run_nettopd, service::Service, set_name,
+    thread_statuses,
 };
 use nix::sys::signal::Signal;
 use rusqlite::Connection;
 
 /// Lines of /proc/PID/status, of each thread.
 fn of_threads(pid: u32, name: &str) -> Vec<String> {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    let status = |task: fs::DirEntry| fs::read_to_string(task.path().join("status")).unwrap();
-    let line = |status: String| status.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
-    tasks.flatten().map(|task| line(status(task))).collect()
+    let line = |status: &String| status.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+    thread_statuses(Path::new(&format!("/proc/{pid}"))).iter().map(line).collect()
 }
 
 fn assert_on_all_threads(pid: u32, name: &str, value: &str) {

@@ -3,7 +3,10 @@
 use std::{collections::BTreeSet, fs, os::unix::fs::MetadataExt as _, time::Duration};
 
 use nettop_model::{Snapshot, snapshot::RowReport};
-use nettop_tests::machine::{Machine, eventually};
+use nettop_tests::{
+    machine::{Machine, eventually},
+    thread_statuses,
+};
 
 const HISTORY: &str = "/var/lib/nettopd/history.db";
 /// Sends itself six times 50,000 bytes over TCP, under a name of its own.
@@ -32,8 +35,7 @@ fn it_is_ready_confined_and_counts_right() {
         assert_eq!(value, "0000000000000000", "{set} of\n{status}");
     }
     // Threads have capabilities of their own.
-    for task in fs::read_dir(machine.path(&format!("/proc/{pid}/task"))).unwrap() {
-        let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+    for status in thread_statuses(&machine.path(&format!("/proc/{pid}"))) {
         assert!(status.contains("CapEff:\t0000000000000000\n"), "{status}");
     }
     assert!(!status.contains("VmLck:\t       0 kB\n"), "its program is not locked: {status}");
