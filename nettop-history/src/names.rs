@@ -22,6 +22,14 @@ pub struct Names {
     containers: Table<u128>,
 }
 
+/// Processes that have these numbers in common.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Crowd {
+    pub program: i64,
+    pub uid: Option<u32>,
+    pub device: i64,
+}
+
 /// comm, exe, unit, cgroup, container, script.
 type Program = (String, Option<String>, Option<String>, Option<String>, Option<String>, Option<String>);
 /// pid, start time, uid, program, device, parent.
@@ -138,6 +146,29 @@ impl Names {
         })?;
         self.login(connection, number, &who.login)?;
         Ok(number)
+    }
+
+    /// The number of all that are not told apart but by these.
+    ///
+    /// # Errors
+    ///
+    /// If SQLite refuses, as with a full disk or a damaged file. The caller is to act as for [`Self::process`].
+    pub fn crowd(
+        &mut self,
+        connection: &Connection,
+        Crowd { program, uid, device }: Crowd,
+        parent: Option<i64>,
+        ts: i64,
+    ) -> rusqlite::Result<i64> {
+        let boot = self.boot;
+        let process: Process = (0, None, uid, program, device, parent);
+        self.processes.number(&process, || {
+            insert(
+                connection,
+                "INSERT INTO process(boot, pid, uid, program, device, last, parent) VALUES(?1, 0, ?2, ?3, ?4, ?5, ?6)",
+                params![boot, uid, program, device, ts, parent],
+            )
+        })
     }
 
     /// Notes how a process came to be. What is not known now may have been known before.

@@ -4,6 +4,7 @@ use rusqlite::{Connection, params};
 
 use crate::{
     limits::Keep,
+    names::Names,
     plan::Resolution,
     rollup::{self, MEASURES},
 };
@@ -65,11 +66,11 @@ fn trusted_since(connection: &Connection) -> rusqlite::Result<i64> {
 /// # Errors
 ///
 /// If SQLite refuses, as with a full disk or a damaged file. The caller is to roll back.
-pub fn by_size(connection: &Connection, keep: &Keep) -> rusqlite::Result<bool> {
+pub fn by_size(connection: &Connection, names: &mut Names, keep: &Keep) -> rusqlite::Result<bool> {
     let mut found = fullest(connection, keep)?;
     if found.is_none() {
         // What is left is needed for buckets that are not over: they are rolled up now, and more is added later.
-        rollup::roll_up_ended(connection, None)?;
+        rollup::roll_up_ended(connection, names, None)?;
         found = fullest(connection, keep)?;
     }
     let Some((resolution, before)) = found else { return Ok(false) };

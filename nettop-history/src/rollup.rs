@@ -1,9 +1,12 @@
 //! Coarser resolutions: a bucket is rebuilt from the finer one once it has ended, so doing it twice changes nothing.
 
+mod leaders;
+
 use rusqlite::{Connection, params};
 
 use crate::{
-    plan::Resolution,
+    names::Names,
+    plan::{HOUR_S, Resolution},
     usage::{DiskUsage, HostUsage, Usage},
 };
 
@@ -99,12 +102,12 @@ impl Measure {
         format!("{}_{}", self.name, resolution.suffix())
     }
 
-    /// Adds a row to those there are. Parameters: `ts`, keys, sums, highest.
-    pub fn insert(&self) -> String {
+    /// Adds a row to those there are. Parameters: `ts`, keys, sums, highest; peaks are not among them.
+    pub fn insert(&self, resolution: Resolution) -> String {
         let columns = ["ts"].iter().chain(self.keys).chain(self.sums).chain(self.highest);
         let columns: Vec<&str> = columns.copied().collect();
         let places: Vec<String> = (1..=columns.len()).map(|number| format!("?{number}")).collect();
-        let (table, conflict) = (self.table(Resolution::Slot), self.on_conflict(Resolution::Slot));
+        let (table, conflict) = (self.table(resolution), self.on_conflict(resolution));
         format!("INSERT INTO {table}({}) VALUES({}) {conflict}", columns.join(", "), places.join(", "))
     }
 
@@ -172,8 +175,9 @@ pub fn mark_dirty(connection: &Connection, resolution: Resolution, ts: i64) -> r
 ///
 /// # Errors
 ///
-/// If SQLite refuses, as with a full disk or a damaged file. The caller is to roll back.
-pub fn roll_up_ended(connection: &Connection, now: Option<i64>) -> rusqlite::Result<()> {
+/// If SQLite refuses, as with a full disk or a damaged file. The caller is to roll back, and to read `names` again:
+/// some may have numbers that the file lacks.
+pub fn roll_up_ended(connection: &Connection, names: &mut Names, now: Option<i64>) -> rusqlite::Result<()> {
     for (finer, coarser) in [(Resolution::Slot, Resolution::Minute), (Resolution::Minute, Resolution::Hour)] {
         let current = now.map_or(i64::MIN, |now| coarser.floor(now));
         let ended: Vec<i64> = connection
@@ -182,6 +186,7 @@ pub fn roll_up_ended(connection: &Connection, now: Option<i64>) -> rusqlite::Res
             .collect::<Result<_, _>>()?;
         for bucket in ended {
             roll(connection, finer, coarser, bucket)?;
+            leaders::keep(connection, names, coarser, bucket)?;
             connection
                 .prepare_cached("DELETE FROM open_bucket WHERE seconds = ?1 AND ts = ?2")?
                 .execute(params![coarser.seconds(), bucket])?;
@@ -221,14 +226,16 @@ fn purged(connection: &Connection, resolution: Resolution) -> rusqlite::Result<i
         .query_row(params![resolution.seconds(), i64::MIN], |row| row.get(0))
 }
 
-/// Notes when processes were seen last, so that they can be forgotten one day.
+/// Notes when processes were seen last, so that they can be forgotten one day. Who leads in a slot may not lead in the hour.
 fn touch(connection: &Connection, hour: i64) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
             "UPDATE process SET last = ?1 WHERE last < ?1 AND id IN
              (SELECT process FROM sample_1h WHERE ts = ?1 UNION SELECT process FROM drop_1h WHERE ts = ?1
-              UNION SELECT process FROM usage_1h WHERE ts = ?1)",
+              UNION SELECT process FROM usage_1h WHERE ts = ?1
+              UNION SELECT process FROM usage_1m WHERE ts >= ?1 AND ts < ?2
+              UNION SELECT process FROM usage_10s WHERE ts >= ?1 AND ts < ?2)",
         )?
-        .execute([hour])?;
+        .execute([hour, hour + HOUR_S])?;
     Ok(())
 }

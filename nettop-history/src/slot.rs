@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use indexmap::IndexMap;
 use nettop_model::ContainerNames;
 
-use crate::usage::{
-    CROWDS_PER_RANK, Disk, DiskUsage, HostUsage, LEADERS_PER_RANK, MAX_DISKS, Usage, keep_busiest, keep_leaders,
-};
+use crate::usage::{Disk, DiskUsage, HostUsage, MAX_DISKS, RECORDED_PER_RANK, Usage, keep_busiest, keep_recorded};
 
 /// Length of a slot, and the finest resolution there is. Slots begin at multiples of it.
 pub const SLOT_S: i64 = 10;
@@ -247,26 +245,22 @@ impl Slot {
                 self.samples.entry(who).or_default().add(&counters);
             }
         }
-        if self.usage.len() > most.min(LEADERS_PER_RANK * 5) {
+        if self.usage.len() > most.min(RECORDED_PER_RANK) {
             // What is others already leads in nothing.
             let mut others = self.usage.shift_remove(&Who::other()).unwrap_or_default();
             let rows = std::mem::take(&mut self.usage).into_iter().collect();
-            let mut crowds: IndexMap<Who, (Vec<Ancestor>, Usage)> = IndexMap::new();
-            let kept = keep_leaders(rows, LEADERS_PER_RANK, |mut who, usage| {
+            let recorded = keep_recorded(rows, |mut who: Who| {
                 let parents = std::mem::take(&mut who.parents);
-                let (common, sum) = crowds.entry(who.crowd()).or_insert_with(|| (parents.clone(), Usage::default()));
-                if *common != parents {
-                    common.clear();
-                }
-                sum.add(&usage);
+                (who.crowd(), parents)
             });
-            self.usage.extend(kept);
-            let crowds = crowds.into_iter().map(|(who, (parents, usage))| (Who { parents, ..who }, usage)).collect();
-            for (who, usage) in keep_leaders(crowds, CROWDS_PER_RANK, |_, usage| others.add(&usage)) {
+            self.usage.extend(recorded.leaders);
+            for (who, parents, usage) in recorded.crowds {
+                let who = Who { parents: parents.unwrap_or_default(), ..who };
                 self.usage.entry(who).or_default().add(&usage);
             }
+            others.add(&recorded.others);
             if others != Usage::default() {
-                self.usage.entry(Who::other()).or_default().add(&others);
+                self.usage.insert(Who::other(), others);
             }
         }
         if self.disks.len() > MAX_DISKS {

@@ -140,8 +140,9 @@ impl Store {
     /// [`Trouble`] if SQLite refuses, as with a full disk or a damaged file. The next session rolls up what is left;
     /// this one may have no end.
     pub fn finish(mut self, now: i64) -> Result<(), Trouble> {
+        self.refresh_names()?;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        rollup::roll_up_ended(&transaction, None)?;
+        rollup::roll_up_ended(&transaction, &mut self.names, None)?;
         transaction.execute("UPDATE session SET ended = ?1 WHERE id = ?2", params![now, self.session])?;
         transaction.commit()?;
         // So that a copy of the one file is enough.
@@ -159,18 +160,25 @@ impl Store {
         Guard::open(path)?.set_aside().map_err(|error| Trouble::Io(format!("{}: {error}", path.display())))
     }
 
-    fn try_write(&mut self, slots: &[Slot], now: i64) -> Result<(), Trouble> {
+    /// Reads the names again, if need be.
+    fn refresh_names(&mut self) -> rusqlite::Result<()> {
         if self.names_stale {
             self.names = Names::read(&self.connection, self.names.boot())?;
+            self.names_stale = false;
         }
-        // Numbers that were given out are not in the file until it is committed.
+        Ok(())
+    }
+
+    fn try_write(&mut self, slots: &[Slot], now: i64) -> Result<(), Trouble> {
+        self.refresh_names()?;
+        // Numbers that are given out are not in the file until it is committed.
         self.names_stale = true;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         for slot in slots {
             insert(&transaction, &mut self.names, slot)?;
         }
         gaps::note(&transaction, self.session, slots)?;
-        rollup::roll_up_ended(&transaction, Some(now))?;
+        rollup::roll_up_ended(&transaction, &mut self.names, Some(now))?;
         let has_forgotten = retention::by_age(&transaction, &self.limits.keep, self.last, now)?;
         self.last = now;
         transaction.commit()?;

@@ -1,6 +1,10 @@
 //! What is recorded of a slot besides the network: what processes used, and the host's own counters. What is a state, and not
 //! a count, is recorded as its product with time, so that it adds up over processes, slots and resolutions alike.
 
+use std::hash::Hash;
+
+use indexmap::{IndexMap, map::Entry};
+
 /// A struct of sums and highest values, with their columns.
 macro_rules! columns {
     (
@@ -198,12 +202,20 @@ impl Usage {
 /// and 10 ms of waiting.
 const LEAST: [u64; 5] = [10_000, 10 << 10, 64 << 10, 1, 10_000];
 
-/// Processes that are named of an interval or a slot, of each measure.
+/// Processes that are named of an interval, of each measure. More than are recorded: who leads in a slot may not lead in each
+/// of its intervals.
 pub const LEADERS_PER_RANK: usize = 16;
+
+/// Processes that are named of a slot, a minute or an hour, of each measure: a day of all that is recorded stays below 60 MB
+/// (`cargo xtask bench history`).
+pub const RECORDED_PER_RANK: usize = 6;
 
 /// Groups of processes of one name, user, cgroup and program that are named, of each measure: of those that lead in nothing
 /// by themselves.
 pub const CROWDS_PER_RANK: usize = 4;
+
+/// The same of what is recorded.
+const RECORDED_CROWDS_PER_RANK: usize = 3;
 
 /// Keeps those that lead in any of the ranks, `most` in each, and of those that the kernel ended for memory, and of those
 /// that ended by a signal, the first `most`. The others go to `other`.
@@ -230,6 +242,41 @@ pub fn keep_leaders<K>(rows: Vec<(K, Usage)>, most: usize, mut other: impl FnMut
         }
     }
     kept
+}
+
+/// What is named of a slot, a minute or an hour, and the sum of the rest.
+pub struct Recorded<K, C, P> {
+    pub leaders: Vec<(K, Usage)>,
+    /// With the parents, if all have the same.
+    pub crowds: Vec<(C, Option<P>, Usage)>,
+    pub others: Usage,
+}
+
+/// Keeps those that lead, and of the others the crowds that lead together. `crowd` tells whose crowd one is in, and its
+/// parents.
+pub fn keep_recorded<K, C: Eq + Hash, P: PartialEq>(
+    rows: Vec<(K, Usage)>,
+    crowd: impl Fn(K) -> (C, P),
+) -> Recorded<K, C, P> {
+    let mut crowds: IndexMap<C, (Option<P>, Usage)> = IndexMap::new();
+    let leaders = keep_leaders(rows, RECORDED_PER_RANK, |row, usage| {
+        let (crowd, own) = crowd(row);
+        match crowds.entry(crowd) {
+            Entry::Occupied(mut known) => {
+                let (common, sum) = known.get_mut();
+                common.take_if(|common| *common != own);
+                sum.add(&usage);
+            }
+            Entry::Vacant(new) => {
+                new.insert((Some(own), usage));
+            }
+        }
+    });
+    let mut others = Usage::default();
+    let crowds = crowds.into_iter().map(|(crowd, (common, usage))| ((crowd, common), usage)).collect();
+    let crowds = keep_leaders(crowds, RECORDED_CROWDS_PER_RANK, |_, usage| others.add(&usage));
+    let crowds = crowds.into_iter().map(|((crowd, common), usage)| (crowd, common, usage)).collect();
+    Recorded { leaders, crowds, others }
 }
 
 #[cfg(test)]

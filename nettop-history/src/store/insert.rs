@@ -20,7 +20,7 @@ pub fn insert(connection: &Connection, names: &mut Names, slot: &Slot) -> rusqli
     let tick = &slot.tick;
     let lost: u64 = slot.losses.values().sum();
     let [load1, load5, load15] = tick.load.map_or([None; 3], |load| load.map(Some));
-    connection.prepare_cached(&TICK.insert())?.execute(params![
+    connection.prepare_cached(&TICK.insert(Resolution::Slot))?.execute(params![
         ts,
         tick.measured_ms.cast_signed(),
         tick.readings.cast_signed(),
@@ -44,7 +44,7 @@ pub fn insert(connection: &Connection, names: &mut Names, slot: &Slot) -> rusqli
     }
     // In the order of the key: pages fill up from left to right.
     samples.sort_unstable_by_key(|(process, _)| *process);
-    let mut statement = connection.prepare_cached(&SAMPLE.insert())?;
+    let mut statement = connection.prepare_cached(&SAMPLE.insert(Resolution::Slot))?;
     for (process, counters) in samples {
         statement.execute(params![
             ts,
@@ -57,7 +57,7 @@ pub fn insert(connection: &Connection, names: &mut Names, slot: &Slot) -> rusqli
             counters.rx_app_bytes.cast_signed(),
         ])?;
     }
-    let mut statement = connection.prepare_cached(&DEVICE.insert())?;
+    let mut statement = connection.prepare_cached(&DEVICE.insert(Resolution::Slot))?;
     for (device, balance) in &slot.devices {
         let (tx, rx) = (&balance.tx, &balance.rx);
         statement.execute(params![
@@ -83,7 +83,7 @@ pub fn insert(connection: &Connection, names: &mut Names, slot: &Slot) -> rusqli
             rx.undecided_bytes,
         ])?;
     }
-    let mut statement = connection.prepare_cached(&DROP.insert())?;
+    let mut statement = connection.prepare_cached(&DROP.insert(Resolution::Slot))?;
     for ((kind, who), dropped) in &slot.drops {
         let (kind, process) = (names.kind(connection, kind)?, names.process(connection, who, ts)?);
         statement.execute(params![ts, kind, process, dropped.packets.cast_signed(), dropped.bytes.cast_signed()])?;
@@ -93,14 +93,16 @@ pub fn insert(connection: &Connection, names: &mut Names, slot: &Slot) -> rusqli
         usage.push((names.process(connection, who, ts)?, used));
     }
     usage.sort_unstable_by_key(|(process, _)| *process);
-    let mut statement = connection.prepare_cached(&USAGE.insert())?;
+    let mut statement = connection.prepare_cached(&USAGE.insert(Resolution::Slot))?;
     for (process, used) in usage {
         statement.execute(params_from_iter([ts, process].into_iter().chain(used.values())))?;
     }
     if let Some(host) = &slot.host {
-        connection.prepare_cached(&HOST.insert())?.execute(params_from_iter([ts].into_iter().chain(host.values())))?;
+        connection
+            .prepare_cached(&HOST.insert(Resolution::Slot))?
+            .execute(params_from_iter([ts].into_iter().chain(host.values())))?;
     }
-    let mut statement = connection.prepare_cached(&DISK.insert())?;
+    let mut statement = connection.prepare_cached(&DISK.insert(Resolution::Slot))?;
     for (disk, usage) in &slot.disks {
         let key: [&dyn ToSql; 3] = [&ts, &disk.name, &disk.mounted];
         let values = usage.values();

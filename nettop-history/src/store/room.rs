@@ -24,9 +24,10 @@ impl Store {
             tracing::warn!("history: {} is deleted to make room", aside.display());
             return self.bound();
         }
+        self.refresh_names()?;
         self.names_stale = true;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let has_cut = retention::by_size(&transaction, &self.limits.keep)?;
+        let has_cut = retention::by_size(&transaction, &mut self.names, &self.limits.keep)?;
         transaction.commit()?;
         // A log that was emptied is written from its begin again.
         self.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()))?;

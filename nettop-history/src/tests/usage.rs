@@ -181,7 +181,7 @@ fn usage_that_does_not_fit_in_a_slot_is_added_to_the_others() {
     let mut sum = Usage::default();
     capped.usage.values().for_each(|used| sum.add(used));
     assert_eq!(sum, given);
-    assert_eq!(capped.usage.len(), 16 + 4 + 1, "those that lead, alone or together, and the others");
+    assert_eq!(capped.usage.len(), 6 + 3 + 1, "those that lead, alone or together, and the others");
     assert!(capped.usage.keys().any(|who| who.pid == 199), "the busiest stay");
 }
 
@@ -249,7 +249,7 @@ fn many_of_one_program_are_named_together_where_few_of_them_lead() {
     let mut mixed = slot.clone();
     slot.cap(512);
     assert_eq!((sum(&slot, "bomb"), sum(&slot, "[other]")), (all, 199 * 20));
-    assert!(slot.usage.len() <= 80 + 20 + 1, "{}", slot.usage.len());
+    assert!(slot.usage.len() <= 5 * (6 + 3) + 1, "{}", slot.usage.len());
     let crowds: Vec<&Who> = slot.usage.keys().filter(|who| who.pid == 0 && who.comm == "bomb").collect();
     assert_eq!(crowds.len(), 1);
     assert_eq!(crowds[0].parents, parents, "all have the same");
@@ -257,4 +257,75 @@ fn many_of_one_program_are_named_together_where_few_of_them_lead() {
     mixed.usage.insert(Who { parents: Vec::new(), ..one(300, "bomb") }, usage(50_000));
     mixed.cap(512);
     assert!(mixed.usage.keys().any(|who| who.pid == 0 && who.comm == "bomb" && who.parents.is_empty()));
+}
+
+#[test]
+fn of_minutes_and_hours_the_leaders_are_kept_and_the_others_by_program() {
+    const MINUTES: i64 = 90;
+    let folder = folder();
+    let path = file(&folder);
+    let mut store = open(&path);
+    let (mut given, mut compiled) = (Usage::default(), 0);
+    // In each slot nine others lead, and one always. Commands of a build are many and short.
+    for number in 0..MINUTES * 6 {
+        let mut busy = slot(BEGIN + number * 10, &[]);
+        let mut add = |pid: u32, comm: &str, user_us: u64| {
+            let usage = Usage { user_us, rss_peak_kib: user_us, ..Usage::default() };
+            given.add(&usage);
+            let who = Who { pid, start_time_ns: Some(pid.into()), comm: comm.into(), ..Who::default() };
+            busy.usage.insert(who, usage);
+        };
+        add(1, "hog", 5_000_000);
+        for one in 0..9 {
+            let pid = 10 + u32::try_from(number).unwrap() * 9 + one;
+            add(pid, &if one < 5 { "cc1".into() } else { format!("short{pid}") }, 100_000 + u64::from(pid));
+            compiled += if one < 5 { 100_000 + i64::from(pid) } else { 0 };
+        }
+        store.write(&[busy]).unwrap();
+    }
+    store.finish(BEGIN + MINUTES * 60).unwrap();
+    let connection = Connection::open(&path).unwrap();
+    let number = |query: &str| connection.query_row(query, [], |row| row.get::<_, i64>(0)).unwrap();
+    for table in ["usage_10s", "usage_1m", "usage_1h"] {
+        assert_eq!(number(&format!("SELECT sum(user_us) FROM {table}")), given.user_us.cast_signed(), "{table}");
+        assert_eq!(number(&format!("SELECT max(rss_peak_kib) FROM {table}")), 5_000_000, "{table}");
+        let of = |comm: &str| {
+            let joins = "JOIN process p ON p.id = process JOIN program g ON g.id = p.program";
+            number(&format!("SELECT sum(user_us) FROM {table} {joins} WHERE comm = '{comm}'"))
+        };
+        assert_eq!((of("hog"), of("cc1")), (5_000_000 * MINUTES * 6, compiled), "{table}");
+        // Six lead, three crowds do, and the others.
+        let rows = format!("SELECT max(rows) FROM (SELECT count(*) AS rows FROM {table} GROUP BY ts)");
+        assert!(number(&rows) <= 10, "{table}");
+    }
+    let crowds = "SELECT count(*) FROM process JOIN program ON program.id = program WHERE pid = 0 AND comm = 'cc1'";
+    assert_eq!(number(crowds), 1, "it has one number");
+}
+
+#[test]
+fn who_leads_in_slots_alone_keeps_its_names() {
+    let folder = folder();
+    let path = file(&folder);
+    let limits = crate::Limits { keep: crate::Keep { days: [1, 1, 2] }, ..crate::Limits::default() };
+    let mut store = crate::Store::open(&path, limits, &super::origin(), BEGIN).unwrap();
+    for number in 0..60 * 6 {
+        let mut slot = slot(BEGIN + number * 600, &[]);
+        slot.tick.measured_ms = 600_000;
+        // Each second hour this one does something, and ten others all the time.
+        let first = if number % 12 == 0 { 0 } else { 1 };
+        for pid in first..11 {
+            let who = Who { pid: 100 + pid, start_time_ns: Some(1), comm: format!("one{pid}"), ..Who::default() };
+            slot.usage.insert(who, Usage { user_us: 20_000 + u64::from(pid), ..Usage::default() });
+        }
+        store.write(&[slot]).unwrap();
+    }
+    let connection = Connection::open(&path).unwrap();
+    let number = |query: &str| connection.query_row(query, [], |row| row.get::<_, i64>(0)).unwrap();
+    let of_it = |table: &str| {
+        number(&format!("SELECT count(*) FROM {table} JOIN process ON process.id = process WHERE pid = 100"))
+    };
+    assert_eq!((of_it("usage_1m"), of_it("usage_1h")), (0, 0), "it leads in no minute and no hour");
+    assert!(of_it("usage_10s") >= 12);
+    let rows = number("SELECT count(*) FROM usage_10s WHERE process NOT IN (SELECT id FROM process)");
+    assert_eq!(rows, 0, "all that have rows have names");
 }
