@@ -9,6 +9,7 @@ mod condition;
 mod gaps;
 mod guard;
 mod limits;
+mod measures;
 mod moment;
 mod names;
 mod plan;
@@ -35,8 +36,7 @@ pub use slot::{
 pub use store::{Origin, Store};
 pub use trouble::Trouble;
 pub use usage::{
-    CROWDS_PER_RANK, Disk, DiskUsage, HostUsage, LEADERS_PER_RANK, MAX_DISKS, Usage, add_disk, keep_busiest,
-    keep_leaders,
+    CROWDS_OF_INTERVAL, Disk, DiskUsage, HostUsage, MAX_DISKS, OF_INTERVAL, Usage, add_disk, keep_busiest, keep_leaders,
 };
 pub use writer::Writer;
 

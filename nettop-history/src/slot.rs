@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use indexmap::IndexMap;
 use nettop_model::ContainerNames;
 
-use crate::usage::{Disk, DiskUsage, HostUsage, MAX_DISKS, RECORDED_PER_RANK, Usage, keep_busiest, keep_recorded};
+use crate::usage::{Disk, DiskUsage, HostUsage, MAX_DISKS, RECORDED, Usage, keep_busiest, keep_recorded};
 
 /// Length of a slot, and the finest resolution there is. Slots begin at multiples of it.
 pub const SLOT_S: i64 = 10;
@@ -245,7 +245,7 @@ impl Slot {
                 self.samples.entry(who).or_default().add(&counters);
             }
         }
-        if self.usage.len() > most.min(RECORDED_PER_RANK) {
+        if self.usage.len() > most.min(RECORDED.leaders) {
             // What is others already leads in nothing.
             let mut others = self.usage.shift_remove(&Who::other()).unwrap_or_default();
             let rows = std::mem::take(&mut self.usage).into_iter().collect();

@@ -202,43 +202,49 @@ impl Usage {
 /// and 10 ms of waiting.
 const LEAST: [u64; 5] = [10_000, 10 << 10, 64 << 10, 1, 10_000];
 
-/// Processes that are named of an interval, of each measure. More than are recorded: who leads in a slot may not lead in each
-/// of its intervals.
-pub const LEADERS_PER_RANK: usize = 16;
+/// How many are named.
+#[derive(Clone, Copy)]
+pub struct Most {
+    /// In each measure.
+    pub leaders: usize,
+    /// Of those that the kernel ended for memory, and of those that a signal ended.
+    pub ended: usize,
+}
 
-/// Processes that are named of a slot, a minute or an hour, of each measure: a day of all that is recorded stays below 60 MB
-/// (`cargo xtask bench history`).
-pub const RECORDED_PER_RANK: usize = 6;
+/// Processes of an interval. More are named than are recorded: who leads in a slot may not lead in each of its intervals.
+pub const OF_INTERVAL: Most = Most { leaders: 16, ended: 16 };
 
-/// Groups of processes of one name, user, cgroup and program that are named, of each measure: of those that lead in nothing
-/// by themselves.
-pub const CROWDS_PER_RANK: usize = 4;
+/// Groups of processes of one name, user, cgroup and program of an interval: of those that lead in nothing by themselves.
+pub const CROWDS_OF_INTERVAL: Most = Most { leaders: 4, ended: 4 };
 
-/// The same of what is recorded.
-const RECORDED_CROWDS_PER_RANK: usize = 3;
+/// Processes of a slot, a minute or an hour: a day of all that is recorded stays below 60 MB (`cargo xtask bench history`).
+pub const RECORDED: Most = Most { leaders: 6, ended: 16 };
 
-/// Keeps those that lead in any of the ranks, `most` in each, and of those that the kernel ended for memory, and of those
-/// that ended by a signal, the first `most`. The others go to `other`.
-pub fn keep_leaders<K>(rows: Vec<(K, Usage)>, most: usize, mut other: impl FnMut(K, Usage)) -> Vec<(K, Usage)> {
+/// The same of groups.
+const RECORDED_CROWDS: Most = Most { leaders: 3, ended: 4 };
+
+/// Keeps those that lead in any of the ranks, and the first of those that ended. The others go to `other`.
+pub fn keep_leaders<T>(rows: Vec<T>, usage_of: impl Fn(&T) -> &Usage, most: Most, mut other: impl FnMut(T)) -> Vec<T> {
     let mut is_kept = vec![false; rows.len()];
     let ended: [fn(&Usage) -> u64; 2] = [|usage| usage.oom_kills, |usage| usage.exits_signaled];
     for how in ended {
-        let some = (0..rows.len()).filter(|at| how(&rows[*at].1) > 0).take(most);
+        let some = (0..rows.len()).filter(|at| how(usage_of(&rows[*at])) > 0).take(most.ended);
         some.for_each(|at| is_kept[at] = true);
     }
+    let ranks: Vec<[u64; 5]> = rows.iter().map(|row| usage_of(row).ranks()).collect();
     for (rank, least) in LEAST.into_iter().enumerate() {
-        let mut order: Vec<usize> = (0..rows.len()).filter(|at| rows[*at].1.ranks()[rank] >= least).collect();
-        if order.len() > most {
-            order.select_nth_unstable_by_key(most, |at| std::cmp::Reverse(rows[*at].1.ranks()[rank]));
+        let mut order: Vec<usize> = (0..rows.len()).filter(|at| ranks[*at][rank] >= least).collect();
+        if order.len() > most.leaders {
+            order.select_nth_unstable_by_key(most.leaders, |at| std::cmp::Reverse(ranks[*at][rank]));
         }
-        order.into_iter().take(most).for_each(|at| is_kept[at] = true);
+        order.into_iter().take(most.leaders).for_each(|at| is_kept[at] = true);
     }
     let mut kept = Vec::new();
-    for ((key, usage), is_kept) in rows.into_iter().zip(is_kept) {
+    for (row, is_kept) in rows.into_iter().zip(is_kept) {
         if is_kept {
-            kept.push((key, usage));
+            kept.push(row);
         } else {
-            other(key, usage);
+            other(row);
         }
     }
     kept
@@ -259,23 +265,28 @@ pub fn keep_recorded<K, C: Eq + Hash, P: PartialEq>(
     crowd: impl Fn(K) -> (C, P),
 ) -> Recorded<K, C, P> {
     let mut crowds: IndexMap<C, (Option<P>, Usage)> = IndexMap::new();
-    let leaders = keep_leaders(rows, RECORDED_PER_RANK, |row, usage| {
-        let (crowd, own) = crowd(row);
-        match crowds.entry(crowd) {
-            Entry::Occupied(mut known) => {
-                let (common, sum) = known.get_mut();
-                common.take_if(|common| *common != own);
-                sum.add(&usage);
+    let leaders = keep_leaders(
+        rows,
+        |(_, usage)| usage,
+        RECORDED,
+        |(row, usage)| {
+            let (crowd, own) = crowd(row);
+            match crowds.entry(crowd) {
+                Entry::Occupied(mut known) => {
+                    let (common, sum) = known.get_mut();
+                    common.take_if(|common| *common != own);
+                    sum.add(&usage);
+                }
+                Entry::Vacant(new) => {
+                    new.insert((Some(own), usage));
+                }
             }
-            Entry::Vacant(new) => {
-                new.insert((Some(own), usage));
-            }
-        }
-    });
+        },
+    );
     let mut others = Usage::default();
-    let crowds = crowds.into_iter().map(|(crowd, (common, usage))| ((crowd, common), usage)).collect();
-    let crowds = keep_leaders(crowds, RECORDED_CROWDS_PER_RANK, |_, usage| others.add(&usage));
-    let crowds = crowds.into_iter().map(|((crowd, common), usage)| (crowd, common, usage)).collect();
+    let crowds = crowds.into_iter().map(|(crowd, (common, usage))| (crowd, common, usage)).collect();
+    let add = |(_, _, usage): (C, Option<P>, Usage)| others.add(&usage);
+    let crowds = keep_leaders(crowds, |(_, _, usage)| usage, RECORDED_CROWDS, add);
     Recorded { leaders, crowds, others }
 }
 
@@ -303,13 +314,18 @@ mod tests {
             all.add(usage);
             all
         });
-        let kept = keep_leaders(rows, 2, |_, usage| {
-            sum.add(&usage);
-            number += 1;
-        });
+        let kept = keep_leaders(
+            rows,
+            |(_, usage)| usage,
+            Most { leaders: 2, ended: 1 },
+            |(_, usage)| {
+                sum.add(&usage);
+                number += 1;
+            },
+        );
         let who: Vec<u32> = kept.iter().map(|(who, _)| *who).collect();
-        assert_eq!(who, [0, 1, 98, 99, 200, 201, 202, 203, 204, 207, 208], "of those ended, no more than lead");
-        assert_eq!(number, 100);
+        assert_eq!(who, [0, 1, 98, 99, 200, 201, 202, 203, 207], "of those that ended, the first");
+        assert_eq!(number, 102);
         kept.iter().for_each(|(_, usage)| sum.add(usage));
         assert_eq!(sum, all);
     }

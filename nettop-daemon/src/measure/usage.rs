@@ -15,8 +15,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use foldhash::fast::RandomState;
 use nettop_history::{
-    CROWDS_PER_RANK, Disk, DiskUsage, HostUsage, LEADERS_PER_RANK, Usage, Who, add_disk, keep_busiest, keep_leaders,
+    CROWDS_OF_INTERVAL, Disk, DiskUsage, HostUsage, OF_INTERVAL, Usage, Who, add_disk, keep_busiest, keep_leaders,
 };
 use nettop_kernel::{
     boot,
@@ -51,6 +52,9 @@ pub struct UsageThread {
     unanswered: usize,
 }
 
+/// By pid and start.
+pub type Used = HashMap<(u32, u64), Usage, RandomState>;
+
 /// What was used between two readings, or between more of them.
 #[derive(Default)]
 pub struct Interval {
@@ -60,7 +64,7 @@ pub struct Interval {
     /// The leaders, and the sum of all others.
     pub rows: Vec<(Who, Usage)>,
     /// Everybody's, by pid and start.
-    pub all: HashMap<(u32, u64), Usage>,
+    pub all: Used,
     /// Of the leaders, by id.
     pub containers: HashMap<String, ContainerNames>,
     /// Processes that were too many, or ended too late.
@@ -226,30 +230,30 @@ impl Measured {
 
 /// Name, user, cgroup and program.
 type Crowd<'a> = ([u8; 16], u32, u64, Program<'a>);
+type Crowds<'a> = HashMap<Crowd<'a>, Entry, RandomState>;
 
 /// Adds up what none of many did by itself, as the commands of a build. Those are no process any more.
-fn add_to_crowd<'a>(
-    crowds: &mut HashMap<Crowd<'a>, (Entry, Usage)>,
-    program: Program<'a>,
-    entry: Entry,
-    usage: &Usage,
-) {
+fn add_to_crowd<'a>(crowds: &mut Crowds<'a>, program: Program<'a>, entry: Entry) {
     let of = &entry.process;
     match crowds.entry((of.comm, of.key.uid, of.cgroup_id, program)) {
         hash_map::Entry::Occupied(mut known) => {
-            let (first, sum) = known.get_mut();
+            let first = known.get_mut();
             first.is_crowd = true;
             if first.process.parent_start_time_ns != of.parent_start_time_ns {
                 // Each of a build's compilers has a driver of its own.
                 (first.process.parent_tgid, first.process.parent_start_time_ns) = (0, 0);
             }
-            sum.add(usage);
+            first.usage.add(&entry.usage);
         }
-        hash_map::Entry::Vacant(new) => drop(new.insert((entry, *usage))),
+        hash_map::Entry::Vacant(new) => drop(new.insert(entry)),
     }
 }
 
-fn all_ended(all: &HashMap<(u32, u64), Usage>) -> impl Iterator<Item = (u32, u64)> {
+const fn usage_of(entry: &Entry) -> &Usage {
+    &entry.usage
+}
+
+fn all_ended(all: &Used) -> impl Iterator<Item = (u32, u64)> {
     all.iter().filter(|(_, usage)| usage.exits > 0).map(|(key, _)| *key)
 }
 
@@ -260,32 +264,28 @@ fn boot_ns() -> u64 {
 /// The leaders with their names, crowds of others that lead together, and the sum of the rest.
 fn interval(tally: &mut Tally, names: &mut Names, readings: &[ProcessReading], host: HostUsage) -> Interval {
     let taken = tally.take();
-    let all = taken
-        .entries
-        .iter()
-        .map(|Entry { process, usage, .. }| ((process.key.tgid, process.key.start_time_ns), *usage));
-    let all: HashMap<_, _> = all.collect();
-    let used: Vec<(Entry, Usage)> = taken.entries.into_iter().map(|entry| (entry, entry.usage)).collect();
-    let (mut crowds, mut others) = (HashMap::new(), Usage::default());
-    let mut leaders = keep_leaders(used, LEADERS_PER_RANK, |entry, usage| {
-        add_to_crowd(&mut crowds, names.program(&entry.process), entry, &usage);
+    let used = |Entry { process, usage, .. }: &Entry| ((process.key.tgid, process.key.start_time_ns), *usage);
+    let all: Used = taken.entries.iter().map(used).collect();
+    let (mut crowds, mut others) = (Crowds::default(), Usage::default());
+    let mut leaders = keep_leaders(taken.entries, usage_of, OF_INTERVAL, |entry| {
+        add_to_crowd(&mut crowds, names.program(&entry.process), entry);
     });
-    let crowds: Vec<_> =
-        crowds.into_iter().map(|((.., (_, script)), (entry, usage))| ((entry, script), usage)).collect();
-    let crowds = keep_leaders(crowds, CROWDS_PER_RANK, |_, usage| others.add(&usage));
-    let scripts: Vec<Option<String>> = crowds.iter().map(|((_, script), _)| script.map(ToOwned::to_owned)).collect();
+    let crowds: Vec<_> = crowds.into_iter().map(|((.., (_, script)), entry)| (entry, script)).collect();
+    let crowds =
+        keep_leaders(crowds, |(entry, _)| &entry.usage, CROWDS_OF_INTERVAL, |(entry, _)| others.add(&entry.usage));
+    let scripts: Vec<Option<String>> = crowds.iter().map(|(_, script)| script.map(ToOwned::to_owned)).collect();
     let first_crowd = leaders.len();
-    leaders.extend(crowds.into_iter().map(|((entry, _), usage)| (entry, usage)));
-    let processes: Vec<_> = leaders.iter().map(|(entry, _)| entry.process).collect();
+    leaders.extend(crowds.into_iter().map(|(entry, _)| entry));
+    let processes: Vec<_> = leaders.iter().map(|entry| entry.process).collect();
     let mut whose = names.of(&processes, readings);
     names.forget(all_ended(&all));
-    for ((who, (entry, _)), script) in whose.iter_mut().zip(&leaders).skip(first_crowd).zip(scripts) {
+    for ((who, entry), script) in whose.iter_mut().zip(&leaders).skip(first_crowd).zip(scripts) {
         if entry.is_crowd {
             // Another of them may have run another.
             (who.pid, who.start_time_ns, who.script) = (0, None, script);
         }
     }
-    let named = whose.into_iter().zip(leaders).map(|(who, (_, usage))| (who, usage));
+    let named = whose.into_iter().zip(leaders).map(|(who, entry)| (who, entry.usage));
     let mut rows: Vec<(Who, Usage)> = named.collect();
     if others != Usage::default() {
         rows.push((Who::other(), others));
@@ -325,7 +325,7 @@ mod tests {
     fn interval(unread: u64) -> Interval {
         let host = HostUsage { usage_ms: 1000, ..HostUsage::default() };
         let usage = Usage { user_us: 5, ..Usage::default() };
-        let (rows, all) = (vec![(Who::other(), usage)], [((7, 8), usage)].into());
+        let (rows, all) = (vec![(Who::other(), usage)], [((7, 8), usage)].into_iter().collect());
         Interval { host, rows, all, unread, ..Interval::default() }
     }
 
@@ -349,20 +349,19 @@ mod tests {
     fn a_crowd_is_of_one_program_and_has_a_parent_only_if_all_have_it() {
         let entry = |parent_start_time_ns| {
             let process = nettop_common::ProcessUsage { parent_tgid: 5, parent_start_time_ns, ..Default::default() };
-            Entry { process, usage: Usage::default(), is_crowd: false }
+            Entry { process, usage: Usage { user_us: 3, ..Usage::default() }, is_crowd: false }
         };
-        let usage = Usage { user_us: 3, ..Usage::default() };
-        let mut crowds = HashMap::new();
+        let mut crowds = Crowds::default();
         for (program, parent) in
             [((Some("a"), Some("x.py")), 1), ((Some("a"), Some("x.py")), 2), ((Some("a"), None), 1)]
         {
-            add_to_crowd(&mut crowds, program, entry(parent), &usage);
+            add_to_crowd(&mut crowds, program, entry(parent));
         }
         let mut found: Vec<_> = crowds.into_iter().collect();
         found.sort_by_key(|((.., program), _)| *program);
         let shown: Vec<_> = found
             .iter()
-            .map(|((.., (_, script)), (entry, sum))| (*script, entry.is_crowd, entry.process.parent_tgid, sum.user_us))
+            .map(|((.., (_, script)), entry)| (*script, entry.is_crowd, entry.process.parent_tgid, entry.usage.user_us))
             .collect();
         assert_eq!(shown, [(None, false, 5, 3), (Some("x.py"), true, 0, 6)]);
     }

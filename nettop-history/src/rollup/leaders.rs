@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, Row, params_from_iter};
 
-use super::USAGE;
 use crate::{
+    measures::USAGE,
     names::{Crowd, Names},
     plan::Resolution,
     slot::{OTHER, Who},
-    usage::{RECORDED_PER_RANK, Usage, keep_recorded},
+    usage::{RECORDED, Usage, keep_recorded},
 };
 
 /// Who has a row in a bucket, by number.
@@ -35,7 +35,7 @@ pub fn keep(connection: &Connection, names: &mut Names, resolution: Resolution, 
         Usage::columns()
     );
     let rows = connection.prepare_cached(&query)?.query_map([bucket], read)?.collect::<Result<Vec<_>, _>>()?;
-    if rows.len() <= RECORDED_PER_RANK || rows.iter().any(|(process, _)| process.boot != names.boot()) {
+    if rows.len() <= RECORDED.leaders || rows.iter().any(|(process, _)| process.boot != names.boot()) {
         return Ok(());
     }
     let (others, rows): (Vec<_>, Vec<_>) = rows.into_iter().partition(|(process, _)| process.is_others);

@@ -3,9 +3,10 @@
 use rusqlite::{Connection, ToSql, params, params_from_iter};
 
 use crate::{
+    measures::{DEVICE, DISK, DROP, HOST, SAMPLE, TICK, USAGE},
     names::Names,
     plan::Resolution,
-    rollup::{self, DEVICE, DISK, DROP, HOST, SAMPLE, TICK, USAGE},
+    rollup,
     slot::Slot,
 };
 

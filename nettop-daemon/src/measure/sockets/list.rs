@@ -158,7 +158,7 @@ pub fn list(iterators: &SocketIterators, selection: &Selection<'_>) -> anyhow::R
         unread.insert(record.netns.inode);
         found.add_held(record)
     })?;
-    let (inodes, paths): (Vec<_>, Vec<_>) = namespaces::all(None).into_iter().unzip();
+    let (inodes, paths): (Vec<_>, Vec<_>) = namespaces::all(&mut namespaces::mountinfo(), None).into_iter().unzip();
     unread.extend(inodes);
     let found = Mutex::new(found);
     let add = |record| lock(&found).add(record);

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use foldhash::fast::RandomState;
 use nettop_common::{OwnerKey, ProcessUsage, Used};
 use nettop_history::Usage;
 use nettop_kernel::usage::{MAX_PROCESSES, ProcessReading};
@@ -19,13 +20,14 @@ const MIN_PASSES: usize = 2;
 /// The differences.
 pub struct Tally {
     /// What was counted already.
-    bases: HashMap<Key, Base>,
+    bases: HashMap<Key, Base, RandomState>,
     /// Begins of the passes of which all bases are kept, since boot. Whoever began before the first of them has a base, or
     /// had one, and is not counted.
     begins: VecDeque<u64>,
     /// The very first.
     begun_ns: u64,
-    interval: HashMap<Key, Entry>,
+    /// Its room is kept.
+    interval: HashMap<Key, Entry, RandomState>,
     unread: u64,
 }
 
@@ -56,7 +58,7 @@ pub struct Interval {
 impl Tally {
     /// Begins with the processes that are there; `begun_ns` is a time since boot before they were read.
     pub fn new(readings: &[ProcessReading], begun_ns: u64) -> Self {
-        let (bases, begins, interval) = (HashMap::new(), [begun_ns].into(), HashMap::new());
+        let (bases, begins, interval) = (HashMap::default(), [begun_ns].into(), HashMap::default());
         let mut tally = Self { bases, begins, begun_ns, interval, unread: 0 };
         tally.add(readings, begun_ns, 0);
         tally.take();
@@ -119,7 +121,10 @@ impl Tally {
 
     /// What was added since it was taken last.
     pub fn take(&mut self) -> Interval {
-        let entries = std::mem::take(&mut self.interval).into_values().collect();
+        let entries: Vec<Entry> = self.interval.drain().map(|(_, entry)| entry).collect();
+        if self.interval.capacity() > 4 * entries.len() + 1024 {
+            self.interval.shrink_to(2 * entries.len());
+        }
         Interval { entries, unread: std::mem::take(&mut self.unread) }
     }
 
