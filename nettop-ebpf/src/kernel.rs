@@ -24,6 +24,12 @@ pub fn load<T: Copy>(base: *const c_void, offset: &Global<u64>) -> T {
     unsafe { base.byte_add(offset.load() as usize).cast::<T>().read_volatile() }
 }
 
+/// The same; zero if the kernel lacks the member. The branch costs verifiers nothing: offsets are constants to them.
+#[inline(always)]
+pub fn load_if_there<T: bytemuck::Pod>(base: *const c_void, offset: &Global<u64>) -> T {
+    if offset.load() == ABSENT { T::zeroed() } else { load(base, offset) }
+}
+
 /// Reads a member at an address that is only a number here. A fault or an absent member reads as zero, without a
 /// branch: see [`ABSENT`].
 #[inline(always)]

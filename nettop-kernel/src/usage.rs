@@ -63,6 +63,8 @@ pub struct UsageReader {
     executed: RingBuf<MapData>,
     untold: Untold,
     stats: Arc<Mapping<Stats>>,
+    /// Processes of the last pass.
+    expected: usize,
 }
 
 impl Programs {
@@ -79,7 +81,7 @@ impl Programs {
         let untold = Untold { ended: !has("usage at exit"), ..Untold::of(&kernel.members) };
         let program = program.try_clone().context("cannot keep the iterator over tasks")?;
         let (ended, executed) = (RingBuf::try_from(ended)?, RingBuf::try_from(executed)?);
-        let reader = UsageReader { program, ended, executed, untold, stats: Arc::clone(&self.stats) };
+        let reader = UsageReader { program, ended, executed, untold, stats: Arc::clone(&self.stats), expected: 0 };
         want(&self.stats, true);
         Ok(Some(reader))
     }
@@ -139,16 +141,18 @@ impl UsageReader {
     /// # Errors
     ///
     /// If the iterator cannot be started or read, for lack of descriptors or memory. The next pass asks again.
-    pub fn read(&self) -> anyhow::Result<Reading> {
+    pub fn read(&mut self) -> anyhow::Result<Reading> {
         let mut file = bpf_syscall::iterate(&self.program)?;
-        let mut pass = Pass::default();
+        let mut pass = Pass { processes: Vec::with_capacity(self.expected + self.expected / 8), ..Pass::default() };
         let mut buffer = vec![0; READ_BYTES];
         loop {
             match file.read(&mut buffer)? {
-                0 => return Ok(pass.finish()),
+                0 => break,
                 bytes => pass.take(&buffer[..bytes]),
             }
         }
+        self.expected = pass.processes.len();
+        Ok(pass.finish())
     }
 }
 

@@ -24,18 +24,16 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// The file of the run, and the address of the next task; `None` in the last call.
+    /// The file of the run, and the next task; `None` in the last call.
     ///
     /// # Safety
     ///
     /// The pointer must be the context of an iterator over tasks.
     #[inline(always)]
-    pub unsafe fn next(context: *const Self) -> Option<(*mut c_void, u64)> {
-        // As a number: the verifier refuses to add an absent member's offset to a pointer that it knows.
-        // SAFETY: see above; no more than the address is taken.
-        let task: u64 = probe_at(unsafe { &raw const (*context).task } as u64);
-        // SAFETY: the kernel's own, read through a typed pointer.
-        (task != 0).then(|| (unsafe { (*(*context).meta).seq }, task))
+    pub unsafe fn next(context: *const Self) -> Option<(*mut c_void, *const c_void)> {
+        // SAFETY: see above; what it holds is the kernel's own, read through typed pointers.
+        let (seq, task) = unsafe { ((*(*context).meta).seq, (*context).task) };
+        (!task.is_null()).then_some((seq, task))
     }
 }
 

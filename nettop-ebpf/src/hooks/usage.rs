@@ -4,17 +4,18 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    EbpfContext as _, helpers::generated::bpf_seq_write, macros::btf_tracepoint, programs::BtfTracePointContext,
+    helpers::{bpf_get_current_pid_tgid, generated::bpf_seq_write},
+    macros::btf_tracepoint,
+    programs::BtfTracePointContext,
 };
-use bytemuck::Zeroable as _;
-use nettop_common::{ProcessUsage, TaskUsage, usage::SIGNAL_GROUP_EXIT};
+use nettop_common::{OwnerKey, ProcessUsage, TaskUsage, Used, abi::PF_KTHREAD, usage::SIGNAL_GROUP_EXIT};
 
 use super::namespaces::Tasks;
 use crate::{
-    kernel::{self, probe, probe_at},
+    kernel::{self, load, load_if_there, probe, probe_at, probe_if_there},
     maps::{ENDED_USAGE, count, stats},
     processes,
-    task::{self, Task},
+    task::Task,
 };
 
 /// Writes a [`TaskUsage`] for each task, and behind that of a process's first task a [`ProcessUsage`].
@@ -23,13 +24,11 @@ use crate::{
 pub fn usage(ctx: *const Tasks) -> i32 {
     // SAFETY: the context is valid for the run; the task is null in the last call.
     let Some((seq, task)) = (unsafe { Tasks::next(ctx) }) else { return 0 };
-    let mut usage = TaskUsage::zeroed();
-    fill_task(&mut usage, task);
+    let task = KnownTask::new(task);
+    let usage = task_usage(task);
     write(seq, &usage);
     if usage.is_leader != 0 {
-        let mut usage = ProcessUsage::zeroed();
-        fill_process(&mut usage, task);
-        write(seq, &usage);
+        write(seq, &process_usage(task));
     }
     0
 }
@@ -54,20 +53,17 @@ pub fn process_executed(_ctx: BtfTracePointContext) -> i32 {
 /// of them used (`__exit_signal`).
 #[btf_tracepoint(function = "sched_process_free")]
 pub fn process_freed(ctx: BtfTracePointContext) -> i32 {
-    // The first argument, as a number: see `Tasks::next`.
-    let task: u64 = probe_at(ctx.as_ptr() as u64);
-    if probe::<u64>(task, &kernel::TASK_GROUP_LEADER) != task || stats().is_none_or(|stats| stats.usage_wanted == 0) {
+    let task = KnownTask::new(ctx.arg(0));
+    if !task.is_leader() || stats().is_none_or(|stats| stats.usage_wanted == 0) {
         return 0;
     }
     match ENDED_USAGE.reserve::<ProcessUsage>(0) {
         Some(mut entry) => {
-            let usage = entry.write(ProcessUsage::zeroed());
-            fill_process(usage, task);
+            let usage = entry.write(process_usage(task));
             fill_exit(usage, task);
             // The signal struct has no sum of these.
-            let delays: u64 = probe(task, &kernel::TASK_DELAYS);
-            usage.used.wait_ns = probe(task, &kernel::TASK_RUN_DELAY);
-            usage.used.blocked_ns = probe(delays, &kernel::DELAYS_BLOCK_IO);
+            usage.used.wait_ns = load_if_there(task.typed, &kernel::TASK_RUN_DELAY);
+            usage.used.blocked_ns = task.blocked_ns();
             entry.submit(0);
         }
         None => count(|stats| &raw mut stats.usage_lost),
@@ -75,71 +71,123 @@ pub fn process_freed(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+/// A task, as a pointer whose type the verifier knows, and as a number. Of 5,000 processes, reading all through numbers, each
+/// a call of a helper, takes twice the time; but each pointer that is loaded through another costs the verifier a search in
+/// all kernel types (see [`Task::key`]).
+#[derive(Clone, Copy)]
+struct KnownTask {
+    typed: *const c_void,
+    address: u64,
+}
+
+impl KnownTask {
+    #[inline(always)]
+    fn new(typed: *const c_void) -> Self {
+        // Behind the compiler's back: the verifier refuses to add an absent member's offset to a pointer that it knows.
+        let on_stack = typed as u64;
+        Self { typed, address: probe_at(&raw const on_stack as u64) }
+    }
+
+    #[inline(always)]
+    fn is_leader(self) -> bool {
+        probe::<u64>(self.address, &kernel::TASK_GROUP_LEADER) == self.address
+    }
+
+    #[inline(always)]
+    fn blocked_ns(self) -> u64 {
+        probe(probe(self.address, &kernel::TASK_DELAYS), &kernel::DELAYS_BLOCK_IO)
+    }
+}
+
 /// As `wait_task_zombie` tells it: the first task may have ended before the others.
 #[inline(always)]
-fn fill_exit(usage: &mut ProcessUsage, task: u64) {
-    let signal: u64 = probe(task, &kernel::TASK_SIGNAL);
+fn fill_exit(usage: &mut ProcessUsage, task: KnownTask) {
+    let signal: u64 = probe(task.address, &kernel::TASK_SIGNAL);
     let is_of_all = probe::<u32>(signal, &kernel::SIGNAL_FLAGS) & SIGNAL_GROUP_EXIT != 0;
     usage.exit_status =
-        if is_of_all { probe(signal, &kernel::SIGNAL_EXIT_CODE) } else { probe(task, &kernel::TASK_EXIT_CODE) };
+        if is_of_all { probe(signal, &kernel::SIGNAL_EXIT_CODE) } else { probe(task.address, &kernel::TASK_EXIT_CODE) };
     usage.has_exited = 1;
 }
 
 #[inline(always)]
-fn fill_task(usage: &mut TaskUsage, task: u64) {
-    let delays: u64 = probe(task, &kernel::TASK_DELAYS);
-    usage.tgid = probe(task, &kernel::TASK_TGID);
-    usage.pid = probe(task, &kernel::TASK_PID);
-    usage.state = probe(task, &kernel::TASK_STATE);
-    usage.is_reader = u16::from(usage.tgid == probe(task::current_address(), &kernel::TASK_TGID));
-    usage.is_leader = u16::from(probe::<u64>(task, &kernel::TASK_GROUP_LEADER) == task);
-    let used = &mut usage.used;
-    used.cpu_ns = probe(task, &kernel::TASK_CPU_TIME);
-    used.user_ns = probe(task, &kernel::TASK_USER_TIME);
-    used.system_ns = probe(task, &kernel::TASK_SYSTEM_TIME);
-    used.wait_ns = probe(task, &kernel::TASK_RUN_DELAY);
-    used.blocked_ns = probe(delays, &kernel::DELAYS_BLOCK_IO);
-    used.major_faults = probe(task, &kernel::TASK_MAJOR_FAULTS);
-    used.voluntary_switches = probe(task, &kernel::TASK_VOLUNTARY_SWITCHES);
-    used.involuntary_switches = probe(task, &kernel::TASK_INVOLUNTARY_SWITCHES);
-    used.read_bytes = probe(task, &kernel::TASK_READ_BYTES);
-    used.write_bytes = probe(task, &kernel::TASK_WRITE_BYTES);
-    used.cancelled_write_bytes = probe(task, &kernel::TASK_CANCELLED_BYTES);
+fn task_usage(task: KnownTask) -> TaskUsage {
+    let typed = task.typed;
+    let tgid = load(typed, &kernel::TASK_TGID);
+    TaskUsage {
+        tgid,
+        pid: load(typed, &kernel::TASK_PID),
+        state: load_if_there(typed, &kernel::TASK_STATE),
+        is_reader: u16::from(tgid == (bpf_get_current_pid_tgid() >> 32) as u32),
+        is_leader: u16::from(task.is_leader()),
+        used: Used {
+            cpu_ns: load_if_there(typed, &kernel::TASK_CPU_TIME),
+            user_ns: load_if_there(typed, &kernel::TASK_USER_TIME),
+            system_ns: load_if_there(typed, &kernel::TASK_SYSTEM_TIME),
+            wait_ns: load_if_there(typed, &kernel::TASK_RUN_DELAY),
+            blocked_ns: task.blocked_ns(),
+            major_faults: load_if_there(typed, &kernel::TASK_MAJOR_FAULTS),
+            voluntary_switches: load_if_there(typed, &kernel::TASK_VOLUNTARY_SWITCHES),
+            involuntary_switches: load_if_there(typed, &kernel::TASK_INVOLUNTARY_SWITCHES),
+            read_bytes: load_if_there(typed, &kernel::TASK_READ_BYTES),
+            write_bytes: load_if_there(typed, &kernel::TASK_WRITE_BYTES),
+            cancelled_write_bytes: load_if_there(typed, &kernel::TASK_CANCELLED_BYTES),
+        },
+    }
 }
 
 /// With what its ended threads used, except for what the kernel does not add up.
 #[inline(always)]
-fn fill_process(usage: &mut ProcessUsage, task: u64) {
-    let signal: u64 = probe(task, &kernel::TASK_SIGNAL);
-    let mm: u64 = probe(task, &kernel::TASK_MM);
-    let parent: u64 = probe(probe(task, &kernel::TASK_REAL_PARENT), &kernel::TASK_GROUP_LEADER);
-    let cgroup: u64 = probe(probe(task, &kernel::TASK_CGROUPS), &kernel::CSS_SET_CGROUP);
-    usage.key.start_time_ns = probe(task, &kernel::TASK_START_BOOTTIME);
-    usage.key.tgid = probe(task, &kernel::TASK_TGID);
-    usage.key.uid = probe(probe(task, &kernel::TASK_CRED), &kernel::CRED_UID);
-    usage.comm = probe(task, &kernel::TASK_COMM);
-    usage.parent_start_time_ns = probe(parent, &kernel::TASK_START_BOOTTIME);
-    usage.parent_tgid = probe(parent, &kernel::TASK_TGID);
-    usage.cgroup_id = probe(probe(cgroup, &kernel::CGROUP_NODE), &kernel::KERNFS_ID);
-    usage.threads = probe(signal, &kernel::SIGNAL_THREADS);
-    // One of the two is absent, and zero.
-    let pages = |offset, old| probe::<u64>(mm, offset).wrapping_add(probe(mm, old));
-    usage.rss_pages = pages(&kernel::MM_FILE_PAGES, &kernel::MM_OLD_FILE_PAGES)
+fn process_usage(task: KnownTask) -> ProcessUsage {
+    let KnownTask { typed, address } = task;
+    let parent: u64 = probe(probe(address, &kernel::TASK_REAL_PARENT), &kernel::TASK_GROUP_LEADER);
+    let cgroup: u64 = probe(probe(address, &kernel::TASK_CGROUPS), &kernel::CSS_SET_CGROUP);
+    let mm: *const c_void = load_if_there::<u64>(typed, &kernel::TASK_MM) as _;
+    // A kernel thread has none.
+    let [rss_pages, swap_pages, peak_pages] = if mm.is_null() { [0; 3] } else { memory(mm) };
+    let signal: *const c_void = load::<u64>(typed, &kernel::TASK_SIGNAL) as _;
+    ProcessUsage {
+        key: OwnerKey {
+            start_time_ns: load(typed, &kernel::TASK_START_BOOTTIME),
+            tgid: load(typed, &kernel::TASK_TGID),
+            uid: probe(probe(address, &kernel::TASK_CRED), &kernel::CRED_UID),
+        },
+        comm: probe(address, &kernel::TASK_COMM),
+        parent_start_time_ns: probe(parent, &kernel::TASK_START_BOOTTIME),
+        cgroup_id: probe(probe(cgroup, &kernel::CGROUP_NODE), &kernel::KERNFS_ID),
+        parent_tgid: probe(parent, &kernel::TASK_TGID),
+        threads: load_if_there(signal, &kernel::SIGNAL_THREADS),
+        rss_pages,
+        // The second is set when memory goes, by exec and at the end.
+        peak_pages: peak_pages.max(load_if_there(signal, &kernel::SIGNAL_PEAK_RSS)),
+        swap_pages,
+        is_kernel_thread: u32::from(load::<u32>(typed, &kernel::TASK_FLAGS) & PF_KTHREAD != 0),
+        is_oom_victim: u32::from(load_if_there::<u64>(signal, &kernel::SIGNAL_OOM_MM) != 0),
+        exit_status: 0,
+        has_exited: 0,
+        used: Used {
+            cpu_ns: load_if_there(signal, &kernel::SIGNAL_CPU_TIME),
+            user_ns: load_if_there(signal, &kernel::SIGNAL_USER_TIME),
+            system_ns: load_if_there(signal, &kernel::SIGNAL_SYSTEM_TIME),
+            wait_ns: 0,
+            blocked_ns: 0,
+            major_faults: load_if_there(signal, &kernel::SIGNAL_MAJOR_FAULTS),
+            voluntary_switches: load_if_there(signal, &kernel::SIGNAL_VOLUNTARY_SWITCHES),
+            involuntary_switches: load_if_there(signal, &kernel::SIGNAL_INVOLUNTARY_SWITCHES),
+            read_bytes: load_if_there(signal, &kernel::SIGNAL_READ_BYTES),
+            write_bytes: load_if_there(signal, &kernel::SIGNAL_WRITE_BYTES),
+            cancelled_write_bytes: load_if_there(signal, &kernel::SIGNAL_CANCELLED_BYTES),
+        },
+    }
+}
+
+/// Pages that are resident and in swap, and the most that were resident.
+#[inline(always)]
+fn memory(mm: *const c_void) -> [u64; 3] {
+    // One of the two is absent, and zero. Verifiers before 6.2 refuse the old one, an array of numbers (`btf_struct_walk`).
+    let pages = |offset, old| -> u64 { probe_if_there(mm as u64, old).unwrap_or_else(|| load_if_there(mm, offset)) };
+    let resident = pages(&kernel::MM_FILE_PAGES, &kernel::MM_OLD_FILE_PAGES)
         .wrapping_add(pages(&kernel::MM_ANON_PAGES, &kernel::MM_OLD_ANON_PAGES))
         .wrapping_add(pages(&kernel::MM_SHMEM_PAGES, &kernel::MM_OLD_SHMEM_PAGES));
-    usage.swap_pages = pages(&kernel::MM_SWAP_PAGES, &kernel::MM_OLD_SWAP_PAGES);
-    // The second is set when memory goes, by exec and at the end.
-    usage.peak_pages = probe::<u64>(mm, &kernel::MM_PEAK_RSS).max(probe(signal, &kernel::SIGNAL_PEAK_RSS));
-    usage.is_kernel_thread = u32::from(task::is_kernel_thread(task));
-    usage.is_oom_victim = u32::from(probe::<u64>(signal, &kernel::SIGNAL_OOM_MM) != 0);
-    let used = &mut usage.used;
-    used.cpu_ns = probe(signal, &kernel::SIGNAL_CPU_TIME);
-    used.user_ns = probe(signal, &kernel::SIGNAL_USER_TIME);
-    used.system_ns = probe(signal, &kernel::SIGNAL_SYSTEM_TIME);
-    used.major_faults = probe(signal, &kernel::SIGNAL_MAJOR_FAULTS);
-    used.voluntary_switches = probe(signal, &kernel::SIGNAL_VOLUNTARY_SWITCHES);
-    used.involuntary_switches = probe(signal, &kernel::SIGNAL_INVOLUNTARY_SWITCHES);
-    used.read_bytes = probe(signal, &kernel::SIGNAL_READ_BYTES);
-    used.write_bytes = probe(signal, &kernel::SIGNAL_WRITE_BYTES);
-    used.cancelled_write_bytes = probe(signal, &kernel::SIGNAL_CANCELLED_BYTES);
+    let swapped = pages(&kernel::MM_SWAP_PAGES, &kernel::MM_OLD_SWAP_PAGES);
+    [resident, swapped, load_if_there(mm, &kernel::MM_PEAK_RSS)]
 }
