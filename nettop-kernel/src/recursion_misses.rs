@@ -2,8 +2,11 @@
 //! it (`bpf_prog_get_recursion_context`; tracepoints are preemptible from 7.0 on, trampolines always).
 
 use std::{
-    fs,
-    os::fd::{AsRawFd as _, OwnedFd},
+    fs::File,
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::fs::FileExt as _,
+    },
 };
 
 use anyhow::Context as _;
@@ -27,6 +30,8 @@ pub const FOLLOWING: [&str; 4] = ["trace_fork", "trace_exec", "trace_rename", "t
 /// The programs whose runs may be skipped.
 pub struct Misses {
     programs: Vec<(String, OwnedFd)>,
+    /// What /proc says of each, held open: a machine in distress may open none any more.
+    infos: Vec<Option<File>>,
 }
 
 impl Misses {
@@ -47,12 +52,14 @@ impl Misses {
                 programs.push((name.to_owned(), std::os::fd::AsFd::as_fd(&fd).try_clone_to_owned()?));
             }
         }
-        Ok(Self { programs })
+        Ok(Self::from_programs(programs))
     }
 
     /// Watches these.
-    pub(super) const fn from_programs(programs: Vec<(String, OwnedFd)>) -> Self {
-        Self { programs }
+    pub(super) fn from_programs(programs: Vec<(String, OwnedFd)>) -> Self {
+        let info = |(_, fd): &(_, OwnedFd)| File::open(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok();
+        let infos = programs.iter().map(info).collect();
+        Self { programs, infos }
     }
 
     pub(super) fn programs(&self) -> &[(String, OwnedFd)] {
@@ -75,12 +82,16 @@ impl Misses {
     }
 
     fn sum(&self, is_wanted: impl Fn(&str) -> bool) -> u64 {
-        self.programs.iter().filter(|(name, _)| is_wanted(name)).filter_map(|(_, fd)| skipped(fd)).sum()
+        let wanted = self.programs.iter().zip(&self.infos).filter(|((name, _), _)| is_wanted(name));
+        wanted.filter_map(|(_, info)| skipped(info.as_ref()?)).sum()
     }
 }
 
-fn skipped(fd: &OwnedFd) -> Option<u64> {
-    misses(&fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?)
+fn skipped(info: &File) -> Option<u64> {
+    // Some hundred bytes (`bpf_prog_show_fdinfo`).
+    let mut text = [0; 2048];
+    let length = info.read_at(&mut text, 0).ok()?;
+    misses(str::from_utf8(text.get(..length)?).ok()?)
 }
 
 fn misses(fdinfo: &str) -> Option<u64> {

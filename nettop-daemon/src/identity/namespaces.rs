@@ -20,7 +20,10 @@ use nix::{
     time::{ClockId, clock_gettime},
 };
 
-use crate::identity::mounts::{mounts, unescape};
+use crate::{
+    identity::mounts::{mounts, unescape},
+    sys::proc_file::ProcFile,
+};
 
 /// Whether this thread may enter other namespaces (`netns_install`).
 pub fn may_enter() -> bool {
@@ -28,15 +31,16 @@ pub fn may_enter() -> bool {
 }
 
 /// All namespaces that can be found now, by inode number, with a path into each: mounted ones, those of processes, and
-/// those that only some thread of a process is in. Without `tasks`, which the kernel reports, it searches /proc.
-pub fn all(tasks: Option<Vec<TaskNetns>>) -> HashMap<u32, PathBuf> {
+/// those that only some thread of a process is in. `mounts` is /proc/self/mountinfo. Without `tasks`, which the kernel
+/// reports, it searches /proc.
+pub fn all(mounts: &mut ProcFile, tasks: Option<Vec<TaskNetns>>) -> HashMap<u32, PathBuf> {
     let mut found = HashMap::new();
     let mut add = |path: PathBuf| {
         if let Some(inode) = inode(&path) {
             found.entry(inode).or_insert(path);
         }
     };
-    mounted().into_iter().for_each(&mut add);
+    mount_points(mounts.read().unwrap_or_default()).for_each(&mut add);
     read_dir("/run/netns").for_each(|entry| add(entry.path()));
     if let Some(tasks) = tasks {
         add("/proc/self/ns/net".into());
@@ -67,20 +71,20 @@ fn paths_of(process: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     std::iter::once(process.join("ns/net")).chain(threads)
 }
 
-/// Where namespaces are mounted, as /run/netns/NAME or /run/docker/netns/ID.
-fn mounted() -> Vec<PathBuf> {
-    let text = fs::read("/proc/self/mountinfo").unwrap_or_default();
-    mount_points(&text).collect()
+/// This process's mounts.
+pub fn mountinfo() -> ProcFile {
+    ProcFile::new("/proc/self/mountinfo")
 }
 
+/// Where namespaces are mounted, as /run/netns/NAME or /run/docker/netns/ID.
 fn mount_points(mountinfo: &[u8]) -> impl Iterator<Item = PathBuf> {
     let of_netns = mounts(mountinfo).filter(|mount| mount.root.starts_with(b"net:["));
     of_netns.map(|mount| PathBuf::from(OsString::from_vec(unescape(mount.point))))
 }
 
 /// Paths into namespaces, remembered from reading to reading: a pass over /proc takes long where there are many processes.
-#[derive(Default)]
 pub struct Paths {
+    mounts: ProcFile,
     /// By inode number.
     known: HashMap<u32, PathBuf>,
     /// Not found in so many passes, the last included. By cookie as well: a namespace may have the inode number of one
@@ -90,6 +94,13 @@ pub struct Paths {
     swept: Option<(Instant, Duration)>,
     /// Whether the kernel reports tasks: that costs far less than /proc.
     knows_tasks: bool,
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        let (known, missed) = (HashMap::new(), HashMap::new());
+        Self { mounts: mountinfo(), known, missed, swept: None, knows_tasks: false }
+    }
 }
 
 impl Paths {
@@ -132,7 +143,7 @@ impl Paths {
             let before = thread_cpu_time();
             let tasks = tasks();
             self.knows_tasks = tasks.is_some();
-            self.known.extend(all(tasks));
+            self.known.extend(all(&mut self.mounts, tasks));
             let missed = sought.into_iter().filter(|netns| !self.known.contains_key(&netns.inode));
             self.missed = missed.map(|netns| (netns, self.misses(netns).saturating_add(1))).collect();
             self.swept = Some((Instant::now(), thread_cpu_time().saturating_sub(before)));
