@@ -63,6 +63,9 @@ enum Task {
         /// Instead: load a machine, reset it hard, and ask its history who it was
         #[arg(long, conflicts_with_all = ["kernels", "filter"])]
         reset: bool,
+        /// Instead: keep a machine without memory and disk for ten minutes, and ask its history whether it was in time
+        #[arg(long, conflicts_with_all = ["kernels", "filter", "reset"])]
+        exhausted: bool,
         #[arg(last = true)]
         filter: Vec<String>,
     },
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
         Task::Test { no_vm, filter } if filter.is_empty() => test::all(false, !no_vm),
         Task::Test { filter, .. } => test::some(&filter),
         Task::Vm { reset: true, .. } => vm::reset_test::build_and_run(),
+        Task::Vm { exhausted: true, .. } => vm::reset_test::exhaust(),
         Task::Vm { kernels, filter, .. } => vm::run(&kernels, &filter),
         Task::Bench { args } => build::bench(&args),
     };

@@ -8,12 +8,15 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use nettop_model::history::{Document, Quality};
 use nix::{
     mount::{MsFlags, mount},
     sys::wait::waitpid,
     unistd::{ForkResult, fork},
 };
 
+/// Between reports.
+const INTERVAL_S: u64 = 2;
 /// The host resets the machine long before.
 const RESET_TIMEOUT: Duration = Duration::from_secs(900);
 
@@ -27,10 +30,11 @@ pub fn run(part: &str, hog: Option<&str>) -> anyhow::Result<()> {
         // As anybody would type it.
         Command::new("nettopd").args(["history", "--last-boot"]).status().context("cannot run nettopd")?;
         Command::new("nettopd").args(["history", "--last-boot", "--hogs"]).status().context("cannot run nettopd")?;
+        ask_for_lateness()?;
         println!("vm: end");
         return Ok(());
     }
-    Command::new("nettopd").arg("2").stdout(Stdio::null()).spawn().context("cannot run nettopd")?;
+    Command::new("nettopd").arg(INTERVAL_S.to_string()).stdout(Stdio::null()).spawn().context("cannot run nettopd")?;
     std::thread::sleep(Duration::from_secs(10));
     let runaway = nettop_tests::Process::start(None, |_| {
         nettop_tests::set_name(b"runaway");
@@ -62,6 +66,18 @@ pub fn run(part: &str, hog: Option<&str>) -> anyhow::Result<()> {
     // The end comes from outside.
     std::thread::sleep(RESET_TIMEOUT);
     drop(hog);
+    Ok(())
+}
+
+/// Reports how late readings of the machine's last ten minutes were, and what is missing.
+fn ask_for_lateness() -> anyhow::Result<()> {
+    let answer = Command::new("nettopd").args(["history", "--last-boot", "--format", "json"]).output()?;
+    let answer: Document = serde_json::from_slice(&answer.stdout).context("the history has no document")?;
+    let Quality { period_ms, measured_ms, late_ms, gaps, .. } = answer.quality;
+    println!("vm: {measured_ms} of {period_ms} ms were measured, at most {late_ms} ms late; gaps: {gaps:?}");
+    if late_ms <= INTERVAL_S * 1000 && gaps.is_empty() {
+        println!("vm: in time");
+    }
     Ok(())
 }
 
