@@ -24,6 +24,7 @@ pub mod log;
 #[expect(unsafe_code, reason = "maps in memory")]
 mod mapping;
 pub mod members;
+pub mod mountinfo;
 #[expect(unsafe_code, reason = "a query that no crate has")]
 pub mod netns;
 mod object;

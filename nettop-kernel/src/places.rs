@@ -11,7 +11,10 @@ use std::{
 use anyhow::Context as _;
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
-use super::refusal::Refusal;
+use super::{
+    mountinfo::{mounts, unescape},
+    refusal::Refusal,
+};
 
 /// If set, nettopd runs in a pid or cgroup namespace anyway: it sees only the packets of that branch, and names only
 /// the processes there.
@@ -152,27 +155,8 @@ fn root_inode(path: &Path) -> Option<u64> {
 
 /// Mounts of cgroup2, from `/proc/PID/mountinfo`. The name of its root depends on the reader.
 fn cgroup2_mounts(mountinfo: &[u8]) -> Vec<PathBuf> {
-    let mount = |line: &[u8]| {
-        let mut fields = line.split(|byte| *byte == b' ');
-        let path = fields.nth(4)?;
-        // Optional fields end with a hyphen.
-        fields.find(|field| *field == b"-")?;
-        (fields.next()? == b"cgroup2").then(|| PathBuf::from(OsString::from_vec(unescaped(path))))
-    };
-    mountinfo.split(|byte| *byte == b'\n').filter_map(mount).collect()
-}
-
-/// Without the octal escapes of `seq_path`: those of blanks, tabs, ends of lines and backslashes.
-fn unescaped(path: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut rest = path;
-    while let [first, more @ ..] = rest {
-        let octal = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok();
-        let escaped = more.get(..3).filter(|_| *first == b'\\').and_then(octal);
-        bytes.push(escaped.unwrap_or(*first));
-        rest = if escaped.is_some() { &more[3..] } else { more };
-    }
-    bytes
+    let of_cgroup2 = mounts(mountinfo).filter(|mount| mount.kind == b"cgroup2");
+    of_cgroup2.map(|mount| PathBuf::from(OsString::from_vec(unescape(mount.point)))).collect()
 }
 
 #[cfg(test)]
@@ -187,7 +171,6 @@ mod tests {
         let found = cgroup2_mounts(mounts);
         let names: Vec<&[u8]> = found.iter().map(|path| path.as_os_str().as_encoded_bytes()).collect();
         assert_eq!(names, [b"/sys/fs/a b\\c".as_slice(), b"/mnt/\xff"]);
-        assert_eq!(unescaped(b"\\04\\999\\"), b"\\04\\999\\");
     }
 
     #[test]

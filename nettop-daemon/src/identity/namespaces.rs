@@ -14,16 +14,16 @@ use std::{
 
 use caps::{CapSet, Capability};
 use nettop_common::{Netns, TaskNetns};
-use nettop_kernel::netns::current;
+use nettop_kernel::{
+    mountinfo::{mounts, unescape},
+    netns::current,
+};
 use nix::{
     sched::{CloneFlags, setns},
     time::{ClockId, clock_gettime},
 };
 
-use crate::{
-    identity::mounts::{mounts, unescape},
-    sys::proc_file::ProcFile,
-};
+use crate::sys::proc_file::ProcFile;
 
 /// Whether this thread may enter other namespaces (`netns_install`).
 pub fn may_enter() -> bool {
