@@ -154,7 +154,7 @@ impl Kernel {
             maps: Vec::new(),
             hooks,
             load: LoadState::default(),
-            misses: Misses::from_programs(counting),
+            misses: Misses::from_programs(counting)?,
             recovery_probes,
             query_programs,
             links,

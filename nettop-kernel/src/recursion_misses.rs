@@ -31,7 +31,7 @@ pub const FOLLOWING: [&str; 4] = ["trace_fork", "trace_exec", "trace_rename", "t
 pub struct Misses {
     programs: Vec<(String, OwnedFd)>,
     /// What /proc says of each, held open: a machine in distress may open none any more.
-    infos: Vec<Option<File>>,
+    infos: Vec<File>,
 }
 
 impl Misses {
@@ -52,14 +52,21 @@ impl Misses {
                 programs.push((name.to_owned(), std::os::fd::AsFd::as_fd(&fd).try_clone_to_owned()?));
             }
         }
-        Ok(Self::from_programs(programs))
+        Self::from_programs(programs)
     }
 
     /// Watches these.
-    pub(super) fn from_programs(programs: Vec<(String, OwnedFd)>) -> Self {
-        let info = |(_, fd): &(_, OwnedFd)| File::open(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok();
-        let infos = programs.iter().map(info).collect();
-        Self { programs, infos }
+    ///
+    /// # Errors
+    ///
+    /// If /proc cannot be read, or there are no descriptors left.
+    pub(super) fn from_programs(programs: Vec<(String, OwnedFd)>) -> anyhow::Result<Self> {
+        let open = |(name, fd): &(String, OwnedFd)| {
+            let info = format!("/proc/self/fdinfo/{}", fd.as_raw_fd());
+            File::open(info).with_context(|| format!("cannot watch program {name}"))
+        };
+        let infos = programs.iter().map(open).collect::<anyhow::Result<_>>()?;
+        Ok(Self { programs, infos })
     }
 
     pub(super) fn programs(&self) -> &[(String, OwnedFd)] {
@@ -83,7 +90,7 @@ impl Misses {
 
     fn sum(&self, is_wanted: impl Fn(&str) -> bool) -> u64 {
         let wanted = self.programs.iter().zip(&self.infos).filter(|((name, _), _)| is_wanted(name));
-        wanted.filter_map(|(_, info)| skipped(info.as_ref()?)).sum()
+        wanted.filter_map(|(_, info)| skipped(info)).sum()
     }
 }
 

@@ -8,7 +8,7 @@ use aya_ebpf::{
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
-use nettop_common::{OwnerKey, ProcessUsage, TaskUsage, Used, abi::PF_KTHREAD, usage::SIGNAL_GROUP_EXIT};
+use nettop_common::{OwnerKey, ProcessUsage, TaskUsage, Used, usage::SIGNAL_GROUP_EXIT};
 
 use super::namespaces::Tasks;
 use crate::{
@@ -24,7 +24,8 @@ use crate::{
 pub fn usage(ctx: *const Tasks) -> i32 {
     // SAFETY: the context is valid for the run; the task is null in the last call.
     let Some((seq, task)) = (unsafe { Tasks::next(ctx) }) else { return 0 };
-    let task = KnownTask::new(task);
+    // SAFETY: it is the context's.
+    let task = unsafe { KnownTask::new(task) };
     let usage = task_usage(task);
     write(seq, &usage);
     if usage.is_leader != 0 {
@@ -53,7 +54,8 @@ pub fn process_executed(_ctx: BtfTracePointContext) -> i32 {
 /// of them used (`__exit_signal`).
 #[btf_tracepoint(function = "sched_process_free")]
 pub fn process_freed(ctx: BtfTracePointContext) -> i32 {
-    let task = KnownTask::new(ctx.arg(0));
+    // SAFETY: the first argument is a task.
+    let task = unsafe { KnownTask::new(ctx.arg(0)) };
     if !task.is_leader() || stats().is_none_or(|stats| stats.usage_wanted == 0) {
         return 0;
     }
@@ -62,7 +64,7 @@ pub fn process_freed(ctx: BtfTracePointContext) -> i32 {
             let usage = entry.write(process_usage(task));
             fill_exit(usage, task);
             // The signal struct has no sum of these.
-            usage.used.wait_ns = load_if_there(task.typed, &kernel::TASK_RUN_DELAY);
+            usage.used.wait_ns = load_if_there(task.task.as_ptr(), &kernel::TASK_RUN_DELAY);
             usage.used.blocked_ns = task.blocked_ns();
             entry.submit(0);
         }
@@ -71,21 +73,25 @@ pub fn process_freed(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// A task, as a pointer whose type the verifier knows, and as a number. Of 5,000 processes, reading all through numbers, each
-/// a call of a helper, takes twice the time; but each pointer that is loaded through another costs the verifier a search in
-/// all kernel types (see [`Task::key`]).
+/// A task, and its address as a number. A pass over 5,000 processes takes twice the time if all is read through numbers, each
+/// by a call of a helper; but each pointer that is loaded through another costs the verifier a search in all kernel types
+/// (see [`Task::key`]).
 #[derive(Clone, Copy)]
 struct KnownTask {
-    typed: *const c_void,
+    task: Task,
     address: u64,
 }
 
 impl KnownTask {
+    /// # Safety
+    ///
+    /// `task` must be a `task_struct` pointer from the program's context.
     #[inline(always)]
-    fn new(typed: *const c_void) -> Self {
+    unsafe fn new(task: *const c_void) -> Self {
         // Behind the compiler's back: the verifier refuses to add an absent member's offset to a pointer that it knows.
-        let on_stack = typed as u64;
-        Self { typed, address: probe_at(&raw const on_stack as u64) }
+        let on_stack = task as u64;
+        // SAFETY: the caller's.
+        Self { task: unsafe { Task::from_ptr(task) }, address: probe_at(&raw const on_stack as u64) }
     }
 
     #[inline(always)]
@@ -110,24 +116,24 @@ fn fill_exit(usage: &mut ProcessUsage, task: KnownTask) {
 }
 
 #[inline(always)]
-fn task_usage(task: KnownTask) -> TaskUsage {
-    let typed = task.typed;
-    let tgid = load(typed, &kernel::TASK_TGID);
+fn task_usage(known: KnownTask) -> TaskUsage {
+    let (task, typed) = (known.task, known.task.as_ptr());
+    let tgid = task.tgid();
     TaskUsage {
         tgid,
-        pid: load(typed, &kernel::TASK_PID),
-        state: load_if_there(typed, &kernel::TASK_STATE),
+        pid: task.pid(),
+        state: load(typed, &kernel::TASK_STATE),
         is_reader: u16::from(tgid == (bpf_get_current_pid_tgid() >> 32) as u32),
-        is_leader: u16::from(task.is_leader()),
+        is_leader: u16::from(known.is_leader()),
         used: Used {
-            cpu_ns: load_if_there(typed, &kernel::TASK_CPU_TIME),
-            user_ns: load_if_there(typed, &kernel::TASK_USER_TIME),
-            system_ns: load_if_there(typed, &kernel::TASK_SYSTEM_TIME),
+            cpu_ns: load(typed, &kernel::TASK_CPU_TIME),
+            user_ns: load(typed, &kernel::TASK_USER_TIME),
+            system_ns: load(typed, &kernel::TASK_SYSTEM_TIME),
             wait_ns: load_if_there(typed, &kernel::TASK_RUN_DELAY),
-            blocked_ns: task.blocked_ns(),
-            major_faults: load_if_there(typed, &kernel::TASK_MAJOR_FAULTS),
-            voluntary_switches: load_if_there(typed, &kernel::TASK_VOLUNTARY_SWITCHES),
-            involuntary_switches: load_if_there(typed, &kernel::TASK_INVOLUNTARY_SWITCHES),
+            blocked_ns: known.blocked_ns(),
+            major_faults: load(typed, &kernel::TASK_MAJOR_FAULTS),
+            voluntary_switches: load(typed, &kernel::TASK_VOLUNTARY_SWITCHES),
+            involuntary_switches: load(typed, &kernel::TASK_INVOLUNTARY_SWITCHES),
             read_bytes: load_if_there(typed, &kernel::TASK_READ_BYTES),
             write_bytes: load_if_there(typed, &kernel::TASK_WRITE_BYTES),
             cancelled_write_bytes: load_if_there(typed, &kernel::TASK_CANCELLED_BYTES),
@@ -137,8 +143,8 @@ fn task_usage(task: KnownTask) -> TaskUsage {
 
 /// With what its ended threads used, except for what the kernel does not add up.
 #[inline(always)]
-fn process_usage(task: KnownTask) -> ProcessUsage {
-    let KnownTask { typed, address } = task;
+fn process_usage(KnownTask { task, address }: KnownTask) -> ProcessUsage {
+    let typed = task.as_ptr();
     let parent: u64 = probe(probe(address, &kernel::TASK_REAL_PARENT), &kernel::TASK_GROUP_LEADER);
     let cgroup: u64 = probe(probe(address, &kernel::TASK_CGROUPS), &kernel::CSS_SET_CGROUP);
     let mm: *const c_void = load_if_there::<u64>(typed, &kernel::TASK_MM) as _;
@@ -148,31 +154,31 @@ fn process_usage(task: KnownTask) -> ProcessUsage {
     ProcessUsage {
         key: OwnerKey {
             start_time_ns: load(typed, &kernel::TASK_START_BOOTTIME),
-            tgid: load(typed, &kernel::TASK_TGID),
+            tgid: task.tgid(),
             uid: probe(probe(address, &kernel::TASK_CRED), &kernel::CRED_UID),
         },
         comm: probe(address, &kernel::TASK_COMM),
         parent_start_time_ns: probe(parent, &kernel::TASK_START_BOOTTIME),
         cgroup_id: probe(probe(cgroup, &kernel::CGROUP_NODE), &kernel::KERNFS_ID),
         parent_tgid: probe(parent, &kernel::TASK_TGID),
-        threads: load_if_there(signal, &kernel::SIGNAL_THREADS),
+        threads: load(signal, &kernel::SIGNAL_THREADS),
         rss_pages,
         // The second is set when memory goes, by exec and at the end.
         peak_pages: peak_pages.max(load_if_there(signal, &kernel::SIGNAL_PEAK_RSS)),
         swap_pages,
-        is_kernel_thread: u32::from(load::<u32>(typed, &kernel::TASK_FLAGS) & PF_KTHREAD != 0),
+        is_kernel_thread: u32::from(task.is_kernel_thread()),
         is_oom_victim: u32::from(load_if_there::<u64>(signal, &kernel::SIGNAL_OOM_MM) != 0),
         exit_status: 0,
         has_exited: 0,
         used: Used {
-            cpu_ns: load_if_there(signal, &kernel::SIGNAL_CPU_TIME),
-            user_ns: load_if_there(signal, &kernel::SIGNAL_USER_TIME),
-            system_ns: load_if_there(signal, &kernel::SIGNAL_SYSTEM_TIME),
+            cpu_ns: load(signal, &kernel::SIGNAL_CPU_TIME),
+            user_ns: load(signal, &kernel::SIGNAL_USER_TIME),
+            system_ns: load(signal, &kernel::SIGNAL_SYSTEM_TIME),
             wait_ns: 0,
             blocked_ns: 0,
-            major_faults: load_if_there(signal, &kernel::SIGNAL_MAJOR_FAULTS),
-            voluntary_switches: load_if_there(signal, &kernel::SIGNAL_VOLUNTARY_SWITCHES),
-            involuntary_switches: load_if_there(signal, &kernel::SIGNAL_INVOLUNTARY_SWITCHES),
+            major_faults: load(signal, &kernel::SIGNAL_MAJOR_FAULTS),
+            voluntary_switches: load(signal, &kernel::SIGNAL_VOLUNTARY_SWITCHES),
+            involuntary_switches: load(signal, &kernel::SIGNAL_INVOLUNTARY_SWITCHES),
             read_bytes: load_if_there(signal, &kernel::SIGNAL_READ_BYTES),
             write_bytes: load_if_there(signal, &kernel::SIGNAL_WRITE_BYTES),
             cancelled_write_bytes: load_if_there(signal, &kernel::SIGNAL_CANCELLED_BYTES),
@@ -183,7 +189,7 @@ fn process_usage(task: KnownTask) -> ProcessUsage {
 /// Pages that are resident and in swap, and the most that were resident.
 #[inline(always)]
 fn memory(mm: *const c_void) -> [u64; 3] {
-    // One of the two is absent, and zero. Verifiers before 6.2 refuse the old one, an array of numbers (`btf_struct_walk`).
+    // The kernel has one of the two. Verifiers refuse the old one: its array is of a typedef (`btf_struct_walk`).
     let pages = |offset, old| -> u64 { probe_if_there(mm as u64, old).unwrap_or_else(|| load_if_there(mm, offset)) };
     let resident = pages(&kernel::MM_FILE_PAGES, &kernel::MM_OLD_FILE_PAGES)
         .wrapping_add(pages(&kernel::MM_ANON_PAGES, &kernel::MM_OLD_ANON_PAGES))

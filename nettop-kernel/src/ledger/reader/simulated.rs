@@ -79,7 +79,7 @@ impl Maps {
             maps: Vec::new(),
             hooks: Vec::new(),
             load: LoadState::default(),
-            misses: Misses::from_programs(Vec::new()),
+            misses: Misses::from_programs(Vec::new()).unwrap(),
             recovery_probes: Vec::new(),
             query_programs: Vec::new(),
             links: Vec::new(),
