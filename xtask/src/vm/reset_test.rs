@@ -5,7 +5,7 @@ use std::{
     fs::File,
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context as _, bail};
@@ -110,8 +110,10 @@ impl Machine {
         std::thread::sleep(loaded_time);
         // No shutdown: as when somebody pulls the plug.
         drop(loaded);
+        let end = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
         eprintln!("xtask: the machine of {hog} was reset, and starts again");
-        self.boot(&disk, "reset=ask")?.until(END, GUEST_TIMEOUT)
+        let words = if loaded_time.is_zero() { "reset=ask".into() } else { format!("reset=ask end={end}") };
+        self.boot(&disk, &words)?.until(END, GUEST_TIMEOUT)
     }
 
     fn boot(&self, disk: &Path, words: &str) -> anyhow::Result<Console> {

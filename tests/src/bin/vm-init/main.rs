@@ -60,7 +60,8 @@ fn run() -> anyhow::Result<()> {
     nettop_tests::set_up_lo();
     println!("vm: note runs {}", release()?);
     if let Some(part) = words("reset=").next() {
-        return reset::run(part, words("hog=").next());
+        let end_s = words("end=").next().and_then(|end_s| end_s.parse().ok());
+        return reset::run(part, words("hog=").next(), end_s);
     }
     let backend = words("backend=").next();
     let first = words("first=").next();
