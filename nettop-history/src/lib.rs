@@ -35,9 +35,7 @@ pub use slot::{
 };
 pub use store::{Origin, Store};
 pub use trouble::Trouble;
-pub use usage::{
-    CROWDS_OF_INTERVAL, Disk, DiskUsage, HostUsage, MAX_DISKS, OF_INTERVAL, Usage, add_disk, keep_busiest, keep_leaders,
-};
+pub use usage::{CROWDS, Disk, DiskUsage, HostUsage, LEADERS, MAX_DISKS, Usage, add_disk, keep_busiest, keep_leaders};
 pub use writer::Writer;
 
 #[cfg(test)]

@@ -97,7 +97,7 @@ impl Measure {
         format!("{}_{}", self.name, resolution.suffix())
     }
 
-    /// Adds a row to those there are. Parameters: `ts`, keys, sums, highest; peaks are not among them.
+    /// Adds a row to those there are, in coarser tables for measures without peaks. Parameters: `ts`, keys, sums, highest.
     pub fn insert(&self, resolution: Resolution) -> String {
         let columns = ["ts"].iter().chain(self.keys).chain(self.sums).chain(self.highest);
         let columns: Vec<&str> = columns.copied().collect();

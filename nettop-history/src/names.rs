@@ -148,7 +148,7 @@ impl Names {
         Ok(number)
     }
 
-    /// The number of all that are not told apart but by these.
+    /// The number of a crowd; a new one is inserted.
     ///
     /// # Errors
     ///

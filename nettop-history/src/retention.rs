@@ -4,7 +4,7 @@ use rusqlite::{Connection, params};
 
 use crate::{
     limits::Keep,
-    measures::{self, MEASURES},
+    measures::{MEASURES, TICK},
     names::Names,
     plan::Resolution,
     rollup,
@@ -87,7 +87,7 @@ fn fullest(connection: &Connection, keep: &Keep) -> rusqlite::Result<Option<(Res
     for resolution in Resolution::ALL {
         let Some((first, last)) = span(connection, resolution)? else { continue };
         // By number, and not by time: a single row far ahead would make all others old.
-        let table = measures::TICK.table(resolution);
+        let table = TICK.table(resolution);
         let number: i64 = connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))?;
         let share = number * resolution.seconds() * 1_000_000 / keep.seconds(resolution).max(1);
         let tenth: i64 = connection.query_row(
@@ -108,7 +108,7 @@ fn fullest(connection: &Connection, keep: &Keep) -> rusqlite::Result<Option<(Res
 
 /// First and last bucket.
 fn span(connection: &Connection, resolution: Resolution) -> rusqlite::Result<Option<(i64, i64)>> {
-    let table = measures::TICK.table(resolution);
+    let table = TICK.table(resolution);
     let query = format!("SELECT (SELECT min(ts) FROM {table}), (SELECT max(ts) FROM {table})");
     let (first, last): (Option<i64>, Option<i64>) =
         connection.prepare_cached(&query)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use indexmap::IndexMap;
 use nettop_model::ContainerNames;
 
-use crate::usage::{Disk, DiskUsage, HostUsage, MAX_DISKS, RECORDED, Usage, keep_busiest, keep_recorded};
+use crate::usage::{Disk, DiskUsage, HostUsage, MAX_DISKS, MOST_ROWS, Usage, keep_busiest, keep_recorded};
 
 /// Length of a slot, and the finest resolution there is. Slots begin at multiples of it.
 pub const SLOT_S: i64 = 10;
@@ -222,8 +222,8 @@ impl Who {
     }
 
     /// All that have this name, user, cgroup and program, whatever their parents are.
-    fn crowd(self) -> Self {
-        Self { pid: 0, start_time_ns: None, parents: Vec::new(), login: Login::default(), ..self }
+    fn crowd(&self) -> Self {
+        Self { pid: 0, start_time_ns: None, parents: Vec::new(), login: Login::default(), ..self.clone() }
     }
 }
 
@@ -245,14 +245,11 @@ impl Slot {
                 self.samples.entry(who).or_default().add(&counters);
             }
         }
-        if self.usage.len() > most.min(RECORDED.leaders) {
+        if self.usage.len() > most.min(MOST_ROWS) {
             // What is others already leads in nothing.
             let mut others = self.usage.shift_remove(&Who::other()).unwrap_or_default();
             let rows = std::mem::take(&mut self.usage).into_iter().collect();
-            let recorded = keep_recorded(rows, |mut who: Who| {
-                let parents = std::mem::take(&mut who.parents);
-                (who.crowd(), parents)
-            });
+            let recorded = keep_recorded(rows, |who: &Who| (who.crowd(), who.parents.clone()));
             self.usage.extend(recorded.leaders);
             for (who, parents, usage) in recorded.crowds {
                 let who = Who { parents: parents.unwrap_or_default(), ..who };
@@ -260,7 +257,7 @@ impl Slot {
             }
             others.add(&recorded.others);
             if others != Usage::default() {
-                self.usage.insert(Who::other(), others);
+                self.usage.entry(Who::other()).or_default().add(&others);
             }
         }
         if self.disks.len() > MAX_DISKS {

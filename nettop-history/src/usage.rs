@@ -211,17 +211,14 @@ pub struct Most {
     pub ended: usize,
 }
 
-/// Processes of an interval. More are named than are recorded: who leads in a slot may not lead in each of its intervals.
-pub const OF_INTERVAL: Most = Most { leaders: 16, ended: 16 };
+/// Processes of an interval, a slot, a minute or an hour.
+pub const LEADERS: Most = Most { leaders: 16, ended: 16 };
 
-/// Groups of processes of one name, user, cgroup and program of an interval: of those that lead in nothing by themselves.
-pub const CROWDS_OF_INTERVAL: Most = Most { leaders: 4, ended: 4 };
+/// Groups of processes of one name, user, cgroup and program: of those that lead in nothing by themselves.
+pub const CROWDS: Most = Most { leaders: 4, ended: 4 };
 
-/// Processes of a slot, a minute or an hour: a day of all that is recorded stays below 60 MB (`cargo xtask bench history`).
-pub const RECORDED: Most = Most { leaders: 6, ended: 16 };
-
-/// The same of groups.
-const RECORDED_CROWDS: Most = Most { leaders: 3, ended: 4 };
+/// As many rows as leaders may have are kept without a look at who leads.
+pub const MOST_ROWS: usize = LEADERS.leaders * 5;
 
 /// Keeps those that lead in any of the ranks, and the first of those that ended. The others go to `other`.
 pub fn keep_leaders<T>(rows: Vec<T>, usage_of: impl Fn(&T) -> &Usage, most: Most, mut other: impl FnMut(T)) -> Vec<T> {
@@ -258,36 +255,52 @@ pub struct Recorded<K, C, P> {
     pub others: Usage,
 }
 
-/// Keeps those that lead, and of the others the crowds that lead together. `crowd` tells whose crowd one is in, and its
+/// Those that lead in nothing by themselves, and have the same name, user, cgroup and program.
+struct Crowd<K, P> {
+    /// While it is but one, with its place: that keeps its own name.
+    only: Option<(usize, K)>,
+    parents: Option<P>,
+    usage: Usage,
+}
+
+impl<K, P: PartialEq> Crowd<K, P> {
+    fn add(&mut self, parents: &P, usage: &Usage) {
+        self.only = None;
+        self.parents.take_if(|common| common != parents);
+        self.usage.add(usage);
+    }
+}
+
+/// Keeps those that lead, and of the others the crowds that lead together. `crowd_of` tells whose crowd one is in, and its
 /// parents.
 pub fn keep_recorded<K, C: Eq + Hash, P: PartialEq>(
     rows: Vec<(K, Usage)>,
-    crowd: impl Fn(K) -> (C, P),
+    crowd_of: impl Fn(&K) -> (C, P),
 ) -> Recorded<K, C, P> {
-    let mut crowds: IndexMap<C, (Option<P>, Usage)> = IndexMap::new();
-    let leaders = keep_leaders(
-        rows,
-        |(_, usage)| usage,
-        RECORDED,
-        |(row, usage)| {
-            let (crowd, own) = crowd(row);
-            match crowds.entry(crowd) {
-                Entry::Occupied(mut known) => {
-                    let (common, sum) = known.get_mut();
-                    common.take_if(|common| *common != own);
-                    sum.add(&usage);
-                }
-                Entry::Vacant(new) => {
-                    new.insert((Some(own), usage));
-                }
+    let rows = rows.into_iter().enumerate().map(|(at, (row, usage))| (at, row, usage)).collect();
+    let mut crowds: IndexMap<C, Crowd<K, P>> = IndexMap::new();
+    let add_to_crowd = |(at, row, usage): (usize, K, Usage)| {
+        let (crowd, parents) = crowd_of(&row);
+        match crowds.entry(crowd) {
+            Entry::Occupied(mut known) => known.get_mut().add(&parents, &usage),
+            Entry::Vacant(new) => {
+                new.insert(Crowd { only: Some((at, row)), parents: Some(parents), usage });
             }
-        },
-    );
-    let mut others = Usage::default();
-    let crowds = crowds.into_iter().map(|(crowd, (common, usage))| (crowd, common, usage)).collect();
-    let add = |(_, _, usage): (C, Option<P>, Usage)| others.add(&usage);
-    let crowds = keep_leaders(crowds, |(_, _, usage)| usage, RECORDED_CROWDS, add);
-    Recorded { leaders, crowds, others }
+        }
+    };
+    let mut leaders = keep_leaders(rows, |(.., usage)| usage, LEADERS, add_to_crowd);
+    let mut recorded = Recorded { leaders: Vec::new(), crowds: Vec::new(), others: Usage::default() };
+    let add_to_others = |(_, crowd): (C, Crowd<K, P>)| recorded.others.add(&crowd.usage);
+    let crowds = crowds.into_iter().collect();
+    for (key, crowd) in keep_leaders(crowds, |(_, crowd)| &crowd.usage, CROWDS, add_to_others) {
+        match crowd.only {
+            Some((at, row)) => leaders.push((at, row, crowd.usage)),
+            None => recorded.crowds.push((key, crowd.parents, crowd.usage)),
+        }
+    }
+    leaders.sort_by_key(|(at, ..)| *at);
+    recorded.leaders.extend(leaders.into_iter().map(|(_, row, usage)| (row, usage)));
+    recorded
 }
 
 #[cfg(test)]

@@ -16,9 +16,7 @@ use std::{
 };
 
 use foldhash::fast::RandomState;
-use nettop_history::{
-    CROWDS_OF_INTERVAL, Disk, DiskUsage, HostUsage, OF_INTERVAL, Usage, Who, add_disk, keep_busiest, keep_leaders,
-};
+use nettop_history::{CROWDS, Disk, DiskUsage, HostUsage, LEADERS, Usage, Who, add_disk, keep_busiest, keep_leaders};
 use nettop_kernel::{
     boot,
     usage::{ProcessReading, Reading, Untold, UsageReader},
@@ -53,7 +51,7 @@ pub struct UsageThread {
 }
 
 /// By pid and start.
-pub type Used = HashMap<(u32, u64), Usage, RandomState>;
+pub type UsageByProcess = HashMap<(u32, u64), Usage, RandomState>;
 
 /// What was used between two readings, or between more of them.
 #[derive(Default)]
@@ -64,7 +62,7 @@ pub struct Interval {
     /// The leaders, and the sum of all others.
     pub rows: Vec<(Who, Usage)>,
     /// Everybody's, by pid and start.
-    pub all: Used,
+    pub all: UsageByProcess,
     /// Of the leaders, by id.
     pub containers: HashMap<String, ContainerNames>,
     /// Processes that were too many, or ended too late.
@@ -253,7 +251,7 @@ const fn usage_of(entry: &Entry) -> &Usage {
     &entry.usage
 }
 
-fn all_ended(all: &Used) -> impl Iterator<Item = (u32, u64)> {
+fn all_ended(all: &UsageByProcess) -> impl Iterator<Item = (u32, u64)> {
     all.iter().filter(|(_, usage)| usage.exits > 0).map(|(key, _)| *key)
 }
 
@@ -265,14 +263,13 @@ fn boot_ns() -> u64 {
 fn interval(tally: &mut Tally, names: &mut Names, readings: &[ProcessReading], host: HostUsage) -> Interval {
     let taken = tally.take();
     let used = |Entry { process, usage, .. }: &Entry| ((process.key.tgid, process.key.start_time_ns), *usage);
-    let all: Used = taken.entries.iter().map(used).collect();
+    let all: UsageByProcess = taken.entries.iter().map(used).collect();
     let (mut crowds, mut others) = (Crowds::default(), Usage::default());
-    let mut leaders = keep_leaders(taken.entries, usage_of, OF_INTERVAL, |entry| {
+    let mut leaders = keep_leaders(taken.entries, usage_of, LEADERS, |entry| {
         add_to_crowd(&mut crowds, names.program(&entry.process), entry);
     });
     let crowds: Vec<_> = crowds.into_iter().map(|((.., (_, script)), entry)| (entry, script)).collect();
-    let crowds =
-        keep_leaders(crowds, |(entry, _)| &entry.usage, CROWDS_OF_INTERVAL, |(entry, _)| others.add(&entry.usage));
+    let crowds = keep_leaders(crowds, |(entry, _)| &entry.usage, CROWDS, |(entry, _)| others.add(&entry.usage));
     let scripts: Vec<Option<String>> = crowds.iter().map(|(_, script)| script.map(ToOwned::to_owned)).collect();
     let first_crowd = leaders.len();
     leaders.extend(crowds.into_iter().map(|(entry, _)| entry));

@@ -10,19 +10,18 @@ use crate::{
     names::{Crowd, Names},
     plan::Resolution,
     slot::{OTHER, Who},
-    usage::{RECORDED, Usage, keep_recorded},
+    usage::{MOST_ROWS, Usage, keep_recorded},
 };
 
 /// Who has a row in a bucket, by number.
 struct Process {
     number: i64,
-    boot: i64,
     crowd: Crowd,
     parent: Option<i64>,
     is_others: bool,
 }
 
-/// Keeps the leaders of a bucket. Of one with rows of an earlier boot all are kept: `names` has no numbers for it.
+/// Keeps the leaders of a bucket. What is of an earlier boot stays: `names` has no numbers for it.
 ///
 /// # Errors
 ///
@@ -30,12 +29,14 @@ struct Process {
 pub fn keep(connection: &Connection, names: &mut Names, resolution: Resolution, bucket: i64) -> rusqlite::Result<()> {
     let table = USAGE.table(resolution);
     let query = format!(
-        "SELECT p.id, p.boot, p.program, p.uid, p.device, p.parent, p.pid = 0 AND p.uid IS NULL AND g.comm = '{OTHER}', {}
-         FROM {table} u JOIN process p ON p.id = u.process JOIN program g ON g.id = p.program WHERE ts = ?1",
+        "SELECT p.id, p.program, p.uid, p.device, p.parent, p.pid = 0 AND p.uid IS NULL AND g.comm = '{OTHER}', {}
+         FROM {table} u JOIN process p ON p.id = u.process JOIN program g ON g.id = p.program
+         WHERE ts = ?1 AND p.boot = ?2 ORDER BY p.id",
         Usage::columns()
     );
-    let rows = connection.prepare_cached(&query)?.query_map([bucket], read)?.collect::<Result<Vec<_>, _>>()?;
-    if rows.len() <= RECORDED.leaders || rows.iter().any(|(process, _)| process.boot != names.boot()) {
+    let of_this_boot = [bucket, names.boot()];
+    let rows = connection.prepare_cached(&query)?.query_map(of_this_boot, read)?.collect::<Result<Vec<_>, _>>()?;
+    if rows.len() <= MOST_ROWS {
         return Ok(());
     }
     let (others, rows): (Vec<_>, Vec<_>) = rows.into_iter().partition(|(process, _)| process.is_others);
@@ -55,7 +56,8 @@ pub fn keep(connection: &Connection, names: &mut Names, resolution: Resolution, 
         };
         add(number, &recorded.others);
     }
-    connection.prepare_cached(&format!("DELETE FROM {table} WHERE ts = ?1"))?.execute([bucket])?;
+    let delete = format!("DELETE FROM {table} WHERE ts = ?1 AND process IN (SELECT id FROM process WHERE boot = ?2)");
+    connection.prepare_cached(&delete)?.execute(of_this_boot)?;
     let mut statement = connection.prepare_cached(&USAGE.insert(resolution))?;
     for (process, usage) in kept {
         statement.execute(params_from_iter([bucket, process].into_iter().chain(usage.values())))?;
@@ -66,10 +68,9 @@ pub fn keep(connection: &Connection, names: &mut Names, resolution: Resolution, 
 fn read(row: &Row<'_>) -> rusqlite::Result<(Process, Usage)> {
     let process = Process {
         number: row.get(0)?,
-        boot: row.get(1)?,
-        crowd: Crowd { program: row.get(2)?, uid: row.get(3)?, device: row.get(4)? },
-        parent: row.get(5)?,
-        is_others: row.get(6)?,
+        crowd: Crowd { program: row.get(1)?, uid: row.get(2)?, device: row.get(3)? },
+        parent: row.get(4)?,
+        is_others: row.get(5)?,
     };
-    Ok((process, Usage::read(row, 7)?))
+    Ok((process, Usage::read(row, 6)?))
 }

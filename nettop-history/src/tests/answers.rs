@@ -261,18 +261,18 @@ fn of_a_process_that_got_another_name_within_a_slot_the_last_is_shown() {
     let mut store = open(&path);
     let mut slot = slot(BEGIN, &[]);
     for comm in ["bash", "backup"] {
-        for number in 0..3 {
+        for number in 0..10 {
             let who = Who { comm: comm.into(), ..who(number) };
             let used = Usage { user_us: 20_000, ..Usage::default() };
             slot.usage.insert(Who { device: Device::default(), ..who.clone() }, used);
             slot.samples.insert(who, counters(1000 + u64::from(number)));
         }
     }
-    slot.cap(10);
+    slot.cap(20);
     store.write(&[slot]).unwrap();
     let reader = Reader::open(&path).unwrap();
     for order in [Order::Bytes, Order::Cpu] {
         let answer = reader.answer(&Question { order, ..question(BEGIN, BEGIN + 10) }).unwrap();
-        assert!(answer.rows.len() == 3 && answer.rows.iter().all(|row| row.name == "backup"), "{:?}", answer.rows);
+        assert!(answer.rows.len() == 10 && answer.rows.iter().all(|row| row.name == "backup"), "{:?}", answer.rows);
     }
 }

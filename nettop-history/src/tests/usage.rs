@@ -181,8 +181,21 @@ fn usage_that_does_not_fit_in_a_slot_is_added_to_the_others() {
     let mut sum = Usage::default();
     capped.usage.values().for_each(|used| sum.add(used));
     assert_eq!(sum, given);
-    assert_eq!(capped.usage.len(), 6 + 3 + 1, "those that lead, alone or together, and the others");
+    assert_eq!(capped.usage.len(), 16 + 4 + 1, "those that lead, alone or together, and the others");
     assert!(capped.usage.keys().any(|who| who.pid == 199), "the busiest stay");
+}
+
+#[test]
+fn one_that_is_alone_of_its_program_keeps_its_pid() {
+    let mut slot = slot(BEGIN, &[]);
+    for pid in 1..=90 {
+        let comm = format!("program{pid}");
+        let who = Who { pid, start_time_ns: Some(1), comm, ..Who::default() };
+        slot.usage.insert(who, Usage { rss_kib_s: 1_000_000 - u64::from(pid), ..Usage::default() });
+    }
+    slot.cap(512);
+    let pids: Vec<u32> = slot.usage.keys().map(|who| who.pid).collect();
+    assert_eq!(pids, (1..=20).chain([0]).collect::<Vec<_>>(), "twenty, and the others");
 }
 
 #[test]
@@ -249,7 +262,7 @@ fn many_of_one_program_are_named_together_where_few_of_them_lead() {
     let mut mixed = slot.clone();
     slot.cap(512);
     assert_eq!((sum(&slot, "bomb"), sum(&slot, "[other]")), (all, 199 * 20));
-    assert!(slot.usage.len() <= 5 * (6 + 3) + 1, "{}", slot.usage.len());
+    assert!(slot.usage.len() <= 5 * (16 + 4) + 1, "{}", slot.usage.len());
     let crowds: Vec<&Who> = slot.usage.keys().filter(|who| who.pid == 0 && who.comm == "bomb").collect();
     assert_eq!(crowds.len(), 1);
     assert_eq!(crowds[0].parents, parents, "all have the same");
@@ -266,7 +279,7 @@ fn of_minutes_and_hours_the_leaders_are_kept_and_the_others_by_program() {
     let path = file(&folder);
     let mut store = open(&path);
     let (mut given, mut compiled) = (Usage::default(), 0);
-    // In each slot nine others lead, and one always. Commands of a build are many and short.
+    // In each slot nineteen others lead, and one always. Commands of a build are many and short.
     for number in 0..MINUTES * 6 {
         let mut busy = slot(BEGIN + number * 10, &[]);
         let mut add = |pid: u32, comm: &str, user_us: u64| {
@@ -276,10 +289,10 @@ fn of_minutes_and_hours_the_leaders_are_kept_and_the_others_by_program() {
             busy.usage.insert(who, usage);
         };
         add(1, "hog", 5_000_000);
-        for one in 0..9 {
-            let pid = 10 + u32::try_from(number).unwrap() * 9 + one;
-            add(pid, &if one < 5 { "cc1".into() } else { format!("short{pid}") }, 100_000 + u64::from(pid));
-            compiled += if one < 5 { 100_000 + i64::from(pid) } else { 0 };
+        for one in 0..19 {
+            let pid = 10 + u32::try_from(number).unwrap() * 19 + one;
+            add(pid, &if one < 10 { "cc1".into() } else { format!("short{pid}") }, 100_000 + u64::from(pid));
+            compiled += if one < 10 { 100_000 + i64::from(pid) } else { 0 };
         }
         store.write(&[busy]).unwrap();
     }
@@ -294,9 +307,9 @@ fn of_minutes_and_hours_the_leaders_are_kept_and_the_others_by_program() {
             number(&format!("SELECT sum(user_us) FROM {table} {joins} WHERE comm = '{comm}'"))
         };
         assert_eq!((of("hog"), of("cc1")), (5_000_000 * MINUTES * 6, compiled), "{table}");
-        // Six lead, three crowds do, and the others.
+        // Sixteen lead, four crowds do, and the others.
         let rows = format!("SELECT max(rows) FROM (SELECT count(*) AS rows FROM {table} GROUP BY ts)");
-        assert!(number(&rows) <= 10, "{table}");
+        assert!(number(&rows) <= 21, "{table}");
     }
     let crowds = "SELECT count(*) FROM process JOIN program ON program.id = program WHERE pid = 0 AND comm = 'cc1'";
     assert_eq!(number(crowds), 1, "it has one number");
@@ -311,9 +324,9 @@ fn who_leads_in_slots_alone_keeps_its_names() {
     for number in 0..60 * 6 {
         let mut slot = slot(BEGIN + number * 600, &[]);
         slot.tick.measured_ms = 600_000;
-        // Each second hour this one does something, and ten others all the time.
+        // Each second hour this one does something, and a hundred others all the time.
         let first = if number % 12 == 0 { 0 } else { 1 };
-        for pid in first..11 {
+        for pid in first..101 {
             let who = Who { pid: 100 + pid, start_time_ns: Some(1), comm: format!("one{pid}"), ..Who::default() };
             slot.usage.insert(who, Usage { user_us: 20_000 + u64::from(pid), ..Usage::default() });
         }

@@ -210,11 +210,8 @@ fn cpu_time_is_what_processes_know_of_themselves_however_short_they_are() {
     assert_near("burner", burner.user_us + burner.system_us, burnt_us, 2, 5000);
     assert_near("burner's user time", burner.user_us, user_us, 5, 50_000);
     assert_eq!(burner.threads, 2, "{burner:?}");
-    // Some lead in the slot, and the others lead together.
     let short: Vec<&Row> = document.rows.iter().filter(|row| row.comm.as_deref() == Some("short")).collect();
-    let ended: u64 = short.iter().filter_map(|row| used(row).exits).sum();
-    // A reading may fall between what one did and its end, which leads in nothing then.
-    assert!((SHORT - 1..=SHORT).contains(&ended) && short.len() > 2, "each is in a row: {document:#?}");
+    assert_eq!(short.len() as u64, SHORT, "each has a row: {document:#?}");
     let all_us: u64 = short.iter().map(|row| used(row).user_us + used(row).system_us).sum();
     assert_near("short ones", all_us, short_us, 2, 5000);
     for row in short {

@@ -26,7 +26,7 @@ pub struct Tally {
     begins: VecDeque<u64>,
     /// The very first.
     begun_ns: u64,
-    /// Its room is kept.
+    /// Emptied, and not replaced, by [`Self::take`]: its memory is used again.
     interval: HashMap<Key, Entry, RandomState>,
     unread: u64,
 }

@@ -1,6 +1,6 @@
 //! How processes ended, and what they ran: known of those that nobody could read any more as well.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, process::Command, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
 
 use nettop_model::history::{Document, Row};
 use nettop_tests::set_name;
@@ -42,7 +42,7 @@ fn how_a_process_ended_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let recording = Recording::start(folder.path(), &[]);
     let parent = worker(b"starter", |parent| {
-        // They use enough to lead in their slot, and begin after a reading.
+        // They use enough to lead in the interval of their ends: they begin after a reading.
         let wait = || {
             parent.signal_ready();
             parent.wait_for_parent();
@@ -61,7 +61,7 @@ fn how_a_process_ended_is_told() {
         // Its first thread ends before the others, which end with a code of their own.
         run_ending(b"late-thread", || {
             std::thread::spawn(|| {
-                std::thread::sleep(Duration::from_millis(20));
+                std::thread::sleep(std::time::Duration::from_millis(20));
                 burn(30_000);
                 // SAFETY: ends the process.
                 unsafe { libc::syscall(libc::SYS_exit_group, 7) };
@@ -75,8 +75,6 @@ fn how_a_process_ended_is_told() {
     parent.go();
     for _ in 0..3 {
         parent.wait_until_ready();
-        // In a slot of their own: six lead in one.
-        std::thread::sleep(Duration::from_secs(10));
         recording.wait_for_reports(1);
         parent.go();
     }
