@@ -214,7 +214,8 @@ fn a_disk_that_turns_read_only_is_written_again_when_it_may_be() {
     let device = String::from_utf8(device.stdout).unwrap();
     let device = device.trim().trim_start_matches("/dev/");
     fs::write(format!("/sys/fs/ext4/{device}/trigger_fs_error"), "nettopd").unwrap();
-    sampler.put_until("it sheds", |sampler| sampler.writer.shed() > 0);
+    // A writer whose disk is slow sheds as well, and has the file.
+    sampler.put_until("it sheds", |sampler| sampler.writer.is_in_trouble() && sampler.writer.shed() > 0);
     // The writer has let go of the file: the file system can be taken down and repaired. Meanwhile no other file is made.
     fs::remove_file(&link).unwrap();
     drop(mount);
