@@ -79,8 +79,11 @@ fn ask_for_lateness(end_s: i64) -> anyhow::Result<()> {
     let unrecorded_s = end_s - last.as_second();
     println!("vm: {measured_ms} of {period_ms} ms were measured, at most {late_ms} ms late; gaps: {gaps:?}");
     println!("vm: the record ends {unrecorded_s} s before the reset");
-    // The last slot, of 10 s, goes with the machine, and the one before it may be on its way.
-    if late_ms <= INTERVAL_S * 1000 && gaps.is_empty() && unrecorded_s <= 25 {
+    let missing_ms = period_ms - measured_ms.cast_signed();
+    // The last slot, of 10 s, goes with the machine, and the one before it may be on its way. The last that came lacks what
+    // of it belongs to the interval after it.
+    let is_whole = missing_ms <= (INTERVAL_S * 1000).cast_signed() && unrecorded_s <= 25;
+    if late_ms <= INTERVAL_S * 1000 && is_whole {
         println!("vm: in time");
     }
     Ok(())
