@@ -35,7 +35,10 @@ pub use slot::{
 };
 pub use store::{Origin, Store};
 pub use trouble::Trouble;
-pub use usage::{CROWDS, Disk, DiskUsage, HostUsage, LEADERS, MAX_DISKS, Usage, add_disk, keep_busiest, keep_leaders};
+pub use usage::{
+    CROWDS_PER_RANK, Disk, DiskUsage, HostUsage, LEADERS_PER_RANK, MAX_DISKS, Usage, add_disk, keep_busiest,
+    keep_leaders,
+};
 pub use writer::Writer;
 
 #[cfg(test)]

@@ -202,39 +202,32 @@ impl Usage {
 /// and 10 ms of waiting.
 const LEAST: [u64; 5] = [10_000, 10 << 10, 64 << 10, 1, 10_000];
 
-/// How many are named.
-#[derive(Clone, Copy)]
-pub struct Most {
-    /// In each measure.
-    pub leaders: usize,
-    /// Of those that the kernel ended for memory, and of those that a signal ended.
-    pub ended: usize,
-}
+/// Processes that are named of an interval, a slot, a minute or an hour, of each measure.
+pub const LEADERS_PER_RANK: usize = 16;
 
-/// Processes of an interval, a slot, a minute or an hour.
-pub const LEADERS: Most = Most { leaders: 16, ended: 16 };
-
-/// Groups of processes of one name, user, cgroup and program: of those that lead in nothing by themselves.
-pub const CROWDS: Most = Most { leaders: 4, ended: 4 };
+/// Groups of processes of one name, user, cgroup and program that are named, of each measure: of those that lead in nothing
+/// by themselves.
+pub const CROWDS_PER_RANK: usize = 4;
 
 /// As many rows as leaders may have are kept without a look at who leads.
-pub const MOST_ROWS: usize = LEADERS.leaders * 5;
+pub const MOST_ROWS: usize = LEADERS_PER_RANK * 5;
 
-/// Keeps those that lead in any of the ranks, and the first of those that ended. The others go to `other`.
-pub fn keep_leaders<T>(rows: Vec<T>, usage_of: impl Fn(&T) -> &Usage, most: Most, mut other: impl FnMut(T)) -> Vec<T> {
+/// Keeps those that lead in any of the ranks, `most` in each, and of those that the kernel ended for memory, and of those
+/// that ended by a signal, the first `most`. The others go to `other`.
+pub fn keep_leaders<T>(rows: Vec<T>, usage_of: impl Fn(&T) -> &Usage, most: usize, mut other: impl FnMut(T)) -> Vec<T> {
     let mut is_kept = vec![false; rows.len()];
     let ended: [fn(&Usage) -> u64; 2] = [|usage| usage.oom_kills, |usage| usage.exits_signaled];
     for how in ended {
-        let some = (0..rows.len()).filter(|at| how(usage_of(&rows[*at])) > 0).take(most.ended);
+        let some = (0..rows.len()).filter(|at| how(usage_of(&rows[*at])) > 0).take(most);
         some.for_each(|at| is_kept[at] = true);
     }
     let ranks: Vec<[u64; 5]> = rows.iter().map(|row| usage_of(row).ranks()).collect();
     for (rank, least) in LEAST.into_iter().enumerate() {
         let mut order: Vec<usize> = (0..rows.len()).filter(|at| ranks[*at][rank] >= least).collect();
-        if order.len() > most.leaders {
-            order.select_nth_unstable_by_key(most.leaders, |at| std::cmp::Reverse(ranks[*at][rank]));
+        if order.len() > most {
+            order.select_nth_unstable_by_key(most, |at| std::cmp::Reverse(ranks[*at][rank]));
         }
-        order.into_iter().take(most.leaders).for_each(|at| is_kept[at] = true);
+        order.into_iter().take(most).for_each(|at| is_kept[at] = true);
     }
     let mut kept = Vec::new();
     for (row, is_kept) in rows.into_iter().zip(is_kept) {
@@ -288,11 +281,11 @@ pub fn keep_recorded<K, C: Eq + Hash, P: PartialEq>(
             }
         }
     };
-    let mut leaders = keep_leaders(rows, |(.., usage)| usage, LEADERS, add_to_crowd);
+    let mut leaders = keep_leaders(rows, |(.., usage)| usage, LEADERS_PER_RANK, add_to_crowd);
     let mut recorded = Recorded { leaders: Vec::new(), crowds: Vec::new(), others: Usage::default() };
     let add_to_others = |(_, crowd): (C, Crowd<K, P>)| recorded.others.add(&crowd.usage);
     let crowds = crowds.into_iter().collect();
-    for (key, crowd) in keep_leaders(crowds, |(_, crowd)| &crowd.usage, CROWDS, add_to_others) {
+    for (key, crowd) in keep_leaders(crowds, |(_, crowd)| &crowd.usage, CROWDS_PER_RANK, add_to_others) {
         match crowd.only {
             Some((at, row)) => leaders.push((at, row, crowd.usage)),
             None => recorded.crowds.push((key, crowd.parents, crowd.usage)),
@@ -330,15 +323,15 @@ mod tests {
         let kept = keep_leaders(
             rows,
             |(_, usage)| usage,
-            Most { leaders: 2, ended: 1 },
+            2,
             |(_, usage)| {
                 sum.add(&usage);
                 number += 1;
             },
         );
         let who: Vec<u32> = kept.iter().map(|(who, _)| *who).collect();
-        assert_eq!(who, [0, 1, 98, 99, 200, 201, 202, 203, 207], "of those that ended, the first");
-        assert_eq!(number, 102);
+        assert_eq!(who, [0, 1, 98, 99, 200, 201, 202, 203, 204, 207, 208], "of those ended, no more than lead");
+        assert_eq!(number, 100);
         kept.iter().for_each(|(_, usage)| sum.add(usage));
         assert_eq!(sum, all);
     }

@@ -16,7 +16,9 @@ use std::{
 };
 
 use foldhash::fast::RandomState;
-use nettop_history::{CROWDS, Disk, DiskUsage, HostUsage, LEADERS, Usage, Who, add_disk, keep_busiest, keep_leaders};
+use nettop_history::{
+    CROWDS_PER_RANK, Disk, DiskUsage, HostUsage, LEADERS_PER_RANK, Usage, Who, add_disk, keep_busiest, keep_leaders,
+};
 use nettop_kernel::{
     boot,
     usage::{ProcessReading, Reading, Untold, UsageReader},
@@ -265,11 +267,12 @@ fn interval(tally: &mut Tally, names: &mut Names, readings: &[ProcessReading], h
     let used = |Entry { process, usage, .. }: &Entry| ((process.key.tgid, process.key.start_time_ns), *usage);
     let all: UsageByProcess = taken.entries.iter().map(used).collect();
     let (mut crowds, mut others) = (Crowds::default(), Usage::default());
-    let mut leaders = keep_leaders(taken.entries, usage_of, LEADERS, |entry| {
+    let mut leaders = keep_leaders(taken.entries, usage_of, LEADERS_PER_RANK, |entry| {
         add_to_crowd(&mut crowds, names.program(&entry.process), entry);
     });
     let crowds: Vec<_> = crowds.into_iter().map(|((.., (_, script)), entry)| (entry, script)).collect();
-    let crowds = keep_leaders(crowds, |(entry, _)| &entry.usage, CROWDS, |(entry, _)| others.add(&entry.usage));
+    let crowds =
+        keep_leaders(crowds, |(entry, _)| &entry.usage, CROWDS_PER_RANK, |(entry, _)| others.add(&entry.usage));
     let scripts: Vec<Option<String>> = crowds.iter().map(|(_, script)| script.map(ToOwned::to_owned)).collect();
     let first_crowd = leaders.len();
     leaders.extend(crowds.into_iter().map(|(entry, _)| entry));
